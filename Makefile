@@ -1,0 +1,54 @@
+# make help tells what there is.
+GO        ?= go
+PREFIX    ?= /usr/local
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+TAGS      := containers_image_openpgp,exclude_graphdriver_btrfs
+LDFLAGS   := -s -w -X github.com/cove-engine/cove.Version=$(VERSION)
+export CGO_ENABLED := 0
+BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
+FILES     := internal/companion/files
+
+.PHONY: help build install uninstall test check lint race bench crash clean arm64
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/cove, one static file with its companions inside
+	@mkdir -p bin $(FILES)
+	$(BUILD) -o bin/cove-monitor ./cmd/cove-monitor
+	$(BUILD) -o bin/cove-full ./cmd/cove-full
+	@for p in cove-monitor cove-full; do \
+	  sha256sum < bin/$$p | cut -d' ' -f1 > $(FILES)/$$p.sum; \
+	  gzip -9 -n < bin/$$p > $(FILES)/$$p.gz; done
+	$(BUILD) -o bin/cove ./cmd/cove
+
+arm64: ## the same for linux/arm64, into bin/arm64
+	@mkdir -p bin/arm64
+	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-monitor ./cmd/cove-monitor
+	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-full ./cmd/cove-full
+	GOARCH=arm64 $(BUILD) -o bin/arm64/cove ./cmd/cove
+
+install: ## bin/cove and shell completion into PREFIX (and DESTDIR)
+	install -D -m 755 bin/cove $(DESTDIR)$(PREFIX)/bin/cove
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/cove completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove
+	bin/cove completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove
+	bin/cove completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
+
+uninstall: ## take away what install has put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
+
+test: build ## every test; as root those of the engine too
+	$(GO) test -buildvcs=false -tags $(TAGS) ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt: the files above"; exit 1; }
+	$(GO) vet -tags $(TAGS) ./...
+	GOFLAGS=-buildvcs=false $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.7.0 -tags $(TAGS) ./...
+
+bench: build ## ratios to podman and docker, measured side by side
+	bench/run
+
+clean: ## what was built
+	rm -rf bin $(FILES)/*.gz $(FILES)/*.sum

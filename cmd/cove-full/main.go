@@ -1,0 +1,20 @@
+// Command cove-full is cove with the image libraries linked in. cove becomes
+// it when a command needs them.
+package main
+
+import (
+	"os"
+
+	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/library"
+	"github.com/cove-engine/cove/internal/program"
+)
+
+func main() {
+	// The storage library unpacks layers in children of this program.
+	if library.Reexec() {
+		return
+	}
+	os.Exit(program.Main(func(_ *config.Config, o image.Options) image.Images { return library.Open(o) }))
+}

@@ -1,0 +1,32 @@
+// Command cove-monitor is the small program beside every container: started
+// by cove it is the container's monitor, started by the monitor it is the
+// container's init, or the process that exec puts into it. It is not for
+// people to call.
+package main
+
+import (
+	"os"
+	"runtime"
+
+	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/monitor/serve"
+)
+
+// Only a lock taken during initialisation keeps main on the process's main
+// thread (package runtime): the one whose death init is told of, and the one
+// whose credentials and namespaces exec keeps.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	switch os.Args[0] {
+	case "cove-init", "cove-exec":
+		ctrinit.Main()
+	case "/run/podman-init":
+		ctrinit.Reaper(os.Args[1:])
+	}
+	if len(os.Args) == 4 && os.Args[0] == "cove-monitor" {
+		serve.Main(os.Args[1:])
+	}
+	_, _ = os.Stderr.WriteString("cove-monitor is started by cove, which watches containers with it; it does nothing by itself\n")
+	os.Exit(125)
+}

@@ -1,0 +1,30 @@
+// Command cove is the container engine's command line, built to start fast.
+package main
+
+import (
+	"os"
+	"syscall"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/companion"
+	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/front"
+	"github.com/cove-engine/cove/internal/program"
+)
+
+func main() {
+	os.Exit(program.Main(func(conf *config.Config, o image.Options) image.Images {
+		return front.Open(o, func() error { return becomeFull(conf) })
+	}))
+}
+
+// becomeFull replaces this program by the full build, which does the command
+// from its beginning. It returns only when that cannot be.
+func becomeFull(conf *config.Config) error {
+	path, err := companion.Program(conf.Home()+"/bin", companion.Full, conf.File.Engine.HelperBinariesDir.Get())
+	if err != nil {
+		return err
+	}
+	return cove.E("exec", path, cove.Internal, syscall.Exec(path, os.Args, os.Environ()))
+}

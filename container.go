@@ -1,0 +1,251 @@
+package cove
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ContainerSpec is what was asked for: the one description of a container,
+// made by command line, API and YAML alike, stored as it was asked and turned
+// into an OCI runtime spec by internal/spec. A zero field means "the default
+// of containers.conf, else of the image".
+type ContainerSpec struct {
+	Name  string `json:"name,omitempty"`
+	Image string `json:"image,omitempty"` // as the user wrote it
+	// Rootfs is a directory used as root file system instead of an image.
+	Rootfs        string `json:"rootfs,omitempty"`
+	RootfsOverlay bool   `json:"rootfsOverlay,omitempty"` // --rootfs dir:O
+	Platform      string `json:"platform,omitempty"`      // os/arch[/variant]
+	Pull          string `json:"pull,omitempty"`          // always, missing, never, newer
+
+	Command    []string `json:"command,omitempty"`    // after the image
+	Entrypoint []string `json:"entrypoint,omitempty"` // valid when EntrypointSet
+	// EntrypointSet tells --entrypoint "" (none) from no flag (the image's).
+	EntrypointSet bool     `json:"entrypointSet,omitempty"`
+	Env           []string `json:"env,omitempty"` // KEY=value, later wins
+	UnsetEnv      []string `json:"unsetEnv,omitempty"`
+	UnsetEnvAll   bool     `json:"unsetEnvAll,omitempty"`
+	WorkDir       string   `json:"workDir,omitempty"`
+	User          string   `json:"user,omitempty"` // user[:group], names or numbers
+	Groups        []string `json:"groups,omitempty"`
+	Umask         string   `json:"umask,omitempty"` // octal
+	Timezone      string   `json:"timezone,omitempty"`
+
+	Terminal bool   `json:"terminal,omitempty"` // -t
+	Stdin    bool   `json:"stdin,omitempty"`    // -i
+	Remove   bool   `json:"remove,omitempty"`   // --rm
+	Init     bool   `json:"init,omitempty"`
+	InitPath string `json:"initPath,omitempty"`
+
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	Hostname string `json:"hostname,omitempty"`
+
+	ReadOnly        bool     `json:"readOnly,omitempty"`
+	ReadOnlyTmpfs   bool     `json:"readOnlyTmpfs,omitempty"` // tmpfs on /run, /tmp, /var/tmp with ReadOnly
+	Privileged      bool     `json:"privileged,omitempty"`
+	CapAdd          []string `json:"capAdd,omitempty"`
+	CapDrop         []string `json:"capDrop,omitempty"`
+	NoNewPrivileges bool     `json:"noNewPrivileges,omitempty"`
+	Seccomp         string   `json:"seccomp,omitempty"`  // "", "unconfined" or a profile's path
+	AppArmor        string   `json:"appArmor,omitempty"` // "", "unconfined" or a profile's name
+	SELinux         []string `json:"selinux,omitempty"`  // label options: user:, role:, type:, level:, disable
+	Mask            []string `json:"mask,omitempty"`
+	Unmask          []string `json:"unmask,omitempty"` // paths, or ALL
+
+	Mounts            []Mount  `json:"mounts,omitempty"`
+	VolumesFrom       []string `json:"volumesFrom,omitempty"`
+	Devices           []Device `json:"devices,omitempty"`
+	DeviceCgroupRules []string `json:"deviceCgroupRules,omitempty"`
+	ShmSize           int64    `json:"shmSize,omitempty"` // bytes
+
+	Sysctl       map[string]string `json:"sysctl,omitempty"`
+	Ulimits      []Ulimit          `json:"ulimits,omitempty"`
+	OOMScoreAdj  *int              `json:"oomScoreAdj,omitempty"`
+	Resources    Resources         `json:"resources,omitzero"`
+	CgroupParent string            `json:"cgroupParent,omitempty"`
+
+	// Namespace modes in podman's words: "", private, host, none,
+	// container:ID, ns:PATH, shareable; for Network also bridge and network
+	// names (then listed in Networks).
+	PID, IPC, UTS, CgroupNS, UserNS string
+	Network                         string `json:"network,omitempty"` // "", bridge, none, host, container:ID, ns:PATH, private, pasta, slirp4netns
+
+	Networks   []NetworkAttachment `json:"networks,omitempty"`
+	Ports      []PortMapping       `json:"ports,omitempty"`
+	PublishAll bool                `json:"publishAll,omitempty"`
+	Expose     []string            `json:"expose,omitempty"`   // port[-port][/proto]
+	AddHosts   []string            `json:"addHosts,omitempty"` // name:ip, ip may be host-gateway
+	NoHosts    bool                `json:"noHosts,omitempty"`
+	NoHostname bool                `json:"noHostname,omitempty"`
+	DNS        []string            `json:"dns,omitempty"` // servers; "none" leaves resolv.conf to the image
+	DNSSearch  []string            `json:"dnsSearch,omitempty"`
+	DNSOptions []string            `json:"dnsOptions,omitempty"`
+
+	StopSignal  string        `json:"stopSignal,omitempty"`
+	StopTimeout *uint         `json:"stopTimeout,omitempty"` // seconds
+	Timeout     uint          `json:"timeout,omitempty"`     // seconds of life, 0 = no limit
+	Restart     RestartPolicy `json:"restart,omitzero"`
+	Health      *HealthCheck  `json:"health,omitempty"`   // nil: the image's
+	NoHealth    bool          `json:"noHealth,omitempty"` // --no-healthcheck
+
+	LogDriver string            `json:"logDriver,omitempty"` // k8s-file, json-file, none
+	LogPath   string            `json:"logPath,omitempty"`
+	LogOpts   map[string]string `json:"logOpts,omitempty"` // tag, max-size, label
+
+	PidFile       string `json:"pidFile,omitempty"`       // receives init's pid
+	ConmonPidFile string `json:"conmonPidFile,omitempty"` // receives the monitor's pid
+	CIDFile       string `json:"cidFile,omitempty"`
+
+	// Runtime is the OCI runtime by name or path; "" is containers.conf's.
+	Runtime string `json:"runtime,omitempty"`
+}
+
+// Mount is one file system put into a container, whatever flag asked for it.
+type Mount struct {
+	Type        string   `json:"type"`             // bind, volume, tmpfs, image, devpts, mqueue, ramfs
+	Source      string   `json:"source,omitempty"` // host path, or volume name; "" is an anonymous volume
+	Destination string   `json:"destination"`
+	Options     []string `json:"options,omitempty"` // as mount(8) and podman: ro, rw, z, Z, U, O, nosuid, rshared, size=…, copy, nocopy …
+	SubPath     string   `json:"subPath,omitempty"`
+	// Anonymous marks a volume that cove named itself and that goes with
+	// its container (--rm, rm -v).
+	Anonymous bool `json:"anonymous,omitempty"`
+}
+
+// Device is a host device given to a container.
+type Device struct {
+	HostPath      string `json:"hostPath"`
+	ContainerPath string `json:"containerPath"`
+	Access        string `json:"access"` // letters of r, w, m
+}
+
+// Ulimit is one resource limit; -1 is unlimited. Host takes the engine's own.
+type Ulimit struct {
+	Name string `json:"name"` // as in setrlimit(2), lower case without RLIMIT_
+	Soft int64  `json:"soft"`
+	Hard int64  `json:"hard"`
+}
+
+// Resources are a container's cgroup limits. Zero means unlimited, except
+// where a pointer tells "not asked" apart.
+type Resources struct {
+	Memory            int64   `json:"memory,omitempty"` // bytes
+	MemoryReservation int64   `json:"memoryReservation,omitempty"`
+	MemorySwap        int64   `json:"memorySwap,omitempty"` // memory+swap in bytes, -1 unlimited
+	MemorySwappiness  *uint64 `json:"memorySwappiness,omitempty"`
+	CPUPeriod         uint64  `json:"cpuPeriod,omitempty"` // microseconds
+	CPUQuota          int64   `json:"cpuQuota,omitempty"`  // microseconds per period
+	CPUs              float64 `json:"cpus,omitempty"`      // as asked with --cpus; sets period and quota
+	CPUShares         uint64  `json:"cpuShares,omitempty"`
+	CpusetCPUs        string  `json:"cpusetCpus,omitempty"`
+	CpusetMems        string  `json:"cpusetMems,omitempty"`
+	PidsLimit         *int64  `json:"pidsLimit,omitempty"` // -1 or 0 unlimited; nil: containers.conf's
+	BlkioWeight       uint16  `json:"blkioWeight,omitempty"`
+	OOMKillDisable    bool    `json:"oomKillDisable,omitempty"`
+}
+
+// RestartPolicy says what to do when a container exits by itself.
+type RestartPolicy struct {
+	Name       string `json:"name,omitempty"` // "", no, always, on-failure, unless-stopped
+	MaxRetries uint   `json:"maxRetries,omitempty"`
+}
+
+// HealthCheck is how a container's health is probed.
+type HealthCheck struct {
+	Test        []string      `json:"test,omitempty"` // NONE, CMD args…, CMD-SHELL command
+	Interval    time.Duration `json:"interval,omitempty"`
+	Timeout     time.Duration `json:"timeout,omitempty"`
+	StartPeriod time.Duration `json:"startPeriod,omitempty"`
+	Retries     int           `json:"retries,omitempty"`
+	OnFailure   string        `json:"onFailure,omitempty"` // none, kill, restart, stop
+}
+
+// ImageConfig is what a container took from its image when it was created.
+// A later change of the image's name does not change the container.
+type ImageConfig struct {
+	ID           string            `json:"id"`   // without "sha256:"
+	Name         string            `json:"name"` // fully qualified, as resolved
+	Digest       string            `json:"digest,omitempty"`
+	Layers       []string          `json:"layers"` // directories of the layers, uppermost first, relative to the graph root unless absolute
+	Env          []string          `json:"env,omitempty"`
+	Entrypoint   []string          `json:"entrypoint,omitempty"`
+	Cmd          []string          `json:"cmd,omitempty"`
+	User         string            `json:"user,omitempty"`
+	WorkDir      string            `json:"workDir,omitempty"`
+	Volumes      []string          `json:"volumes,omitempty"`
+	ExposedPorts []string          `json:"exposedPorts,omitempty"` // port/proto
+	Labels       map[string]string `json:"labels,omitempty"`
+	StopSignal   string            `json:"stopSignal,omitempty"`
+	Health       *HealthCheck      `json:"health,omitempty"`
+	OS           string            `json:"os,omitempty"`
+	Architecture string            `json:"architecture,omitempty"`
+}
+
+// Container is the record of a container: what was asked, what is wanted and
+// the last run as far as it has been folded in. Whether it runs is not here
+// (see [Status]).
+type Container struct {
+	Schema  int           `json:"schema"`
+	ID      string        `json:"id"`
+	Name    string        `json:"name"`
+	Created time.Time     `json:"created"`
+	Spec    ContainerSpec `json:"spec"`
+	Image   ImageConfig   `json:"image,omitzero"`
+	Intent  Intent        `json:"intent,omitempty"`
+	Desired Desired       `json:"desired"`
+	// Mounts are Spec.Mounts plus the image's volumes and --volumes-from,
+	// with every volume named.
+	Mounts []Mount `json:"mounts,omitempty"`
+	// Attachments are the networks with the addresses leased to this
+	// container; leases live as long as a run unless static.
+	Attachments []NetworkAttachment `json:"attachments,omitempty"`
+	Ports       []PortMapping       `json:"ports,omitempty"` // with every host port chosen
+	// DependsOn are IDs of containers whose namespaces this one shares.
+	DependsOn []string `json:"dependsOn,omitempty"`
+	Run       Run      `json:"run,omitzero"`
+	// CommandLine is the cove command that made it, for inspect.
+	CommandLine []string `json:"commandLine,omitempty"`
+
+	// Unknown keeps the fields that a newer cove wrote.
+	Unknown map[string]json.RawMessage `json:"-"`
+}
+
+// Run is one container's life as the monitor records it: written by the
+// monitor to the run file, folded into the record by the next write
+// transaction.
+type Run struct {
+	Generation uint64    `json:"generation,omitempty"` // counts starts by users
+	BootID     string    `json:"bootID,omitempty"`     // /proc/sys/kernel/random/boot_id at start
+	PID        int       `json:"pid,omitempty"`        // init, in the engine's pid namespace; 0 when not running
+	PIDStart   uint64    `json:"pidStart,omitempty"`   // field 22 of /proc/PID/stat: clock ticks since boot
+	MonitorPID int       `json:"monitorPID,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	Finished   time.Time `json:"finished,omitzero"`
+	ExitCode   int       `json:"exitCode"`
+	// Exit says how the exit code came to be known: "" (reaped by the
+	// monitor), "monitor lost" or "unknown" (power loss).
+	Exit      string  `json:"exit,omitempty"`
+	OOMKilled bool    `json:"oomKilled,omitempty"`
+	Restarts  uint    `json:"restarts,omitempty"`
+	Error     string  `json:"error,omitempty"`   // why the last start failed
+	Removed   bool    `json:"removed,omitempty"` // --rm has been carried out by the monitor
+	Stopping  bool    `json:"stopping,omitempty"`
+	Health    *Health `json:"health,omitempty"`
+}
+
+// Health is the outcome of the health checks of the present run.
+type Health struct {
+	Status        string        `json:"status"` // starting, healthy, unhealthy
+	FailingStreak int           `json:"failingStreak"`
+	Log           []HealthProbe `json:"log,omitempty"` // the last five
+}
+
+// HealthProbe is one run of the health check.
+type HealthProbe struct {
+	Start    time.Time `json:"start"`
+	End      time.Time `json:"end"`
+	ExitCode int       `json:"exitCode"`
+	Output   string    `json:"output"` // the first 500 bytes
+}

@@ -1,0 +1,25 @@
+// Package cove holds the nouns of the container engine: what a container,
+// volume, network and event are, how they are recorded, which moves of status
+// are legal and what kinds of error exist. It does no I/O and imports nothing
+// but the standard library, so every room of the house can speak its words.
+//
+// The verbs (create, start, stop, remove …) live in internal/engine. A
+// container is described once, as a [ContainerSpec], whatever asked for it:
+// command line, API or YAML.
+package cove
+
+// Version is the release of cove, of its monitor and of its runtime. It is
+// set at link time (-X) by the Makefile; "dev" otherwise.
+var Version = "0.1.0-dev"
+
+// Schema is the version of the records that this release writes. A record
+// with a higher number was written by a newer cove: it is readable when its
+// unknown fields can be kept, and refused otherwise.
+const Schema = 1
+
+// IDLength is the number of hexadecimal digits of a full identifier
+// (256 random bits), as in podman and docker.
+const IDLength = 64
+
+// ShortIDLength is the number of digits that lists print.
+const ShortIDLength = 12

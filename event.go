@@ -1,0 +1,18 @@
+package cove
+
+import "time"
+
+// Event tells that something happened. Its JSON is podman's.
+type Event struct {
+	ID         string            `json:"ID,omitempty"`
+	Image      string            `json:"Image,omitempty"`
+	Name       string            `json:"Name,omitempty"`
+	Network    string            `json:"network,omitempty"`
+	Status     string            `json:"Status"` // create, init, start, died, remove, pull …
+	Time       time.Time         `json:"Time"`
+	Type       string            `json:"Type"` // container, image, volume, network, system
+	ExitCode   *int              `json:"ContainerExitCode,omitempty"`
+	Health     string            `json:"health_status,omitempty"`
+	Error      string            `json:"error,omitempty"`
+	Attributes map[string]string `json:"Attributes,omitempty"` // labels
+}

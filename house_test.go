@@ -1,0 +1,153 @@
+package cove_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/cove-engine/cove/"
+
+// packages lists every package's files, tests left out, by directory.
+func packages(t *testing.T) map[string][]string {
+	t.Helper()
+	all := map[string][]string{}
+	err := filepath.WalkDir(".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && p != "." || d.Name() == "testdata" || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(p, ".go") && !strings.HasSuffix(p, "_test.go") && filepath.Base(p) != "deps_keep.go" && filepath.Base(p) != "gen.go" {
+			all[filepath.Dir(p)] = append(all[filepath.Dir(p)], p)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestPackageComments: each package says once what it is.
+func TestPackageComments(t *testing.T) {
+	for dir, files := range packages(t) {
+		var with []string
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				with = append(with, name)
+			}
+		}
+		if len(with) != 1 {
+			t.Errorf("%s: want one package comment, in one file, have them in %v", dir, with)
+		}
+	}
+}
+
+// TestNames: no package is named after nothing in particular.
+func TestNames(t *testing.T) {
+	for dir := range packages(t) {
+		switch filepath.Base(dir) {
+		case "util", "utils", "common", "helpers", "misc", "base", "types", "define", "entities":
+			t.Errorf("%s: name the package after what it is", dir)
+		}
+	}
+}
+
+// law says who may import whom, with the reason. The first entry whose prefix
+// fits a package rules it.
+var law = []struct {
+	from    string
+	allowed []string // of this module
+	std     bool     // else only the standard library and golang.org/x/sys
+	why     string
+}{
+	{"internal/monitor/serve", []string{"", "internal/monitor", "internal/network/teardown"}, true, "it is linked into the monitor, one of which lives beside every container"},
+	{"internal/monitor", []string{"", "internal/monitor"}, true, "it is linked into the monitor"},
+	{"internal/ctrinit", []string{"internal/monitor/wire", "internal/plan", "internal/rootfs/overlay", "internal/rootfs"}, true, "it is linked into the monitor"},
+	{"internal/plan", nil, true, "it is linked into the monitor"},
+	{"internal/network/teardown", []string{""}, true, "it is linked into the monitor"},
+	{"internal/state", []string{"", "internal/state"}, false, "tool rooms do not know each other"},
+	{"internal/lock", []string{"", "internal/lock"}, false, "tool rooms do not know each other"},
+	{"internal/event", []string{""}, false, "tool rooms do not know each other"},
+	{"internal/logs", []string{""}, false, "tool rooms do not know each other"},
+	{"internal/cgroup", []string{""}, false, "tool rooms do not know each other"},
+	{"internal/seccomp", []string{""}, false, "tool rooms do not know each other"},
+	{"internal/spec", []string{""}, false, "it is pure"},
+	{"internal/image", []string{"", "internal/image"}, false, "tool rooms do not know each other"},
+	{"internal/network", []string{"", "internal/network"}, false, "tool rooms do not know each other"},
+	{"internal/oci", []string{"", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
+	{"internal/inspect", []string{""}, false, "it is pure"},
+	{"internal/config", []string{""}, false, "tool rooms do not know each other"},
+	{"internal/companion", []string{""}, false, "tool rooms do not know each other"},
+}
+
+// TestImports holds the law.
+func TestImports(t *testing.T) {
+	for dir, files := range packages(t) {
+		if dir == "." {
+			checkImports(t, ".", files, nil, true, "the nouns import nothing")
+			continue
+		}
+		for _, rule := range law {
+			if dir == rule.from || strings.HasPrefix(dir, rule.from+"/") {
+				checkImports(t, dir, files, rule.allowed, rule.std, rule.why)
+				break
+			}
+		}
+	}
+}
+
+func checkImports(t *testing.T, dir string, files, allowed []string, std bool, why string) {
+	t.Helper()
+	for _, name := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, imp := range f.Imports {
+			path := strings.Trim(imp.Path.Value, `"`)
+			ours, isOurs := strings.CutPrefix(path+"/", module)
+			ours = strings.TrimSuffix(ours, "/")
+			switch {
+			case isOurs:
+				ok := false
+				for _, a := range allowed {
+					ok = ok || ours == a || a != "" && strings.HasPrefix(ours, a+"/")
+				}
+				if !ok {
+					t.Errorf("%s imports %s: %s", name, path, why)
+				}
+			case std && strings.Contains(strings.Split(path, "/")[0], ".") && !strings.HasPrefix(path, "golang.org/x/sys/"):
+				t.Errorf("%s imports %s: %s", name, path, why)
+			}
+		}
+	}
+}
+
+// TestErrorTexts: decisions are made by kind, never by text. The one place
+// where the cause reaches us as text only says so.
+func TestErrorTexts(t *testing.T) {
+	for _, files := range packages(t) {
+		for _, name := range files {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, line := range strings.Split(string(data), "\n") {
+				if strings.Contains(line, "strings.Contains(err.Error()") && !strings.Contains(line, "text only") {
+					t.Errorf("%s:%d decides by the text of an error", name, i+1)
+				}
+			}
+		}
+	}
+}

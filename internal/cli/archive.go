@@ -1,0 +1,268 @@
+package cli
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// pack writes the file or directory src as a tar stream, its first entry
+// named name; "" leaves a directory's contents at the top.
+func pack(w io.Writer, src, name string) error {
+	tw := tar.NewWriter(w)
+	links := map[fileID]string{}
+	src, err := filepath.EvalSymlinks(src) // only the source itself is followed
+	if err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(filepath.Dir(src))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	base := filepath.Base(src)
+	if src == "/" {
+		base = "."
+	}
+	err = fs.WalkDir(root.FS(), base, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		st, err := root.Lstat(p)
+		if err != nil {
+			return err
+		}
+		rel := strings.TrimPrefix(strings.TrimPrefix(p, base), "/")
+		if base == "." {
+			rel = p
+		}
+		as := path.Join(name, rel)
+		if as == "" || as == "." {
+			if !st.IsDir() {
+				as = base
+			} else {
+				as = "."
+			}
+		}
+		return packOne(tw, root, p, as, st, links)
+	})
+	return errors.Join(err, tw.Close())
+}
+
+// packOne writes one entry.
+func packOne(tw *tar.Writer, root *os.Root, p, as string, st fs.FileInfo, links map[fileID]string) error {
+	if st.Mode()&fs.ModeSocket != 0 {
+		return nil // as tar(1): a socket is nobody's without its server
+	}
+	target := ""
+	if st.Mode()&fs.ModeSymlink != 0 {
+		var err error
+		if target, err = root.Readlink(p); err != nil {
+			return err
+		}
+	}
+	h, err := tar.FileInfoHeader(st, target)
+	if err != nil {
+		return err
+	}
+	h.Name = as
+	if st.IsDir() {
+		h.Name += "/"
+	}
+	h.Uname, h.Gname, h.Format = "", "", tar.FormatPAX
+	if id, n := identity(st); n > 1 && st.Mode().IsRegular() {
+		if first, ok := links[id]; ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeLink, first, 0
+			return tw.WriteHeader(h)
+		}
+		links[id] = as
+	}
+	if !st.Mode().IsRegular() {
+		return tw.WriteHeader(h)
+	}
+	f, err := root.Open(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(tw, f, h.Size); err != nil {
+		return fmt.Errorf("%s changed while it was read: %w", p, err)
+	}
+	return nil
+}
+
+// entryName is where an entry of a stream whose first entry is first goes
+// when that one is to be named name ("" drops it).
+func entryName(entry, first, name string) (string, error) {
+	e, f := path.Clean("/" + entry)[1:], path.Clean("/" + first)[1:]
+	switch {
+	case f == "":
+		return path.Join(name, e), nil
+	case e == f:
+		return name, nil
+	case strings.HasPrefix(e, f+"/"):
+		return path.Join(name, e[len(f)+1:]), nil
+	}
+	return "", fmt.Errorf("archive entry %q lies outside of %q", entry, first)
+}
+
+// rename copies a tar stream with its first entry renamed.
+func rename(w io.Writer, tr *tar.Reader, first *tar.Header, name string) error {
+	tw := tar.NewWriter(w)
+	top := first.Name
+	for h := first; ; {
+		as, err := entryName(h.Name, top, name)
+		if err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeLink {
+			if h.Linkname, err = entryName(h.Linkname, top, name); err != nil {
+				return err
+			}
+		}
+		if as == "" {
+			as = "."
+		}
+		h.Name = as
+		if h.Typeflag == tar.TypeDir {
+			h.Name += "/"
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+		if _, err := io.Copy(tw, tr); err != nil {
+			return err
+		}
+		if h, err = tr.Next(); errors.Is(err, io.EOF) {
+			return tw.Close()
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// unpack writes a container's tar stream below root, its first entry named
+// name ("" puts a directory's contents there). The stream is hostile: no
+// entry leaves root, no device is made, ownership is the caller's.
+func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overwrite bool) error {
+	top := first.Name
+	type dir struct {
+		name string
+		h    *tar.Header
+	}
+	var dirs []dir
+	for h := first; ; {
+		as, err := entryName(h.Name, top, name)
+		if err != nil {
+			return err
+		}
+		if as == "" {
+			as = "."
+		}
+		if err := unpackOne(root, tr, h, as, top, name, overwrite); err != nil {
+			return err
+		}
+		if h.Typeflag == tar.TypeDir && as != "." {
+			dirs = append(dirs, dir{as, h})
+		}
+		if h, err = tr.Next(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	// Directories last and innermost first: their modes may forbid writing
+	// and their times change with their contents.
+	for i := len(dirs) - 1; i >= 0; i-- {
+		d := dirs[i]
+		if err := root.Chmod(d.name, d.h.FileInfo().Mode().Perm()); err != nil {
+			return err
+		}
+		if err := root.Chtimes(d.name, d.h.ModTime, d.h.ModTime); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unpackOne(root *os.Root, tr *tar.Reader, h *tar.Header, as, top, name string, overwrite bool) error {
+	if parent := path.Dir(as); parent != "." {
+		if err := root.MkdirAll(parent, 0o755); err != nil {
+			return err
+		}
+	}
+	old, err := root.Lstat(as)
+	exists := err == nil
+	if h.Typeflag == tar.TypeDir {
+		if as == "." {
+			return nil
+		}
+		if exists && old.IsDir() {
+			return nil
+		}
+		if exists {
+			if !overwrite {
+				return fmt.Errorf("%s: cannot replace a file by a directory without --overwrite", as)
+			}
+			if err := root.Remove(as); err != nil {
+				return err
+			}
+		}
+		return root.Mkdir(as, 0o700)
+	}
+	if exists {
+		if old.IsDir() && !overwrite {
+			return fmt.Errorf("%s: cannot replace a directory by a file without --overwrite", as)
+		}
+		if err := root.RemoveAll(as); err != nil {
+			return err
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		// Without set-user-ID bits: the file is the caller's now.
+		f, err := root.OpenFile(as, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, tr)
+		err = errors.Join(err, f.Chmod(h.FileInfo().Mode().Perm()), f.Close())
+		if err != nil {
+			return err
+		}
+		return root.Chtimes(as, h.ModTime, h.ModTime)
+	case tar.TypeSymlink:
+		return root.Symlink(h.Linkname, as)
+	case tar.TypeLink:
+		target, err := entryName(h.Linkname, top, name)
+		if err != nil {
+			return err
+		}
+		return root.Link(target, as)
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		return fmt.Errorf("%s: devices and pipes are not copied out of a container", h.Name)
+	}
+	return nil
+}
+
+// fileID tells files of one machine apart.
+type fileID struct{ dev, ino uint64 }
+
+// identity is a file's ID and how many names it has.
+func identity(st fs.FileInfo) (fileID, uint64) {
+	s, ok := st.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileID{}, 0
+	}
+	return fileID{uint64(s.Dev), s.Ino}, uint64(s.Nlink)
+}

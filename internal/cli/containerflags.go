@@ -1,0 +1,522 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cove-engine/cove"
+)
+
+// containerFlags are the flags that describe a container: run's and create's.
+// Values are as written; spec reads them.
+type containerFlags struct {
+	set func(name string) bool
+
+	spec cove.ContainerSpec // fields that flags write straight into
+
+	addHosts, annotations, attach, capAdd, capDrop           []string
+	devices, deviceRules, dns, dnsOptions, dnsSearch         []string
+	env, envFiles, expose, groups, labels, labelFiles        []string
+	logOpts, mounts, networkAliases, networks, publish       []string
+	securityOpts, sysctls, tmpfs, ulimits, unsetEnv          []string
+	volumes, volumesFrom                                     []string
+	arch, os, variant, platform, blkioWeight, entrypoint     string
+	ip, ip6, mac, imageVolume, memory, memorySwap, memoryRsv string
+	restart, shmSize, detachKeys, authFile, pull, userNS     string
+	health                                                   healthFlags
+	cpus                                                     float64
+	memorySwappiness                                         int64
+	oomScoreAdj                                              int
+	pidsLimit                                                int64
+	stopTimeout                                              uint
+	detach, envHost, httpProxy, quiet, replace, rootfs       bool
+	sigProxy, tlsVerify                                      bool
+}
+
+// flags declares the flags on fs; run adds those that only a start needs.
+func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
+	s := &o.spec
+	o.set = fs.Changed
+	o.health.set = fs.Changed
+	fs.SetInterspersed(false)
+	fs.SetNormalizeFunc(oldNames) // first: set last it would file every flag again
+
+	sliceVar(fs, &o.addHosts, "add-host", "", "Add a custom host-to-IP mapping (hostname:ip)")
+	arrayVar(fs, &o.annotations, "annotation", "", "Add annotations to container (key=value)")
+	fs.StringVar(&o.arch, "arch", "", "use `ARCH` instead of the architecture of the machine for choosing images")
+	sliceVar(fs, &o.attach, "attach", "a", "Attach to STDIN, STDOUT or STDERR")
+	fs.StringVar(&o.authFile, "authfile", "", "Path of the authentication file. Use REGISTRY_AUTH_FILE environment variable to override")
+	fs.StringVar(&o.blkioWeight, "blkio-weight", "", "Block IO weight (relative weight) accepts a weight value between 10 and 1000.")
+	sliceVar(fs, &o.capAdd, "cap-add", "", "Add capabilities to the container")
+	sliceVar(fs, &o.capDrop, "cap-drop", "", "Drop capabilities from the container")
+	fs.StringVar(&s.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
+	fs.StringVar(&s.CgroupNS, "cgroupns", "", "cgroup namespace to use")
+	fs.StringVar(&s.CIDFile, "cidfile", "", "Write the container ID to the file")
+	fs.StringVar(&s.ConmonPidFile, "conmon-pidfile", "", "Path to the file that will receive the PID of the monitor")
+	fs.Uint64Var(&s.Resources.CPUPeriod, "cpu-period", 0, "Limit the CPU CFS (Completely Fair Scheduler) period")
+	fs.Int64Var(&s.Resources.CPUQuota, "cpu-quota", 0, "Limit the CPU CFS (Completely Fair Scheduler) quota")
+	fs.Uint64VarP(&s.Resources.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
+	fs.Float64Var(&o.cpus, "cpus", 0, "Number of CPUs. The default is 0.000 which means no limit")
+	fs.StringVar(&s.Resources.CpusetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
+	fs.StringVar(&s.Resources.CpusetMems, "cpuset-mems", "", "Memory nodes (MEMs) in which to allow execution (0-3, 0,1). Only effective on NUMA systems.")
+	sliceVar(fs, &o.devices, "device", "", "Add a host device to the container")
+	sliceVar(fs, &o.deviceRules, "device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list")
+	sliceVar(fs, &o.dns, "dns", "", "Set custom DNS servers")
+	sliceVar(fs, &o.dnsOptions, "dns-option", "", "Set custom DNS options")
+	sliceVar(fs, &o.dnsSearch, "dns-search", "", "Set custom DNS search domains")
+	fs.StringVar(&o.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
+	arrayVar(fs, &o.env, "env", "e", "Set environment variables in container")
+	arrayVar(fs, &o.envFiles, "env-file", "", "Read in a file of environment variables")
+	fs.BoolVar(&o.envHost, "env-host", false, "Use all current host environment variables in container")
+	sliceVar(fs, &o.expose, "expose", "", "Expose a port or a range of ports")
+	sliceVar(fs, &o.groups, "group-add", "", "Add additional groups to the primary container process")
+	fs.StringVar(&o.health.cmd, "health-cmd", "", "set a healthcheck command for the container ('none' disables the existing healthcheck)")
+	fs.StringVar(&o.health.interval, "health-interval", "30s", "set an interval for the healthcheck. (a value of disable results in no automatic timer setup)")
+	fs.StringVar(&o.health.onFailure, "health-on-failure", "none", "action to take once the container turns unhealthy")
+	fs.UintVar(&o.health.retries, "health-retries", 3, "the number of retries allowed before a healthcheck is considered to be unhealthy")
+	fs.StringVar(&o.health.startPeriod, "health-start-period", "0s", "the initialization time needed for a container to bootstrap")
+	fs.StringVar(&o.health.timeout, "health-timeout", "30s", "the maximum time allowed to complete the healthcheck before an interval is considered failed")
+	fs.StringVarP(&s.Hostname, "hostname", "h", "", "Set container hostname")
+	fs.BoolVar(&o.httpProxy, "http-proxy", true, "Set proxy environment variables in the container based on the host proxy vars")
+	fs.StringVar(&o.imageVolume, "image-volume", "anonymous", `Tells cove how to handle the builtin image volumes ("anonymous")`)
+	fs.BoolVar(&s.Init, "init", false, "Run an init binary inside the container that forwards signals and reaps processes")
+	fs.StringVar(&s.InitPath, "init-path", "", "Path to the container-init binary")
+	fs.BoolVarP(&s.Stdin, "interactive", "i", false, "Make STDIN available to the contained process")
+	fs.StringVar(&o.ip, "ip", "", "Specify a static IPv4 address for the container")
+	fs.StringVar(&o.ip6, "ip6", "", "Specify a static IPv6 address for the container")
+	fs.StringVar(&s.IPC, "ipc", "", "IPC namespace to use")
+	arrayVar(fs, &o.labels, "label", "l", "Set metadata on container")
+	arrayVar(fs, &o.labelFiles, "label-file", "", "Read in a line delimited file of labels")
+	fs.StringVar(&s.LogDriver, "log-driver", "", "Logging driver for the container")
+	arrayVar(fs, &o.logOpts, "log-opt", "", "Logging driver options")
+	fs.StringVar(&o.mac, "mac-address", "", "Container MAC address (e.g. 92:d0:c6:0a:29:33)")
+	fs.StringVarP(&o.memory, "memory", "m", "", "Memory limit (format: `<number>[<unit>]`, where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))")
+	fs.StringVar(&o.memoryRsv, "memory-reservation", "", "Memory soft limit (format: `<number>[<unit>]`, where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))")
+	fs.StringVar(&o.memorySwap, "memory-swap", "", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
+	fs.Int64Var(&o.memorySwappiness, "memory-swappiness", -1, "Tune container memory swappiness (0 to 100, or -1 for system default)")
+	arrayVar(fs, &o.mounts, "mount", "", "Attach a filesystem mount to the container")
+	fs.StringVar(&s.Name, "name", "", "Assign a name to the container")
+	arrayVar(fs, &o.networks, "network", "", "Connect a container to a network")
+	sliceVar(fs, &o.networkAliases, "network-alias", "", "Add network-scoped alias for the container")
+	fs.BoolVar(&o.health.none, "no-healthcheck", false, "Disable healthchecks on container")
+	fs.BoolVar(&s.NoHostname, "no-hostname", false, "Do not create /etc/hostname within the container, instead use the version from the image")
+	fs.BoolVar(&s.NoHosts, "no-hosts", false, "Do not create /etc/hosts within the container, instead use the version from the image")
+	fs.BoolVar(&s.Resources.OOMKillDisable, "oom-kill-disable", false, "Disable OOM Killer")
+	fs.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "Tune the host's OOM preferences (-1000 to 1000)")
+	fs.StringVar(&o.os, "os", "", "use `OS` instead of the running OS for choosing images")
+	fs.StringVar(&s.PID, "pid", "", "PID namespace to use")
+	fs.StringVar(&s.PidFile, "pidfile", "", "Write the container process ID to the file")
+	fs.Int64Var(&o.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
+	fs.StringVar(&o.platform, "platform", "", "Specify the platform for selecting the image.  (Conflicts with --arch and --os)")
+	fs.BoolVar(&s.Privileged, "privileged", false, "Give extended privileges to container")
+	sliceVar(fs, &o.publish, "publish", "p", "Publish a container's port, or a range of ports, to the host")
+	fs.BoolVarP(&s.PublishAll, "publish-all", "P", false, "Publish all exposed ports to random ports on the host interface")
+	fs.StringVar(&o.pull, "pull", "missing", `Pull image policy ("always"|"missing"|"never"|"newer")`)
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress output information when pulling images")
+	fs.BoolVar(&s.ReadOnly, "read-only", false, "Make containers root filesystem read-only")
+	fs.BoolVar(&s.ReadOnlyTmpfs, "read-only-tmpfs", true, "When running --read-only containers mount read-write tmpfs on /run, /tmp and /var/tmp")
+	fs.BoolVar(&o.replace, "replace", false, "If a container with the same name exists, replace it")
+	fs.StringVar(&o.restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"never"|"on-failure"|"unless-stopped")`)
+	fs.BoolVar(&s.Remove, "rm", false, "Remove container after exit")
+	fs.BoolVar(&o.rootfs, "rootfs", false, "The first argument is not an image but the rootfs to the exploded container")
+	arrayVar(fs, &o.securityOpts, "security-opt", "", "Security Options")
+	fs.StringVar(&o.shmSize, "shm-size", "", "Size of /dev/shm (format: `<number>[<unit>]`, where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))")
+	fs.StringVar(&s.StopSignal, "stop-signal", "", "Signal to stop a container. Default is SIGTERM")
+	fs.UintVar(&o.stopTimeout, "stop-timeout", 10, "Timeout (in seconds) that containers stopped by user command have to exit. If exceeded, the container will be forcibly stopped via SIGKILL.")
+	sliceVar(fs, &o.sysctls, "sysctl", "", "Sysctl options")
+	fs.UintVar(&s.Timeout, "timeout", 0, "Maximum length of time a container is allowed to run. The container will be killed automatically after the time expires.")
+	fs.BoolVar(&o.tlsVerify, "tls-verify", true, "Require HTTPS and verify certificates when contacting registries for pulling images")
+	arrayVar(fs, &o.tmpfs, "tmpfs", "", "Mount a temporary filesystem (`tmpfs`) into a container")
+	fs.BoolVarP(&s.Terminal, "tty", "t", false, "Allocate a pseudo-TTY for container")
+	fs.StringVar(&s.Timezone, "tz", "", "Set timezone in container")
+	sliceVar(fs, &o.ulimits, "ulimit", "", "Ulimit options")
+	fs.StringVar(&s.Umask, "umask", "", "Set umask in container")
+	arrayVar(fs, &o.unsetEnv, "unsetenv", "", "Unset environment default variables in container")
+	fs.BoolVar(&s.UnsetEnvAll, "unsetenv-all", false, "Unset all default environment variables in container")
+	fs.StringVarP(&s.User, "user", "u", "", "Username or UID (format: <name|uid>[:<group|gid>])")
+	fs.StringVar(&o.userNS, "userns", "", "User namespace to use")
+	fs.StringVar(&s.UTS, "uts", "", "UTS namespace to use")
+	fs.StringVar(&o.variant, "variant", "", "Use `VARIANT` instead of the running architecture variant for choosing images")
+	arrayVar(fs, &o.volumes, "volume", "v", "Bind mount a volume into the container")
+	arrayVar(fs, &o.volumesFrom, "volumes-from", "", "Mount volumes from the specified container(s)")
+	fs.StringVarP(&s.WorkDir, "workdir", "w", "", "Working directory inside the container")
+	if run {
+		fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
+		fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container. Format is a single character [a-Z] or a comma separated sequence of `ctrl-<value>`")
+		fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
+	}
+	fs.Bool("disable-content-trust", false, "This is a Docker specific option and is a NOOP")
+	fs.Lookup("disable-content-trust").Hidden = true
+	refuse(fs, unsupportedContainerFlags())
+}
+
+// oldNames are podman's and docker's other names of flags.
+func oldNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "net":
+		name = "network"
+	case "net-alias":
+		name = "network-alias"
+	case "dns-opt":
+		name = "dns-option"
+	case "healthcheck-command":
+		name = "health-cmd"
+	case "healthcheck-interval", "healthcheck-retries", "healthcheck-start-period", "healthcheck-timeout":
+		name = "health-" + strings.TrimPrefix(name, "healthcheck-")
+	case "override-arch", "override-os", "override-variant":
+		name = strings.TrimPrefix(name, "override-")
+	case "no-headings", "notruncate":
+		name = map[string]string{"no-headings": "noheading", "notruncate": "no-trunc"}[name]
+	}
+	return pflag.NormalizedName(name)
+}
+
+// unsupportedContainerFlags are podman's and docker's other flags of run and
+// create.
+func unsupportedContainerFlags() []unsupported {
+	list := []unsupported{
+		{name: "cgroups", accept: []string{"enabled"}},
+		{name: "passwd", bool: true}, {name: "no-passwd", bool: true},
+		{name: "sdnotify", accept: []string{"ignore"}},
+		{name: "systemd", bool: true, accept: []string{"false"}},
+		{name: "rmi", bool: true, accept: []string{"false"}},
+		{name: "gpus"}, {name: "link"}, {name: "isolation", accept: []string{"default"}},
+	}
+	for name := range strings.FieldsSeq(`
+		blkio-weight-device cert-dir cgroup-conf chrootdirs cpu-count cpu-percent cpu-rt-period cpu-rt-runtime creds
+		decryption-key device-read-bps device-read-iops device-write-bps device-write-iops domainname
+		env-merge gidmap group-entry health-log-destination health-max-log-count health-max-log-size
+		health-startup-cmd health-startup-interval health-startup-retries health-startup-success health-startup-timeout
+		health-start-interval hosts-file hostuser init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
+		link-local-ip passwd-entry personality pod pod-id-file preserve-fd preserve-fds rdt-class requires
+		retry retry-delay seccomp-policy secret shm-size-systemd signature-policy storage-opt
+		subgidname subuidname uidmap volume-driver volume-opt`) {
+		list = append(list, unsupported{name: name})
+	}
+	return append(list, unsupported{name: "use-api-socket", bool: true})
+}
+
+// request turns flags and arguments into the container that they describe.
+// It opens nothing but the files that flags name.
+func (o *containerFlags) request(in surroundings, args []string) (cove.ContainerSpec, error) {
+	s := o.spec
+	if err := o.scalars(&s); err != nil {
+		return s, err
+	}
+	steps := [...]func(*cove.ContainerSpec, surroundings) error{
+		o.image, o.process, o.files, o.security, o.network, o.resources, o.lifetime,
+	}
+	for _, step := range steps {
+		if err := step(&s, in); err != nil {
+			return s, err
+		}
+	}
+	if o.rootfs {
+		dir, opt, has := strings.Cut(args[0], ":")
+		if has && opt != "O" {
+			return s, fmt.Errorf("invalid --rootfs option %q: only :O is supported", opt)
+		}
+		s.Rootfs, s.RootfsOverlay = in.abs(dir), has
+	} else {
+		s.Image = args[0]
+	}
+	if len(args) > 1 {
+		s.Command = args[1:]
+	}
+	return s, nil
+}
+
+// scalars checks single values.
+func (o *containerFlags) scalars(s *cove.ContainerSpec) error {
+	if s.Name != "" && !validName(s.Name) {
+		return fmt.Errorf("running container create option: %w", errName)
+	}
+	if o.set("name") && s.Name == "" && o.replace {
+		return errors.New("cannot replace container without --name being set")
+	}
+	if o.replace && s.Name == "" {
+		return errors.New("cannot replace container without --name being set")
+	}
+	if s.NoHosts && len(o.addHosts) > 0 {
+		return errors.New("--no-hosts and --add-host cannot be set together")
+	}
+	switch o.imageVolume {
+	case "anonymous", "bind":
+	case "tmpfs", "ignore":
+		return &refusedError{name: "image-volume", value: o.imageVolume}
+	default:
+		return fmt.Errorf("invalid image-volume type %q. Pick one of bind, tmpfs, or anonymous", o.imageVolume)
+	}
+	if s.Umask != "" {
+		if n, err := strconv.ParseUint(s.Umask, 8, 16); err != nil || n > 0o7777 {
+			return fmt.Errorf("running container create option: invalid umask string %s: invalid argument", s.Umask)
+		}
+	}
+	if s.WorkDir != "" && !strings.HasPrefix(s.WorkDir, "/") {
+		return fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", s.WorkDir)
+	}
+	for _, a := range o.attach {
+		switch strings.ToLower(a) {
+		case "stdin", "stdout", "stderr":
+		default:
+			return fmt.Errorf("invalid stream %q for --attach - must be one of stdin, stdout, or stderr: invalid argument", a)
+		}
+	}
+	return nil
+}
+
+var errName = errors.New("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument")
+
+// validName reports whether name may name a container, volume or network.
+func validName(name string) bool {
+	ok, _ := regexp.MatchString(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`, name)
+	return ok
+}
+
+func (o *containerFlags) image(s *cove.ContainerSpec, _ surroundings) error {
+	switch p := strings.ToLower(o.pull); p {
+	case "always", "missing", "never", "newer":
+		s.Pull = p
+	case "ifnotpresent", "":
+		s.Pull = "missing"
+	case "ifnewer":
+		s.Pull = "newer"
+	case "true":
+		s.Pull = "always"
+	case "false":
+		s.Pull = "never"
+	default:
+		return fmt.Errorf("unsupported pull policy %q", o.pull)
+	}
+	if !o.set("pull") {
+		s.Pull = ""
+	}
+	var err error
+	s.Platform, err = platform(o.platform, o.os, o.arch, o.variant)
+	return err
+}
+
+// platform joins --os, --arch and --variant to what --platform would say.
+func platform(whole, os, arch, variant string) (string, error) {
+	if whole != "" {
+		if os != "" || arch != "" {
+			return "", errors.New("--platform option can not be specified with --arch or --os")
+		}
+		if n := strings.Count(whole, "/"); n > 2 {
+			return "", fmt.Errorf("invalid platform %q: must be OS[/ARCH[/VARIANT]]", whole)
+		}
+		if variant != "" && strings.Count(whole, "/") == 1 {
+			whole += "/" + variant
+		}
+		return whole, nil
+	}
+	if os == "" && arch == "" && variant == "" {
+		return "", nil
+	}
+	if os == "" {
+		os = "linux"
+	}
+	p := os + "/" + arch
+	if variant != "" {
+		p += "/" + variant
+	}
+	return strings.TrimRight(p, "/"), nil
+}
+
+func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
+	var err error
+	if s.Env, err = in.environment(o.envHost, o.httpProxy, o.envFiles, o.env); err != nil {
+		return err
+	}
+	s.UnsetEnv = o.unsetEnv
+	if o.set("entrypoint") {
+		s.EntrypointSet, s.Entrypoint = true, words(o.entrypoint)
+	}
+	s.Groups = o.groups
+	if s.Labels, err = in.labels(o.labelFiles, o.labels); err != nil {
+		return err
+	}
+	for _, a := range o.annotations {
+		if !strings.Contains(a, "=") {
+			return errors.New("annotations must be formatted KEY=VALUE")
+		}
+	}
+	s.Annotations, err = keyValues(o.annotations, func(string) error {
+		return errors.New("annotations must be formatted KEY=VALUE")
+	})
+	return err
+}
+
+func (o *containerFlags) files(s *cove.ContainerSpec, in surroundings) error {
+	var err error
+	if s.Mounts, err = in.mounts(o.volumes, o.mounts, o.tmpfs); err != nil {
+		return err
+	}
+	s.VolumesFrom = o.volumesFrom
+	if err := checkVolumesFrom(o.volumesFrom); err != nil {
+		return err
+	}
+	for _, d := range o.devices {
+		if d == "" {
+			continue
+		}
+		dev, err := parseDevice(d)
+		if err != nil {
+			return err
+		}
+		s.Devices = append(s.Devices, dev)
+	}
+	s.DeviceCgroupRules = o.deviceRules
+	for _, f := range []*string{&s.CIDFile, &s.PidFile, &s.ConmonPidFile} {
+		if *f != "" {
+			*f = in.abs(*f)
+		}
+	}
+	return checkDeviceRules(o.deviceRules)
+}
+
+func (o *containerFlags) security(s *cove.ContainerSpec, in surroundings) error {
+	s.CapAdd, s.CapDrop = o.capAdd, o.capDrop
+	for _, ns := range []struct {
+		value string
+		more  []string
+	}{{s.PID, nil}, {s.IPC, []string{"shareable", "none"}}, {s.UTS, nil}, {s.CgroupNS, nil}} {
+		if err := checkNamespace(ns.value, ns.more...); err != nil {
+			return err
+		}
+	}
+	if err := checkUserNS(o.userNS); err != nil {
+		return err
+	}
+	s.UserNS = o.userNS
+	return in.parseSecurity(s, o.securityOpts)
+}
+
+func (o *containerFlags) network(s *cove.ContainerSpec, _ surroundings) error {
+	f := networkFlags{networks: o.networks, aliases: o.networkAliases, aliasSet: o.set("network-alias"), ip: o.ip, ip6: o.ip6, mac: o.mac}
+	if err := f.spec(s); err != nil {
+		return err
+	}
+	var err error
+	if s.Ports, err = parsePublishes(o.publish); err != nil {
+		return err
+	}
+	s.Expose = o.expose
+	if err := checkExpose(o.expose); err != nil {
+		return err
+	}
+	if s.AddHosts, err = checkAddHosts(o.addHosts); err != nil {
+		return err
+	}
+	s.DNS, s.DNSSearch, s.DNSOptions = o.dns, o.dnsSearch, o.dnsOptions
+	return checkDNS(o.dns)
+}
+
+func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error {
+	r := &s.Resources
+	var err error
+	if r.Memory, err = bytesOf("memory", o.memory); err != nil {
+		return err
+	}
+	if r.MemoryReservation, err = bytesOf("memory-reservation", o.memoryRsv); err != nil {
+		return err
+	}
+	if o.memorySwap == "-1" {
+		r.MemorySwap = -1
+	} else if r.MemorySwap, err = bytesOf("memory-swap", o.memorySwap); err != nil {
+		return err
+	}
+	if n := o.memorySwappiness; n < -1 || n > 100 {
+		return fmt.Errorf("invalid value: %d, valid memory swappiness range is 0-100", n)
+	} else if n >= 0 {
+		u := uint64(n)
+		r.MemorySwappiness = &u
+	}
+	if o.set("cpus") {
+		if r.CPUPeriod != 0 {
+			return errors.New("--cpu-period and --cpus cannot be set together")
+		}
+		if r.CPUQuota != 0 {
+			return errors.New("--cpu-quota and --cpus cannot be set together")
+		}
+		if o.cpus < 0 || math.IsNaN(o.cpus) || math.IsInf(o.cpus, 0) {
+			return fmt.Errorf("invalid value for cpus: %v is not a number of CPUs", o.cpus)
+		}
+		r.CPUs = o.cpus
+	}
+	if o.blkioWeight != "" {
+		w, err := strconv.ParseUint(o.blkioWeight, 10, 16)
+		if err != nil {
+			return fmt.Errorf("invalid value for blkio-weight: %w", err)
+		}
+		if w != 0 && (w < 10 || w > 1000) {
+			return fmt.Errorf("invalid value for blkio-weight: %d is not between 10 and 1000", w)
+		}
+		r.BlkioWeight = uint16(w)
+	}
+	if o.set("pids-limit") {
+		r.PidsLimit = &o.pidsLimit
+	}
+	if o.set("oom-score-adj") {
+		if o.oomScoreAdj < -1000 || o.oomScoreAdj > 1000 {
+			return fmt.Errorf("invalid value for oom-score-adj: %d is not between -1000 and 1000", o.oomScoreAdj)
+		}
+		s.OOMScoreAdj = &o.oomScoreAdj
+	}
+	if o.shmSize != "" {
+		if s.ShmSize, err = bytesOf("shm-size", o.shmSize); err != nil {
+			return fmt.Errorf("unable to translate --shm-size: %w", errors.Unwrap(err))
+		}
+	}
+	for _, u := range o.ulimits {
+		l, err := parseUlimit(u)
+		if err != nil {
+			return err
+		}
+		s.Ulimits = append(s.Ulimits, l)
+	}
+	for _, v := range o.sysctls {
+		if k, _, ok := strings.Cut(v, "="); !ok || k == "" {
+			return fmt.Errorf("%s is invalid, sysctl values must be in the form of KEY=VALUE", v)
+		}
+	}
+	s.Sysctl, err = keyValues(o.sysctls, func(v string) error { return fmt.Errorf("%s is invalid", v) })
+	return err
+}
+
+func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error {
+	var err error
+	if s.Restart, err = parseRestart(o.restart); err != nil {
+		return err
+	}
+	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" {
+		return errors.New(`the --rm option conflicts with --restart, when the restartPolicy is not "" and "no"`)
+	}
+	if o.set("stop-timeout") {
+		s.StopTimeout = &o.stopTimeout
+	}
+	if err := o.health.spec(s); err != nil {
+		return err
+	}
+	for _, l := range o.logOpts {
+		k, v, ok := strings.Cut(l, "=")
+		if !ok || k == "" {
+			return fmt.Errorf("invalid log option %q", l)
+		}
+		if k == "path" {
+			s.LogPath = in.abs(v)
+			continue
+		}
+		if s.LogOpts == nil {
+			s.LogOpts = map[string]string{}
+		}
+		s.LogOpts[k] = v
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestSplitCopy(t *testing.T) {
+	for arg, want := range map[string][2]string{
+		"/a:b": {"", "/a:b"}, "./a:b": {"", "./a:b"}, "c:/x": {"c", "/x"}, "file": {"", "file"}, "c:rel": {"c", "rel"}, ":x": {"", ":x"}, "-": {"", "-"},
+	} {
+		if c, p := splitCopy(arg); c != want[0] || p != want[1] {
+			t.Errorf("%s: %q %q", arg, c, p)
+		}
+	}
+}
+
+func TestPlace(t *testing.T) {
+	for _, c := range []struct {
+		src         string
+		srcDir      bool
+		dst         string
+		exists, dir bool
+		want        placement
+		ok          bool
+	}{
+		{"/a/f", false, "/d", true, true, placement{"/d", "f"}, true},
+		{"/a/f", false, "/d/g", false, false, placement{"/d", "g"}, true},
+		{"/a/f", false, "/d/g", true, false, placement{"/d", "g"}, true},
+		{"/a/f", false, "/d/g/", false, false, placement{}, false},
+		{"/a/s", true, "/d", true, true, placement{"/d", "s"}, true},
+		{"/a/s/", true, "/d", true, true, placement{"/d", "s"}, true},
+		{"/a/s/.", true, "/d", true, true, placement{"/d", ""}, true},
+		{"/a/s", true, "/d/n", false, false, placement{"/d", "n"}, true},
+		{"/a/s/.", true, "/d/n/", false, false, placement{"/d", "n"}, true},
+		{"/a/s", true, "/d/f", true, false, placement{}, false},
+		{"/", true, "/d", true, true, placement{"/d", ""}, true},
+	} {
+		got, err := place(c.src, c.srcDir, c.dst, c.exists, c.dir, false)
+		if got != c.want || (err == nil) != c.ok {
+			t.Errorf("%+v: %+v %v", c, got, err)
+		}
+	}
+}
+
+func TestPackAndUnpack(t *testing.T) {
+	src := t.TempDir()
+	for name, text := range map[string]string{"s/f": "one", "s/d/g": "two"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(src, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(src, name), []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("f", filepath.Join(src, "s/l")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(src, "s/f"), filepath.Join(src, "s/h")); err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := pack(&b, filepath.Join(src, "s"), "new"); err != nil {
+		t.Fatal(err)
+	}
+	dst := t.TempDir()
+	root, err := os.OpenRoot(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	tr := tar.NewReader(&b)
+	first, err := tr.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unpack(root, tr, first, "other", false); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"other/f": "one", "other/d/g": "two", "other/l": "one", "other/h": "one"} {
+		got, err := os.ReadFile(filepath.Join(dst, name))
+		if err != nil || string(got) != want {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+}
+
+// What a container sends must not reach outside of the destination.
+func TestUnpackHostile(t *testing.T) {
+	for name, entries := range map[string][]tar.Header{
+		"climbing":       {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/../../evil", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"absolute":       {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "/evil", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"through a link": {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/l", Typeflag: tar.TypeSymlink, Linkname: "../.."}, {Name: "d/l/evil", Typeflag: tar.TypeReg, Mode: 0o644}},
+		"hard link out":  {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/h", Typeflag: tar.TypeLink, Linkname: "../secret"}},
+		"device":         {{Name: "d", Typeflag: tar.TypeChar, Mode: 0o644, Devmajor: 1, Devminor: 3}},
+		"another top":    {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "e", Typeflag: tar.TypeReg, Mode: 0o644}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			tw := tar.NewWriter(&b)
+			for _, h := range entries {
+				if err := tw.WriteHeader(&h); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tw.Close()
+			base := t.TempDir()
+			dst := filepath.Join(base, "dst")
+			if err := os.Mkdir(dst, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(base, "secret"), []byte("s"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			root, err := os.OpenRoot(dst)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			tr := tar.NewReader(&b)
+			first, err := tr.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unpack(root, tr, first, "d", false); err == nil {
+				t.Error("no error")
+			}
+			if list, _ := os.ReadDir(base); len(list) != 2 {
+				t.Errorf("something lies outside: %v", list)
+			}
+		})
+	}
+}
+
+func TestRenameStream(t *testing.T) {
+	var b, out bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, h := range []tar.Header{
+		{Name: "s/", Typeflag: tar.TypeDir}, {Name: "s/f", Typeflag: tar.TypeReg, Size: 3}, {Name: "s/h", Typeflag: tar.TypeLink, Linkname: "s/f"},
+	} {
+		if err := tw.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			io.WriteString(tw, "abc")
+		}
+	}
+	tw.Close()
+	tr := tar.NewReader(&b)
+	first, _ := tr.Next()
+	if err := rename(&out, tr, first, "n"); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	tr = tar.NewReader(&out)
+	for {
+		h, err := tr.Next()
+		if err != nil {
+			break
+		}
+		names = append(names, h.Name+">"+h.Linkname)
+	}
+	if got := strings.Join(names, " "); got != "n/> n/f> n/h>n/f" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"io/fs"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/engine"
+)
+
+// Engine is what the command line asks of the engine, one part per kind of
+// object. *engine.Engine has it all; tests have a fake.
+type Engine interface {
+	ContainerEngine
+	ImageEngine
+	VolumeEngine
+	NetworkEngine
+	SystemEngine
+	RegistryEngine
+}
+
+// ContainerEngine is the container verbs. A nameOrID is a name, a full ID or
+// an unambiguous beginning of one.
+type ContainerEngine interface {
+	Create(ctx context.Context, spec cove.ContainerSpec, o engine.CreateOptions) (id string, warnings []string, err error)
+	Run(ctx context.Context, spec cove.ContainerSpec, o engine.RunOptions) (engine.RunResult, error)
+	Start(ctx context.Context, nameOrID string, o engine.StartOptions) (engine.RunResult, error)
+	Stop(ctx context.Context, nameOrID string, o engine.StopOptions) error
+	Restart(ctx context.Context, nameOrID string, o engine.StopOptions) error
+	Kill(ctx context.Context, nameOrID, signal string) error
+	Pause(ctx context.Context, nameOrID string) error
+	Unpause(ctx context.Context, nameOrID string) error
+	Remove(ctx context.Context, nameOrID string, o engine.RemoveOptions) error
+	Wait(ctx context.Context, nameOrID string, o engine.WaitOptions) (int, error)
+	Rename(ctx context.Context, nameOrID, newName string) error
+
+	List(ctx context.Context, o engine.ListOptions) ([]engine.Container, error)
+	// Container looks one up exactly; size asks for SizeRw and SizeRootFs.
+	Container(ctx context.Context, nameOrID string, size bool) (engine.Container, error)
+
+	// Logs calls each for every line in order; an error of each ends it.
+	Logs(ctx context.Context, nameOrID string, o engine.LogOptions, each func(engine.LogLine) error) error
+	Exec(ctx context.Context, nameOrID string, spec engine.ExecSpec, o engine.AttachOptions) (engine.ExecResult, error)
+	Attach(ctx context.Context, nameOrID string, o engine.AttachOptions) (engine.RunResult, error)
+	// Top gives a header row and one row per process.
+	Top(ctx context.Context, nameOrID string, descriptors []string) ([][]string, error)
+	// Stats takes one sample of each named container, of every running one
+	// without names, of every one with all.
+	Stats(ctx context.Context, nameOrIDs []string, all bool) ([]engine.Stats, error)
+	// PruneContainers removes what has ended and gives IDs and, at the same
+	// places, the bytes that each gave back.
+	PruneContainers(ctx context.Context, filters map[string][]string) (ids []string, sizes []int64, err error)
+
+	// StatPath looks at a path inside a container, stopped or not, without
+	// following a final symbolic link; its target is the second result.
+	StatPath(ctx context.Context, nameOrID, path string) (fs.FileInfo, string, error)
+	// CopyFrom gives path as a tar stream whose first entry is path's last
+	// element, as docker's archive interface does. The caller closes it.
+	CopyFrom(ctx context.Context, nameOrID, path string) (io.ReadCloser, error)
+	// CopyTo unpacks a tar stream into the directory dir. With keepOwner
+	// the stream's owners stay, else the container's user owns all; with
+	// overwrite a directory may replace a file and the reverse.
+	CopyTo(ctx context.Context, nameOrID, dir string, archive io.Reader, keepOwner, overwrite bool) error
+}

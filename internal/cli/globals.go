@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Globals are the flags before the command: which engine to open. An empty
+// field leaves the choice to the configuration files.
+type Globals struct {
+	Root             string   // graph root
+	RunRoot          string   // run root
+	StorageDriver    string   // overlay, vfs …
+	StorageOpts      []string // key=value
+	StorageOptsSet   bool     // --storage-opt was given, even empty
+	ImageStore       string   // a separate image store
+	LogLevel         string   // trace … panic
+	CgroupManager    string   // cgroupfs or systemd
+	Runtime          string   // OCI runtime by name or path
+	RuntimeFlags     []string // global flags for it
+	Conmon           string   // conmon binary
+	EventsBackend    string   // file, journald or none
+	DBBackend        string   // state store
+	NetworkConfigDir string
+	NetworkBackend   string
+	VolumePath       string
+	TmpDir           string
+	Config           string // directory of authentication files
+	Modules          []string
+	HooksDirs        []string
+}
+
+// flags declares the global flags. What g holds already stays the default, so
+// that they may be given before the command and after it.
+func (g *Globals) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&g.Root, "root", g.Root, "Path to the graph root directory where images, containers, etc. are stored")
+	fs.StringVar(&g.RunRoot, "runroot", g.RunRoot, "Path to the 'run directory' where all state information is stored")
+	fs.StringVar(&g.StorageDriver, "storage-driver", g.StorageDriver, "Select which storage driver is used to manage storage of images and containers")
+	arrayVar(fs, &g.StorageOpts, "storage-opt", "", "Used to pass an option to the storage driver")
+	fs.StringVar(&g.ImageStore, "imagestore", g.ImageStore, "Path to the 'image store', different from 'graph root', use this to split storing the image into a separate 'image store'")
+	fs.StringVar(&g.LogLevel, "log-level", cmp.Or(g.LogLevel, "warn"), "Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)")
+	fs.StringVar(&g.CgroupManager, "cgroup-manager", g.CgroupManager, `Cgroup manager to use ("cgroupfs"|"systemd")`)
+	fs.StringVar(&g.Runtime, "runtime", g.Runtime, "Path to the OCI-compatible binary used to run containers")
+	arrayVar(fs, &g.RuntimeFlags, "runtime-flag", "", "add global flags for the container runtime")
+	fs.StringVar(&g.Conmon, "conmon", g.Conmon, "Path of the conmon binary")
+	fs.StringVar(&g.EventsBackend, "events-backend", g.EventsBackend, `Events backend to use ("file"|"journald"|"none")`)
+	fs.StringVar(&g.DBBackend, "db-backend", g.DBBackend, "Database backend to use")
+	fs.StringVar(&g.NetworkConfigDir, "network-config-dir", g.NetworkConfigDir, "Path of the configuration directory for networks")
+	fs.StringVar(&g.NetworkBackend, "network-backend", g.NetworkBackend, "Network backend to use")
+	fs.StringVar(&g.VolumePath, "volumepath", g.VolumePath, "Path to the volume directory in which volume data is stored")
+	fs.StringVar(&g.TmpDir, "tmpdir", g.TmpDir, "Path to the tmp directory for state")
+	fs.StringVar(&g.Config, "config", g.Config, "Location of authentication config file directory")
+	arrayVar(fs, &g.Modules, "module", "", "Load the containers.conf(5) module")
+	arrayVar(fs, &g.HooksDirs, "hooks-dir", "", "Set the OCI hooks directory path (may be set multiple times)")
+	for _, name := range []string{"network-backend"} {
+		fs.Lookup(name).Hidden = true
+	}
+	refuse(fs, unsupportedGlobals())
+}
+
+// logLevels are the values of --log-level.
+var logLevels = [...]string{"trace", "debug", "info", "warn", "warning", "error", "fatal", "panic"}
+
+// check refuses values that no engine could be opened with.
+func (g *Globals) check(fs *pflag.FlagSet) error {
+	g.StorageOptsSet = g.StorageOptsSet || fs.Changed("storage-opt")
+	if !slices.Contains(logLevels[:], strings.ToLower(g.LogLevel)) {
+		return fmt.Errorf("log level %q is not supported, choose from: %s", g.LogLevel, strings.Join(logLevels[:], ", "))
+	}
+	if m := g.CgroupManager; m != "" && m != "cgroupfs" && m != "systemd" {
+		return fmt.Errorf("invalid cgroup manager %q: must be cgroupfs or systemd", m)
+	}
+	if b := g.EventsBackend; b != "" && b != "file" && b != "journald" && b != "none" {
+		return fmt.Errorf("invalid events backend %q: must be file, journald or none", b)
+	}
+	return nil
+}
+
+// unsupportedGlobals are podman's and docker's global flags that cove lacks.
+func unsupportedGlobals() []unsupported {
+	return []unsupported{
+		{name: "cdi-spec-dir"}, {name: "connection"}, {name: "context"}, {name: "cpu-profile"},
+		{name: "default-mounts-file"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
+		{name: "namespace"}, {name: "network-cmd-path"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
+		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},
+		{name: "rdt-class"}, {name: "ssh"}, {name: "syslog", bool: true, accept: []string{"false"}},
+		{name: "tls-ca"}, {name: "tls-cert"}, {name: "tls-key"}, {name: "trace", bool: true, accept: []string{"false"}},
+		{name: "transient-store", bool: true, accept: []string{"false"}}, {name: "url"},
+	}
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cove-engine/cove/internal/image"
+)
+
+// transferFlags are the flags of pull and push about registries.
+type transferFlags struct {
+	image.Transfer
+	tlsVerify, quiet bool
+	retries          uint
+	retryDelay       string
+}
+
+func (t *transferFlags) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&t.AuthFile, "authfile", "", "Path of the authentication file. Use REGISTRY_AUTH_FILE environment variable to override")
+	fs.StringVar(&t.CertDir, "cert-dir", "", "`Pathname` of a directory containing TLS certificates and keys")
+	fs.StringVar(&t.Creds, "creds", "", "`Credentials` (USERNAME:PASSWORD) to use for authenticating to a registry")
+	fs.BoolVarP(&t.quiet, "quiet", "q", false, "Suppress output information")
+	fs.UintVar(&t.retries, "retry", 3, "number of times to retry in case of failure")
+	fs.StringVar(&t.retryDelay, "retry-delay", "", "delay between retries in case of failures")
+	fs.StringVar(&t.SignaturePolicy, "signature-policy", "", "`Pathname` of signature policy file")
+	fs.Lookup("signature-policy").Hidden = true
+	fs.BoolVar(&t.tlsVerify, "tls-verify", true, "Require HTTPS and verify certificates when contacting registries")
+	// docker's; what it would check, the signature policy checks always.
+	refuse(fs, []unsupported{{name: "disable-content-trust", bool: true, accept: []string{"true", "false"}}})
+}
+
+// transfer is what the flags ask for.
+func (t *transferFlags) transfer(a *app, fs *pflag.FlagSet) (image.Transfer, error) {
+	out := t.Transfer
+	out.TLSVerify = changed(fs, "tls-verify", t.tlsVerify)
+	out.Retries = changed(fs, "retry", t.retries)
+	if t.retryDelay != "" {
+		d, err := time.ParseDuration(t.retryDelay)
+		if err != nil || d < 0 {
+			return out, usagef("invalid --retry-delay %q: it must be a duration such as 2s", t.retryDelay)
+		}
+		out.RetryDelay = &d
+	}
+	if fs.Changed("creds") && (out.Creds == "" || strings.HasPrefix(out.Creds, ":")) {
+		return out, usagef("invalid --creds: it must be USERNAME[:PASSWORD]")
+	}
+	if !t.quiet {
+		out.Progress = a.Err
+	}
+	return out, nil
+}
+
+// platformFlags choose among the images of a list.
+type platformFlags struct {
+	platform, os, arch, variant string
+}
+
+func (p *platformFlags) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&p.arch, "arch", "", "Use `ARCH` instead of the architecture of the machine for choosing images")
+	fs.StringVar(&p.os, "os", "", "Use `OS` instead of the running OS for choosing images")
+	fs.StringVar(&p.platform, "platform", "", "Specify the platform for selecting the image.  (Conflicts with arch and os)")
+	fs.StringVar(&p.variant, "variant", "", "Use VARIANT instead of the running architecture variant for choosing images")
+}
+
+// value is os/arch[/variant], or "" for this machine's.
+func (p *platformFlags) value() (string, error) {
+	if p.platform != "" {
+		if p.os != "" || p.arch != "" {
+			return "", errors.New("--platform option can not be specified with --arch or --os")
+		}
+		if p.variant == "" {
+			return p.platform, nil
+		}
+		if strings.Count(p.platform, "/") == 0 {
+			return p.platform + "/" + runtime.GOARCH + "/" + p.variant, nil
+		}
+		if strings.Count(p.platform, "/") == 1 {
+			return p.platform + "/" + p.variant, nil
+		}
+		return "", usagef("--platform %s names a variant already, --variant %s another", p.platform, p.variant)
+	}
+	if p.os == "" && p.arch == "" && p.variant == "" {
+		return "", nil
+	}
+	v := p.os
+	if v == "" {
+		v = runtime.GOOS
+	}
+	if p.arch != "" {
+		v += "/" + p.arch
+	} else {
+		v += "/" + runtime.GOARCH
+	}
+	if p.variant != "" {
+		v += "/" + p.variant
+	}
+	return v, nil
+}
+
+// completeLocalImages completes the names of images; at most n arguments, 0
+// is no limit.
+func (a *app) completeLocalImages(n int) completer {
+	return func(c *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
+		const no = cobra.ShellCompDirectiveNoFileComp
+		if n > 0 && len(args) >= n {
+			return nil, no
+		}
+		eng, err := a.engine()
+		if err != nil {
+			return nil, no
+		}
+		images, err := eng.Images(c.Context(), image.ListOptions{})
+		if err != nil {
+			return nil, no
+		}
+		var out []string
+		for _, i := range images {
+			for _, name := range i.Names {
+				if strings.HasPrefix(name, begin) || strings.HasPrefix(name[strings.LastIndexByte(name, '/')+1:], begin) {
+					out = append(out, name)
+				}
+			}
+			if begin != "" && strings.HasPrefix(i.ID, begin) {
+				out = append(out, shortID(i.ID, false))
+			}
+		}
+		return out, no
+	}
+}

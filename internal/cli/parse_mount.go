@@ -1,0 +1,460 @@
+package cli
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"github.com/cove-engine/cove"
+)
+
+// mountSyntax is what a malformed --mount is told.
+const mountSyntax = "incorrect mount format: should be --mount type=<bind|glob|tmpfs|volume>,[src=<host-dir|volume-name>,]target=<ctr-dir>[,options]"
+
+// volumeOption reports whether o may stand in the third part of -v.
+func volumeOption(o string) bool {
+	switch o {
+	case "ro", "rw", "z", "Z", "U", "O", "copy", "nocopy", "exec", "noexec", "dev", "nodev", "suid", "nosuid",
+		"shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable",
+		"bind", "rbind", "idmap", "consistent", "cached", "delegated", "no-dereference":
+		return true
+	}
+	return strings.HasPrefix(o, "upperdir=") || strings.HasPrefix(o, "workdir=") || strings.HasPrefix(o, "idmap=")
+}
+
+// parseVolume reads -v [SOURCE:]DESTINATION[:OPTIONS].
+func (s surroundings) parseVolume(v string) (cove.Mount, error) {
+	var m cove.Mount
+	parts := splitVolume(v)
+	if len(parts) > 3 {
+		return m, fmt.Errorf("%s: incorrect volume format, should be [host-dir:]ctr-dir[:option]", v)
+	}
+	m.Type = "volume"
+	switch len(parts) {
+	case 1:
+		m.Destination, m.Anonymous = parts[0], true
+		if m.Destination == "" {
+			return m, errors.New("container directory cannot be empty")
+		}
+	default:
+		m.Source, m.Destination = parts[0], parts[1]
+		if m.Source == "" {
+			return m, errors.New("host directory cannot be empty")
+		}
+		if m.Destination == "" {
+			return m, errors.New("container directory cannot be empty")
+		}
+		if m.Source[0] == '/' || m.Source[0] == '.' {
+			m.Type, m.Source = "bind", s.abs(m.Source)
+		}
+	}
+	if len(parts) == 3 && parts[2] != "" {
+		m.Options = strings.Split(parts[2], ",")
+		if err := checkVolumeOptions(&m); err != nil {
+			return m, err
+		}
+	}
+	return m, destination(&m)
+}
+
+// splitVolume cuts v at colons that are not escaped by a backslash.
+func splitVolume(v string) []string {
+	if !strings.Contains(v, `\:`) {
+		return strings.Split(v, ":")
+	}
+	var parts []string
+	var b strings.Builder
+	for i := 0; i < len(v); i++ {
+		switch {
+		case v[i] == '\\' && i+1 < len(v) && v[i+1] == ':':
+			b.WriteByte(':')
+			i++
+		case v[i] == ':':
+			parts = append(parts, b.String())
+			b.Reset()
+		default:
+			b.WriteByte(v[i])
+		}
+	}
+	return append(parts, b.String())
+}
+
+// exclusive are options of which one mount takes one of each line.
+var exclusive = [...][]string{
+	{"ro", "rw"}, {"z", "Z"}, {"exec", "noexec"}, {"dev", "nodev"}, {"suid", "nosuid"}, {"copy", "nocopy"}, {"bind", "rbind"},
+	{"shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"},
+}
+
+func checkVolumeOptions(m *cove.Mount) error {
+	kept := m.Options[:0:0]
+	for _, o := range m.Options {
+		if !volumeOption(o) {
+			return fmt.Errorf("invalid option type %q", o)
+		}
+		switch o {
+		case "consistent", "cached", "delegated": // docker's, for other systems
+		default:
+			kept = append(kept, o)
+		}
+	}
+	m.Options = kept
+	for _, line := range exclusive {
+		var got string
+		for _, o := range kept {
+			if !slices.Contains(line, o) {
+				continue
+			}
+			if got != "" {
+				return fmt.Errorf("invalid options %q, can only specify 1 %q option", strings.Join(kept, ","), strings.Join(line, "|"))
+			}
+			got = o
+		}
+	}
+	return nil
+}
+
+// destination checks and cleans where m goes.
+func destination(m *cove.Mount) error {
+	if !strings.HasPrefix(m.Destination, "/") {
+		return fmt.Errorf("invalid container path %q, must be an absolute path", m.Destination)
+	}
+	m.Destination = path.Clean(m.Destination)
+	return nil
+}
+
+// parseTmpfs reads --tmpfs DESTINATION[:OPTIONS].
+func parseTmpfs(v string) (cove.Mount, error) {
+	dest, opts, _ := strings.Cut(v, ":")
+	m := cove.Mount{Type: "tmpfs", Destination: dest}
+	if opts != "" {
+		m.Options = strings.Split(opts, ",")
+	}
+	return m, destination(&m)
+}
+
+// parseMount reads --mount's comma-separated key=value list.
+func (s surroundings) parseMount(v string) (cove.Mount, error) {
+	var m cove.Mount
+	fields, err := csv.NewReader(strings.NewReader(v)).Read()
+	if err != nil {
+		return m, errors.New(mountSyntax)
+	}
+	m.Type = "volume"
+	rest := fields[:0:0]
+	for _, f := range fields {
+		if t, ok := strings.CutPrefix(f, "type="); ok {
+			m.Type = t
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	switch m.Type {
+	case "bind", "volume", "tmpfs", "ramfs", "devpts", "image":
+	case "glob", "artifact":
+		return m, &refusedError{name: "mount", value: "type=" + m.Type}
+	default:
+		return m, fmt.Errorf("invalid filesystem type %q", m.Type)
+	}
+	p := mountParser{m: &m, in: s}
+	for _, f := range rest {
+		if err := p.field(f); err != nil {
+			return m, err
+		}
+	}
+	if err := p.finish(); err != nil {
+		return m, err
+	}
+	return m, destination(&m)
+}
+
+// mountParser collects the fields of one --mount.
+type mountParser struct {
+	m                    *cove.Mount
+	in                   surroundings
+	access               bool // ro or rw was said
+	propagated, relabels bool
+}
+
+func (p *mountParser) field(f string) error {
+	key, value, has := strings.Cut(f, "=")
+	m := p.m
+	option := func(o string) { m.Options = append(m.Options, o) }
+	bad := fmt.Errorf("%s: %s", key, "invalid mount option")
+	needs := func() error {
+		if value == "" {
+			return fmt.Errorf("%s: %s", key, "must set option value")
+		}
+		return nil
+	}
+	yes, err := true, error(nil)
+	if has {
+		yes, err = strconv.ParseBool(value)
+	}
+	isBool := err == nil
+	switch key {
+	case "src", "source":
+		if m.Type == "tmpfs" || m.Type == "ramfs" || m.Type == "devpts" {
+			return fmt.Errorf("source is not supported with %s mounts", m.Type)
+		}
+		if value == "" {
+			return errors.New("host directory cannot be empty")
+		}
+		m.Source = value
+		if m.Type == "bind" {
+			m.Source = p.in.abs(value)
+		}
+	case "dst", "dest", "destination", "target":
+		if err := needs(); err != nil {
+			return err
+		}
+		m.Destination = value
+	case "ro", "readonly", "rw", "readwrite":
+		if m.Type == "image" {
+			if key != "rw" && key != "readwrite" {
+				return bad
+			}
+		}
+		if p.access {
+			return fmt.Errorf("cannot pass 'readonly', 'ro', or 'rw' mount options more than once: %w", errMountOption)
+		}
+		if !isBool {
+			return fmt.Errorf("%s: %s", f, "invalid mount option")
+		}
+		p.access = true
+		if (key[:2] == "ro" || key == "readonly") == yes {
+			option("ro")
+		} else {
+			option("rw")
+		}
+	case "suid", "nosuid", "dev", "nodev", "exec", "noexec":
+		if m.Type == "image" || has && !isBool {
+			return bad
+		}
+		if yes {
+			option(key)
+		}
+	case "shared", "rshared", "private", "rprivate", "slave", "rslave", "unbindable", "runbindable":
+		if m.Type != "bind" {
+			return bad
+		}
+		p.propagated = true
+		option(key)
+	case "bind-propagation", "propagation":
+		if m.Type != "bind" {
+			return bad
+		}
+		if !slices.Contains(exclusive[len(exclusive)-1], value) {
+			return fmt.Errorf("%s: invalid mount propagation %q", key, value)
+		}
+		option(value)
+	case "bind-nonrecursive":
+		if m.Type != "bind" {
+			return bad
+		}
+		if yes {
+			option("bind")
+		}
+	case "bind-recursive":
+		switch {
+		case m.Type != "bind":
+			return bad
+		case value == "enabled":
+		case value == "disabled":
+			option("bind")
+		default:
+			return &refusedError{name: "mount", value: f}
+		}
+	case "relabel":
+		if m.Type != "bind" && m.Type != "volume" {
+			return bad
+		}
+		if p.relabels {
+			return errors.New("cannot pass 'relabel' option more than once")
+		}
+		p.relabels = true
+		switch value {
+		case "private":
+			option("Z")
+		case "shared":
+			option("z")
+		default:
+			return fmt.Errorf("%s: %s", "relabel", "must be either 'private' or 'shared'")
+		}
+	case "z", "Z", "O":
+		if m.Type != "bind" && m.Type != "volume" || has {
+			return bad
+		}
+		option(key)
+	case "U", "chown":
+		if m.Type == "devpts" || m.Type == "image" || !isBool {
+			return bad
+		}
+		if yes {
+			option("U")
+		}
+	case "idmap":
+		if m.Type != "bind" && m.Type != "volume" {
+			return bad
+		}
+		option(f)
+	case "consistency":
+	case "no-dereference":
+		if m.Type != "bind" {
+			return bad
+		}
+		option(key)
+	case "subpath", "volume-subpath", "image-subpath":
+		if m.Type != "volume" && m.Type != "image" {
+			return bad
+		}
+		if err := needs(); err != nil {
+			return err
+		}
+		m.SubPath = value
+	case "volume-nocopy", "nocopy":
+		if m.Type != "volume" {
+			return bad
+		}
+		if yes {
+			option("nocopy")
+		}
+	case "copy":
+		if m.Type != "volume" {
+			return bad
+		}
+		option("copy")
+	case "volume-driver":
+		if m.Type != "volume" {
+			return bad
+		}
+		if value != "" && value != "local" {
+			return &refusedError{name: "mount", value: f}
+		}
+	case "volume-opt", "volume-label", "bind-create-src":
+		return &refusedError{name: "mount", value: f}
+	case "tmpfs-mode":
+		if m.Type != "tmpfs" && m.Type != "ramfs" {
+			return bad
+		}
+		if _, err := strconv.ParseUint(value, 8, 32); err != nil {
+			return fmt.Errorf("invalid tmpfs-mode %q: must be octal", value)
+		}
+		option("mode=" + value)
+	case "tmpfs-size":
+		if m.Type != "tmpfs" && m.Type != "ramfs" {
+			return bad
+		}
+		if err := needs(); err != nil {
+			return err
+		}
+		if n, ok := strings.CutSuffix(value, "%"); ok {
+			if _, err := strconv.ParseUint(n, 10, 8); err != nil {
+				return fmt.Errorf("invalid tmpfs-size %q", value)
+			}
+		} else if _, err := units.RAMInBytes(value); err != nil {
+			return fmt.Errorf("invalid tmpfs-size %q: %w", value, err)
+		}
+		option("size=" + value)
+	case "tmpcopyup", "notmpcopyup":
+		if m.Type != "tmpfs" {
+			return bad
+		}
+		option(key)
+	case "uid", "gid", "mode", "max":
+		if m.Type != "devpts" || needs() != nil {
+			return bad
+		}
+		option(f)
+	default:
+		return bad
+	}
+	return nil
+}
+
+var errMountOption = errors.New("invalid mount option")
+
+// finish checks what only all fields together show.
+func (p *mountParser) finish() error {
+	m := p.m
+	switch {
+	case m.Type == "image" && (m.Source == "" || m.Destination == ""):
+		return errors.New("must set source and destination for image volume")
+	case m.Destination == "":
+		return errors.New("must set volume destination")
+	}
+	switch m.Type {
+	case "bind":
+		if m.Source == "" { // as podman: the same path on both sides
+			m.Source = p.in.abs(m.Destination)
+		}
+	case "volume":
+		m.Anonymous = m.Source == ""
+		if strings.HasPrefix(m.Source, "/") || strings.HasPrefix(m.Source, ".") {
+			return fmt.Errorf("invalid volume name %q: use type=bind to mount a host directory", m.Source)
+		}
+	}
+	return nil
+}
+
+// mounts reads all mount flags. One destination is mounted once; the same
+// request said twice counts once.
+func (s surroundings) mounts(volumes, mounts, tmpfs []string) ([]cove.Mount, error) {
+	var all []cove.Mount
+	add := func(m cove.Mount, err error) error {
+		if err != nil {
+			return err
+		}
+		for _, o := range all {
+			if o.Destination != m.Destination {
+				continue
+			}
+			if o.Type == m.Type && o.Source == m.Source && o.SubPath == m.SubPath && slices.Equal(o.Options, m.Options) {
+				return nil
+			}
+			return fmt.Errorf("%s: duplicate mount destination", m.Destination)
+		}
+		all = append(all, m)
+		return nil
+	}
+	for _, v := range mounts {
+		if err := add(s.parseMount(v)); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range volumes {
+		if err := add(s.parseVolume(v)); err != nil {
+			return nil, err
+		}
+	}
+	for _, v := range tmpfs {
+		if err := add(parseTmpfs(v)); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// checkVolumesFrom checks CONTAINER[:OPTIONS].
+func checkVolumesFrom(list []string) error {
+	for _, v := range list {
+		name, opts, has := strings.Cut(v, ":")
+		if name == "" {
+			return fmt.Errorf("invalid --volumes-from %q: no container named", v)
+		}
+		if !has {
+			continue
+		}
+		for o := range strings.SplitSeq(opts, ",") {
+			if o != "z" && o != "ro" && o != "rw" {
+				return fmt.Errorf("invalid option %q specified - volumes from another container can only use z,ro,rw options", o)
+			}
+		}
+	}
+	return nil
+}

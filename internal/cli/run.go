@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cove-engine/cove/internal/engine"
+)
+
+// runOptions are run's and, without a start, create's.
+type runOptions struct {
+	*app
+	containerFlags
+	fs *pflag.FlagSet
+}
+
+func runCommand(a *app) *cobra.Command {
+	o := &runOptions{app: a}
+	c := &cobra.Command{
+		Use: "run [options] IMAGE [COMMAND [ARG...]]",
+		Long: `Runs a command in a new container from the given image
+
+Exit codes:
+  125  the error is cove's own
+  126  the contained command cannot be executed
+  127  the contained command cannot be found
+  any other code is the contained command's`,
+		Example: `  cove run imageID ls -alF /etc
+  cove run --network=host imageID dnf -y install java
+  cove run --volume /var/hostdir:/var/ctrdir -i -t fedora /bin/bash`,
+		Args:              needImage,
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c.Context(), args) },
+		ValidArgsFunction: a.completeImages,
+	}
+	o.fs = c.Flags()
+	o.flags(o.fs, true)
+	return c
+}
+
+// needImage asks for the image and perhaps a command.
+func needImage(c *cobra.Command, args []string) error {
+	if len(args) < 1 {
+		return fmt.Errorf("%q requires at least 1 argument: the image\nSee '%s --help'", c.CommandPath(), c.CommandPath())
+	}
+	return nil
+}
+
+// createOptions are the part that run and create share.
+func (o *runOptions) createOptions() engine.CreateOptions {
+	return engine.CreateOptions{
+		Replace:     o.replace,
+		CommandLine: o.args,
+		Quiet:       o.quiet,
+		Progress:    o.Err,
+		AuthFile:    o.authFile,
+		TLSVerify:   changed(o.fs, "tls-verify", o.tlsVerify),
+	}
+}
+
+func (o *runOptions) run(ctx context.Context, args []string) error {
+	spec, err := o.request(o.outside(), args)
+	if err != nil {
+		return err
+	}
+	if o.detach && len(o.attach) > 0 {
+		return errors.New("cannot use --attach and --detach together")
+	}
+	e, err := o.engine()
+	if err != nil {
+		return err
+	}
+	ro := engine.RunOptions{CreateOptions: o.createOptions(), Detach: o.detach}
+	if !o.detach {
+		o.warnTTY(spec.Terminal, spec.Stdin)
+		stdin := spec.Stdin || contains(o.attach, "stdin")
+		ro.Attach = engine.AttachOptions{
+			Streams:    o.streams(spec.Terminal, stdin, o.attach),
+			DetachKeys: o.detachKeys,
+			// With a terminal its keys make the signals.
+			SigProxy: o.sigProxy && !spec.Terminal,
+			NoStdin:  !stdin,
+		}
+	}
+	r, err := e.Run(ctx, spec, ro)
+	for _, w := range r.Warnings {
+		o.warn(w)
+	}
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		fmt.Fprintln(o.Out, r.ID)
+	} else if !r.Detached {
+		o.code = r.ExitCode
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/cove-engine/cove/internal/engine"
+)
+
+// terminal is the caller's terminal when stdin is one, else nil.
+func (a *app) terminal() *os.File {
+	if f, ok := a.In.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// outTerminal is the caller's terminal when stdout is one, else nil.
+func (a *app) outTerminal() *os.File {
+	if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// streams are the caller's streams for a process that has a terminal when
+// tty and reads when stdin. Only those in attach are given when it is not
+// empty.
+func (a *app) streams(tty, stdin bool, attach []string) engine.Streams {
+	s := engine.Streams{Out: a.Out, Err: a.Err}
+	if stdin {
+		s.In = a.In
+	}
+	if len(attach) > 0 {
+		has := func(name string) bool {
+			return slices.ContainsFunc(attach, func(s string) bool { return strings.EqualFold(s, name) })
+		}
+		if !has("stdin") {
+			s.In = nil
+		}
+		if !has("stdout") {
+			s.Out = nil
+		}
+		if !has("stderr") {
+			s.Err = nil
+		}
+	}
+	if tty && s.In != nil {
+		s.Terminal = a.terminal()
+	}
+	return s
+}
+
+// warnTTY tells that -it will not work as hoped.
+func (a *app) warnTTY(tty, stdin bool) {
+	if tty && stdin && a.terminal() == nil {
+		a.warn("The input device is not a TTY. The --tty and --interactive flags might not work properly")
+	}
+}
+
+// warn prints a warning to stderr.
+func (a *app) warn(msg string) { fmt.Fprintf(a.Err, "WARNING: %s\n", msg) }

@@ -1,0 +1,18 @@
+package cli
+
+// systemCommands is `cove system`, and events, info and version beside it.
+func systemCommands() []entry {
+	events := entry{name: "events", short: "Show cove system events", build: eventsCommand}
+	info := entry{name: "info", short: "Display cove system information", build: infoCommand}
+	return []entry{
+		events, info,
+		{name: "version", short: "Display the cove version information", build: versionCommand},
+		group("system", "Manage cove", func() []entry {
+			return append([]entry{
+				{name: "check", short: "Compare records with reality", build: systemCheckCommand},
+				{name: "df", short: "Show cove disk usage", build: systemDfCommand},
+				events, info,
+			}, notYet("connection", "migrate", "prune", "renumber", "reset", "service")...)
+		}),
+	}
+}

@@ -1,0 +1,44 @@
+package cli
+
+// topContainerCommands are the container commands that stand alone.
+func topContainerCommands() []entry {
+	var top []entry
+	for _, e := range containerCommands() {
+		switch e.name {
+		case "list":
+			e.name, e.aliases = "ps", nil
+		case "inspect", "prune", "exists":
+			continue
+		}
+		top = append(top, e)
+	}
+	return top
+}
+
+// containerCommands are the commands of the group container.
+func containerCommands() []entry {
+	return []entry{
+		{name: "attach", short: "Attach to a running container", build: attachCommand},
+		{name: "cp", short: "Copy files/folders between a container and the local filesystem", build: cpCommand},
+		{name: "create", short: "Create but do not start a container", build: createCommand},
+		{name: "exec", short: "Run a process in a running container", build: execCommand},
+		{name: "exists", short: "Check if a container exists in local storage", build: containerExistsCommand},
+		{name: "inspect", short: "Display the configuration of a container", build: containerInspectCommand},
+		{name: "kill", short: "Kill one or more running containers with a specific signal", build: killCommand},
+		{name: "list", aliases: []string{"ls", "ps"}, short: "List containers", build: psCommand},
+		{name: "logs", short: "Fetch the logs of one or more containers", build: logsCommand},
+		{name: "pause", short: "Pause all the processes in one or more containers", build: pauseCommand},
+		{name: "port", short: "List port mappings or a specific mapping for the container", build: portCommand},
+		{name: "prune", short: "Remove all non running containers", build: pruneCommand},
+		{name: "rename", short: "Rename an existing container", build: renameCommand},
+		{name: "restart", short: "Restart one or more containers", build: restartCommand},
+		{name: "rm", aliases: []string{"remove"}, short: "Remove one or more containers", build: rmCommand},
+		{name: "run", short: "Run a command in a new container", build: runCommand},
+		{name: "start", short: "Start one or more containers", build: startCommand},
+		{name: "stats", short: "Display a live stream of container resource usage statistics", build: statsCommand},
+		{name: "stop", short: "Stop one or more containers", build: stopCommand},
+		{name: "top", short: "Display the running processes of a container", build: topCommand},
+		{name: "unpause", short: "Unpause the processes in one or more containers", build: unpauseCommand},
+		{name: "wait", short: "Block on one or more containers to stop and print their exit codes", build: waitCommand},
+	}
+}

@@ -1,0 +1,15 @@
+package cli
+
+// volumeCommands is `cove volume`.
+func volumeCommands() []entry {
+	return []entry{group("volume", "Manage volumes", func() []entry {
+		return append([]entry{
+			{name: "create", short: "Create a new volume", build: volumeCreateCommand},
+			{name: "exists", short: "Check if volume exists", build: volumeExistsCommand},
+			{name: "inspect", short: "Display detailed information on one or more volumes", build: volumeInspectCommand},
+			{name: "ls", aliases: []string{"list"}, short: "List volumes", build: volumeListCommand},
+			{name: "prune", short: "Remove all unused volumes", build: volumePruneCommand},
+			{name: "rm", aliases: []string{"remove"}, short: "Remove one or more volumes", build: volumeRemoveCommand},
+		}, notYet("export", "import", "mount", "reload", "unmount", "rename")...)
+	})}
+}

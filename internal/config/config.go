@@ -1,0 +1,123 @@
+// Package config finds out where everything is and what the ecosystem's
+// configuration files (containers.conf, storage.conf) say, through the
+// field's own library, and lays the command line's global flags over it.
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	conf "go.podman.io/common/pkg/config"
+	"go.podman.io/storage/types"
+
+	"github.com/cove-engine/cove"
+)
+
+// Overrides are the global flags; empty ones leave the files' word.
+type Overrides struct {
+	GraphRoot, RunRoot, Driver, ImageStore string
+	DriverOptions                          []string
+	VolumePath, NetworkConfigDir           string
+	CgroupManager, EventsBackend, Runtime  string
+	Modules                                []string
+}
+
+// Config is what rules one engine.
+type Config struct {
+	// File is containers.conf with all its drop-ins.
+	File *conf.Config
+
+	GraphRoot, RunRoot, Driver, ImageStore string
+	DriverOptions                          []string
+
+	Rootless bool
+}
+
+// Load reads the files. A broken one is an error of kind Invalid that names
+// the file and, where the format allows, the line.
+func Load(o Overrides) (*Config, error) {
+	file, err := conf.New(&conf.Options{Modules: o.Modules})
+	if err != nil {
+		return nil, cove.E("read containers.conf", "", cove.Invalid, oneLine{err})
+	}
+	so, err := types.LoadStoreOptions(types.LoadOptions{})
+	if err != nil {
+		return nil, cove.E("read storage.conf", "", cove.Invalid, oneLine{err})
+	}
+	c := &Config{
+		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
+		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: os.Geteuid() != 0,
+	}
+	for _, set := range []struct {
+		to   *string
+		from string
+	}{
+		{&c.GraphRoot, o.GraphRoot}, {&c.RunRoot, o.RunRoot}, {&c.Driver, o.Driver}, {&c.ImageStore, o.ImageStore},
+		{&file.Engine.VolumePath, o.VolumePath}, {&file.Network.NetworkConfigDir, o.NetworkConfigDir},
+		{&file.Engine.CgroupManager, o.CgroupManager}, {&file.Engine.EventsLogger, o.EventsBackend},
+		{&file.Engine.OCIRuntime, o.Runtime},
+	} {
+		if set.from != "" {
+			*set.to = set.from
+		}
+	}
+	if o.DriverOptions != nil {
+		c.DriverOptions = o.DriverOptions
+	}
+	if c.Driver == "" {
+		c.Driver = "overlay"
+	}
+	for _, p := range []*string{&c.GraphRoot, &c.RunRoot} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return nil, cove.E("find "+*p, "", cove.Internal, err)
+		}
+	}
+	return c, nil
+}
+
+// oneLine prints an error of many lines in one.
+type oneLine struct{ err error }
+
+func (o oneLine) Error() string { return strings.Join(strings.Fields(o.err.Error()), " ") }
+func (o oneLine) Unwrap() error { return o.err }
+
+// Home is cove's own directory under the graph root: all that must not be
+// lost.
+func (c *Config) Home() string { return filepath.Join(c.GraphRoot, "cove") }
+
+// Scratch is cove's directory under the run root: sockets and what else can
+// be made again.
+func (c *Config) Scratch() string { return filepath.Join(c.RunRoot, "cove") }
+
+// Containers holds one directory per container, named by its ID.
+func (c *Config) Containers() string { return filepath.Join(c.Home(), "containers") }
+
+// Locks holds the lock files of all objects.
+func (c *Config) Locks() string { return filepath.Join(c.Home(), "locks") }
+
+// Removed holds a file for each container whose monitor has carried out its
+// --rm, until the next write transaction drops the record.
+func (c *Config) Removed() string { return filepath.Join(c.Home(), "removed") }
+
+// StateFile is the state store.
+func (c *Config) StateFile() string { return filepath.Join(c.Home(), "state.db") }
+
+// Volumes is where named volumes are: volume_path, unless it is the default:
+// podman keeps its volumes there, under records that are its own; sharing the
+// directories without the records would lose somebody's data.
+func (c *Config) Volumes() string {
+	p := c.File.Engine.VolumePath
+	if p == "" || p == filepath.Join(c.GraphRoot, "volumes") || p == "/var/lib/containers/storage/volumes" || strings.HasSuffix(p, ".local/share/containers/storage/volumes") {
+		return filepath.Join(c.Home(), "volumes")
+	}
+	return p
+}
+
+// EventLog is the file of the file back end of events.
+func (c *Config) EventLog() string {
+	if p := c.File.Engine.EventsLogFilePath; p != "" {
+		return p
+	}
+	return filepath.Join(c.Home(), "events.log")
+}

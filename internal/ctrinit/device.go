@@ -1,0 +1,90 @@
+package ctrinit
+
+import (
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// devLinks are the links every /dev has, runtime-spec config-linux.md
+// "Default Filesystems" and the kernel's devices.rst.
+var devLinks = [][2]string{
+	{"/proc/self/fd", "fd"},
+	{"/proc/self/fd/0", "stdin"},
+	{"/proc/self/fd/1", "stdout"},
+	{"/proc/self/fd/2", "stderr"},
+	{"/proc/kcore", "core"},
+	{"pts/ptmx", "ptmx"},
+}
+
+// makeDevices makes the device nodes, and the links of a fresh /dev.
+func (p *process) makeDevices(root int) *wire.Failure {
+	old := unix.Umask(0)
+	defer unix.Umask(old)
+	for i := range p.plan.Devices {
+		d := &p.plan.Devices[i]
+		if err := makeDevice(root, d); err != nil {
+			return fail("make device "+d.Path, err)
+		}
+	}
+	if !p.plan.SetupDev {
+		return nil
+	}
+	dev, err := openPlain(root, "/dev")
+	if err != nil {
+		return fail("open /dev", err)
+	}
+	defer unix.Close(dev)
+	for _, l := range devLinks {
+		if err := unix.Symlinkat(l[0], dev, l[1]); err != nil && err != unix.EEXIST {
+			return fail("link /dev/"+l[1], err)
+		}
+	}
+	return nil
+}
+
+func makeDevice(root int, d *plan.Device) error {
+	parent, err := makeDir(root, path.Dir(d.Path))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(parent)
+	base := path.Base(d.Path)
+	if d.Host == "" {
+		err := unix.Mknodat(parent, base, d.Type|d.Mode, int(unix.Mkdev(d.Major, d.Minor)))
+		if err == unix.EEXIST {
+			err = sameDevice(parent, base, d)
+		}
+		if err == nil && (d.UID != 0 || d.GID != 0) {
+			err = unix.Fchownat(parent, base, d.UID, d.GID, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		return err
+	}
+	// In a user namespace nodes cannot be made; the host's is shown.
+	node, err := unix.OpenTree(unix.AT_FDCWD, d.Host, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(node)
+	made, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(made)
+	return unix.MoveMount(node, "", made, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// sameDevice accepts a node that is there already if it is the one wanted.
+func sameDevice(parent int, base string, d *plan.Device) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != d.Type || st.Rdev != unix.Mkdev(d.Major, d.Minor) {
+		return unix.EEXIST
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package ctrinit
+
+import (
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// exec becomes the user's command. Each step takes something away; the order
+// is forced by what the next one still needs.
+func (p *process) exec() *wire.Failure {
+	pr := &p.plan.Process
+	for _, r := range pr.Rlimits {
+		if err := unix.Prlimit(0, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			return fail("set rlimit "+rlimitName(r.Resource), err)
+		}
+	}
+	if f := p.writeLabel(); f != nil {
+		return f
+	}
+	if f := p.giveStreams(); f != nil {
+		return f
+	}
+	// Nothing of ours is left open for the command but what was asked for.
+	if err := unix.CloseRange(uint(3+pr.KeepFDs), ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fail("close descriptors", err)
+	}
+	if pr.Umask != nil {
+		unix.Umask(int(*pr.Umask))
+	} else {
+		unix.Umask(0o022)
+	}
+	if f := dropBounding(pr.Caps.Bounding); f != nil {
+		return f
+	}
+	// Without no_new_privs, loading a filter takes CAP_SYS_ADMIN, seccomp(2),
+	// so it comes before the capabilities go; with it, it comes last, so
+	// that it need not allow the calls in between.
+	if !pr.NoNewPrivs {
+		if f := p.loadFilter(); f != nil {
+			return f
+		}
+	}
+	if f := p.setCredentials(); f != nil {
+		return f
+	}
+	if pr.NoNewPrivs {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return fail("set no_new_privs", err)
+		}
+		if f := p.loadFilter(); f != nil {
+			return f
+		}
+	}
+	name, f := lookPath(pr.Args, pr.Env)
+	if f != nil {
+		return f
+	}
+	err := unix.Exec(name, pr.Args, pr.Env)
+	f = fail("exec "+pr.Args[0], err)
+	f.Exec = true
+	f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
+	return f
+}
+
+// giveStreams makes the user owner of the standard streams, so that
+// /dev/stdout can be opened again. The null device is nobody's to give.
+func (p *process) giveStreams() *wire.Failure {
+	for fd := range 3 {
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			continue // closed
+		}
+		if st.Uid == p.plan.Process.UID || st.Rdev == unix.Mkdev(1, 3) {
+			continue
+		}
+		err := unix.Fchown(fd, int(p.plan.Process.UID), -1)
+		// A stream that came from outside may be on a file system that
+		// knows no owners.
+		if err != nil && err != unix.EINVAL && err != unix.EPERM && err != unix.EROFS {
+			return fail("give away standard stream", err)
+		}
+	}
+	return nil
+}
+
+const lastCap = 63
+
+func dropBounding(keep uint64) *wire.Failure {
+	for c := range uintptr(lastCap) {
+		if keep&(1<<c) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		if err == unix.EINVAL {
+			break // one more than this kernel knows
+		}
+		if err != nil {
+			return fail("drop capabilities", err)
+		}
+	}
+	return nil
+}
+
+// setCredentials changes user, groups and capabilities of this thread alone:
+// x/sys's wrappers would change every thread, which exec ends anyway.
+func (p *process) setCredentials() *wire.Failure {
+	pr := &p.plan.Process
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		return fail("keep capabilities", err)
+	}
+	var first unsafe.Pointer
+	if len(pr.GIDs) > 0 {
+		first = unsafe.Pointer(&pr.GIDs[0])
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(pr.GIDs)), uintptr(first), 0)
+	// In a user namespace without a mapped group list, setgroups is denied
+	// and there is nothing to drop, user_namespaces(7).
+	if errno != 0 && !(errno == unix.EPERM && len(pr.GIDs) == 0 && p.setgroupsDenied()) {
+		return fail("set groups", errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), uintptr(pr.GID), uintptr(pr.GID)); errno != 0 {
+		return fail("set group", errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(pr.UID), uintptr(pr.UID), uintptr(pr.UID)); errno != 0 {
+		return fail("set user", errno)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	c := pr.Caps
+	data := [2]unix.CapUserData{
+		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
+		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
+	}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fail("set capabilities", err)
+	}
+	for n := range uintptr(lastCap) {
+		if c.Ambient&(1<<n) != 0 {
+			if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, n, 0, 0); err != nil {
+				return fail("set ambient capabilities", err)
+			}
+		}
+	}
+	return dieWithMonitor() // a change of credentials has cleared it, prctl(2)
+}
+
+// dieWithMonitor asks for SIGKILL at the monitor's death.
+func dieWithMonitor() *wire.Failure {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fail("die with the monitor", err)
+	}
+	// It may have died before: then its end of the socket is shut.
+	fds := []unix.PollFd{{Fd: control, Events: unix.POLLIN}}
+	if n, _ := unix.Poll(fds, 0); n > 0 && fds[0].Revents&unix.POLLHUP != 0 {
+		os.Exit(1)
+	}
+	return nil
+}
+
+func (p *process) setgroupsDenied() bool {
+	fd, err := p.openBeneath("thread-self/setgroups", unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 16)
+	n, _ := unix.Read(fd, buf)
+	return n >= 4 && string(buf[:4]) == "deny"
+}
+
+func (p *process) loadFilter() *wire.Failure {
+	filter := p.plan.Process.Seccomp
+	if len(filter) == 0 {
+		return nil
+	}
+	const instruction = 8 // sizeof(struct sock_filter)
+	prog := unix.SockFprog{Len: uint16(len(filter) / instruction), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return fail("load the seccomp filter", errno)
+	}
+	return nil
+}
+
+// lookPath finds the command as execvp(3) does, with the container's PATH.
+func lookPath(args, env []string) (string, *wire.Failure) {
+	if len(args) == 0 || args[0] == "" {
+		return "", &wire.Failure{Step: "exec", Text: "no command", Exec: true, NoFile: true}
+	}
+	name := args[0]
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	search := ""
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok {
+			search = v
+		}
+	}
+	denied := false
+	for dir := range strings.SplitSeq(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		candidate := dir + "/" + name
+		var st unix.Stat_t
+		if unix.Stat(candidate, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if unix.Faccessat(unix.AT_FDCWD, candidate, unix.X_OK, unix.AT_EACCESS) == nil {
+			return candidate, nil
+		}
+		denied = true
+	}
+	if denied {
+		return "", &wire.Failure{Step: "exec " + name, Errno: unix.EACCES, Exec: true}
+	}
+	return "", &wire.Failure{Step: "exec " + name, Text: "executable file not found in $PATH", Exec: true, NoFile: true}
+}
+
+var rlimitNames = [...]string{"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime"}
+
+func rlimitName(n int) string {
+	if n < len(rlimitNames) {
+		return rlimitNames[n]
+	}
+	return "?"
+}

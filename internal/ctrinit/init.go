@@ -1,0 +1,231 @@
+// Package ctrinit is the first process of a container, from its clone to the
+// exec of the user's command, and likewise the process that exec puts into a
+// running container. It carries out a [plan.Plan] that somebody else has
+// thought out, and reports over a socket on descriptor 3 (see
+// internal/monitor/wire).
+//
+// What is inside the container's root file system is hostile: paths there are
+// resolved by descriptor with openat2(RESOLVE_IN_ROOT), mounts are made
+// detached and attached by descriptor (the mount API of Linux 5.2, and
+// mount_setattr of 5.12), nothing is resolved again after it was checked.
+//
+// The process is a Go program with several threads; everything that concerns
+// credentials and namespaces happens on its locked main thread, the one that
+// calls exec.
+//
+// Standard library and x/sys only.
+package ctrinit
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+const control = 3 // the socket to the monitor
+
+// process is the state of one init or exec between its clone and its exec.
+type process struct {
+	plan plan.Plan
+	// Descriptors of the host, opened before the root is changed.
+	proc int // the host's /proc, checked to be procfs
+	attr int // where the LSM label for the next exec is written; -1 without
+}
+
+// Main is the whole life of the process; it does not return. Its caller has
+// locked the main thread.
+func Main() {
+	runtime.LockOSThread()
+	p := &process{proc: -1, attr: -1}
+	failure := p.run()
+	// Whoever cannot be told is gone, and then nobody waits for an answer.
+	_ = wire.SendJSON(control, wire.Failed, failure)
+	os.Exit(1)
+}
+
+// run returns only when something failed.
+func (p *process) run() *wire.Failure {
+	// Invisible to ptrace and /proc/PID/{exe,fd,mem} from inside until exec.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fail("hide from the container", err)
+	}
+	unix.CloseOnExec(control)
+	if f := dieWithMonitor(); f != nil {
+		return f
+	}
+	master := -1
+	isExec, f := p.prepare()
+	if f != nil {
+		return f
+	}
+	if !isExec {
+		if f := p.enterRoot(); f != nil {
+			return f
+		}
+	}
+	if p.plan.Process.Terminal {
+		if master, f = p.openTerminal(!isExec); f != nil {
+			return f
+		}
+	}
+	if f := p.resolveUser(); f != nil {
+		return f
+	}
+	if f := p.enterWorkDir(); f != nil {
+		return f
+	}
+	var err error
+	if master >= 0 {
+		err = wire.Send(control, wire.Ready, nil, master)
+		_ = unix.Close(master)
+	} else {
+		err = wire.Send(control, wire.Ready, nil)
+	}
+	if err != nil {
+		return fail("report", err)
+	}
+	buf := make([]byte, 64)
+	kind, _, _, err := wire.Receive(control, buf)
+	if err != nil || kind != wire.Go {
+		os.Exit(1) // called off
+	}
+	return p.exec()
+}
+
+// prepare receives the plan and joins the namespaces that came with it.
+func (p *process) prepare() (isExec bool, f *wire.Failure) {
+	buf := make([]byte, 4096)
+	kind, body, fds, err := wire.Receive(control, buf)
+	if err == io.EOF {
+		os.Exit(1) // called off
+	}
+	if err != nil || kind != wire.Prepare || len(fds) == 0 {
+		return false, fail("receive the plan", err)
+	}
+	var msg wire.PrepareBody
+	if err := json.Unmarshal(body, &msg); err != nil {
+		return false, fail("read the plan's message", err)
+	}
+	data, err := readAll(fds[0])
+	_ = unix.Close(fds[0])
+	if err != nil {
+		return false, fail("read the plan", err)
+	}
+	if err := json.Unmarshal(data, &p.plan); err != nil {
+		return false, &wire.Failure{Step: "read the plan", Text: err.Error()}
+	}
+	if p.plan.Version > plan.Version {
+		return false, &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
+	}
+	if p.proc, err = openProc(); err != nil {
+		return false, fail("open /proc", err)
+	}
+	if err := p.openLabel(); err != nil {
+		return false, fail("open the security label", err)
+	}
+	if adj := p.plan.Process.OOMScoreAdj; adj != nil {
+		if f := p.setOOMScore(*adj); f != nil {
+			return false, f
+		}
+	}
+	rest := fds[1:]
+	for i, flag := range msg.Namespaces {
+		if i >= len(rest) {
+			return false, &wire.Failure{Step: "join namespaces", Text: "a descriptor is missing"}
+		}
+		if flag == unix.CLONE_NEWNS {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return false, fail("join mount namespace", err)
+			}
+		}
+		if err := unix.Setns(rest[i], flag); err != nil {
+			return false, fail("join "+namespaceName(flag)+" namespace", err)
+		}
+		_ = unix.Close(rest[i])
+	}
+	rest = rest[len(msg.Namespaces):]
+	if msg.Join != 0 {
+		if len(rest) == 0 {
+			return false, &wire.Failure{Step: "enter the container", Text: "a descriptor is missing"}
+		}
+		// setns to a mount namespace wants a thread that shares neither
+		// root nor working directory, setns(2).
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return false, fail("enter the container", err)
+		}
+		if err := unix.Setns(rest[0], msg.Join); err != nil {
+			return false, fail("enter the container", err)
+		}
+		_ = unix.Close(rest[0])
+		return true, nil
+	}
+	if p.plan.CgroupNS {
+		// After the monitor has put us into the container's cgroups: they
+		// become the root of the new namespace.
+		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+			return false, fail("make cgroup namespace", err)
+		}
+	}
+	return false, nil
+}
+
+func namespaceName(flag int) string {
+	switch flag {
+	case unix.CLONE_NEWNET:
+		return "network"
+	case unix.CLONE_NEWNS:
+		return "mount"
+	case unix.CLONE_NEWIPC:
+		return "ipc"
+	case unix.CLONE_NEWUTS:
+		return "uts"
+	case unix.CLONE_NEWPID:
+		return "pid"
+	case unix.CLONE_NEWUSER:
+		return "user"
+	case unix.CLONE_NEWCGROUP:
+		return "cgroup"
+	}
+	return "a"
+}
+
+func fail(step string, err error) *wire.Failure {
+	f := &wire.Failure{Step: step}
+	switch e := err.(type) {
+	case nil:
+		f.Text = "unexpected message"
+	case unix.Errno:
+		f.Errno = e
+	default:
+		f.Text = err.Error()
+	}
+	return f
+}
+
+// readAll reads a descriptor from its beginning to its end.
+func readAll(fd int) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	data := make([]byte, 0, st.Size+1)
+	for {
+		if len(data) == cap(data) {
+			data = append(data, 0)[:len(data)]
+		}
+		n, err := unix.Pread(fd, data[len(data):cap(data)], int64(len(data)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return data, err
+		}
+		data = data[:len(data)+n]
+	}
+}

@@ -1,0 +1,120 @@
+package ctrinit
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// openNull opens the host's /dev/null after making sure that it is the null
+// device: a file there that only looks like it would be shown writable in
+// every masked path (CVE-2025-31133 used the container's own).
+func openNull() (int, error) {
+	fd, err := unix.Open("/dev/null", unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return -1, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
+		return -1, unix.ENODEV
+	}
+	return fd, nil
+}
+
+// hidePaths covers each path that exists: a directory by one empty read-only
+// tmpfs shared by all, anything else by the null device.
+func hidePaths(root, null int, paths []string) *wire.Failure {
+	empty := -1
+	defer func() {
+		if empty >= 0 {
+			_ = unix.Close(empty)
+		}
+	}()
+	for _, name := range paths {
+		target, err := openPlain(root, name)
+		if err == unix.ENOENT || err == unix.ENOTDIR {
+			continue
+		}
+		if err != nil {
+			return fail("mask "+name, err)
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(target, &st)
+		cover := null
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			if empty < 0 {
+				empty, err = newFS("tmpfs", "tmpfs", []string{"size=0k", "nr_inodes=2", "mode=755"}, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+			}
+			cover = empty
+		}
+		if err == nil {
+			err = coverWith(cover, target)
+		}
+		_ = unix.Close(target)
+		if err != nil {
+			return fail("mask "+name, err)
+		}
+	}
+	return nil
+}
+
+// coverWith mounts a copy of what the descriptor cover shows upon target.
+func coverWith(cover, target int) error {
+	clone, err := unix.OpenTree(cover, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(clone)
+	return unix.MoveMount(clone, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// protectPaths makes each path that exists read-only, with all below it.
+func protectPaths(root int, paths []string) *wire.Failure {
+	for _, name := range paths {
+		target, err := openPlain(root, name)
+		if err == unix.ENOENT || err == unix.ENOTDIR {
+			continue
+		}
+		if err != nil {
+			return fail("make read-only "+name, err)
+		}
+		err = protect(target)
+		_ = unix.Close(target)
+		if err != nil {
+			return fail("make read-only "+name, err)
+		}
+	}
+	return nil
+}
+
+func protect(target int) error {
+	clone, err := unix.OpenTree(target, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(clone)
+	if err := setAttr(clone, unix.MOUNT_ATTR_RDONLY, 0, unix.AT_RECURSIVE); err != nil {
+		return err
+	}
+	return unix.MoveMount(clone, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// openPlain opens a path to be masked or protected. Links are refused: what
+// they lead to is the image's choice.
+func openPlain(root int, name string) (int, error) {
+	for len(name) > 0 && name[0] == '/' {
+		name = name[1:]
+	}
+	for {
+		fd, err := unix.Openat2(root, name, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_CLOEXEC,
+			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+		})
+		if err != unix.EAGAIN && err != unix.EINTR {
+			return fd, err
+		}
+	}
+}

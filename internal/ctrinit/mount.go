@@ -1,0 +1,247 @@
+package ctrinit
+
+import (
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// procFiles are the files of /proc that may be mounted upon: what lxcfs and
+// its like provide. Anything else there could be used to lead writes astray.
+var procFiles = map[string]bool{
+	"/proc/cpuinfo": true, "/proc/diskstats": true, "/proc/meminfo": true, "/proc/stat": true,
+	"/proc/swaps": true, "/proc/uptime": true, "/proc/loadavg": true, "/proc/slabinfo": true,
+	"/proc/net/dev": true, "/proc/sys/kernel/ns_last_pid": true, "/proc/sys/crypto/fips_enabled": true,
+}
+
+// mount makes one mount detached and attaches it inside root.
+func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
+	step := "mount " + m.Type + " on " + m.Target
+	if m.Type == "bind" {
+		step = "mount " + m.Source + " on " + m.Target
+	}
+	if m.Type == "cgroup" {
+		if err := p.mountCgroups(root, m); err != nil {
+			return fail(step, err)
+		}
+		return nil
+	}
+	mfd, dir, err := detached(m)
+	if err != nil {
+		return fail(step, err)
+	}
+	defer unix.Close(mfd)
+	if err := attach(root, mfd, dir, m); err != nil {
+		return fail(step, err)
+	}
+	return nil
+}
+
+// detached makes the mount m without a place. dir tells whether it is a
+// directory.
+func detached(m *plan.Mount) (fd int, dir bool, err error) {
+	if m.Type == "bind" {
+		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+		if m.Recursive {
+			flags |= unix.AT_RECURSIVE
+		}
+		fd, err = unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	} else {
+		fd, err = newFS(m.Type, m.Source, m.Data, m.Set)
+		dir = true
+	}
+	if err != nil {
+		return -1, false, err
+	}
+	if m.Type == "bind" {
+		var st unix.Stat_t
+		if err = unix.Fstat(fd, &st); err == nil {
+			dir = st.Mode&unix.S_IFMT == unix.S_IFDIR
+			err = setAttr(fd, m.Set, m.Clear, 0)
+		}
+	}
+	if err == nil {
+		err = setAttr(fd, m.RecSet, m.RecClear, unix.AT_RECURSIVE)
+	}
+	if err == nil && m.Propagation != 0 {
+		var flags uint
+		if m.PropagationRec {
+			flags = unix.AT_RECURSIVE
+		}
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|flags, &unix.MountAttr{Propagation: m.Propagation})
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, false, err
+	}
+	return fd, dir, nil
+}
+
+func setAttr(fd int, set, clr uint64, flags uint) error {
+	if set == 0 && clr == 0 {
+		return nil
+	}
+	if set&unix.MOUNT_ATTR__ATIME != 0 || clr&unix.MOUNT_ATTR__ATIME != 0 {
+		clr |= unix.MOUNT_ATTR__ATIME // mount_setattr(2): the mode of atime is cleared as a whole
+	}
+	return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|flags, &unix.MountAttr{Attr_set: set, Attr_clr: clr})
+}
+
+// newFS makes a new file system of a type and a detached mount of it.
+func newFS(fstype, source string, data []string, attr uint64) (int, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if source == "" {
+		source = fstype
+	}
+	if err := unix.FsconfigSetString(fs, "source", source); err != nil {
+		return -1, err
+	}
+	if err := configure(fs, data); err != nil {
+		return -1, err
+	}
+	return createMount(fs, attr)
+}
+
+func configure(fs int, options []string) error {
+	for _, o := range options {
+		key, value, has := strings.Cut(o, "=")
+		var err error
+		if has {
+			err = unix.FsconfigSetString(fs, key, value)
+		} else {
+			err = unix.FsconfigSetFlag(fs, key)
+		}
+		if err != nil {
+			return &optionError{option: o, err: err}
+		}
+	}
+	return nil
+}
+
+type optionError struct {
+	option string
+	err    error
+}
+
+func (e *optionError) Error() string { return "option " + e.option + ": " + e.err.Error() }
+func (e *optionError) Unwrap() error { return e.err }
+
+func createMount(fs int, attr uint64) (int, error) {
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, err
+	}
+	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(attr))
+}
+
+// attach puts the detached mount mfd on m.Target inside root, making the
+// target if it is missing.
+func attach(root, mfd int, dir bool, m *plan.Mount) error {
+	target, err := openTarget(root, dir, m)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(target)
+	if err := checkTarget(target, m); err != nil {
+		return err
+	}
+	if m.CopyUp {
+		if err := copyUp(target, mfd); err != nil {
+			return err
+		}
+	}
+	return unix.MoveMount(mfd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+// openTarget opens the place of a mount, made if it is missing. An image with
+// a link in place of /proc or /sys would get one that nobody masks
+// (CVE-2023-27561), so for these no link is followed.
+func openTarget(root int, dir bool, m *plan.Mount) (int, error) {
+	if !dir {
+		return makeFile(root, m.Target)
+	}
+	fd, err := makeDir(root, m.Target)
+	if err != nil || (m.Type != "proc" && m.Type != "sysfs") {
+		return fd, err
+	}
+	_ = unix.Close(fd)
+	fd, err = openPlain(root, m.Target)
+	if err == unix.ELOOP {
+		err = targetError("the image has a link in its place")
+	}
+	return fd, err
+}
+
+type targetError string
+
+func (e targetError) Error() string { return string(e) }
+
+// checkTarget keeps mounts away from /proc, where they could lead writes of
+// ours astray (CVE-2019-16884).
+func checkTarget(target int, m *plan.Mount) error {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(target, &st); err != nil {
+		return err
+	}
+	inProc := st.Type == unix.PROC_SUPER_MAGIC
+	switch {
+	case inProc && m.Type == "bind" && isProc(m.Source):
+	case inProc && !procFiles[path.Clean(m.Target)]:
+		return targetError("it is inside /proc")
+	}
+	return nil
+}
+
+func isProc(source string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(source, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
+}
+
+// mountCgroups shows the container its own cgroups: the one hierarchy of
+// version 2, or below a tmpfs one directory for each of version 1.
+func (p *process) mountCgroups(root int, m *plan.Mount) error {
+	if len(m.Subsystems) == 0 {
+		mfd, err := newFS("cgroup2", "cgroup", nil, m.Set)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(mfd)
+		return attach(root, mfd, true, m)
+	}
+	base, err := newFS("tmpfs", "cgroup", []string{"mode=755"}, m.Set&^unix.MOUNT_ATTR_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(base)
+	if err := attach(root, base, true, m); err != nil {
+		return err
+	}
+	for _, s := range m.Subsystems {
+		if err := unix.Mkdirat(base, s[0], 0o755); err != nil && err != unix.EEXIST {
+			return err
+		}
+		sub, err := unix.OpenTree(unix.AT_FDCWD, s[1], unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return err
+		}
+		err = setAttr(sub, m.Set, 0, 0)
+		if err == nil {
+			err = unix.MoveMount(sub, "", base, s[0], unix.MOVE_MOUNT_F_EMPTY_PATH)
+		}
+		_ = unix.Close(sub)
+		if err != nil {
+			return err
+		}
+	}
+	if m.Set&unix.MOUNT_ATTR_RDONLY != 0 {
+		return setAttr(base, unix.MOUNT_ATTR_RDONLY, 0, 0)
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package ctrinit
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// openProc opens the host's /proc and makes sure that it is procfs, so that
+// what is written through it cannot be led elsewhere.
+func openProc() (int, error) {
+	fd, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return -1, err
+	}
+	if st.Type != unix.PROC_SUPER_MAGIC {
+		return -1, unix.ENODEV
+	}
+	return fd, nil
+}
+
+// openBeneath opens a file below the host's /proc without following links or
+// crossing mounts. thread-self is procfs's own link and resolved first.
+func (p *process) openBeneath(path string, flags uint64) (int, error) {
+	if rest, ok := strings.CutPrefix(path, "thread-self/"); ok {
+		buf := make([]byte, 64)
+		n, err := unix.Readlinkat(p.proc, "thread-self", buf)
+		if err != nil {
+			return -1, err
+		}
+		path = string(buf[:n]) + "/" + rest
+	}
+	return unix.Openat2(p.proc, path, &unix.OpenHow{
+		Flags:   flags | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+}
+
+// openLabel opens the file that takes the LSM label of the next exec, while
+// the host's /proc is still there.
+func (p *process) openLabel() (err error) {
+	switch {
+	case p.plan.Process.AppArmor != "":
+		p.attr, err = p.openBeneath("thread-self/attr/apparmor/exec", unix.O_WRONLY)
+		if err == unix.ENOENT {
+			p.attr, err = p.openBeneath("thread-self/attr/exec", unix.O_WRONLY)
+		}
+	case p.plan.Process.SELinux != "":
+		p.attr, err = p.openBeneath("thread-self/attr/exec", unix.O_WRONLY)
+	}
+	return err
+}
+
+func (p *process) writeLabel() *wire.Failure {
+	if p.attr < 0 {
+		return nil
+	}
+	label := p.plan.Process.SELinux
+	if p.plan.Process.AppArmor != "" {
+		label = "exec " + p.plan.Process.AppArmor
+	}
+	if _, err := unix.Write(p.attr, []byte(label)); err != nil {
+		return fail("set security label "+label, err)
+	}
+	return nil
+}
+
+func (p *process) setOOMScore(adj int) *wire.Failure {
+	fd, err := p.openBeneath("thread-self/oom_score_adj", unix.O_WRONLY)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(strconv.Itoa(adj)))
+		_ = unix.Close(fd)
+	}
+	if err != nil {
+		return fail("set oom_score_adj "+strconv.Itoa(adj), err)
+	}
+	return nil
+}
+
+// setSysctls writes through the host's /proc/sys: net, ipc and uts values
+// there are those of the writer's namespaces, proc_sys(5).
+func (p *process) setSysctls() *wire.Failure {
+	for _, kv := range p.plan.Sysctl {
+		path := "sys/" + kv[0]
+		if !strings.Contains(kv[0], "/") {
+			path = "sys/" + strings.ReplaceAll(kv[0], ".", "/")
+		}
+		fd, err := p.openBeneath(path, unix.O_WRONLY)
+		if err == nil {
+			_, err = unix.Write(fd, []byte(kv[1]))
+			_ = unix.Close(fd)
+		}
+		if err != nil {
+			return fail("set sysctl "+kv[0]+"="+kv[1], err)
+		}
+	}
+	return nil
+}

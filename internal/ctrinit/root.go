@@ -1,0 +1,124 @@
+package ctrinit
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/rootfs"
+)
+
+// enterRoot mounts everything of the plan and makes it the root. From here on
+// nothing of the host can be reached but the descriptors in p.
+func (p *process) enterRoot() *wire.Failure {
+	flags := uintptr(p.plan.Root.Propagation)
+	if flags == 0 {
+		flags = unix.MS_SLAVE | unix.MS_REC
+	}
+	if err := unix.Mount("", "/", "", flags, ""); err != nil {
+		return fail("set the propagation of /", err)
+	}
+	root, f := p.openRoot()
+	if f != nil {
+		return f
+	}
+	null, err := openNull()
+	if err != nil {
+		return fail("open /dev/null", err)
+	}
+	for i := range p.plan.Mounts {
+		if f := p.mount(root, &p.plan.Mounts[i]); f != nil {
+			return f
+		}
+	}
+	if f := p.makeDevices(root); f != nil {
+		return f
+	}
+	if f := p.setSysctls(); f != nil {
+		return f
+	}
+	if p.plan.LoopbackUp {
+		if err := loopbackUp(); err != nil {
+			return fail("bring up lo", err)
+		}
+	}
+	if p.plan.Hostname != "" {
+		if err := unix.Sethostname([]byte(p.plan.Hostname)); err != nil {
+			return fail("set hostname "+p.plan.Hostname, err)
+		}
+	}
+	if p.plan.Domainname != "" {
+		if err := unix.Setdomainname([]byte(p.plan.Domainname)); err != nil {
+			return fail("set domainname "+p.plan.Domainname, err)
+		}
+	}
+	if f := p.makeWorkDir(root); f != nil {
+		return f
+	}
+	if f := hidePaths(root, null, p.plan.Masked); f != nil {
+		return f
+	}
+	if f := protectPaths(root, p.plan.ReadOnly); f != nil {
+		return f
+	}
+	_ = unix.Close(null)
+	if p.plan.Root.ReadOnly {
+		if err := unix.MountSetattr(root, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return fail("make / read-only", err)
+		}
+	}
+	// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of
+	// the new one, where it is taken off.
+	if err := unix.Fchdir(root); err != nil {
+		return fail("enter the root", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fail("pivot_root", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fail("leave the host's root", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fail("enter /", err)
+	}
+	_ = unix.Close(root)
+	return nil
+}
+
+// openRoot mounts the root file system and opens it.
+func (p *process) openRoot() (int, *wire.Failure) {
+	r := &p.plan.Root
+	if r.Overlay != nil {
+		if err := rootfs.MountOverlay(r.Overlay, r.Path); err != nil {
+			return -1, fail("mount overlay on "+r.Path, err)
+		}
+	} else if err := unix.Mount(r.Path, r.Path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return -1, fail("mount root "+r.Path, err)
+	}
+	fd, err := unix.Open(r.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fail("open root "+r.Path, err)
+	}
+	return fd, nil
+}
+
+func loopbackUp() error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	// struct ifreq, netdevice(7): name and flags.
+	var req struct {
+		name  [unix.IFNAMSIZ]byte
+		flags uint16
+		_     [22]byte
+	}
+	copy(req.name[:], "lo")
+	req.flags = unix.IFF_UP | unix.IFF_RUNNING
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCSIFFLAGS, uintptr(unsafe.Pointer(&req))); errno != 0 {
+		return errno
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package ctrinit
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// databaseLimit is how much of the container's passwd and group files is
+// read: they are the image's, and may be anything.
+const databaseLimit = 10 << 20
+
+// resolveUser turns the plan's user and groups into numbers, by the
+// container's own /etc/passwd and /etc/group, and finds HOME. Numbers need
+// no entry.
+func (p *process) resolveUser() *wire.Failure {
+	pr := &p.plan.Process
+	if pr.User == "" && len(pr.Groups) == 0 && !pr.SetHome {
+		return nil
+	}
+	passwd := readDatabase("/etc/passwd")
+	group := readDatabase("/etc/group")
+	userName, groupName, hasGroup := strings.Cut(pr.User, ":")
+	var entry []string // of the user in passwd
+	if userName != "" {
+		entry = find(passwd, 7, func(f []string) bool { return f[0] == userName })
+	}
+	if entry == nil {
+		uid := pr.UID
+		if userName != "" {
+			n, err := strconv.ParseUint(userName, 10, 31)
+			if err != nil {
+				return &wire.Failure{Step: "find user " + userName, Text: "no matching entries in passwd file"}
+			}
+			uid = uint32(n)
+		}
+		pr.UID = uid
+		id := strconv.FormatUint(uint64(uid), 10)
+		entry = find(passwd, 7, func(f []string) bool { return f[2] == id })
+	} else {
+		n, err := strconv.ParseUint(entry[2], 10, 31)
+		if err != nil {
+			return &wire.Failure{Step: "find user " + userName, Text: "its entry in /etc/passwd is malformed"}
+		}
+		pr.UID = uint32(n)
+	}
+	if pr.User != "" && entry != nil && !hasGroup {
+		if n, err := strconv.ParseUint(entry[3], 10, 31); err == nil {
+			pr.GID = uint32(n)
+		}
+	}
+	if hasGroup {
+		gid, ok := findGroup(group, groupName)
+		if !ok {
+			return &wire.Failure{Step: "find group " + groupName, Text: "no matching entries in group file"}
+		}
+		pr.GID = gid
+	}
+	for _, name := range pr.Groups {
+		gid, ok := findGroup(group, name)
+		if !ok {
+			return &wire.Failure{Step: "find group " + name, Text: "no matching entries in group file"}
+		}
+		pr.GIDs = append(pr.GIDs, gid)
+	}
+	if entry != nil && !hasGroup {
+		pr.GIDs = append(pr.GIDs, memberships(group, entry[0])...)
+	}
+	if pr.SetHome && !hasHome(pr.Env) {
+		home := "/"
+		if entry != nil && entry[5] != "" {
+			home = entry[5]
+		}
+		pr.Env = append(pr.Env, "HOME="+home)
+	}
+	return nil
+}
+
+func hasHome(env []string) bool {
+	for _, e := range env {
+		if strings.HasPrefix(e, "HOME=") {
+			return true
+		}
+	}
+	return false
+}
+
+// readDatabase reads a regular file of the container's; anything else counts
+// as empty.
+func readDatabase(name string) []byte {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > databaseLimit {
+		return nil
+	}
+	data, err := readAll(fd)
+	if err != nil {
+		return nil
+	}
+	return data
+}
+
+// find returns the fields of the first line that has at least n of them and
+// matches, passwd(5) and group(5).
+func find(data []byte, n int, match func([]string) bool) []string {
+	for line := range bytes.Lines(data) {
+		f := strings.Split(strings.TrimSpace(string(line)), ":")
+		if len(f) >= n && match(f) {
+			return f
+		}
+	}
+	return nil
+}
+
+func findGroup(data []byte, name string) (uint32, bool) {
+	f := find(data, 3, func(f []string) bool { return f[0] == name })
+	number := name
+	if f != nil {
+		number = f[2]
+	}
+	n, err := strconv.ParseUint(number, 10, 31)
+	return uint32(n), err == nil
+}
+
+// memberships lists the groups that name the user as a member.
+func memberships(data []byte, user string) (gids []uint32) {
+	find(data, 4, func(f []string) bool {
+		for _, m := range strings.Split(f[3], ",") {
+			if m == user {
+				if n, err := strconv.ParseUint(f[2], 10, 31); err == nil {
+					gids = append(gids, uint32(n))
+				}
+			}
+		}
+		return false
+	})
+	return gids
+}

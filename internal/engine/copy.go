@@ -1,0 +1,323 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/rootfs"
+	"github.com/cove-engine/cove/internal/rootfs/archive"
+)
+
+// StatPath looks at a path inside a container, stopped or not, without
+// following a final symbolic link; its target is the second result. A
+// relative path is the container's working directory's.
+func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileInfo, string, error) {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return nil, "", err
+	}
+	defer h.release()
+	name = h.absolute(name)
+	root, err := h.root(true, name)
+	if err != nil {
+		return nil, "", err
+	}
+	defer unix.Close(root)
+	fd, err := openLink(root, name)
+	if err != nil {
+		return nil, "", h.pathError(name, err)
+	}
+	f := os.NewFile(uintptr(fd), path.Base(path.Clean(name)))
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, "", h.pathError(name, err)
+	}
+	if info.Mode()&fs.ModeSymlink == 0 {
+		return info, "", nil
+	}
+	entry, err := rootfs.EntryOf(fd)
+	if err != nil {
+		return nil, "", h.pathError(name, err)
+	}
+	target, err := entry.Readlink()
+	if err != nil {
+		return nil, "", h.pathError(name, err)
+	}
+	return info, target, nil
+}
+
+// openLink opens name inside root; a final link is itself unless a slash
+// follows it.
+func openLink(root int, name string) (int, error) {
+	flags := uint64(unix.O_PATH)
+	if !strings.HasSuffix(name, "/") && !strings.HasSuffix(name, "/.") {
+		flags |= unix.O_NOFOLLOW
+	}
+	return rootfs.OpenIn(root, name, flags)
+}
+
+// CopyFrom gives path as a tar stream whose first entry is path's last
+// element; a final link is followed, as podman does. The container's lock is
+// not held while the stream is read. The caller closes it, which frees
+// whatever was mounted.
+func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCloser, error) {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
+	name = h.absolute(name)
+	root, err := h.root(true, name)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := rootfs.OpenIn(root, name, unix.O_PATH)
+	_ = unix.Close(root)
+	if err != nil {
+		return nil, h.pathError(name, err)
+	}
+	entry, err := rootfs.EntryOf(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, h.pathError(name, err)
+	}
+	as := path.Base(path.Clean(name))
+	if as == "/" {
+		as = "."
+	}
+	return packStream(ctx, entry, func(ctx context.Context, w io.Writer) error {
+		if err := archive.Pack(ctx, w, &entry, as); err != nil {
+			return cove.E("copy from container", h.Name, fileKind(err), err)
+		}
+		return nil
+	}), nil
+}
+
+// stream is the reading end of a stream that is made while it is read.
+type stream struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// packStream runs pack in the background, and closes entry after it.
+func packStream(ctx context.Context, entry rootfs.Entry, pack func(context.Context, io.Writer) error) io.ReadCloser {
+	ctx, cancel := context.WithCancel(ctx)
+	r, w := io.Pipe()
+	s := &stream{PipeReader: r, cancel: cancel, done: make(chan struct{})}
+	// The writer may be waiting for the reader when ctx ends.
+	stop := context.AfterFunc(ctx, func() { _ = w.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		defer close(s.done)
+		err := pack(ctx, w)
+		stop()
+		entry.Close()
+		_ = w.CloseWithError(err)
+	}()
+	return s
+}
+
+// Close ends the stream and waits until its root is unmounted.
+func (s *stream) Close() error {
+	err := s.PipeReader.Close()
+	s.cancel()
+	<-s.done
+	return err
+}
+
+// CopyTo unpacks a tar stream into the directory dir. With keepOwner the
+// stream's owners stay, else the container's user owns all; with overwrite a
+// directory may replace a file and the reverse. The stream is read to its end
+// first, so that the container is not locked while its sender is waited for.
+func (e *Engine) CopyTo(ctx context.Context, nameOrID, dir string, stream io.Reader, keepOwner, overwrite bool) error {
+	if _, err := e.find(nameOrID); err != nil {
+		return err
+	}
+	if err := e.prepareHome(); err != nil {
+		return err
+	}
+	spooled, err := spool(ctx, e.conf.Home(), stream)
+	if err != nil {
+		return cove.E("copy to container", nameOrID, fileKind(err), err)
+	}
+	defer spooled.Close()
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	dir = h.absolute(dir)
+	root, err := h.root(false, dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	fd, err := rootfs.OpenIn(root, dir, unix.O_PATH)
+	if err != nil {
+		return h.pathError(dir, err)
+	}
+	defer unix.Close(fd)
+	entry, err := rootfs.EntryOf(fd)
+	if err != nil {
+		return h.pathError(dir, err)
+	}
+	if entry.Type() != unix.S_IFDIR {
+		return cove.E("copy to container", h.Name, cove.Invalid, fmt.Errorf("%s is not a directory", dir))
+	}
+	o := archive.Options{Overwrite: overwrite, WholeRoot: path.Clean(dir) == "/"}
+	if !keepOwner {
+		uid, gid, err := userOf(root, containerUser(&h.Container.Container))
+		if err != nil {
+			return cove.E("copy to container", h.Name, cove.KindOf(err), err)
+		}
+		o.Owner = &[2]int{uid, gid}
+	}
+	if err := archive.Unpack(ctx, fd, spooled, o); err != nil {
+		kind := fileKind(err)
+		if errors.Is(err, archive.ErrRefused) {
+			kind = cove.Invalid
+		}
+		return cove.E("copy to container", h.Name, kind, err)
+	}
+	return nil
+}
+
+// containerUser is user[:group] as the container runs, "" for root.
+func containerUser(c *cove.Container) string {
+	if c.Spec.User != "" {
+		return c.Spec.User
+	}
+	return c.Image.User
+}
+
+// spoolInMemory is how much of a stream is kept without a file, bytes.
+const spoolInMemory = 1 << 20
+
+// spool reads the whole stream; what is too big for memory lies in a file of
+// dir that has no name.
+func spool(ctx context.Context, dir string, r io.Reader) (io.ReadCloser, error) {
+	var head strings.Builder
+	n, err := io.Copy(&head, io.LimitReader(r, spoolInMemory))
+	if err != nil {
+		return nil, err
+	}
+	begin := strings.NewReader(head.String())
+	if n < spoolInMemory {
+		return io.NopCloser(begin), ctx.Err()
+	}
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "make temporary file in", Path: dir, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), "spool")
+	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
+	_, err = io.Copy(f, r)
+	if !stop() {
+		return nil, errors.Join(context.Cause(ctx), f.Close())
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(begin, f), f}, nil
+}
+
+// absolute joins a relative path to the container's working directory; it
+// keeps a final "/" or "/.".
+func (h *held) absolute(name string) string {
+	if path.IsAbs(name) {
+		return name
+	}
+	wd := h.Spec.WorkDir
+	if wd == "" {
+		wd = h.Image.WorkDir
+	}
+	return "/" + wd + "/" + name
+}
+
+// pathError says that name cannot be had in the container.
+func (h *held) pathError(name string, err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return cove.E("", "", cove.NotFound, fmt.Errorf("%q could not be found on container %s: %w", name, h.Name, unix.ENOENT))
+	}
+	return cove.E("look at path", name, fileKind(err), err)
+}
+
+// root opens the container's root: the live one of a running container, with
+// all that it has mounted, else one made for the caller with the container's
+// volumes and binds. Missing binds are an error only when wanted lies there.
+// The lock must be held, and for as long as the root is written to.
+func (h *held) root(readOnly bool, wanted string) (int, error) {
+	if h.Run.PID != 0 {
+		fd, err := rootfs.OpenLive(h.Run.PID, h.Run.PIDStart, true)
+		if err == nil {
+			return fd, nil
+		}
+		if !errors.Is(err, os.ErrProcessDone) {
+			return -1, cove.E("open root of container", h.Name, fileKind(err), err)
+		}
+		return -1, cove.E("open root of container", h.Name, cove.Unavailable, errors.New("it is just ending or being restarted"))
+	}
+	if !readOnly {
+		// Its last monitor may still hold the writable layer.
+		if err := h.e.awaitMonitor(h); err != nil {
+			return -1, err
+		}
+	}
+	c := &h.Container.Container
+	if err := h.e.makeDir(c); err != nil {
+		return -1, err
+	}
+	if err := h.e.fillVolumes(c); err != nil {
+		return -1, err
+	}
+	source := h.e.stoppedRoot(c, readOnly)
+	for _, m := range c.Mounts {
+		b := rootfs.Bind{Source: m.Source, SubPath: m.SubPath, Target: m.Destination}
+		switch m.Type {
+		case "volume":
+			b.Source = h.e.volumeData(m.Source)
+		case "bind":
+			if _, err := os.Stat(m.Source); err != nil && !within(wanted, m.Destination) {
+				continue
+			}
+		default:
+			continue
+		}
+		b.ReadOnly = slices.ContainsFunc(m.Options, func(o string) bool { return o == "ro" || o == "readonly" || o == "O" })
+		source.Binds = append(source.Binds, b)
+	}
+	fd, err := rootfs.Open(source)
+	if err != nil {
+		return -1, cove.E("open root of container", h.Name, fileKind(err), err)
+	}
+	return fd, nil
+}
+
+// stoppedRoot is the root file system without anything mounted in it.
+func (e *Engine) stoppedRoot(c *cove.Container, readOnly bool) rootfs.Source {
+	return rootfs.Source{Overlay: e.overlay(c), Dir: c.Spec.Rootfs, Target: filepath.Join(e.dir(c.ID), "merged"), ReadOnly: readOnly}
+}
+
+// within tells whether a path lies at or below a directory, by their names.
+func within(name, dir string) bool {
+	name, dir = path.Clean("/"+name), path.Clean("/"+dir)
+	return name == dir || dir == "/" || strings.HasPrefix(name, dir+"/")
+}

@@ -1,0 +1,298 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// Create records a container that can be started. Nothing of it runs.
+func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOptions) (id string, warnings []string, err error) {
+	d, err := e.draft(ctx, spec, o)
+	if err != nil {
+		return "", nil, err
+	}
+	defer d.release()
+	if err := d.record(cove.DesireStop); err != nil {
+		return "", nil, err
+	}
+	if err := writeCIDFile(d.c); err != nil {
+		return "", nil, errors.Join(err, e.drop(d.c))
+	}
+	// The files are made at once so that a later start has only to look.
+	if err := e.makeDir(d.c); err != nil {
+		return "", nil, err
+	}
+	e.emit(d.c, "create")
+	return d.c.ID, d.warnings, nil
+}
+
+// draft is a container that is about to be recorded.
+type draft struct {
+	e        *Engine
+	c        *cove.Container
+	volumes  []cove.Volume // anonymous and named ones that do not exist yet
+	warnings []string
+	releases []func()
+}
+
+func (d *draft) release() {
+	for _, f := range d.releases {
+		f()
+	}
+	d.releases = nil
+}
+
+// draft resolves what was asked into a record, up to the point where it is
+// written. It holds the image so that nobody removes it in between.
+func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOptions) (*draft, error) {
+	d := &draft{e: e}
+	if spec.CIDFile != "" {
+		if _, err := os.Lstat(spec.CIDFile); err == nil {
+			return nil, errCIDFile(spec.CIDFile)
+		}
+	}
+	if spec.Name != "" {
+		if err := validName("container", spec.Name); err != nil {
+			return nil, err
+		}
+		if o.Replace {
+			err := e.Remove(ctx, spec.Name, RemoveOptions{Force: true})
+			if err != nil && !cove.Is(err, cove.NotFound) {
+				return nil, err
+			}
+		}
+	}
+	c := &cove.Container{
+		Schema: cove.Schema, ID: newID(), Name: spec.Name, Created: time.Now(), Spec: spec,
+		Desired: cove.DesireStop, CommandLine: o.CommandLine, Ports: spec.Ports, Attachments: spec.Networks,
+	}
+	d.c = c
+	if spec.Rootfs == "" {
+		hold, err := e.images.Hold(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.releases = append(d.releases, func() { _ = hold() })
+		if c.Image, err = e.resolveImage(ctx, &c.Spec, o); err != nil {
+			d.release()
+			return nil, err
+		}
+	}
+	for _, step := range []func() error{d.mounts, d.ports, d.networks, d.dependencies} {
+		if err := step(); err != nil {
+			d.release()
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// resolveImage finds the image, and pulls it when the policy says so.
+func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o CreateOptions) (cove.ImageConfig, error) {
+	policy := spec.Pull
+	if policy == "" {
+		policy = e.conf.File.Engine.PullPolicy
+	}
+	if policy == "" {
+		policy = "missing"
+	}
+	if policy == "missing" || policy == "never" {
+		img, err := e.images.Resolve(ctx, spec.Image, spec.Platform)
+		if err == nil || !cove.Is(err, cove.NotFound) || policy == "never" {
+			return img, err
+		}
+	}
+	pull := image.PullOptions{Policy: policy, Platform: spec.Platform}
+	pull.Transfer = image.Transfer{TLSVerify: o.TLSVerify, AuthFile: o.AuthFile}
+	if !o.Quiet {
+		pull.Progress = o.Progress
+	}
+	ids, err := e.images.Pull(ctx, spec.Image, pull)
+	if err != nil {
+		return cove.ImageConfig{}, err
+	}
+	if img, err := e.images.Resolve(ctx, spec.Image, spec.Platform); err == nil {
+		return img, nil
+	}
+	// A transport's name (docker-archive:…) is no name of an image.
+	return e.images.Resolve(ctx, ids[0], spec.Platform)
+}
+
+// mounts settles every mount: the user's, those of --volumes-from and the
+// image's volumes, each volume with a name.
+func (d *draft) mounts() error {
+	c := d.c
+	taken := map[string]bool{}
+	add := func(m cove.Mount) {
+		m.Destination = path.Clean(m.Destination)
+		if taken[m.Destination] {
+			return
+		}
+		taken[m.Destination] = true
+		if m.Type == "volume" {
+			if m.Source == "" {
+				m.Source, m.Anonymous = newID(), true
+			}
+			d.volumes = append(d.volumes, cove.Volume{Schema: cove.Schema, Name: m.Source, Driver: "local", Created: c.Created, Anonymous: m.Anonymous, NeedsCopyUp: true})
+		}
+		c.Mounts = append(c.Mounts, m)
+	}
+	for _, m := range c.Spec.Mounts {
+		if taken[path.Clean(m.Destination)] {
+			return cove.E("create container", c.Name, cove.Invalid, fmt.Errorf("%s: duplicate mount destination", m.Destination))
+		}
+		if m.Type == "bind" && !filepath.IsAbs(m.Source) {
+			return cove.E("create container", c.Name, cove.Invalid, fmt.Errorf("bind source %q is not absolute", m.Source))
+		}
+		if m.Type == "volume" && m.Source != "" {
+			if err := validName("volume", m.Source); err != nil {
+				return err
+			}
+		}
+		add(m)
+	}
+	for _, from := range c.Spec.VolumesFrom {
+		name, mode, _ := strings.Cut(from, ":")
+		other, err := d.e.find(name)
+		if err != nil {
+			return err
+		}
+		for _, m := range other.Mounts {
+			if m.Type != "volume" && m.Type != "bind" {
+				continue
+			}
+			for opt := range strings.SplitSeq(mode, ",") {
+				if opt != "" {
+					m.Options = append(slices.Clone(m.Options), opt)
+				}
+			}
+			m.Anonymous = false // it goes with the other one
+			add(m)
+		}
+	}
+	for _, dest := range c.Image.Volumes {
+		add(cove.Mount{Type: "volume", Destination: dest})
+	}
+	return nil
+}
+
+// dependencies finds the containers whose namespaces are shared, and writes
+// their IDs into the modes so that a rename does not matter.
+func (d *draft) dependencies() error {
+	s := &d.c.Spec
+	for _, mode := range []*string{&s.PID, &s.IPC, &s.UTS, &s.Network, &s.CgroupNS, &s.UserNS} {
+		name, ok := strings.CutPrefix(*mode, "container:")
+		if !ok {
+			continue
+		}
+		other, err := d.e.find(name)
+		if err != nil {
+			return err
+		}
+		*mode = "container:" + other.ID
+		if !slices.Contains(d.c.DependsOn, other.ID) {
+			d.c.DependsOn = append(d.c.DependsOn, other.ID)
+		}
+	}
+	return nil
+}
+
+// record writes the container's record, with its name, leases and volumes, in
+// one transaction.
+func (d *draft) record(desired cove.Desired) error {
+	c := d.c
+	c.Desired = desired
+	given := c.Name
+	attachments := slices.Clone(c.Attachments)
+	err := d.e.update(func(tx state.Tx) error {
+		// The function may run more than once.
+		c.Name, c.Attachments = given, slices.Clone(attachments)
+		if err := d.claimName(tx); err != nil {
+			return err
+		}
+		for _, id := range c.DependsOn {
+			if err := tx.Get(state.Containers, id, new(cove.Container)); err != nil {
+				return err
+			}
+		}
+		for i := range d.volumes {
+			if err := ensureVolume(tx, &d.volumes[i]); err != nil {
+				return err
+			}
+		}
+		if desired == cove.DesireRun || hasStaticIP(c) {
+			if err := d.e.lease(tx, c); err != nil {
+				return err
+			}
+		}
+		return tx.Put(state.Containers, c.ID, c)
+	})
+	if err != nil {
+		return cove.E("create container", given, cove.KindOf(err), err)
+	}
+	for i := range d.volumes {
+		if err := d.e.makeVolumeDir(&d.volumes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claimName takes the name asked for, or finds one that is free.
+func (d *draft) claimName(tx state.Tx) error {
+	if d.c.Name != "" {
+		return tx.Claim(state.Containers, d.c.Name, d.c.ID)
+	}
+	for range 20 {
+		name := randomName()
+		err := tx.Claim(state.Containers, name, d.c.ID)
+		if err == nil {
+			d.c.Name = name
+			return nil
+		}
+		if !cove.Is(err, cove.Exists) {
+			return err
+		}
+	}
+	// The generator's names are used up.
+	d.c.Name = randomName() + "_" + d.c.ID[:6]
+	return tx.Claim(state.Containers, d.c.Name, d.c.ID)
+}
+
+func errCIDFile(name string) error {
+	return cove.E("", "", cove.Exists, fmt.Errorf("container id file exists. Ensure another container is not using it or delete %s", name))
+}
+
+// writeCIDFile tells the container's ID to who asked for it with --cidfile.
+func writeCIDFile(c *cove.Container) error {
+	name := c.Spec.CIDFile
+	if name == "" {
+		return nil
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if os.IsExist(err) {
+		return errCIDFile(name)
+	}
+	if err != nil {
+		return cove.E("write", name, fileKind(err), err)
+	}
+	_, err = f.WriteString(c.ID)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return cove.E("write", name, fileKind(err), err)
+	}
+	return nil
+}

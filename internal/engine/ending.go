@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// Stop ends a container: its stop signal now, SIGKILL when the time-out is
+// over. The monitor keeps the time, so a killed Stop goes on. One that does
+// not run is left alone.
+func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if err := e.desire(h, cove.DesireStop); err != nil {
+		return err
+	}
+	return e.stop(ctx, h, o)
+}
+
+// stop ends the container held. The lock is kept: nobody may start it before
+// it has ended, and the wait has an end of its own.
+func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
+	timeout := e.stopTimeout(&h.Container.Container)
+	if o.Timeout != nil {
+		timeout = *o.Timeout
+	}
+	sig := stopSignal(&h.Container.Container)
+	if o.Signal != "" {
+		s, err := parseSignal(o.Signal)
+		if err != nil {
+			return err
+		}
+		sig = s
+	}
+	conn, err := e.dial(&h.Container)
+	if cove.Is(err, cove.NotFound) && h.Run.PID == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if h.Status == cove.Paused {
+		if err := e.thaw(h); err != nil {
+			return err
+		}
+	}
+	if timeout == 0 {
+		sig = unix.SIGKILL
+	}
+	if err := conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout}); err != nil {
+		return cove.E("stop container", h.Name, cove.Internal, err)
+	}
+	if err := e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second); err != nil {
+		return cove.E("stop container", h.Name, cove.KindOf(err), err)
+	}
+	e.emit(&h.Container.Container, "stop")
+	return h.again()
+}
+
+// again looks at the container once more.
+func (h *held) again() error {
+	c := h.Container.Container
+	now, err := h.e.look(&c)
+	h.Container = now
+	return err
+}
+
+// awaitEnd waits until the monitor has taken everything down and is gone.
+func (e *Engine) awaitEnd(ctx context.Context, conn *monitor.Conn, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(conn.FD(), unix.SHUT_RDWR) })()
+	for {
+		m, err := conn.Receive()
+		if ctx.Err() != nil {
+			return cove.E("", "", cove.Unavailable, errors.New("given up waiting for its end"))
+		}
+		if err != nil || m.Kind == wire.Done {
+			return nil
+		}
+	}
+}
+
+// dial connects to the container's monitor. Its socket may have been swept
+// away; told by a signal, it makes a new one.
+func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
+	path := e.socket(c.ID)
+	conn, err := monitor.Dial(path)
+	if err == nil || !cove.Is(err, cove.NotFound) || c.Run.MonitorPID == 0 || c.Run.PID == 0 {
+		return conn, err
+	}
+	if err := unix.Kill(c.Run.MonitorPID, unix.SIGUSR1); err != nil {
+		return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
+	}
+	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
+		time.Sleep(wait)
+		if conn, err = monitor.Dial(path); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
+}
+
+// desire records what the user wants of the container.
+func (e *Engine) desire(h *held, d cove.Desired) error {
+	if h.Desired == d {
+		return nil
+	}
+	h.Desired = d
+	return e.change(h.ID, func(c *cove.Container) error { c.Desired = d; return nil })
+}
+
+// change edits a container's record.
+func (e *Engine) change(id string, edit func(*cove.Container) error) error {
+	return e.update(func(tx state.Tx) error {
+		c := new(cove.Container)
+		if err := tx.Get(state.Containers, id, c); err != nil {
+			return err
+		}
+		if err := edit(c); err != nil {
+			return err
+		}
+		return tx.Put(state.Containers, id, c)
+	})
+}
+
+// Restart stops a container and starts it again; one that does not run is
+// started.
+func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) error {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	id := h.ID
+	err = e.stop(ctx, h, o)
+	h.release()
+	if err != nil {
+		return err
+	}
+	if _, err = e.Start(ctx, id, StartOptions{}); err == nil {
+		e.emit(&h.Container.Container, "restart")
+	}
+	return err
+}
+
+// Kill sends a signal to a running container's init; "" is SIGKILL.
+func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
+	if signal == "" {
+		signal = "KILL"
+	}
+	sig, err := parseSignal(signal)
+	if err != nil {
+		return err
+	}
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if h.Run.PID == 0 {
+		return cove.E("", "", cove.WrongStatus, fmt.Errorf("can only kill running containers. %s is in state %s: container state improper", h.ID, h.Status))
+	}
+	if sig != unix.SIGKILL {
+		if err := e.signal(&h.Container, sig); err != nil {
+			return err
+		}
+		e.emit(&h.Container.Container, "kill")
+		return nil
+	}
+	if err := e.desire(h, cove.DesireStop); err != nil {
+		return err
+	}
+	return e.stop(ctx, h, StopOptions{Timeout: new(uint)})
+}
+
+// signal sends a signal to the container's init. The process is checked after
+// it is held by descriptor, so it cannot be another one of the same number.
+func (e *Engine) signal(c *Container, sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(c.Run.PID, 0)
+	if err != nil {
+		return cove.E("send signal to container", c.Name, cove.NotFound, err)
+	}
+	defer unix.Close(fd)
+	if start, err := processStart(c.Run.PID); err != nil || c.Run.PIDStart != 0 && start != c.Run.PIDStart {
+		return cove.E("send signal to container", c.Name, cove.NotFound, unix.ESRCH)
+	}
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+		return cove.E("send signal to container", c.Name, cove.Internal, err)
+	}
+	return nil
+}
+
+// Pause freezes a running container.
+func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if h.Status != cove.Running {
+		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
+	}
+	dirs, err := e.cgroupDirs(&h.Container.Container)
+	if err == nil {
+		err = cgroup.Freeze(dirs)
+	}
+	if err != nil {
+		return cove.E("pause container", h.Name, cove.KindOf(err), err)
+	}
+	e.emit(&h.Container.Container, "pause")
+	return nil
+}
+
+// Unpause lets a frozen container go on.
+func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if h.Status != cove.Paused {
+		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not paused, can't unpause: container state improper", h.ID))
+	}
+	if err := e.thaw(h); err != nil {
+		return err
+	}
+	e.emit(&h.Container.Container, "unpause")
+	return nil
+}
+
+func (e *Engine) thaw(h *held) error {
+	dirs, err := e.cgroupDirs(&h.Container.Container)
+	if err == nil {
+		err = cgroup.Thaw(dirs)
+	}
+	if err != nil {
+		return cove.E("unpause container", h.Name, cove.KindOf(err), err)
+	}
+	return nil
+}
+
+// Wait waits until a container has ended, or has one of the statuses asked
+// for, and gives its exit code; -1 for a status other than ended.
+func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int, error) {
+	c, err := e.find(nameOrID)
+	if err != nil {
+		if o.Ignore && cove.Is(err, cove.NotFound) {
+			return -1, nil
+		}
+		return 0, err
+	}
+	interval := o.Interval
+	if interval <= 0 {
+		interval = 250 * time.Millisecond
+	}
+	for {
+		now, err := e.look(c)
+		if err != nil {
+			return 0, err
+		}
+		if e.gone(c.ID) {
+			now.Status = cove.Exited
+		}
+		if done, code := waited(&now, o.Conditions); done {
+			return code, nil
+		}
+		// The monitor tells the end at once; other statuses are looked for.
+		if len(o.Conditions) == 0 && now.Run.PID != 0 {
+			if conn, derr := e.dial(&now); derr == nil {
+				code, told, err := e.awaitExit(ctx, conn)
+				conn.Close()
+				if err != nil || told {
+					return code, err
+				}
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(interval):
+		}
+	}
+}
+
+func waited(c *Container, conditions []string) (bool, int) {
+	if len(conditions) == 0 {
+		conditions = []string{"exited"}
+	}
+	for _, want := range conditions {
+		switch cove.Status(want) {
+		case "stopped", cove.Exited:
+			if c.Status == cove.Exited {
+				return true, c.Run.ExitCode
+			}
+		case "healthy", "unhealthy":
+			if c.Run.Health != nil && c.Run.Health.Status == want {
+				return true, -1
+			}
+		case c.Status:
+			return true, -1
+		}
+	}
+	return false, 0
+}
+
+// awaitExit listens to a monitor until it tells the exit code.
+func (e *Engine) awaitExit(ctx context.Context, conn *monitor.Conn) (code int, told bool, err error) {
+	if err := conn.SendJSON(wire.Watch, nil); err != nil {
+		return 0, false, nil // it has just ended: look again
+	}
+	s := &session{conn: conn}
+	code, err = s.receive(ctx)
+	if ctx.Err() != nil {
+		return 0, false, ctx.Err()
+	}
+	return code, err == nil, nil
+}

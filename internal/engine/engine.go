@@ -1,0 +1,118 @@
+// Package engine holds the verbs: create, start, stop, kill, exec, remove,
+// list and so on. It is the only room that calls several others; each verb
+// reads as a list of steps, and each step that leaves something behind names
+// its undo.
+//
+// # What is true
+//
+// The state store keeps what was asked and wanted. The run file in the
+// container's directory, written by its monitor, keeps what became of it.
+// Whether it runs is asked of the kernel: the monitor holds the lock on the
+// file "alive" in that directory for as long as it lives. See reality.go.
+//
+// # Locks
+//
+// In this order, and none is held while waiting for a user, a pull or a
+// container's end:
+//
+//	container, by ID
+//	  volume, by name
+//	    network, by name
+//	      a transaction of the state store
+//
+// Lists and look-ups take no lock but the store's, for one snapshot.
+//
+// # Crash safety
+//
+// A record is durable before anything that outlives a killed command exists
+// for it. Whatever is made is named after its owner's ID, so the next command
+// that has to do with a container (hold, in reality.go) finishes or undoes what
+// a killed one has left, by looking at the kernel and not at memory. Removing
+// deletes the record last.
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/event"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// Parts are the rooms an engine works with. They are wired by cmd/cove; none
+// may do anything before it is used.
+type Parts struct {
+	Store    state.Store
+	Locks    lock.Manager
+	Images   *image.Store
+	Networks network.Driver
+	Events   event.Writer
+	// Monitor gives the path of the monitor's program.
+	Monitor func() (string, error)
+}
+
+// Engine carries out the verbs. It may be used from several goroutines.
+type Engine struct {
+	conf     *config.Config
+	store    state.Store
+	locks    lock.Manager
+	images   *image.Store
+	networks network.Driver
+	events   event.Writer
+	monitor  func() (string, error)
+	cgroups  func() (cgroup.Layout, error)
+}
+
+// New makes an engine. It touches nothing on disk.
+func New(conf *config.Config, p Parts) *Engine {
+	return &Engine{
+		conf: conf, store: p.Store, locks: p.Locks, images: p.Images, networks: p.Networks,
+		events: p.Events, monitor: p.Monitor, cgroups: sync.OnceValues(cgroup.Detect),
+	}
+}
+
+// LockPath names the lock file of an object, for the lock manager.
+func LockPath(conf *config.Config) func(k lock.Kind, id string) string {
+	return func(k lock.Kind, id string) string { return filepath.Join(conf.Locks(), k.String()+"-"+id) }
+}
+
+// prepareHome makes the directories that everything else lies in.
+func (e *Engine) prepareHome() error {
+	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes()} {
+		if _, err := os.Stat(dir); err == nil {
+			continue
+		}
+		// Above it others may have to pass: the graph root is shared with
+		// the ecosystem's tools, which make it 0700 or 0711 themselves.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return cove.E("make directory", dir, fileKind(err), err)
+		}
+	}
+	return nil
+}
+
+// dir is the container's own directory.
+func (e *Engine) dir(id string) string { return filepath.Join(e.conf.Containers(), id) }
+
+// socket is where the container's monitor listens.
+func (e *Engine) socket(id string) string {
+	return filepath.Join(e.conf.Scratch(), "containers", id, "attach")
+}
+
+// emit tells the event log. A log that cannot be written is no reason to fail
+// what has already happened.
+func (e *Engine) emit(c *cove.Container, status string) {
+	_ = e.events.Write(containerEvent(c, status))
+}
+
+func (e *Engine) lockContainer(ctx context.Context, id string) (lock.Held, error) {
+	return e.locks.Lock(ctx, lock.Container, id)
+}

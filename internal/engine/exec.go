@@ -1,0 +1,343 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// Exec runs one more process in a running container. It takes no lock and
+// writes nothing: the process is the monitor's child, in the container's
+// cgroups, and ends with it.
+func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o AttachOptions) (ExecResult, error) {
+	rec, err := e.find(nameOrID)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	c, err := e.look(rec)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	if c.Run.PID == 0 || c.Status == cove.Paused {
+		return ExecResult{}, cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
+	}
+	p, err := e.execPlan(&c, x)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	planFD, err := planFile(p)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	defer planFD.Close()
+	conn, err := e.dial(&c)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	defer conn.Close()
+	r := &execRun{session: session{conn: conn, streams: o.Streams, terminal: x.Terminal}, spec: x}
+	if err := r.start(planFD, o.Streams.Terminal); err != nil {
+		return ExecResult{}, err
+	}
+	defer r.close()
+	ev := containerEvent(&c.Container, "exec")
+	_ = e.events.Write(ev)
+	if x.Detach {
+		return ExecResult{Detached: true}, r.awaitStart()
+	}
+	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
+	if err != nil {
+		return ExecResult{}, err
+	}
+	return r.follow(ctx, keys)
+}
+
+// execPlan describes the process: the container's own plan gives its
+// environment, user, capabilities and filter, the request changes them.
+func (e *Engine) execPlan(c *Container, x ExecSpec) (*plan.Plan, error) {
+	data, err := os.ReadFile(filepath.Join(c.Dir, "plan"))
+	if err != nil {
+		return nil, cove.E("read plan of container", c.Name, fileKind(err), err)
+	}
+	var whole plan.Plan
+	if err := json.Unmarshal(data, &whole); err != nil {
+		return nil, cove.E("read plan of container", c.Name, cove.Internal, err)
+	}
+	p := whole.Process
+	if len(x.Command) == 0 {
+		return nil, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))
+	}
+	p.Args, p.Terminal, p.MakeCwd, p.OOMScoreAdj = x.Command, x.Terminal, false, nil
+	p.Env = mergeEnv(p.Env, x.Env)
+	if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
+		p.Env = append(p.Env, "TERM=xterm")
+	}
+	if x.WorkDir != "" {
+		p.Cwd = x.WorkDir
+	}
+	if x.User != "" {
+		p.User, p.Groups, p.GIDs, p.UID, p.GID = x.User, nil, nil, 0, 0
+		root := x.User == "root" || x.User == "0" || strings.HasPrefix(x.User, "0:") || strings.HasPrefix(x.User, "root:")
+		p.Caps = capsFor(p.Caps, root)
+		p.Env = slices.DeleteFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "HOME=") })
+	}
+	p.SetHome = true
+	if x.Privileged {
+		all := ownCaps()
+		p.Caps = plan.Caps{Bounding: all, Effective: all, Permitted: all}
+		p.Seccomp, p.NoNewPrivs, p.AppArmor = nil, false, ""
+	}
+	return &plan.Plan{Version: plan.Version, Process: p}, nil
+}
+
+// capsFor are the sets of a user: an ordinary one has none effective, as
+// after the kernel's own change of user.
+func capsFor(c plan.Caps, root bool) plan.Caps {
+	if root {
+		return plan.Caps{Bounding: c.Bounding, Effective: c.Bounding, Permitted: c.Bounding}
+	}
+	return plan.Caps{Bounding: c.Bounding}
+}
+
+// ownCaps is the bounding set of this process.
+func ownCaps() (mask uint64) {
+	for n := range capNames {
+		if set, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil && set == 1 {
+			mask |= 1 << n
+		}
+	}
+	return mask
+}
+
+// mergeEnv lays later settings over earlier ones.
+func mergeEnv(base, over []string) []string {
+	out := slices.Clone(base)
+	for _, kv := range over {
+		key, _, _ := strings.Cut(kv, "=")
+		out = slices.DeleteFunc(out, func(s string) bool { k, _, _ := strings.Cut(s, "="); return k == key })
+		out = append(out, kv)
+	}
+	return out
+}
+
+// planFile puts a plan into memory that can be handed over.
+func planFile(p *plan.Plan) (*os.File, error) {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return nil, cove.E("", "", cove.Internal, err)
+	}
+	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, cove.E("hand over plan", "", cove.Internal, err)
+	}
+	f := os.NewFile(uintptr(fd), "plan")
+	if _, err := f.Write(data); err != nil {
+		_ = f.Close()
+		return nil, cove.E("hand over plan", "", cove.Unavailable, err)
+	}
+	return f, nil
+}
+
+// execRun is one exec as its caller sees it. Output comes through pipes of
+// our own, not through the monitor.
+type execRun struct {
+	session
+	spec    ExecSpec
+	in      *os.File // our end of stdin; nil without
+	out     []*os.File
+	master  *os.File // with a terminal
+	copying sync.WaitGroup
+}
+
+// start sends the request with the process's ends of the pipes.
+func (r *execRun) start(planFD *os.File, terminal *os.File) error {
+	fds := []int{int(planFD.Fd())}
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			_ = f.Close()
+		}
+	}()
+	if !r.spec.Terminal {
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			return cove.E("exec", "", cove.Internal, err)
+		}
+		theirs = append(theirs, null)
+		stdio := [3]*os.File{null, null, null}
+		if r.spec.Stdin && r.streams.In != nil {
+			pr, pw, err := os.Pipe()
+			if err != nil {
+				return cove.E("exec", "", cove.Internal, err)
+			}
+			stdio[0], r.in = pr, pw
+			theirs = append(theirs, pr)
+		}
+		for i := 1; i < 3 && !r.spec.Detach; i++ {
+			pr, pw, err := os.Pipe()
+			if err != nil {
+				return cove.E("exec", "", cove.Internal, err)
+			}
+			stdio[i] = pw
+			r.out = append(r.out, pr)
+			theirs = append(theirs, pw)
+		}
+		for _, f := range stdio {
+			fds = append(fds, int(f.Fd()))
+		}
+	}
+	if err := r.conn.SendJSON(wire.Exec, wire.ExecBody{Version: wire.Version, Terminal: r.spec.Terminal, Detach: r.spec.Detach}, fds...); err != nil {
+		return cove.E("exec", "", cove.Internal, err)
+	}
+	return nil
+}
+
+func (r *execRun) close() {
+	for _, f := range append(r.out, r.in, r.master) {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// awaitStart waits until the process has become its command.
+func (r *execRun) awaitStart() error {
+	for {
+		m, err := r.conn.Receive()
+		if err != nil {
+			return cove.E("exec", "", cove.Internal, err)
+		}
+		for _, fd := range m.FDs {
+			_ = unix.Close(fd)
+		}
+		switch m.Kind {
+		case wire.Started, wire.Exit:
+			return nil
+		case wire.Failed:
+			return execFailure(m)
+		}
+	}
+}
+
+func execFailure(m monitor.Message) error {
+	f := new(wire.Failure)
+	if err := json.Unmarshal(m.Body, f); err != nil {
+		return cove.E("exec", "", cove.Internal, err)
+	}
+	return monitor.FailureError(f)
+}
+
+// follow copies the streams until the process has ended.
+func (r *execRun) follow(ctx context.Context, keys []byte) (ExecResult, error) {
+	restore := r.enterRaw()
+	defer restore()
+	stop := r.watchSignals(false, nil)
+	defer stop()
+	for i, f := range r.out {
+		r.copyOut([]io.Writer{r.streams.Out, r.streams.Err}[i], f)
+	}
+	if r.in != nil {
+		go func() {
+			_, _ = io.Copy(r.in, r.streams.In)
+			_ = r.in.Close()
+		}()
+	}
+	detached := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(r.conn.FD(), unix.SHUT_RDWR) })()
+	for {
+		m, err := r.conn.Receive()
+		if err != nil {
+			select {
+			case <-detached:
+				return ExecResult{Detached: true}, nil
+			default:
+			}
+			if ctx.Err() != nil {
+				return ExecResult{}, ctx.Err()
+			}
+			// The monitor is gone: the container was killed.
+			return ExecResult{ExitCode: lostCode}, nil
+		}
+		switch m.Kind {
+		case wire.Ready:
+			if len(m.FDs) == 1 {
+				r.takeTerminal(m.FDs[0], keys, detached)
+			}
+		case wire.Failed:
+			return ExecResult{}, execFailure(m)
+		case wire.Exit:
+			var body wire.ExitBody
+			if err := json.Unmarshal(m.Body, &body); err != nil {
+				return ExecResult{}, cove.E("exec", "", cove.Internal, err)
+			}
+			r.drain()
+			return ExecResult{ExitCode: body.Code}, nil
+		}
+	}
+}
+
+// takeTerminal copies between the caller's terminal and the process's.
+func (r *execRun) takeTerminal(fd int, keys []byte, detached chan struct{}) {
+	_ = unix.SetNonblock(fd, true)
+	r.master = os.NewFile(uintptr(fd), "terminal")
+	r.copyOut(r.streams.Out, r.master)
+	if r.streams.In == nil || !r.spec.Stdin {
+		return
+	}
+	go func() {
+		in := r.streams.In
+		if len(keys) > 0 {
+			in = newEscapeReader(in, keys)
+		}
+		_, err := io.Copy(r.master, in)
+		if errors.Is(err, errDetached) {
+			close(detached)
+			_ = unix.Shutdown(r.conn.FD(), unix.SHUT_RDWR)
+			return
+		}
+		_, _ = r.master.Write([]byte{4})
+	}()
+}
+
+func (r *execRun) copyOut(to io.Writer, from *os.File) {
+	r.copying.Add(1)
+	go func() {
+		defer r.copying.Done()
+		if to == nil {
+			to = io.Discard
+		}
+		_, _ = io.Copy(to, from)
+	}()
+}
+
+// drain waits for the output that the process has written. A grandchild that
+// holds the pipe open is given a moment, not forever.
+func (r *execRun) drain() {
+	done := make(chan struct{})
+	go func() { r.copying.Wait(); close(done) }()
+	select {
+	case <-done:
+		return
+	case <-time.After(time.Second):
+	}
+	for _, f := range append(r.out, r.master) {
+		if f != nil {
+			_ = f.SetReadDeadline(time.Now())
+		}
+	}
+	<-done
+}

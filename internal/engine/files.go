@@ -1,0 +1,280 @@
+package engine
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/spec"
+)
+
+// makeDir makes the container's directory and what belongs into it. All of
+// it can be made again at any time but the writable layer's content.
+func (e *Engine) makeDir(c *cove.Container) error {
+	dir := e.dir(c.ID)
+	for _, d := range []struct {
+		name string
+		mode os.FileMode
+	}{{"", 0o700}, {"diff", 0o755}, {"work", 0o700}, {"merged", 0o700}} {
+		err := os.Mkdir(filepath.Join(dir, d.name), d.mode)
+		if err != nil && !os.IsExist(err) {
+			return cove.E("make container directory", c.Name, fileKind(err), err)
+		}
+	}
+	return nil
+}
+
+// files are the paths of what is shown in the container's /etc and elsewhere.
+func (e *Engine) files(c *cove.Container) spec.Files {
+	in := func(name string) string { return filepath.Join(e.dir(c.ID), name) }
+	f := spec.Files{Hosts: in("hosts"), ResolvConf: in("resolv.conf"), Hostname: in("hostname"), ContainerEnv: in("containerenv")}
+	if other, ok := strings.CutPrefix(c.Spec.Network, "container:"); ok {
+		// Both see the same network.
+		f.Hosts, f.ResolvConf = filepath.Join(e.dir(other), "hosts"), filepath.Join(e.dir(other), "resolv.conf")
+	}
+	if tz := c.Spec.Timezone; tz != "" && tz != "local" {
+		f.Localtime = filepath.Join("/usr/share/zoneinfo", filepath.Clean("/"+tz))
+	} else if tz == "local" {
+		f.Localtime = "/etc/localtime"
+	}
+	return f
+}
+
+// writeFiles fills the container's own files, anew at each start.
+func (e *Engine) writeFiles(c *cove.Container, hostname string, networks []cove.Network) error {
+	mode, _, _ := strings.Cut(e.networkMode(&c.Spec), ":")
+	content := map[string]string{
+		"hostname":     hostname + "\n",
+		"containerenv": containerEnv(c, e.conf.Rootless),
+	}
+	if mode != "container" {
+		hosts, err := e.hosts(c, mode, hostname)
+		if err != nil {
+			return err
+		}
+		content["hosts"], content["resolv.conf"] = hosts, e.resolvConf(c, mode, networks)
+	}
+	for name, text := range content {
+		if err := replaceFile(filepath.Join(e.dir(c.ID), name), text); err != nil {
+			return cove.E("write files of container", c.Name, fileKind(err), err)
+		}
+	}
+	return nil
+}
+
+// replaceFile writes a file of the container's that root in the container may
+// have replaced by anything through its bind mount's directory: never through
+// a link.
+func replaceFile(name, content string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), name)
+	_, err = f.WriteString(content)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// hosts is the content of /etc/hosts.
+func (e *Engine) hosts(c *cove.Container, mode, hostname string) (string, error) {
+	var b strings.Builder
+	var own []string
+	for _, entry := range c.Spec.AddHosts {
+		// name:ip, where ip may hold colons; several names by ";".
+		names, ip, ok := strings.Cut(entry, ":")
+		if !ok {
+			return "", cove.E("", "", cove.Invalid, fmt.Errorf("invalid host entry %q: must be name:ip", entry))
+		}
+		if ip == "host-gateway" {
+			if ip = e.hostGateway(c, mode); ip == "" {
+				return "", cove.E("", "", cove.Invalid, fmt.Errorf("host entry %q: this network has no host-gateway", entry))
+			}
+		}
+		if net.ParseIP(strings.Trim(ip, "[]")) == nil {
+			return "", cove.E("", "", cove.Invalid, fmt.Errorf("invalid IP address %q in host entry %q", ip, entry))
+		}
+		for name := range strings.SplitSeq(names, ";") {
+			fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(ip, "[]"), name)
+			own = append(own, name)
+		}
+	}
+	base := "127.0.0.1\tlocalhost localhost.localdomain localhost4 localhost4.localdomain4\n::1\tlocalhost localhost.localdomain localhost6 localhost6.localdomain6\n"
+	if mode == "host" {
+		if data, err := os.ReadFile("/etc/hosts"); err == nil {
+			base = string(data)
+		}
+	}
+	b.WriteString(base)
+	if gw := e.hostGateway(c, mode); gw != "" {
+		fmt.Fprintf(&b, "%s\thost.containers.internal host.docker.internal\n", gw)
+	}
+	names := strings.TrimSpace(hostname + " " + c.Name)
+	if hostname == c.Name {
+		names = c.Name
+	}
+	wrote := false
+	for _, a := range c.Attachments {
+		for _, p := range a.Addresses {
+			fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), names)
+			wrote = true
+		}
+	}
+	if !wrote && mode != "host" && !slices.Contains(own, hostname) {
+		fmt.Fprintf(&b, "127.0.0.1\t%s\n", names)
+	}
+	return b.String(), nil
+}
+
+// hostGateway is where the container reaches its host.
+func (e *Engine) hostGateway(c *cove.Container, mode string) string {
+	if ip := e.conf.File.Containers.HostContainersInternalIP; ip != "" && ip != "none" {
+		return ip
+	}
+	if mode == "host" {
+		return "127.0.0.1"
+	}
+	for _, a := range c.Attachments {
+		for _, gw := range a.Gateways {
+			return gw.String()
+		}
+	}
+	return ""
+}
+
+// resolvConf is the content of /etc/resolv.conf.
+func (e *Engine) resolvConf(c *cove.Container, mode string, networks []cove.Network) string {
+	conf := e.conf.File.Containers
+	servers, search, options := hostResolver()
+	if mode != "host" {
+		// What listens on the host's loopback cannot be reached from inside.
+		servers = slices.DeleteFunc(servers, func(s string) bool {
+			ip, err := netip.ParseAddr(s)
+			return err == nil && ip.IsLoopback()
+		})
+	}
+	if v := conf.DNSServers.Get(); len(v) > 0 {
+		servers = v
+	}
+	if v := conf.DNSSearches.Get(); len(v) > 0 {
+		search = v
+	}
+	if v := conf.DNSOptions.Get(); len(v) > 0 {
+		options = v
+	}
+	if len(c.Spec.DNS) > 0 {
+		servers = c.Spec.DNS
+	}
+	if slices.ContainsFunc(networks, func(n cove.Network) bool { return n.DNSEnabled }) {
+		servers = []string{resolverAddress}
+		if len(c.Spec.DNSSearch) == 0 {
+			search = append([]string{"dns.podman"}, search...)
+		}
+	}
+	if len(c.Spec.DNSSearch) > 0 {
+		search = c.Spec.DNSSearch
+	}
+	if len(c.Spec.DNSOptions) > 0 {
+		options = c.Spec.DNSOptions
+	}
+	var b strings.Builder
+	if len(search) > 0 && !(len(search) == 1 && search[0] == ".") {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
+	}
+	return b.String()
+}
+
+// resolverAddress is where a container's monitor answers for names.
+const resolverAddress = "127.0.0.11"
+
+// upstream are the servers that the container's resolver asks.
+func (e *Engine) upstream(c *cove.Container) []string {
+	if len(c.Spec.DNS) > 0 {
+		return c.Spec.DNS
+	}
+	if v := e.conf.File.Containers.DNSServers.Get(); len(v) > 0 {
+		return v
+	}
+	servers, _, _ := hostResolver()
+	return servers
+}
+
+// hostResolver reads the host's resolv.conf(5). systemd-resolved's stub is
+// replaced by what is behind it.
+func hostResolver() (servers, search, options []string) {
+	for _, name := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"} {
+		f, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		servers, search, options = nil, nil, nil
+		s := bufio.NewScanner(f)
+		for s.Scan() {
+			fields := strings.Fields(s.Text())
+			if len(fields) < 2 {
+				continue
+			}
+			switch fields[0] {
+			case "nameserver":
+				servers = append(servers, fields[1])
+			case "search", "domain":
+				search = fields[1:]
+			case "options":
+				options = append(options, fields[1:]...)
+			}
+		}
+		_ = f.Close()
+		if !(len(servers) == 1 && servers[0] == "127.0.0.53") {
+			return servers, search, options
+		}
+	}
+	return servers, search, options
+}
+
+// containerEnv is /run/.containerenv, by which programs know that they are in
+// a container.
+func containerEnv(c *cove.Container, rootless bool) string {
+	r := 0
+	if rootless {
+		r = 1
+	}
+	return fmt.Sprintf("engine=\"cove-%s\"\nname=%q\nid=%q\nimage=%q\nimageid=%q\nrootless=%d\n", cove.Version, c.Name, c.ID, c.Image.Name, c.Image.ID, r)
+}
+
+func (e *Engine) logPath(c *cove.Container) string {
+	switch {
+	case e.logDriver(c) == "none":
+		return ""
+	case c.Spec.LogPath != "":
+		return c.Spec.LogPath
+	}
+	return filepath.Join(e.dir(c.ID), "ctr.log")
+}
+
+func (e *Engine) logDriver(c *cove.Container) string {
+	driver := c.Spec.LogDriver
+	if driver == "" {
+		driver = e.conf.File.Containers.LogDriver
+	}
+	switch driver {
+	case "json-file", "none":
+		return driver
+	}
+	return "k8s-file"
+}

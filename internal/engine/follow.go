@@ -1,0 +1,239 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// Attach joins the caller to the streams of a running container.
+func (e *Engine) Attach(ctx context.Context, nameOrID string, o AttachOptions) (RunResult, error) {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return RunResult{}, err
+	}
+	defer h.release()
+	if h.Run.PID == 0 {
+		return RunResult{}, cove.E("", "", cove.WrongStatus, errors.New("you can only attach to running containers"))
+	}
+	return e.attachRunning(ctx, h, o)
+}
+
+// attachRunning asks a container's monitor for its output and follows it. It
+// releases the container's lock before it waits.
+func (e *Engine) attachRunning(ctx context.Context, h *held, o AttachOptions) (RunResult, error) {
+	result := RunResult{ID: h.ID, Detached: true}
+	conn, err := e.dial(&h.Container)
+	if err != nil {
+		return result, err
+	}
+	defer conn.Close()
+	if err := conn.Request(wire.Attach, wire.AttachBody{Output: true, Stdin: !o.NoStdin}); err != nil {
+		return result, cove.E("attach to container", h.Name, cove.Internal, err)
+	}
+	h.release()
+	return e.follow(ctx, &h.Container, conn, o, result)
+}
+
+// errDetached ends an attachment by the detach keys.
+var errDetached = errors.New("detached")
+
+// follow copies between the caller's streams and the container's until the
+// container has ended or the caller detaches.
+func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o AttachOptions, result RunResult) (RunResult, error) {
+	s := &session{conn: conn, streams: o.Streams, terminal: c.Spec.Terminal}
+	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
+	if err != nil {
+		return result, err
+	}
+	restore := s.enterRaw()
+	defer restore()
+	stopSignals := s.watchSignals(o.SigProxy, func(sig unix.Signal) { _ = e.signal(c, sig) })
+	defer stopSignals()
+	if o.Streams.In != nil && !o.NoStdin && c.Spec.Stdin {
+		go s.feed(keys)
+	}
+	code, err := s.receive(ctx)
+	if errors.Is(err, errDetached) {
+		e.emit(&c.Container, "detach")
+		return result, nil
+	}
+	if errors.Is(err, io.EOF) {
+		// The monitor is gone without telling the exit.
+		return e.lostExit(ctx, c, result)
+	}
+	if err != nil {
+		return result, err
+	}
+	result.Detached, result.ExitCode = false, code
+	return result, nil
+}
+
+// lostExit finds out how a container ended whose monitor was killed.
+func (e *Engine) lostExit(ctx context.Context, c *Container, result RunResult) (RunResult, error) {
+	result.Detached = false
+	h, err := e.hold(ctx, c.ID)
+	if cove.Is(err, cove.NotFound) {
+		result.ExitCode = lostCode
+		return result, nil
+	}
+	if err != nil {
+		return result, err
+	}
+	defer h.release()
+	result.ExitCode = h.Run.ExitCode
+	return result, nil
+}
+
+// session is one attachment of a caller to a process.
+type session struct {
+	conn     *monitor.Conn
+	streams  Streams
+	terminal bool // the process has a terminal
+
+	mu       sync.Mutex // serialises what is sent
+	detached bool       // guarded by mu
+}
+
+func (s *session) send(kind wire.Kind, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn.Send(kind, body)
+}
+
+// enterRaw makes the caller's terminal transparent for the process's own.
+func (s *session) enterRaw() (restore func()) {
+	t := s.streams.Terminal
+	if t == nil || !s.terminal || s.streams.In == nil {
+		return func() {}
+	}
+	old, err := term.MakeRaw(int(t.Fd()))
+	if err != nil {
+		return func() {}
+	}
+	return func() { _ = term.Restore(int(t.Fd()), old) }
+}
+
+// watchSignals forwards the caller's signals, and its terminal's size.
+func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func()) {
+	ch := make(chan os.Signal, 16)
+	if proxy && !s.terminal {
+		signal.Notify(ch) // all of them
+	} else {
+		signal.Notify(ch, unix.SIGWINCH)
+	}
+	s.resize()
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case sig := <-ch:
+				switch sig {
+				case unix.SIGWINCH:
+					s.resize()
+				case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // the runtime's and our own
+				default:
+					forward(sig.(unix.Signal))
+				}
+			}
+		}
+	}()
+	return func() { signal.Stop(ch); close(done) }
+}
+
+func (s *session) resize() {
+	t := s.streams.Terminal
+	if t == nil || !s.terminal {
+		return
+	}
+	if ws, err := unix.IoctlGetWinsize(int(t.Fd()), unix.TIOCGWINSZ); err == nil {
+		if body, err := json.Marshal(wire.Size{Rows: ws.Row, Cols: ws.Col}); err == nil {
+			_ = s.send(wire.Resize, body)
+		}
+	}
+}
+
+// feed sends the caller's input until it ends or the detach keys are pressed.
+func (s *session) feed(keys []byte) {
+	var in io.Reader = s.streams.In
+	if len(keys) > 0 && s.terminal {
+		in = newEscapeReader(in, keys)
+	}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := in.Read(buf)
+		if n > 0 && s.send(wire.Stdin, buf[:n]) != nil {
+			return
+		}
+		if errors.Is(err, errDetached) {
+			s.mu.Lock()
+			s.detached = true
+			s.mu.Unlock()
+			_ = s.send(wire.Detach, nil)
+			return
+		}
+		if err != nil {
+			_ = s.send(wire.Stdin, nil)
+			return
+		}
+	}
+}
+
+// receive passes output on until the process has ended and everything of it
+// is taken down.
+func (s *session) receive(ctx context.Context) (int, error) {
+	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.conn.FD(), unix.SHUT_RDWR) })()
+	code, told := 0, false
+	for {
+		m, err := s.conn.Receive()
+		if err != nil {
+			s.mu.Lock()
+			detached := s.detached
+			s.mu.Unlock()
+			switch {
+			case told:
+				return code, nil
+			case detached:
+				return 0, errDetached
+			case ctx.Err() != nil:
+				return 0, ctx.Err()
+			}
+			return 0, err
+		}
+		switch m.Kind {
+		case wire.Stdout:
+			write(s.streams.Out, m.Body)
+		case wire.Stderr:
+			write(s.streams.Err, m.Body)
+		case wire.Exit:
+			var x wire.ExitBody
+			if err := json.Unmarshal(m.Body, &x); err != nil {
+				return 0, cove.E("read exit", "", cove.Internal, err)
+			}
+			code, told = x.Code, true
+		case wire.Done:
+			return code, nil
+		}
+	}
+}
+
+// write passes output on. A caller that has closed its end has no more use for
+// it.
+func write(w io.Writer, b []byte) {
+	if w != nil {
+		_, _ = w.Write(b)
+	}
+}

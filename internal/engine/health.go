@@ -1,0 +1,83 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// healthCheck is the container's health check with every default filled in,
+// nil without one. What was asked lies over what the image says.
+func healthCheck(c *cove.Container) *cove.HealthCheck {
+	if c.Spec.NoHealth {
+		return nil
+	}
+	var h cove.HealthCheck
+	if c.Image.Health != nil {
+		h = *c.Image.Health
+	}
+	if asked := c.Spec.Health; asked != nil {
+		if len(asked.Test) > 0 {
+			h.Test = asked.Test
+		}
+		for _, d := range []struct{ to, from *time.Duration }{
+			{&h.Interval, &asked.Interval}, {&h.Timeout, &asked.Timeout}, {&h.StartPeriod, &asked.StartPeriod},
+		} {
+			if *d.from != 0 {
+				*d.to = *d.from
+			}
+		}
+		if asked.Retries != 0 {
+			h.Retries = asked.Retries
+		}
+		h.OnFailure = asked.OnFailure
+	}
+	if len(h.Test) == 0 || h.Test[0] == "" || strings.EqualFold(h.Test[0], "NONE") {
+		return nil
+	}
+	// docker's and podman's defaults, podman-run(1) --health-interval.
+	if h.Interval == 0 {
+		h.Interval = 30 * time.Second
+	}
+	if h.Timeout == 0 {
+		h.Timeout = 30 * time.Second
+	}
+	if h.Retries == 0 {
+		h.Retries = 3
+	}
+	return &h
+}
+
+// health tells the monitor how to probe the container whose plan is whole.
+func health(c *cove.Container, whole *plan.Plan) (*wire.Health, error) {
+	h := healthCheck(c)
+	if h == nil {
+		return nil, nil
+	}
+	p := whole.Process
+	p.Terminal, p.MakeCwd, p.OOMScoreAdj = false, false, nil
+	switch h.Test[0] {
+	case "CMD":
+		p.Args = h.Test[1:]
+	case "CMD-SHELL":
+		p.Args = append([]string{"/bin/sh", "-c"}, h.Test[1:]...)
+	default:
+		p.Args = h.Test
+	}
+	if len(p.Args) == 0 {
+		return nil, cove.E("", "", cove.Invalid, errors.New("the health check has no command"))
+	}
+	data, err := json.Marshal(&plan.Plan{Version: plan.Version, Process: p})
+	if err != nil {
+		return nil, cove.E("", "", cove.Internal, err)
+	}
+	return &wire.Health{
+		Plan: data, Interval: max(h.Interval, 0), Timeout: h.Timeout, StartPeriod: h.StartPeriod,
+		Retries: h.Retries, OnFailure: h.OnFailure,
+	}, nil
+}

@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/seccomp"
+	"github.com/cove-engine/cove/internal/spec"
+)
+
+// host gathers what a spec needs to know of this machine.
+func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error) {
+	h := spec.Host{
+		Rootless: e.conf.Rootless, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+		BoundingCaps: boundingCaps(), Rlimits: ownRlimits(), SysResource: hasCap(24),
+		CgroupV2: layout.Unified, CgroupsPath: cgroupPath(c), Missing: missingFeatures(layout),
+		RootPath: filepath.Join(e.dir(c.ID), "merged"), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
+		Joined:     map[string]string{},
+		VolumePath: func(name string) (string, error) { return e.volumeData(name), nil },
+		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices,
+	}
+	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
+		h.RootPath = c.Spec.Rootfs
+	}
+	h.Hostname, _ = os.Hostname()
+	if err := e.joined(c, &h); err != nil {
+		return h, err
+	}
+	if paths, err := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle"); err == nil {
+		h.MaskAlso = paths
+	}
+	return h, nil
+}
+
+// joined finds the namespaces of other containers that this one shares. They
+// must run.
+func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
+	s := &c.Spec
+	for kind, mode := range map[string]string{"pid": s.PID, "ipc": s.IPC, "uts": s.UTS, "net": s.Network, "cgroup": s.CgroupNS, "user": s.UserNS} {
+		id, ok := strings.CutPrefix(mode, "container:")
+		if !ok {
+			continue
+		}
+		rec, err := e.find(id)
+		if err != nil {
+			return err
+		}
+		other, err := e.look(rec)
+		if err != nil {
+			return err
+		}
+		if other.Run.PID == 0 {
+			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, other.Name))
+		}
+		h.Joined[kind] = fmt.Sprintf("/proc/%d/ns/%s", other.Run.PID, kind)
+		if kind == "uts" {
+			h.JoinedHostname = hostnameOf(&other.Container)
+		}
+	}
+	return nil
+}
+
+func hostnameOf(c *cove.Container) string {
+	if c.Spec.Hostname != "" {
+		return c.Spec.Hostname
+	}
+	return c.ID[:cove.ShortIDLength]
+}
+
+// capNames are the capabilities in the kernel's order, capabilities(7).
+var capNames = [...]string{
+	"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+	"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+	"SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+	"SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+	"MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+}
+
+func boundingCaps() []string {
+	var caps []string
+	for n, name := range capNames {
+		if set, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil && set == 1 {
+			caps = append(caps, "CAP_"+name)
+		}
+	}
+	return caps
+}
+
+func hasCap(n uint) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	return data[n/32].Effective&(1<<(n%32)) != 0
+}
+
+var rlimitNumbers = map[string]int{
+	"as": unix.RLIMIT_AS, "core": unix.RLIMIT_CORE, "cpu": unix.RLIMIT_CPU, "data": unix.RLIMIT_DATA, "fsize": unix.RLIMIT_FSIZE,
+	"locks": unix.RLIMIT_LOCKS, "memlock": unix.RLIMIT_MEMLOCK, "msgqueue": unix.RLIMIT_MSGQUEUE, "nice": unix.RLIMIT_NICE,
+	"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC, "rss": unix.RLIMIT_RSS, "rtprio": unix.RLIMIT_RTPRIO,
+	"rttime": unix.RLIMIT_RTTIME, "sigpending": unix.RLIMIT_SIGPENDING, "stack": unix.RLIMIT_STACK,
+}
+
+func ownRlimits() map[string]spec.Rlimit {
+	all := make(map[string]spec.Rlimit, len(rlimitNumbers))
+	for name, n := range rlimitNumbers {
+		var r unix.Rlimit
+		if unix.Prlimit(0, n, nil, &r) == nil {
+			all[name] = spec.Rlimit{Soft: r.Cur, Hard: r.Max}
+		}
+	}
+	return all
+}
+
+func missingFeatures(layout cgroup.Layout) map[spec.Feature]bool {
+	missing := map[spec.Feature]bool{}
+	for name := range layout.Missing() {
+		missing[spec.Feature(name)] = true // both rooms use the same words
+	}
+	return missing
+}
+
+func mountFlags(source string) (noexec, nosuid, nodev bool, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(source, &st); err != nil {
+		return false, false, false, cove.E("", "", fileKind(err), fmt.Errorf("statfs %s: %w", source, err))
+	}
+	return st.Flags&unix.ST_NOEXEC != 0, st.Flags&unix.ST_NOSUID != 0, st.Flags&unix.ST_NODEV != 0, nil
+}
+
+// devicesAt gives the device at a path, or all below a directory.
+func devicesAt(p string) ([]spec.Device, error) {
+	info, err := os.Stat(p)
+	if err != nil {
+		return nil, cove.E("", "", cove.NotFound, fmt.Errorf("stat %s: no such file or directory", p))
+	}
+	if !info.IsDir() {
+		d, ok := deviceNode(p)
+		if !ok {
+			return nil, cove.E("", "", cove.Invalid, fmt.Errorf("%s is not a device", p))
+		}
+		return []spec.Device{d}, nil
+	}
+	var all []spec.Device
+	entries, err := os.ReadDir(p)
+	if err != nil {
+		return nil, cove.E("", "", fileKind(err), err)
+	}
+	for _, entry := range entries {
+		name := filepath.Join(p, entry.Name())
+		switch {
+		case entry.IsDir():
+			switch entry.Name() {
+			case "pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev":
+				continue
+			}
+			sub, err := devicesAt(name)
+			if err != nil {
+				continue // gone in between
+			}
+			all = append(all, sub...)
+		case entry.Name() == "console":
+		default:
+			if d, ok := deviceNode(name); ok {
+				all = append(all, d)
+			}
+		}
+	}
+	return all, nil
+}
+
+func allDevices() ([]spec.Device, error) { return devicesAt("/dev") }
+
+func deviceNode(p string) (spec.Device, bool) {
+	var st unix.Stat_t
+	if unix.Stat(p, &st) != nil {
+		return spec.Device{}, false
+	}
+	d := spec.Device{Path: p, Major: int64(unix.Major(st.Rdev)), Minor: int64(unix.Minor(st.Rdev)), Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFCHR:
+		d.Type = 'c'
+	case unix.S_IFBLK:
+		d.Type = 'b'
+	default:
+		return d, false
+	}
+	return d, true
+}
+
+// specDefaults takes from containers.conf what a spec needs.
+func (e *Engine) specDefaults() (spec.Defaults, error) {
+	c := &e.conf.File.Containers
+	d := spec.StandardDefaults()
+	if v := c.DefaultCapabilities.Get(); len(v) > 0 {
+		d.Capabilities = slices.Clone(v)
+		for i, name := range d.Capabilities {
+			name = strings.ToUpper(name)
+			if !strings.HasPrefix(name, "CAP_") {
+				name = "CAP_" + name
+			}
+			d.Capabilities[i] = name
+		}
+	}
+	if v := c.Env.Get(); len(v) > 0 {
+		d.Env = v
+	}
+	for _, u := range c.DefaultUlimits.Get() {
+		limit, err := parseUlimit(u)
+		if err != nil {
+			return d, err
+		}
+		d.Ulimits = append(d.Ulimits, limit)
+	}
+	for _, s := range c.DefaultSysctls.Get() {
+		if k, v, ok := strings.Cut(s, "="); ok {
+			if d.Sysctls == nil {
+				d.Sysctls = map[string]string{}
+			}
+			d.Sysctls[k] = v
+		}
+	}
+	d.PidsLimit, d.Umask, d.Timezone = c.PidsLimit, c.Umask, c.TZ
+	d.Init, d.InitPath, d.OOMScoreAdj = c.Init, c.InitPath, c.OOMScoreAdj
+	d.PIDNS, d.IPCNS, d.UTSNS, d.CgroupNS, d.NetNS = c.PidNS, c.IPCNS, c.UTSNS, c.CgroupNS, "private"
+	d.ReadOnly, d.NoHosts, d.SeccompProfile = c.ReadOnly, c.NoHosts, c.SeccompProfile
+	if d.SeccompProfile == "/usr/share/containers/seccomp.json" || d.SeccompProfile == "/etc/containers/seccomp.json" {
+		// What a package puts there by default is the library's own profile
+		// of some version; ours is compiled already.
+		d.SeccompProfile = ""
+	}
+	d.ContainerNameAsHostname = c.ContainerNameAsHostName
+	return d, nil
+}
+
+// parseUlimit reads name=soft[:hard], containers.conf(5).
+func parseUlimit(s string) (cove.Ulimit, error) {
+	name, value, ok := strings.Cut(s, "=")
+	soft, hard, two := strings.Cut(value, ":")
+	if !two {
+		hard = soft
+	}
+	x, err := strconv.ParseInt(soft, 10, 64)
+	y, err2 := strconv.ParseInt(hard, 10, 64)
+	if !ok || err != nil || err2 != nil {
+		return cove.Ulimit{}, cove.E("read containers.conf", "", cove.Invalid, fmt.Errorf("default_ulimits: %q is not name=soft[:hard]", s))
+	}
+	return cove.Ulimit{Name: name, Soft: x, Hard: y}, nil
+}
+
+// filter compiles, or finds compiled, the seccomp profile asked for.
+func (e *Engine) filter(profile string, caps []string) (seccomp.Program, error) {
+	cache := seccomp.Cache{Dir: filepath.Join(e.conf.Home(), "seccomp")}
+	target := seccomp.Target{Arch: runtime.GOARCH, Caps: caps}
+	switch profile {
+	case "unconfined":
+		return seccomp.Program{}, nil
+	case "":
+		return cache.Default(target)
+	}
+	text, err := seccomp.Read(profile)
+	if err != nil {
+		return seccomp.Program{}, err
+	}
+	if target.Kernel, err = seccomp.RunningKernel(); err != nil {
+		return seccomp.Program{}, err
+	}
+	return cache.Profile(text, target)
+}

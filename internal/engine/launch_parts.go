@@ -1,0 +1,165 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/spec"
+)
+
+// reserve takes the host's ports for the container, once, and gives them with
+// every number chosen.
+func (l *launch) reserve() ([]cove.PortMapping, error) {
+	if len(l.c.Ports) == 0 || l.ports != nil || len(l.c.Attachments) == 0 {
+		return l.c.Ports, nil
+	}
+	ports, files, err := network.Reserve(l.c.Ports)
+	if err != nil {
+		return nil, err
+	}
+	l.ports = files
+	return ports, nil
+}
+
+// reservePorts hands the sockets that reserve the published ports to the
+// monitor.
+func (l *launch) reservePorts() error {
+	ports, err := l.reserve()
+	if err != nil {
+		return err
+	}
+	l.c.Ports = ports
+	for _, f := range l.ports {
+		// Our copies are closed with l.ports, not twice.
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return cove.E("reserve port", "", cove.Internal, err)
+		}
+		l.files = append(l.files, monitor.File{Name: "hold", FD: fd})
+	}
+	return nil
+}
+
+// monitorCgroups makes the monitors' cgroup, once and for all, and gives its
+// directories. A host where it cannot be made keeps monitors where they are.
+func (e *Engine) monitorCgroups(layout cgroup.Layout) []string {
+	set, _, err := layout.Set(monitorCgroup, nil)
+	if err != nil {
+		return nil
+	}
+	for _, dir := range set.Dirs {
+		if _, err := os.Lstat(dir); err == nil {
+			continue
+		}
+		// Another cove may be making it at the same moment: then it is there.
+		if set.Make() != nil {
+			if _, err := os.Lstat(dir); err != nil {
+				return nil
+			}
+		}
+		break
+	}
+	return set.Dirs
+}
+
+// resolver is what the monitor needs to answer for names; nil when none of
+// the networks has them.
+func (e *Engine) resolver(c *cove.Container, networks []cove.Network) *wire.Resolver {
+	r := &wire.Resolver{Dir: e.namesDir(), Upstream: e.upstream(c)}
+	for _, n := range networks {
+		if n.DNSEnabled {
+			r.Networks = append(r.Networks, n.Name)
+		}
+	}
+	if len(r.Networks) == 0 {
+		return nil
+	}
+	return r
+}
+
+func (e *Engine) stopTimeout(c *cove.Container) uint {
+	if c.Spec.StopTimeout != nil {
+		return *c.Spec.StopTimeout
+	}
+	return e.conf.File.Engine.StopTimeout
+}
+
+func stopSignal(c *cove.Container) unix.Signal {
+	for _, name := range []string{c.Spec.StopSignal, c.Image.StopSignal} {
+		if s, err := parseSignal(name); err == nil {
+			return s
+		}
+	}
+	return unix.SIGTERM
+}
+
+// parseSignal reads a signal by name, with or without SIG, or by number.
+func parseSignal(text string) (unix.Signal, error) {
+	name := strings.ToUpper(strings.TrimSpace(text))
+	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= 64 {
+		return unix.Signal(n), nil
+	}
+	name = strings.TrimPrefix(name, "SIG")
+	for prefix, base := range map[string]int{"RTMIN": 34, "RTMAX": 64} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			offset, err := 0, error(nil)
+			if rest != "" {
+				offset, err = strconv.Atoi(rest)
+			}
+			if s := base + offset; err == nil && s >= 34 && s <= 64 {
+				return unix.Signal(s), nil
+			}
+		}
+	}
+	if s := unix.SignalNum("SIG" + name); s != 0 {
+		return s, nil
+	}
+	return 0, cove.E("", "", cove.Invalid, fmt.Errorf("invalid signal: %s", text))
+}
+
+// logMaxSize is where a log is rotated, in bytes; 0 is never.
+func (e *Engine) logMaxSize(c *cove.Container) int64 {
+	if v := c.Spec.LogOpts["max-size"]; v != "" {
+		if n, err := units.RAMInBytes(v); err == nil {
+			return n
+		}
+	}
+	return max(e.conf.File.Containers.LogSizeMax, 0)
+}
+
+// writePidFiles tells the monitor's pid to who asked for it; init's is the
+// monitor's to tell.
+func (l *launch) writePidFiles(monitorPID int) error {
+	if name := l.c.Spec.ConmonPidFile; name != "" {
+		if err := os.WriteFile(name, []byte(strconv.Itoa(monitorPID)), 0o644); err != nil {
+			return cove.E("write", name, fileKind(err), err)
+		}
+	}
+	return nil
+}
+
+// expandUlimits puts the engine's own limits in place of --ulimit host.
+func expandUlimits(asked []cove.Ulimit, own map[string]spec.Rlimit) []cove.Ulimit {
+	var out []cove.Ulimit
+	for _, u := range asked {
+		if u.Name != "host" {
+			out = append(out, u)
+			continue
+		}
+		for name, r := range own {
+			// All bits set is no limit in both notations.
+			out = append(out, cove.Ulimit{Name: name, Soft: int64(r.Soft), Hard: int64(r.Hard)})
+		}
+	}
+	return out
+}

@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// List gives the containers that match, oldest first. It takes no
+// container's lock.
+func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
+	match, err := e.matcher(o.Filters)
+	if err != nil {
+		return nil, err
+	}
+	gone := map[string]bool{}
+	for _, id := range e.removedMarks() {
+		gone[id] = true
+	}
+	var records []*cove.Container
+	err = e.store.View(func(tx state.Tx) error {
+		records = nil
+		return tx.List(state.Containers, func(id string, raw []byte) error {
+			if gone[id] {
+				return nil
+			}
+			c, err := decodeContainer(raw)
+			records = append(records, c)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := o.All || o.Last > 0 || o.Latest || len(o.Filters["status"]) > 0
+	var out []Container
+	for _, c := range records {
+		now, err := e.look(c)
+		if err != nil {
+			return nil, err
+		}
+		if !all && now.Run.PID == 0 || !match(&now) {
+			continue
+		}
+		out = append(out, now)
+	}
+	slices.SortStableFunc(out, func(a, b Container) int { return a.Created.Compare(b.Created) })
+	last := o.Last
+	if o.Latest {
+		last = 1
+	}
+	if last > 0 && len(out) > last {
+		out = out[len(out)-last:]
+	}
+	if o.Size {
+		for i := range out {
+			e.measure(&out[i])
+		}
+	}
+	return out, nil
+}
+
+// Container gives one container as it is now.
+func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Container, error) {
+	c, err := e.find(nameOrID)
+	if err != nil {
+		return Container{}, err
+	}
+	now, err := e.look(c)
+	if err == nil && size {
+		e.measure(&now)
+	}
+	return now, err
+}
+
+// measure adds up the bytes of the writable layer and of the layers below it.
+func (e *Engine) measure(c *Container) {
+	c.SizeRw = treeSize(filepath.Join(c.Dir, "diff"))
+	c.SizeRootFs = c.SizeRw
+	for _, layer := range c.Image.Layers {
+		if !filepath.IsAbs(layer) {
+			layer = filepath.Join(e.conf.GraphRoot, layer)
+		}
+		if real, err := filepath.EvalSymlinks(layer); err == nil {
+			c.SizeRootFs += treeSize(real)
+		}
+	}
+}
+
+func treeSize(dir string) (total int64) {
+	seen := map[[2]uint64]bool{}
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		if st, ok := info.Sys().(*unix.Stat_t); ok && st.Nlink > 1 {
+			key := [2]uint64{st.Dev, st.Ino}
+			if seen[key] {
+				return nil
+			}
+			seen[key] = true
+		}
+		total += info.Size()
+		return nil
+	})
+	return total
+}
+
+// matcher compiles podman's container filters, podman-ps(1) --filter: values
+// of one key are alternatives, all keys must match.
+func (e *Engine) matcher(filters map[string][]string) (func(*Container) bool, error) {
+	var tests []func(*Container) bool
+	for key, values := range filters {
+		var any []func(*Container) bool
+		for _, v := range values {
+			test, err := e.filterTest(key, v)
+			if err != nil {
+				return nil, err
+			}
+			any = append(any, test)
+		}
+		all := key == "label" || key == "label!" // labels must all be there
+		tests = append(tests, func(c *Container) bool {
+			for _, test := range any {
+				if test(c) != all {
+					return !all
+				}
+			}
+			return all
+		})
+	}
+	return func(c *Container) bool {
+		for _, test := range tests {
+			if !test(c) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+func (e *Engine) filterTest(key, v string) (func(*Container) bool, error) {
+	switch key {
+	case "id":
+		return func(c *Container) bool { return strings.HasPrefix(c.ID, v) }, nil
+	case "name":
+		return func(c *Container) bool { return strings.Contains(c.Name, v) }, nil
+	case "status":
+		if v == "stopped" {
+			v = "exited"
+		}
+		if !slices.Contains([]string{"created", "running", "paused", "stopping", "exited", "removing", "unknown", "configured", "initialized"}, v) {
+			return nil, badFilter(key, v, "is not a status")
+		}
+		return func(c *Container) bool { return string(c.Status) == v }, nil
+	case "label", "label!":
+		k, want, has := strings.Cut(v, "=")
+		test := func(c *Container) bool {
+			got, ok := labels(&c.Container)[k]
+			return ok && (!has || got == want)
+		}
+		if key == "label!" {
+			return func(c *Container) bool { return !test(c) }, nil
+		}
+		return test, nil
+	case "exited":
+		code, err := strconv.Atoi(v)
+		if err != nil {
+			return nil, badFilter(key, v, "is not a number")
+		}
+		return func(c *Container) bool { return c.Status == cove.Exited && c.Run.ExitCode == code }, nil
+	case "ancestor":
+		return func(c *Container) bool {
+			name, _, _ := strings.Cut(c.Image.Name, "@")
+			repo := name[:max(strings.LastIndexByte(name, ':'), 0)]
+			return strings.HasPrefix(c.Image.ID, strings.TrimPrefix(v, "sha256:")) || c.Image.Name == v || c.Spec.Image == v ||
+				strings.HasSuffix("/"+name, "/"+v) || strings.HasSuffix("/"+repo, "/"+v)
+		}, nil
+	case "volume":
+		return func(c *Container) bool {
+			return slices.ContainsFunc(c.Mounts, func(m cove.Mount) bool {
+				return m.Source == v || m.Destination == v || m.Type == "volume" && e.volumeData(m.Source) == v
+			})
+		}, nil
+	case "network":
+		return func(c *Container) bool {
+			return c.Spec.Network == v || slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return a.Network == v })
+		}, nil
+	case "health":
+		return func(c *Container) bool {
+			status := "none"
+			if c.Run.Health != nil {
+				status = c.Run.Health.Status
+			}
+			return status == v
+		}, nil
+	case "restart-policy":
+		return func(c *Container) bool { return c.Spec.Restart.Name == v }, nil
+	case "before", "since", "after":
+		other, err := e.find(v)
+		if err != nil {
+			return nil, err
+		}
+		if key == "before" {
+			return func(c *Container) bool { return c.Created.Before(other.Created) }, nil
+		}
+		return func(c *Container) bool { return c.Created.After(other.Created) }, nil
+	case "until":
+		at, err := parseMoment(v)
+		if err != nil {
+			return nil, badFilter(key, v, "is neither a time nor a duration")
+		}
+		return func(c *Container) bool { return c.Created.Before(at) }, nil
+	case "command":
+		return func(c *Container) bool { return len(c.Spec.Command) > 0 && c.Spec.Command[0] == v }, nil
+	case "pod":
+		return nil, cove.E("filter", key, cove.Unsupported, errors.New("pods are not supported by cove yet"))
+	}
+	return nil, cove.E("", "", cove.Invalid, fmt.Errorf("%s is an invalid filter", key))
+}
+
+func badFilter(key, v, why string) error {
+	return cove.E("filter", key, cove.Invalid, fmt.Errorf("%q %s", v, why))
+}
+
+// parseMoment reads a time: RFC 3339, seconds since 1970, or how long ago.
+func parseMoment(s string) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return time.Now().Add(-d), nil
+	}
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		return time.Unix(n, 0), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, errors.New("not a time")
+}

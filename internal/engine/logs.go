@@ -1,0 +1,41 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/logs"
+)
+
+// Logs calls each for every line that a container has written, in order, and
+// returns each's error. Following ends when the container's monitor has: a
+// restart by policy is waited for. A line's Text is valid during the call only.
+func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each func(LogLine) error) error {
+	rec, err := e.find(nameOrID)
+	if err != nil {
+		return err
+	}
+	driver := e.logDriver(rec)
+	if driver == "none" {
+		return cove.E("", "", cove.Unsupported, errors.New("this container is using the 'none' log driver, cannot read logs: this container is not logging output"))
+	}
+	alive := filepath.Join(e.dir(rec.ID), aliveName)
+	err = logs.Read(ctx, logs.Options{
+		Path: e.logPath(rec), Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
+		Follow: o.Follow,
+		Done: func() bool {
+			// The monitor writes the last of the log before it lets go.
+			locked, err := file.Locked(alive)
+			return err != nil || !locked
+		},
+	}, func(l logs.Line) error { return each(LogLine(l)) })
+	if cove.Is(err, cove.NotFound) {
+		if _, ferr := e.find(rec.ID); ferr == nil {
+			return nil // nothing was ever written
+		}
+	}
+	return err
+}

@@ -1,0 +1,360 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/network/teardown"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// podmanSubnet is the library's default for the default network. podman gives
+// addresses out of it by a ledger of its own, so cove, unless somebody has
+// configured another one, keeps to coveSubnet.
+const (
+	podmanSubnet = "10.88.0.0/16"
+	coveSubnet   = "10.87.0.0/16"
+)
+
+// networkMode is the container's network mode with the defaults applied.
+func (e *Engine) networkMode(s *cove.ContainerSpec) string {
+	mode := s.Network
+	if mode == "" || mode == "default" {
+		mode = e.conf.File.Containers.NetNS
+	}
+	switch mode {
+	case "", "private", "default":
+		if e.conf.Rootless {
+			return "pasta"
+		}
+		return "bridge"
+	}
+	return mode
+}
+
+// networks settles which networks the container is on.
+func (d *draft) networks() error {
+	c, e := d.c, d.e
+	mode := e.networkMode(&c.Spec)
+	kind, _, _ := strings.Cut(mode, ":")
+	if kind != "bridge" {
+		if len(c.Attachments) > 0 {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("networks and static ip/mac address can only be used with Bridge mode networking, not %q", mode))
+		}
+		if len(c.Ports) > 0 && (kind == "none" || kind == "host") {
+			d.warnings = append(d.warnings, "Port mappings are discarded because the container has network mode "+kind)
+			c.Ports = nil
+		}
+		return nil
+	}
+	if len(c.Attachments) == 0 {
+		c.Attachments = []cove.NetworkAttachment{{}}
+	}
+	for i := range c.Attachments {
+		a := &c.Attachments[i]
+		if a.Network == "" {
+			a.Network = e.defaultNetwork()
+		}
+		if a.Interface == "" {
+			a.Interface = fmt.Sprintf("eth%d", i)
+		}
+		if a.MAC == "" {
+			a.MAC = randomMAC()
+		}
+	}
+	return nil
+}
+
+func hasStaticIP(c *cove.Container) bool {
+	return slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return len(a.StaticIPs) > 0 })
+}
+
+// randomMAC is a locally administered unicast address, IEEE 802.
+func randomMAC() string {
+	b := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(b)
+	b[0] = b[0]&^1 | 2
+	return b.String()
+}
+
+func (e *Engine) defaultNetwork() string {
+	if n := e.conf.File.Network.DefaultNetwork; n != "" {
+		return n
+	}
+	return "podman"
+}
+
+// builtinNetwork is the default network, which needs no record until somebody
+// changes it.
+func (e *Engine) builtinNetwork() cove.Network {
+	subnet := e.conf.File.Network.DefaultSubnet
+	if subnet == "" || subnet == podmanSubnet {
+		subnet = coveSubnet
+	}
+	p, err := netip.ParsePrefix(subnet)
+	if err != nil {
+		p = netip.MustParsePrefix(coveSubnet)
+	}
+	name := e.defaultNetwork()
+	return cove.Network{
+		Name: name, ID: network.ID(name), Driver: "bridge", NetworkInterface: "cove0",
+		Subnets: []cove.Subnet{{Subnet: p.Masked(), Gateway: p.Masked().Addr().Next()}},
+		IPAM:    map[string]string{"driver": "host-local"},
+	}
+}
+
+// getNetwork reads a network's record; the default one is always there.
+func (e *Engine) getNetwork(tx state.Tx, name string) (cove.Network, error) {
+	var n cove.Network
+	id, err := tx.Find(state.Networks, name)
+	if err == nil {
+		err = tx.Get(state.Networks, id, &n)
+		return n, err
+	}
+	if b := e.builtinNetwork(); cove.Is(err, cove.NotFound) && (name == b.Name || name == b.ID) {
+		return b, nil
+	}
+	return n, cove.E("", "", cove.KindOf(err), fmt.Errorf("unable to find network with name or ID %s: network not found", name))
+}
+
+// lease gives the container an address in every subnet of its networks. It
+// keeps those it has.
+func (e *Engine) lease(tx state.Tx, c *cove.Container) error {
+	for i := range c.Attachments {
+		a := &c.Attachments[i]
+		n, err := e.getNetwork(tx, a.Network)
+		if err != nil {
+			return err
+		}
+		a.Network = n.Name
+		if len(a.Addresses) > 0 {
+			continue
+		}
+		a.Gateways = nil
+		for _, s := range n.Subnets {
+			addr, err := e.leaseIn(tx, n, s, wanted(a.StaticIPs, s.Subnet), c.ID)
+			if err != nil {
+				return err
+			}
+			a.Addresses = append(a.Addresses, netip.PrefixFrom(addr, s.Subnet.Bits()))
+			if s.Gateway.IsValid() && !n.Internal {
+				a.Gateways = append(a.Gateways, s.Gateway)
+			}
+		}
+		for _, ip := range a.StaticIPs {
+			if !slices.ContainsFunc(n.Subnets, func(s cove.Subnet) bool { return s.Subnet.Contains(ip) }) {
+				return cove.E("", "", cove.Invalid, fmt.Errorf("requested static ip %s not in any subnet on network %s", ip, n.Name))
+			}
+		}
+	}
+	return nil
+}
+
+func wanted(static []netip.Addr, subnet netip.Prefix) netip.Addr {
+	for _, ip := range static {
+		if subnet.Contains(ip) {
+			return ip
+		}
+	}
+	return netip.Addr{}
+}
+
+// leaseIn leases one address. When none is free, those of containers that do
+// not run are taken back first.
+func (e *Engine) leaseIn(tx state.Tx, n cove.Network, s cove.Subnet, want netip.Addr, owner string) (netip.Addr, error) {
+	first, last := leaseRange(s)
+	taken := func(a netip.Addr) bool { return a == s.Gateway }
+	addr, err := tx.Lease(n.Name, s.Subnet, first, last, want, taken, owner)
+	if !cove.Is(err, cove.Unavailable) {
+		return addr, err
+	}
+	if rerr := e.reclaim(tx, n.Name); rerr != nil {
+		return addr, errors.Join(err, rerr)
+	}
+	return tx.Lease(n.Name, s.Subnet, first, last, want, taken, owner)
+}
+
+// reclaim takes back the addresses of containers that neither run nor insist
+// on theirs. They get others when they start.
+func (e *Engine) reclaim(tx state.Tx, name string) error {
+	var idle []string
+	err := tx.List(state.Containers, func(id string, raw []byte) error {
+		c, err := decodeContainer(raw)
+		if err != nil {
+			return err
+		}
+		on := slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool {
+			return a.Network == name && len(a.Addresses) > 0 && len(a.StaticIPs) == 0
+		})
+		if !on {
+			return nil
+		}
+		// One that is being started has its lock taken, and wants to run.
+		if now, err := e.look(c); err == nil && now.Run.PID == 0 && (c.Desired == cove.DesireStop || now.Status == cove.Exited) {
+			idle = append(idle, id)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range idle {
+		c := new(cove.Container)
+		if err := tx.Get(state.Containers, id, c); err != nil {
+			return err
+		}
+		for i := range c.Attachments {
+			if c.Attachments[i].Network == name {
+				c.Attachments[i].Addresses, c.Attachments[i].Gateways = nil, nil
+			}
+		}
+		if err := tx.Unlease(name, id); err != nil {
+			return err
+		}
+		if err := tx.Put(state.Containers, id, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaseRange is the addresses of a subnet that are handed out: all but the
+// first and, in IPv4, the broadcast address.
+func leaseRange(s cove.Subnet) (first, last netip.Addr) {
+	first, last = s.Subnet.Masked().Addr().Next(), lastAddr(s.Subnet)
+	if r := s.LeaseRange; r != nil {
+		if r.StartIP.IsValid() {
+			first = r.StartIP
+		}
+		if r.EndIP.IsValid() {
+			return first, r.EndIP
+		}
+	}
+	if last.Is4() {
+		last = last.Prev()
+	}
+	return first, last
+}
+
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i := range b {
+		for bit := range 8 {
+			if i*8+bit >= p.Bits() {
+				b[i] |= 0x80 >> bit
+			}
+		}
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// newNetNS makes a network namespace and gives a descriptor of it, which is
+// all that keeps it.
+func newNetNS() (int, error) {
+	type result struct {
+		fd  int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		// The thread is never unlocked: it ends with this goroutine, and
+		// the namespace it was in with it.
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			done <- result{-1, err}
+			return
+		}
+		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		done <- result{fd, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		return -1, cove.E("make network namespace", "", cove.Internal, r.err)
+	}
+	return r.fd, nil
+}
+
+// setUpNetwork joins the container's namespace to its networks.
+func (e *Engine) setUpNetwork(ctx context.Context, c *cove.Container, netns int, networks []cove.Network) (teardown.Teardown, error) {
+	r := network.Request{ContainerID: c.ID, Netns: netns, Ports: c.Ports}
+	for i, n := range networks {
+		r.Networks = append(r.Networks, network.Membership{Network: n, Attachment: c.Attachments[i]})
+	}
+	return e.networks.Setup(ctx, r)
+}
+
+// networksOf reads the records of the container's networks.
+func (e *Engine) networksOf(tx state.Tx, c *cove.Container) ([]cove.Network, error) {
+	var all []cove.Network
+	for _, a := range c.Attachments {
+		n, err := e.getNetwork(tx, a.Network)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, n)
+	}
+	return all, nil
+}
+
+// namesDir is where the containers' resolvers find names: a directory per
+// network, in it one per name, in it a file per container with its addresses.
+func (e *Engine) namesDir() string { return filepath.Join(e.conf.Scratch(), "names") }
+
+// namesOf are the names of the container on a network.
+func namesOf(c *cove.Container, a *cove.NetworkAttachment) []string {
+	names := append([]string{c.Name, c.ID[:cove.ShortIDLength]}, a.Aliases...)
+	if c.Spec.Hostname != "" {
+		names = append(names, c.Spec.Hostname)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// publishNames makes the container findable, and gives the files that do it.
+func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]string, error) {
+	var files []string
+	for i, n := range networks {
+		if !n.DNSEnabled {
+			continue
+		}
+		var lines strings.Builder
+		for _, p := range c.Attachments[i].Addresses {
+			lines.WriteString(p.Addr().String() + "\n")
+		}
+		for _, name := range namesOf(c, &c.Attachments[i]) {
+			file := filepath.Join(e.namesDir(), n.Name, strings.ToLower(name), c.ID)
+			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+				return files, cove.E("publish name", name, fileKind(err), err)
+			}
+			if err := os.WriteFile(file, []byte(lines.String()), 0o644); err != nil {
+				return files, cove.E("publish name", name, fileKind(err), err)
+			}
+			files = append(files, file)
+		}
+	}
+	return files, nil
+}
+
+func (e *Engine) forgetNames(c *cove.Container) {
+	for i := range c.Attachments {
+		for _, name := range namesOf(c, &c.Attachments[i]) {
+			dir := filepath.Join(e.namesDir(), c.Attachments[i].Network, strings.ToLower(name))
+			_ = os.Remove(filepath.Join(dir, c.ID))
+			_ = os.Remove(dir) // if it was the last one
+		}
+	}
+}

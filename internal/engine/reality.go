@@ -1,0 +1,313 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// aliveName is the file in the container's directory whose lock its monitor
+// holds.
+const aliveName = "alive"
+
+// lostCode is the exit code of a container whose monitor was killed: its init
+// dies by SIGKILL with it.
+const lostCode = 137
+
+// What Run.Exit says of an exit that no monitor has reaped.
+const (
+	exitMonitorLost = "monitor lost"
+	exitUnknown     = "unknown"
+)
+
+// bootID identifies this boot of the kernel, random(4).
+func bootID() string {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// look derives what a container is doing. It changes nothing: a run that was
+// lost is shown as ended before anybody has recorded it.
+func (e *Engine) look(c *cove.Container) (Container, error) {
+	out := Container{Container: *c, Dir: e.dir(c.ID), SizeRw: -1, SizeRootFs: -1, CgroupPath: cgroupPath(c), LogPath: e.logPath(c),
+		GraphRoot: e.conf.GraphRoot, VolumePath: e.conf.Volumes(), Driver: e.conf.Driver, Runtime: "native", CgroupManager: "cgroupfs", DefaultNetwork: e.defaultNetwork()}
+	run, err := runfile.Read(out.Dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		run = &cove.Run{Generation: c.Run.Generation}
+		if c.Run.Generation > 0 {
+			// It has run once and nothing tells how that ended.
+			run.Exit, run.ExitCode = exitUnknown, -1
+		}
+	case err != nil:
+		return out, cove.E("look at container", c.Name, cove.Internal, err)
+	}
+	out.Run = *run
+	if run.PID != 0 {
+		out.MountPoint = filepath.Join(out.Dir, "merged")
+	}
+	switch {
+	case c.Intent == cove.BeingRemoved:
+		out.Status = cove.Removing
+	case run.PID != 0:
+		out.Status = cove.Running
+		if lost := e.lost(run, out.Dir); lost != "" {
+			out.Status = cove.Exited
+			out.Run.PID, out.Run.Exit = 0, lost
+			out.Run.ExitCode = lostCode
+			if lost == exitUnknown {
+				out.Run.ExitCode = -1
+			}
+			break
+		}
+		if run.Stopping {
+			out.Status = cove.Stopping
+		}
+		if frozen, _ := e.frozen(c); frozen {
+			out.Status = cove.Paused
+		}
+	case run.Generation == 0 || run.Started.IsZero():
+		out.Status = cove.Created
+	default:
+		out.Status = cove.Exited
+	}
+	return out, nil
+}
+
+// lost tells why a run that its file calls running is not, "" when it is.
+func (e *Engine) lost(run *cove.Run, dir string) string {
+	if run.BootID != bootID() {
+		return exitUnknown
+	}
+	locked, err := file.Locked(filepath.Join(dir, aliveName))
+	if err != nil || locked {
+		return ""
+	}
+	return exitMonitorLost
+}
+
+// frozen asks the container's cgroup.
+func (e *Engine) frozen(c *cove.Container) (bool, error) {
+	set, err := e.cgroupDirs(c)
+	if err != nil {
+		return false, err
+	}
+	return cgroup.Frozen(set)
+}
+
+// held is a container whose lock we hold, and what is true of it. There is no
+// other way to change one.
+type held struct {
+	Container
+	e    *Engine
+	lock lock.Held
+}
+
+func (h *held) release() { _ = h.lock.Unlock() }
+
+// hold finds a container, takes its lock, and finishes what a killed command
+// or monitor has left of it. The caller must release it.
+func (e *Engine) hold(ctx context.Context, nameOrID string) (*held, error) {
+	for {
+		c, err := e.find(nameOrID)
+		if err != nil {
+			return nil, err
+		}
+		l, err := e.lockContainer(ctx, c.ID)
+		if err != nil {
+			if cove.Is(err, cove.NotFound) {
+				continue
+			}
+			return nil, err
+		}
+		h := &held{e: e, lock: l}
+		// Once more under the lock: it may have changed or gone.
+		if err = e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, c.ID, c) }); err == nil {
+			h.Container, err = e.look(c)
+		}
+		if err == nil {
+			err = h.settle()
+		}
+		if err != nil {
+			h.release()
+			return nil, err
+		}
+		return h, nil
+	}
+}
+
+// find looks a container up by name, ID or beginning of an ID.
+func (e *Engine) find(nameOrID string) (*cove.Container, error) {
+	c := new(cove.Container)
+	err := e.store.View(func(tx state.Tx) error {
+		id, err := tx.Find(state.Containers, nameOrID)
+		if err != nil {
+			return err
+		}
+		if e.gone(id) {
+			return cove.E("", "", cove.NotFound, errors.New("no container with name or ID \""+nameOrID+"\" found: no such container"))
+		}
+		return tx.Get(state.Containers, id, c)
+	})
+	return c, err
+}
+
+// gone tells whether a container's monitor has removed it already and only the
+// record waits for the next write.
+func (e *Engine) gone(id string) bool {
+	_, err := os.Lstat(filepath.Join(e.conf.Removed(), id))
+	return err == nil
+}
+
+// settle records a run whose monitor was killed, or that a reboot has ended,
+// and takes down what it has left.
+func (h *held) settle() error {
+	if h.Run.Exit == "" || h.Status != cove.Exited || !h.Run.Finished.IsZero() && h.Run.Finished.After(h.Run.Started) {
+		return nil
+	}
+	if h.Run.Exit == exitMonitorLost {
+		if err := h.e.clear(&h.Container); err != nil {
+			return err
+		}
+	}
+	h.Run.Finished = time.Now()
+	h.Run.PID, h.Run.PIDStart, h.Run.Stopping = 0, 0, false
+	if err := h.writeRun(); err != nil {
+		return err
+	}
+	_ = h.e.events.Write(diedEvent(&h.Container.Container, h.Run.ExitCode))
+	return nil
+}
+
+func (h *held) writeRun() error {
+	dir, err := os.Open(h.Dir)
+	if err != nil {
+		return cove.E("record exit of container", h.Name, fileKind(err), err)
+	}
+	defer dir.Close()
+	if err := runfile.Write(int(dir.Fd()), &h.Run, true); err != nil {
+		return cove.E("record exit of container", h.Name, fileKind(err), err)
+	}
+	return nil
+}
+
+// clear takes down what a run may have left behind, by name: processes,
+// cgroups, firewall elements, names, the socket. What is not there is no
+// error.
+func (e *Engine) clear(c *Container) error {
+	var errs []error
+	dirs, err := e.cgroupDirs(&c.Container)
+	if err == nil {
+		if err = cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err == nil {
+			err = cgroup.Remove(dirs)
+		}
+	}
+	errs = append(errs, err)
+	if len(c.Ports) > 0 {
+		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
+	}
+	e.forgetNames(&c.Container)
+	if err := os.RemoveAll(filepath.Dir(e.socket(c.ID))); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return cove.E("clean up container", c.Name, cove.Internal, err)
+	}
+	return nil
+}
+
+// update runs a write transaction; before it, it drops the records of
+// containers whose monitors have removed them.
+func (e *Engine) update(fn func(state.Tx) error) error {
+	if err := e.prepareHome(); err != nil {
+		return err
+	}
+	var dropped []*cove.Container
+	err := e.store.Update(func(tx state.Tx) error {
+		dropped = dropped[:0]
+		for _, id := range e.removedMarks() {
+			c := new(cove.Container)
+			err := tx.Get(state.Containers, id, c)
+			if cove.Is(err, cove.NotFound) {
+				c.ID = id
+			} else if err != nil {
+				return err
+			} else if err := dropRecord(tx, c); err != nil {
+				return err
+			}
+			dropped = append(dropped, c)
+		}
+		return fn(tx)
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range dropped {
+		e.forget(c)
+	}
+	return nil
+}
+
+// removedMarks lists the containers whose monitors have removed them.
+func (e *Engine) removedMarks() []string {
+	d, err := os.Open(e.conf.Removed())
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return names
+}
+
+// dropRecord deletes a container's record with its name and leases.
+func dropRecord(tx state.Tx, c *cove.Container) error {
+	if err := tx.Release(state.Containers, c.Name); err != nil && !cove.Is(err, cove.NotFound) {
+		return err
+	}
+	for _, a := range c.Attachments {
+		if err := tx.Unlease(a.Network, c.ID); err != nil {
+			return err
+		}
+	}
+	return tx.Delete(state.Containers, c.ID)
+}
+
+// forget removes what is left of a container once its record is gone.
+func (e *Engine) forget(c *cove.Container) {
+	_ = os.RemoveAll(e.dir(c.ID))
+	_ = os.Remove(filepath.Join(e.conf.Locks(), lock.Container.String()+"-"+c.ID))
+	_ = os.Remove(filepath.Join(e.conf.Removed(), c.ID))
+	for _, m := range c.Mounts {
+		if m.Type == "volume" && m.Anonymous && c.Spec.Remove {
+			_ = e.removeAnonymous(m.Source)
+		}
+	}
+}
+
+func decodeContainer(raw []byte) (*cove.Container, error) {
+	c := new(cove.Container)
+	if err := json.Unmarshal(raw, c); err != nil {
+		return nil, cove.E("read container record", "", cove.Internal, err)
+	}
+	return c, nil
+}
+
+func diedEvent(c *cove.Container, code int) cove.Event {
+	ev := containerEvent(c, "died")
+	ev.ExitCode = &code
+	return ev
+}

@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// Remove removes a container with all that is its own. Each step can be done
+// again, so a removal that was cut short is finished by the next one.
+func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if err := e.removeDependents(ctx, h, o); err != nil {
+		return err
+	}
+	if h.Run.PID != 0 {
+		if !o.Force {
+			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot remove container %s as it is %s - running or paused containers cannot be removed without force: container state improper", h.ID, h.Status))
+		}
+		stop := StopOptions{Timeout: o.Timeout}
+		if stop.Timeout == nil {
+			stop.Timeout = new(uint)
+		}
+		if err := e.desire(h, cove.DesireStop); err != nil {
+			return err
+		}
+		if err := e.stop(ctx, h, stop); err != nil && h.Run.PID != 0 {
+			// The monitor does not do its work: without it.
+			if kerr := e.killMonitor(h); kerr != nil {
+				return errors.Join(err, kerr)
+			}
+		}
+		if e.gone(h.ID) { // --rm: its monitor has removed it
+			return e.update(func(state.Tx) error { return nil })
+		}
+	}
+	return e.removeHeld(h, o)
+}
+
+// removeHeld removes a container that does not run: the intent is recorded,
+// what the run has left goes, then the directory, last the record.
+func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
+	c := &h.Container.Container
+	if err := e.change(h.ID, func(c *cove.Container) error {
+		if !cove.MayMove(c.Intent, cove.BeingRemoved) {
+			return cove.E("remove container", c.Name, cove.Internal, fmt.Errorf("it is %s", c.Intent))
+		}
+		c.Intent = cove.BeingRemoved
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := e.awaitMonitor(h); err != nil {
+		return err
+	}
+	if err := e.clear(&h.Container); err != nil {
+		return err
+	}
+	if err := e.drop(c); err != nil {
+		return err
+	}
+	e.emit(c, "remove")
+	if o.Volumes || c.Spec.Remove {
+		var errs []error
+		for _, m := range c.Mounts {
+			if m.Type == "volume" && m.Anonymous {
+				errs = append(errs, e.removeAnonymous(m.Source))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// awaitMonitor waits until a monitor that has told the exit has taken down
+// everything and is gone.
+func (e *Engine) awaitMonitor(h *held) error {
+	fd, err := unix.Open(filepath.Join(h.Dir, aliveName), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil // never started
+	}
+	defer unix.Close(fd)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return e.killMonitor(h)
+		}
+	}
+}
+
+// killMonitor ends a monitor that does not answer. Its init dies with it.
+func (e *Engine) killMonitor(h *held) error {
+	if h.Run.MonitorPID == 0 {
+		return nil
+	}
+	if locked := e.lost(&h.Run, h.Dir) == ""; locked {
+		if err := unix.Kill(h.Run.MonitorPID, unix.SIGKILL); err != nil && err != unix.ESRCH {
+			return cove.E("end monitor of container", h.Name, cove.Internal, err)
+		}
+	}
+	for wait := time.Millisecond; wait < 5*time.Second; wait *= 2 {
+		if e.lost(&h.Run, h.Dir) != "" {
+			h.Run.PID = 0
+			return nil
+		}
+		time.Sleep(wait)
+	}
+	return cove.E("end monitor of container", h.Name, cove.Internal, errors.New("it does not die"))
+}
+
+// removeDependents refuses to remove a container whose namespaces others
+// share, or removes those first.
+func (e *Engine) removeDependents(ctx context.Context, h *held, o RemoveOptions) error {
+	var users []string
+	err := e.store.View(func(tx state.Tx) error {
+		users = nil
+		return tx.List(state.Containers, func(id string, raw []byte) error {
+			c, err := decodeContainer(raw)
+			if err == nil && slices.Contains(c.DependsOn, h.ID) && !e.gone(id) {
+				users = append(users, id)
+			}
+			return err
+		})
+	})
+	if err != nil || len(users) == 0 {
+		return err
+	}
+	if !o.Depend {
+		return cove.E("", "", cove.InUse, fmt.Errorf("container %s has dependent containers which must be removed before it: %v: container already exists", h.ID, users))
+	}
+	for _, id := range users {
+		if err := e.Remove(ctx, id, o); err != nil && !cove.Is(err, cove.NotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Rename gives a container another name.
+func (e *Engine) Rename(ctx context.Context, nameOrID, newName string) error {
+	if err := validName("container", newName); err != nil {
+		return err
+	}
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	err = e.update(func(tx state.Tx) error {
+		c := new(cove.Container)
+		if err := tx.Get(state.Containers, h.ID, c); err != nil {
+			return err
+		}
+		if err := tx.Claim(state.Containers, newName, c.ID); err != nil {
+			return err
+		}
+		if err := tx.Release(state.Containers, c.Name); err != nil {
+			return err
+		}
+		c.Name = newName
+		return tx.Put(state.Containers, c.ID, c)
+	})
+	if err == nil {
+		h.Name = newName
+		e.emit(&h.Container.Container, "rename")
+	}
+	return err
+}

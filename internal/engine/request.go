@@ -1,0 +1,159 @@
+package engine
+
+import (
+	"io"
+	"os"
+	"time"
+
+	"github.com/cove-engine/cove"
+)
+
+// Streams are the caller's standard streams. A nil member is not attached.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+	// Terminal is the caller's terminal when In is one: it is put into raw
+	// mode and its size is followed. Nil otherwise.
+	Terminal *os.File
+}
+
+// CreateOptions go with a [cove.ContainerSpec] to Create and Run.
+type CreateOptions struct {
+	Replace     bool     // remove a container of the same name first
+	CommandLine []string // kept in the record, for inspect
+	Quiet       bool     // no pull progress
+	Progress    io.Writer
+	AuthFile    string
+	TLSVerify   *bool
+}
+
+// AttachOptions say how a caller is joined to a container's streams.
+type AttachOptions struct {
+	Streams    Streams
+	DetachKeys string // "" is containers.conf's
+	SigProxy   bool   // forward the caller's signals to the container
+	NoStdin    bool
+}
+
+// RunOptions are CreateOptions and what to do once it runs.
+type RunOptions struct {
+	CreateOptions
+	Attach AttachOptions
+	Detach bool // return as soon as it has started
+}
+
+// RunResult is how Run or an attached Start ended.
+type RunResult struct {
+	ID       string
+	Detached bool // the caller left by the detach keys, or Detach
+	ExitCode int  // valid unless Detached
+	Warnings []string
+}
+
+// StartOptions are for Start.
+type StartOptions struct {
+	Attach *AttachOptions // nil: return once it has started
+}
+
+// StopOptions are for Stop and Restart.
+type StopOptions struct {
+	Timeout *uint  // seconds before SIGKILL; nil: the container's own
+	Signal  string // "" is the container's own
+}
+
+// RemoveOptions are for Remove.
+type RemoveOptions struct {
+	Force   bool // kill it first when it runs
+	Volumes bool // with its anonymous volumes
+	Depend  bool // with the containers that depend on it
+	Timeout *uint
+}
+
+// Container is a container as it is at one moment: its record with the run
+// file folded in, and the status derived from the kernel.
+type Container struct {
+	cove.Container
+	Status cove.Status
+	// SizeRw and SizeRootFs are bytes, filled on request; -1 otherwise.
+	SizeRw, SizeRootFs int64
+	// Paths that inspect prints.
+	Dir, LogPath, MountPoint string
+	CgroupPath               string
+	// Settings of the engine that belong to it.
+	GraphRoot, VolumePath, Driver          string
+	Runtime, CgroupManager, DefaultNetwork string
+}
+
+// ListOptions choose containers. Filters are podman's: key to values, values
+// of one key are alternatives, keys must all match.
+type ListOptions struct {
+	All     bool
+	Last    int // the newest N whatever their status; 0 no limit
+	Latest  bool
+	Filters map[string][]string
+	Size    bool
+}
+
+// ExecSpec is one more process in a running container.
+type ExecSpec struct {
+	Command    []string
+	Env        []string
+	WorkDir    string
+	User       string
+	Terminal   bool
+	Stdin      bool
+	Privileged bool
+	Detach     bool
+}
+
+// ExecResult is how an exec ended.
+type ExecResult struct {
+	ExitCode int
+	Detached bool
+}
+
+// LogOptions choose what Logs prints.
+type LogOptions struct {
+	Follow       bool
+	Tail         int // -1: all
+	Since, Until time.Time
+}
+
+// LogLine is one line, without its newline; Partial when more of it follows.
+type LogLine struct {
+	Time    time.Time
+	Stream  string // stdout or stderr
+	Text    []byte
+	Partial bool
+}
+
+// WaitOptions are for Wait.
+type WaitOptions struct {
+	Conditions []string // statuses; empty: exited
+	Interval   time.Duration
+	Ignore     bool // a missing container counts as ended with -1
+}
+
+// Stats is one sample of a container's use of resources. Times are
+// nanoseconds, sizes bytes.
+type Stats struct {
+	ID, Name                 string
+	At                       time.Time
+	Started                  time.Time
+	CPUNano, SystemNano      uint64
+	CPUUserNano, CPUKernNano uint64
+	MemUsage, MemLimit       uint64
+	NetIn, NetOut            uint64
+	BlockIn, BlockOut        uint64
+	PIDs                     uint64
+	OnlineCPUs               int
+}
+
+// Difference is one disagreement between the records and reality.
+type Difference struct {
+	Kind     string // mount, cgroup, process, link, nft, lease, directory, record, …
+	Object   string
+	Owner    string // container, volume or network ID; "" when none has it
+	Problem  string
+	Repaired bool
+}

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// Run creates a container and starts it, in one durable step. Attached, it
+// returns when the container has ended or the caller has detached.
+func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions) (RunResult, error) {
+	d, err := e.draft(ctx, spec, o.CreateOptions)
+	if err != nil {
+		return RunResult{}, err
+	}
+	defer d.release()
+	result := RunResult{ID: d.c.ID, Detached: true}
+	if err := e.prepareHome(); err != nil {
+		return result, err
+	}
+	lock, err := e.lockContainer(ctx, d.c.ID)
+	if err != nil {
+		return result, err
+	}
+	defer lock.Unlock()
+	l := &launch{e: e, c: d.c}
+	if !o.Detach {
+		l.attach = &o.Attach
+	}
+	if d.c.Ports, err = l.reserve(); err != nil {
+		e.forgetLock(d.c.ID)
+		return result, err
+	}
+	recorded := false
+	l.record = func() error {
+		if err := d.record(cove.DesireRun); err != nil {
+			return err
+		}
+		recorded = true
+		d.release() // the record keeps the image from here on
+		e.emit(d.c, "create")
+		if err := writeCIDFile(d.c); err != nil {
+			return err
+		}
+		return e.store.View(func(tx state.Tx) (err error) {
+			l.networks, err = e.networksOf(tx, d.c)
+			return err
+		})
+	}
+	conn, err := l.do(ctx)
+	if err != nil {
+		switch {
+		case !recorded:
+			e.forgetLock(d.c.ID)
+		case spec.Remove:
+			err = errors.Join(err, e.drop(d.c))
+		default:
+			err = e.runFailed(d.c, err)
+		}
+		return result, err
+	}
+	defer conn.Close()
+	result.Warnings = append(d.warnings, l.warnings...)
+	e.emit(d.c, "start")
+	_ = lock.Unlock()
+	now, err := e.look(d.c)
+	if err != nil {
+		now.Container = *d.c
+	}
+	if o.Detach {
+		return result, nil
+	}
+	return e.follow(ctx, &now, &conn.Conn, o.Attach, result)
+}
+
+// runFailed leaves a container that could not be started as one that was
+// created, with the reason.
+func (e *Engine) runFailed(c *cove.Container, cause error) error {
+	if err := e.makeDir(c); err != nil {
+		return errors.Join(cause, err)
+	}
+	h := &held{e: e}
+	h.Container.Container, h.Dir = *c, e.dir(c.ID)
+	h.Run = cove.Run{Error: cause.Error(), ExitCode: exitCodeOf(cause)}
+	if err := h.writeRun(); err != nil {
+		return errors.Join(cause, err)
+	}
+	return cause
+}
+
+// drop removes a container of which nothing runs: its record goes last.
+func (e *Engine) drop(c *cove.Container) error {
+	if err := os.RemoveAll(e.dir(c.ID)); err != nil {
+		return cove.E("remove container", c.Name, fileKind(err), err)
+	}
+	if err := e.update(func(tx state.Tx) error {
+		err := dropRecord(tx, c)
+		if cove.Is(err, cove.NotFound) {
+			return nil
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	e.forget(c)
+	return nil
+}
+
+// forgetLock removes the lock file of a container that was never recorded.
+func (e *Engine) forgetLock(id string) {
+	_ = os.Remove(filepath.Join(e.conf.Locks(), "container-"+id))
+}

@@ -1,0 +1,462 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/network/teardown"
+	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/spec"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// Start starts a container that was created or has ended. One that runs
+// already is left alone.
+func (e *Engine) Start(ctx context.Context, nameOrID string, o StartOptions) (RunResult, error) {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return RunResult{}, err
+	}
+	defer h.release()
+	result := RunResult{ID: h.ID, Detached: true}
+	switch h.Status {
+	case cove.Created, cove.Exited:
+	case cove.Running, cove.Stopping:
+		if o.Attach == nil {
+			return result, nil
+		}
+		return e.attachRunning(ctx, h, *o.Attach)
+	default:
+		return result, cove.E("start container", h.Name, cove.WrongStatus, fmt.Errorf("it is %s", h.Status))
+	}
+	l := &launch{e: e, c: &h.Container.Container, run: h.Run, attach: o.Attach}
+	l.record = func() error {
+		return e.update(func(tx state.Tx) error {
+			c := new(cove.Container)
+			if err := tx.Get(state.Containers, h.ID, c); err != nil {
+				return err
+			}
+			c.Desired = cove.DesireRun
+			c.Run.Generation = h.Run.Generation + 1
+			if err := e.lease(tx, c); err != nil {
+				return err
+			}
+			var err error
+			if l.networks, err = e.networksOf(tx, c); err != nil {
+				return err
+			}
+			h.Container.Container.Attachments, h.Container.Container.Desired = c.Attachments, c.Desired
+			return tx.Put(state.Containers, c.ID, c)
+		})
+	}
+	conn, err := l.do(ctx)
+	if err != nil {
+		return result, e.startFailed(h, err)
+	}
+	defer conn.Close()
+	result.Warnings = l.warnings
+	if o.Attach == nil {
+		return result, nil
+	}
+	h.release()
+	return e.follow(ctx, &h.Container, &conn.Conn, *o.Attach, result)
+}
+
+// startFailed records why a start failed.
+func (e *Engine) startFailed(h *held, cause error) error {
+	h.Run.Error = cause.Error()
+	if h.Run.Generation > 0 {
+		h.Run.ExitCode = exitCodeOf(cause)
+	}
+	if err := h.writeRun(); err != nil {
+		return errors.Join(cause, err)
+	}
+	return cause
+}
+
+func exitCodeOf(err error) int {
+	switch cove.KindOf(err) {
+	case cove.NoCommand:
+		return 127
+	case cove.NotExecutable:
+		return 126
+	}
+	return 125
+}
+
+// launch starts one container: it forks the monitor before anything else is
+// known, makes the record durable and the network while monitor and init
+// start up, and lets the command go when all is ready.
+type launch struct {
+	e        *Engine
+	c        *cove.Container
+	run      cove.Run // the one before
+	record   func() error
+	attach   *AttachOptions
+	networks []cove.Network // set by record
+	warnings []string
+
+	layout  cgroup.Layout
+	spec    *specs.Spec
+	extra   *spec.Extra
+	cgroups cgroup.Set
+	health  *wire.Health
+	netns   int
+	files   []monitor.File
+	ports   []*os.File
+	undo    undo
+}
+
+// do carries the launch out. On error nothing of it is left; the record is
+// the caller's to undo.
+func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
+	l.netns = -1
+	err := l.describe()
+	if err != nil {
+		return nil, err
+	}
+	clone, joins, _, err := native.CloneFlags(l.spec.Linux.Namespaces)
+	if err != nil {
+		return nil, err
+	}
+	program, err := l.e.monitor()
+	if err != nil {
+		return nil, err
+	}
+	ownNet := clone&unix.CLONE_NEWNET != 0 && len(l.c.Attachments) > 0
+	if ownNet {
+		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
+	}
+	m, err := monitor.Fork(program, clone, l.c.Spec.Terminal, l.c.Spec.Stdin)
+	if err != nil {
+		return nil, err
+	}
+	defer l.closeFiles()
+	if err := l.prepare(ctx, m, ownNet, joins); err != nil {
+		m.Abort()
+		return nil, l.undo.because(err)
+	}
+	return m, nil
+}
+
+// describe makes the OCI spec.
+func (l *launch) describe() (err error) {
+	if l.layout, err = l.e.cgroups(); err != nil {
+		return err
+	}
+	host, err := l.e.host(l.c, l.layout)
+	if err != nil {
+		return err
+	}
+	defaults, err := l.e.specDefaults()
+	if err != nil {
+		return err
+	}
+	if l.c.Spec.Init || defaults.Init {
+		if l.c.Spec.InitPath == "" && defaults.InitPath == "" {
+			if defaults.InitPath, err = l.e.monitor(); err != nil {
+				return err
+			}
+		}
+	}
+	// What was asked stays in the record as it was asked.
+	c := *l.c
+	c.Spec.Ulimits = expandUlimits(c.Spec.Ulimits, host.Rlimits)
+	l.spec, l.extra, l.warnings, err = spec.Make(&c, defaults, host)
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+// prepare does everything between the fork of the monitor and the word go.
+func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, joins []native.Join) error {
+	e, c := l.e, l.c
+	type netnsResult struct {
+		fd  int
+		err error
+	}
+	netns := make(chan netnsResult, 1)
+	if ownNet {
+		go func() {
+			fd, err := newNetNS()
+			netns <- netnsResult{fd, err}
+		}()
+	}
+	err := l.record()
+	if ownNet {
+		// Received in any case, or its descriptor would be lost.
+		r := <-netns
+		if l.netns = r.fd; err == nil {
+			err = r.err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return e.makeDir(c) },
+		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
+		l.prepareVolumes,
+		l.makeCgroups,
+		func() error { return l.writePlan(joins) },
+		l.openAlive,
+		l.reservePorts,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	env := l.envelope()
+	if err := m.Start(env, l.files); err != nil {
+		return err
+	}
+	var down wire.GoBody
+	if ownNet {
+		td, err := e.setUpNetwork(ctx, c, l.netns, l.networks)
+		if err != nil {
+			return err
+		}
+		l.undo.add(func() error { return teardown.Run(td) })
+		down.Nft = td.Nft
+		if down.Unlink, err = e.publishNames(c, l.networks); err != nil {
+			return err
+		}
+		l.undo.add(func() error { e.forgetNames(c); return nil })
+	}
+	if err := m.Ready(); err != nil {
+		return err
+	}
+	if err := l.writePidFiles(m.MonitorPID()); err != nil {
+		return err
+	}
+	_, err = m.Go(down)
+	return err
+}
+
+// prepareVolumes makes sure that the sources of volumes exist and are filled.
+func (l *launch) prepareVolumes() error {
+	for _, m := range l.c.Mounts {
+		if m.Type != "volume" {
+			continue
+		}
+		if err := l.e.fillVolume(l.c, m); err != nil {
+			return err
+		}
+	}
+	for _, w := range l.extra.Mounts {
+		switch {
+		case w.Upper != "":
+			if w.Temporary {
+				if err := os.RemoveAll(filepath.Dir(w.Upper)); err != nil {
+					return cove.E("prepare mount", w.Destination, fileKind(err), err)
+				}
+			}
+			for _, dir := range []string{w.Upper, w.Work} {
+				if err := os.MkdirAll(dir, 0o755); err != nil {
+					return cove.E("prepare mount", w.Destination, fileKind(err), err)
+				}
+			}
+		case w.Chown:
+			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount option U is not supported by cove yet"))
+		}
+	}
+	for _, m := range l.spec.Mounts {
+		if m.Type == "bind" {
+			if _, err := os.Stat(m.Source); err != nil {
+				return cove.E("", "", cove.Invalid, fmt.Errorf("statfs %s: %w", m.Source, errors.Unwrap(err)))
+			}
+		}
+	}
+	return nil
+}
+
+// makeCgroups makes and limits the container's cgroups, and those of the
+// monitors.
+func (l *launch) makeCgroups() error {
+	set, warnings, err := l.layout.Set(l.spec.Linux.CgroupsPath, l.spec.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	l.warnings = append(l.warnings, warnings...)
+	if err := set.Make(); err != nil {
+		return err
+	}
+	l.cgroups = set
+	l.undo.add(set.Remove)
+	return nil
+}
+
+// writePlan compiles the spec and writes it where the monitor finds it again
+// for restarts.
+func (l *launch) writePlan(joins []native.Join) error {
+	var bounding []string
+	if caps := l.spec.Process.Capabilities; caps != nil {
+		bounding = caps.Bounding
+	}
+	filter, err := l.e.filter(l.extra.Seccomp, bounding)
+	if err != nil {
+		return err
+	}
+	if filter.Notify {
+		return cove.E("", "", cove.Unsupported, errors.New("seccomp profiles with SCMP_ACT_NOTIFY are not supported by cove yet"))
+	}
+	o := native.Options{
+		User: l.extra.User, Groups: l.extra.Groups, CreateWorkDir: l.extra.CreateWorkDir, SetHome: true,
+		Seccomp: filter.BPF, SeccompFlags: filter.Flags, UserNamespace: l.e.conf.Rootless,
+		CgroupV1: l.layout.Subsystems(l.cgroups.Dirs), LoopbackUp: len(l.c.Attachments) == 0 && ownsNetwork(l.spec),
+	}
+	if l.attach != nil && l.attach.Streams.Terminal != nil {
+		if ws, err := unix.IoctlGetWinsize(int(l.attach.Streams.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+			o.Rows, o.Cols = ws.Row, ws.Col
+		}
+	}
+	o.Overlay = l.e.overlay(l.c)
+	compiled, err := native.Compile(l.spec, o)
+	if err != nil {
+		return err
+	}
+	if l.health, err = health(l.c, &compiled.Plan); err != nil {
+		return err
+	}
+	data, err := json.Marshal(&compiled.Plan)
+	if err != nil {
+		return cove.E("", "", cove.Internal, err)
+	}
+	name := filepath.Join(l.e.dir(l.c.ID), "plan")
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return cove.E("write", name, fileKind(err), err)
+	}
+	l.files = append(l.files, monitor.File{Name: "plan", FD: fd})
+	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
+		return cove.E("write", name, cove.Unavailable, errors.Join(err, unix.ENOSPC))
+	}
+	for _, j := range joins {
+		fd, err := unix.Open(j.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return cove.E("join namespace", j.Path, fileKind(err), err)
+		}
+		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(j.Flag), FD: fd})
+	}
+	if l.netns >= 0 {
+		fd, err := unix.FcntlInt(uintptr(l.netns), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return cove.E("", "", cove.Internal, err)
+		}
+		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: fd})
+	}
+	return nil
+}
+
+func ownsNetwork(s *specs.Spec) bool {
+	for _, ns := range s.Linux.Namespaces {
+		if ns.Type == specs.NetworkNamespace {
+			return ns.Path == ""
+		}
+	}
+	return false
+}
+
+// overlay describes the container's root: the image's layers with its own
+// directory on top.
+func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
+	dir := e.dir(c.ID)
+	o := &plan.Overlay{Base: e.conf.GraphRoot, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work")}
+	switch {
+	case c.Spec.Rootfs == "":
+		o.Lower = c.Image.Layers
+	case c.Spec.RootfsOverlay:
+		o.Lower = []string{c.Spec.Rootfs}
+	default:
+		return nil
+	}
+	if len(o.Lower) == 0 { // an image without layers
+		o.Lower = []string{filepath.Join(dir, "merged")}
+	}
+	if c.Spec.Remove {
+		// Nobody will miss what a power loss takes; without it the last
+		// unmount syncs the whole upper file system.
+		o.Options = append(o.Options, "volatile")
+	}
+	if e.conf.Rootless {
+		o.Options = append(o.Options, "userxattr")
+	}
+	return o
+}
+
+// openAlive takes the lock that says that the container's monitor lives. It is
+// handed on to the monitor, so there is no moment without a holder.
+func (l *launch) openAlive() error {
+	name := filepath.Join(l.e.dir(l.c.ID), aliveName)
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return cove.E("open", name, fileKind(err), err)
+	}
+	l.files = append(l.files, monitor.File{Name: "alive", FD: fd})
+	// The monitor of the run before may still be taking it down.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EWOULDBLOCK || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil {
+		return cove.E("start container", l.c.Name, cove.InUse, errors.New("its previous monitor does not end"))
+	}
+	return nil
+}
+
+// closeFiles closes our copies of what was handed to the monitor.
+func (l *launch) closeFiles() {
+	for _, f := range l.files {
+		_ = unix.Close(f.FD)
+	}
+	for _, f := range l.ports {
+		_ = f.Close()
+	}
+	if l.netns >= 0 {
+		_ = unix.Close(l.netns)
+	}
+	l.files, l.ports, l.netns = nil, nil, -1
+}
+
+// envelope tells the monitor all that it will need.
+func (l *launch) envelope() wire.Envelope {
+	e, c := l.e, l.c
+	env := wire.Envelope{
+		ID: c.ID, Name: c.Name, Dir: e.dir(c.ID), Socket: e.socket(c.ID),
+		Generation: l.run.Generation + 1, BootID: bootID(),
+		Terminal: c.Spec.Terminal, Stdin: c.Spec.Stdin, AttachOut: l.attach != nil, StdinOnce: c.Spec.Stdin && l.attach != nil && !l.attach.NoStdin,
+		Cgroups: l.cgroups.Dirs, MonitorCgroups: e.monitorCgroups(l.layout),
+		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),
+		Lifetime: time.Duration(c.Spec.Timeout) * time.Second,
+		PidFile:  c.Spec.PidFile,
+		Log:      wire.Log{Driver: e.logDriver(c), Path: e.logPath(c), MaxSize: e.logMaxSize(c)},
+	}
+	if p := c.Spec.Restart; p.Name != "" && p.Name != "no" {
+		env.Restart = wire.Restart{Policy: p.Name, Retries: p.MaxRetries}
+	}
+	env.Teardown.Remove = c.Spec.Remove
+	env.Teardown.Marker = filepath.Join(e.conf.Removed(), c.ID)
+	if e.conf.File.Engine.EventsLogger != "none" {
+		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
+	}
+	env.Health = l.health
+	env.Resolver = e.resolver(c, l.networks)
+	return env
+}

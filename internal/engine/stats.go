@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+)
+
+// Stats takes one sample of each named container, of every running one without
+// names, of every one with all. What does not run has used nothing.
+func (e *Engine) Stats(ctx context.Context, nameOrIDs []string, all bool) ([]Stats, error) {
+	var list []Container
+	if len(nameOrIDs) == 0 {
+		var err error
+		if list, err = e.List(ctx, ListOptions{All: all}); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range nameOrIDs {
+		c, err := e.Container(ctx, name, false)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	system := systemCPU()
+	out := make([]Stats, 0, len(list))
+	for i := range list {
+		s, err := e.sample(&list[i])
+		if err != nil {
+			return nil, err
+		}
+		s.SystemNano = system
+		out = append(out, s)
+	}
+	return out, nil
+}
+
+func (e *Engine) sample(c *Container) (Stats, error) {
+	s := Stats{ID: c.ID, Name: c.Name, At: time.Now(), OnlineCPUs: runtime.NumCPU()}
+	if c.Run.PID == 0 {
+		return s, nil
+	}
+	s.Started = c.Run.Started
+	dirs, err := e.cgroupDirs(&c.Container)
+	if err != nil {
+		return s, err
+	}
+	u, err := cgroup.Stats(dirs)
+	if err != nil {
+		if cove.Is(err, cove.NotFound) {
+			return s, nil // it has just ended, or has no cgroup
+		}
+		return s, err
+	}
+	s.CPUNano, s.CPUUserNano, s.CPUKernNano = u.CPU, u.CPUUser, u.CPUKernel
+	s.MemUsage, s.MemLimit = u.Memory, u.MemoryLimit
+	s.BlockIn, s.BlockOut, s.PIDs = u.BlockIn, u.BlockOut, u.Pids
+	if e.networkMode(&c.Spec) != "host" {
+		s.NetIn, s.NetOut = networkBytes(&c.Run)
+	}
+	return s, nil
+}
+
+// networkBytes adds up what the interfaces of a container's network namespace
+// have received and sent, loopback apart; nothing once it has ended.
+func networkBytes(run *cove.Run) (in, out uint64) {
+	p, ok := openProcess(run.PID)
+	if !ok {
+		return 0, 0
+	}
+	defer p.close()
+	data, err := p.read("net/dev", 1<<20)
+	if start, serr := processStart(run.PID); err != nil || serr != nil || run.PIDStart != 0 && start != run.PIDStart {
+		return 0, 0
+	}
+	return parseNetDev(data)
+}
+
+// parseNetDev reads /proc/net/dev, proc_pid_net(5): the first column is bytes
+// received, the ninth bytes sent.
+func parseNetDev(data []byte) (in, out uint64) {
+	s := bufio.NewScanner(bytes.NewReader(data))
+	for s.Scan() {
+		name, rest, ok := strings.Cut(s.Text(), ":")
+		fields := strings.Fields(rest)
+		if !ok || len(fields) < 9 || strings.TrimSpace(name) == "lo" {
+			continue
+		}
+		rx, err := strconv.ParseUint(fields[0], 10, 64)
+		tx, err2 := strconv.ParseUint(fields[8], 10, 64)
+		if err == nil && err2 == nil {
+			in, out = in+rx, out+tx
+		}
+	}
+	return in, out
+}
+
+// systemCPU is the time that all processors of the host have spent since boot,
+// idle included, in nanoseconds: docker's system_cpu_usage.
+func systemCPU() uint64 {
+	var total uint64
+	for _, ticks := range cpuTicks() {
+		total += ticks
+	}
+	return total * uint64(time.Second/userHZ)
+}
+
+// userHZ is the unit of times in /proc on every architecture that Go knows,
+// time(7).
+const userHZ = 100
+
+// cpuTicks are the first eight columns of /proc/stat's first line, proc_stat(5):
+// user, nice, system, idle, iowait, irq, softirq, steal. Guests' time is
+// contained in user's.
+func cpuTicks() []uint64 {
+	p, err := readProc("/proc/stat", 64<<10)
+	if err != nil {
+		return nil
+	}
+	line, _, _ := bytes.Cut(p, []byte("\n"))
+	fields := strings.Fields(string(line))
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return nil
+	}
+	ticks := make([]uint64, 0, 8)
+	for _, f := range fields[1:9] {
+		n, err := strconv.ParseUint(f, 10, 64)
+		if err != nil {
+			return nil
+		}
+		ticks = append(ticks, n)
+	}
+	return ticks
+}
+
+// process is a process held by its directory in /proc: what is read through
+// it is of that process and not of a later one with the same number.
+type process struct {
+	pid int
+	fd  int
+}
+
+func openProcess(pid int) (process, bool) {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	return process{pid, fd}, err == nil
+}
+
+func (p process) close() { _ = unix.Close(p.fd) }
+
+// read gives the first max bytes of a file of the process's.
+func (p process) read(name string, max int) ([]byte, error) {
+	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readUpTo(fd, max)
+}
+
+func readProc(path string, max int) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readUpTo(fd, max)
+}
+
+// readUpTo reads to the end of the file or until max bytes are read.
+func readUpTo(fd, max int) ([]byte, error) {
+	var data []byte
+	for len(data) < max {
+		data = slices.Grow(data, 4096)
+		n, err := unix.Read(fd, data[len(data):min(cap(data), max)])
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			return data, err
+		}
+		data = data[:len(data)+n]
+	}
+	return data, nil
+}

@@ -1,0 +1,132 @@
+package file
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/lock/locktest"
+)
+
+func in(dir string) lock.Manager {
+	return New(func(k lock.Kind, id string) string { return filepath.Join(dir, k.String()+"-"+id+".lock") })
+}
+
+func TestMain(m *testing.M) {
+	locktest.Child(in)
+	os.Exit(m.Run())
+}
+
+func TestSuite(t *testing.T) { locktest.Run(t, in) }
+
+func TestObjectRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "object")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	m, other := in(dir), in(dir)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	wait := func() chan error {
+		c := make(chan error)
+		go func() {
+			h, err := other.Lock(ctx, lock.Container, "a")
+			if err == nil {
+				// It must be the lock of the present file.
+				if _, e := m.TryLock(ctx, lock.Container, "a"); !cove.Is(e, cove.InUse) {
+					t.Errorf("the lock of a removed file was given: %v", e)
+				}
+				err = h.Unlock()
+			}
+			c <- err
+		}()
+		time.Sleep(20 * time.Millisecond)
+		return c
+	}
+	h, err := m.Lock(ctx, lock.Container, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := wait()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; !cove.Is(err, cove.NotFound) {
+		t.Errorf("the object went: %v", err)
+	}
+	// Removed and made anew.
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if h, err = m.Lock(ctx, lock.Container, "a"); err != nil {
+		t.Fatal(err)
+	}
+	waiting = wait()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("the object was made anew: %v", err)
+	}
+	if len(m.(*Manager).files)+len(other.(*Manager).files) != 0 {
+		t.Error("queues are left over")
+	}
+}
+
+func TestLocked(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "container-a.lock")
+	want := func(what string, want bool) {
+		t.Helper()
+		if got, err := Locked(path); got != want || err != nil {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+	}
+	want("no file", false)
+	h, err := in(dir).Lock(context.Background(), lock.Container, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("held", true)
+	want("held, asked again", true)
+	if err := h.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	want("released", false)
+}
+
+func TestSymlinkRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "container-a.lock")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in(dir).TryLock(context.Background(), lock.Container, "a"); !cove.Is(err, cove.Denied) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func BenchmarkLock(b *testing.B) {
+	m := in(b.TempDir())
+	for b.Loop() {
+		h, err := m.Lock(context.Background(), lock.Container, "a")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := h.Unlock(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

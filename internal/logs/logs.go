@@ -1,0 +1,111 @@
+// Package logs reads the log files that monitors write: k8s-file and docker's
+// json-file, with their rotated predecessors PATH.1 (the youngest) to PATH.N.
+//
+// What a container wrote is hostile: nothing here keeps more of a line in
+// memory than [MaxLine], and a line that is not a record is passed over.
+package logs
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/cove-engine/cove"
+)
+
+// The drivers that can be read.
+const (
+	K8sFile  = "k8s-file"
+	JSONFile = "json-file"
+)
+
+// MaxLine is the greatest length of a Line's text in bytes; longer lines come
+// in several, all but the last marked Partial. A json-file record may not be
+// longer as a whole.
+const MaxLine = 1 << 20
+
+// Line is one line that a container wrote.
+type Line struct {
+	Time   time.Time // when its first part was written
+	Stream string    // stdout or stderr
+	Text   []byte    // without the newline; valid during the call only
+	// Partial says that no newline followed (yet).
+	Partial bool
+}
+
+// Options choose what Read gives.
+type Options struct {
+	Path   string
+	Driver string // K8sFile or JSONFile
+	// Tail is how many of the last lines to begin with; negative is all.
+	// It counts before Since and Until choose.
+	Tail int
+	// Since and Until bound the lines' times, inclusive; zero is no bound.
+	Since, Until time.Time
+	// Follow goes on with lines as they are written, until Done says that
+	// the writer has ended and all it wrote was read, Until has come, or
+	// ctx ends. A nil Done is never.
+	Follow bool
+	Done   func() bool
+}
+
+// Read calls each for the chosen lines in order and returns its error; nil
+// when ctx ended while following. NotFound when there is no log and none is
+// waited for, Unsupported for another driver.
+func Read(ctx context.Context, o Options, each func(Line) error) error {
+	var decode decoder
+	switch o.Driver {
+	case K8sFile:
+		decode = decodeK8s
+	case JSONFile:
+		decode = decodeJSON
+	default:
+		return cove.E("read logs", o.Path, cove.Unsupported, errors.New("log driver "+o.Driver+" keeps no log that can be read: want k8s-file or json-file"))
+	}
+	j := joiner{each: func(l Line) error {
+		if !o.Since.IsZero() && l.Time.Before(o.Since) || !o.Until.IsZero() && l.Time.After(o.Until) {
+			return nil
+		}
+		return each(l)
+	}}
+	r := &reader{o: o, records: records{decode: decode, json: o.Driver == JSONFile, each: j.add}}
+	defer r.close()
+	if o.Follow {
+		w, err := watch(o.Path)
+		if err != nil {
+			return fault(o.Path, err)
+		}
+		defer w.close()
+		r.watch = w
+		if !o.Until.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, o.Until)
+			defer cancel()
+		}
+	}
+	err := r.run(ctx)
+	if o.Follow && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = nil
+	}
+	if err == nil {
+		err = j.flush()
+	}
+	return fault(o.Path, err)
+}
+
+// fault gives system errors their kind and leaves each's errors alone.
+func fault(path string, err error) error {
+	e, ok := errors.AsType[*fs.PathError](err)
+	if !ok {
+		return err
+	}
+	kind := cove.Internal
+	switch {
+	case errors.Is(e, fs.ErrNotExist):
+		kind = cove.NotFound
+	case errors.Is(e, fs.ErrPermission):
+		kind = cove.Denied
+	}
+	return cove.E("read logs", path, kind, err)
+}

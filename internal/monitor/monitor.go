@@ -1,0 +1,279 @@
+// Package monitor starts container monitors and speaks with them, over the
+// protocol of internal/monitor/wire. The monitor's own program is
+// internal/monitor/serve.
+package monitor
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// Conn is a conversation with one monitor. It may be used by one reader and
+// one writer at a time.
+type Conn struct {
+	fd  int
+	buf []byte
+}
+
+// Starting is a monitor that has been forked and waits to be told what for.
+type Starting struct {
+	Conn
+	pid    int
+	reaped chan struct{} // closed when the monitor's process is gone
+}
+
+// Fork starts the monitor's program, which forks its container's init at
+// once: flags are init's CLONE_NEW* flags. terminal and stdin say which
+// streams the container has. The caller must end with Start and Go, or Abort.
+func Fork(program string, flags uintptr, terminal, stdin bool) (*Starting, error) {
+	ours, theirs, err := wire.Pair()
+	if err != nil {
+		return nil, cove.E("start monitor", "", cove.Internal, err)
+	}
+	defer unix.Close(theirs)
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		_ = unix.Close(ours)
+		return nil, cove.E("start monitor", "", cove.Internal, err)
+	}
+	defer unix.Close(null)
+	streams := ""
+	if terminal {
+		streams += "t"
+	}
+	if stdin {
+		streams += "i"
+	}
+	n := uintptr(null)
+	pid, err := syscall.ForkExec(program,
+		[]string{"cove-monitor", strconv.Itoa(wire.Version), strconv.FormatUint(uint64(flags), 10), streams},
+		&syscall.ProcAttr{
+			Dir: "/",
+			// A monitor lives long and does little: one thread for Go code,
+			// few pages kept.
+			Env:   []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=madvdontneed=1", "PATH=" + os.Getenv("PATH")},
+			Files: []uintptr{n, n, n, uintptr(theirs)},
+		})
+	if err != nil {
+		_ = unix.Close(ours)
+		return nil, cove.E("start monitor", program, cove.Internal, err)
+	}
+	s := &Starting{Conn: Conn{fd: ours}, pid: pid, reaped: make(chan struct{})}
+	// The monitor stays our child for as long as both live.
+	go func() {
+		defer close(s.reaped)
+		for {
+			if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+				return
+			}
+		}
+	}()
+	return s, nil
+}
+
+// File is a descriptor handed to the monitor, under the name that
+// [wire.Envelope.Handed] explains.
+type File struct {
+	Name string
+	FD   int
+}
+
+// Start tells the monitor what its container is. It returns once the
+// envelope is sent; the container is then prepared, but nothing of it is
+// executed before Go.
+func (s *Starting) Start(env wire.Envelope, files []File) error {
+	env.Version = wire.Version
+	fds := make([]int, len(files))
+	for i, f := range files {
+		env.Handed = append(env.Handed, f.Name)
+		fds[i] = f.FD
+	}
+	for len(fds) > wire.MaxFDs {
+		if err := wire.Send(s.fd, wire.FDs, nil, fds[:wire.MaxFDs]...); err != nil {
+			return cove.E("start monitor", env.ID, cove.Internal, err)
+		}
+		fds = fds[wire.MaxFDs:]
+	}
+	if err := wire.SendJSON(s.fd, wire.Start, env, fds...); err != nil {
+		return s.why(env.ID, err)
+	}
+	return nil
+}
+
+// Ready waits until the container is prepared up to its exec.
+func (s *Starting) Ready() error {
+	kind, body, _, err := s.receive()
+	if err != nil {
+		return s.why("", err)
+	}
+	return expect(kind, body, wire.Ready)
+}
+
+// Go lets the container's command be executed and returns what it has become.
+func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
+	var started wire.StartedBody
+	if err := wire.SendJSON(s.fd, wire.Go, body); err != nil {
+		return started, s.why("", err)
+	}
+	kind, answer, _, err := s.receive()
+	if err != nil {
+		return started, s.why("", err)
+	}
+	if err := expect(kind, answer, wire.Started); err != nil {
+		return started, err
+	}
+	return started, json.Unmarshal(answer, &started)
+}
+
+// why prefers what the monitor has to say to the fact that it is gone.
+func (s *Starting) why(id string, err error) error {
+	if kind, body, _, rerr := s.receive(); rerr == nil && kind == wire.Failed {
+		return expect(kind, body, wire.Ready)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) {
+		err = errors.New("the monitor has ended unexpectedly")
+	}
+	return cove.E("start container", id, cove.Internal, err)
+}
+
+// Abort calls the start off: the monitor undoes what it has done and ends.
+// It returns when the monitor is gone. It may be called after any of the
+// other methods has failed, and more than once.
+func (s *Starting) Abort() {
+	if s.fd < 0 {
+		return
+	}
+	s.Close()
+	<-s.reaped
+}
+
+// MonitorPID is the process ID of the monitor.
+func (s *Starting) MonitorPID() int { return s.pid }
+
+// Dial connects to the monitor that listens on the socket at path. The error
+// is of kind NotFound when nobody does.
+func Dial(path string) (*Conn, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, cove.E("connect to monitor", path, cove.Internal, err)
+	}
+	file, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(file)
+		// By descriptor: a socket's path is at most 107 bytes, unix(7).
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		kind := cove.Internal
+		if err == unix.ENOENT || err == unix.ECONNREFUSED {
+			kind = cove.NotFound
+		}
+		return nil, cove.E("connect to monitor", path, kind, err)
+	}
+	return &Conn{fd: fd}, nil
+}
+
+// Close ends the conversation. The container is not concerned.
+func (c *Conn) Close() {
+	if c.fd >= 0 {
+		_ = unix.Close(c.fd)
+		c.fd = -1
+	}
+}
+
+// Message is one packet from the monitor. Body is valid until the next one.
+type Message struct {
+	Kind wire.Kind
+	Body []byte
+	FDs  []int
+}
+
+// Receive waits for the next message; io.EOF when the monitor is gone.
+func (c *Conn) Receive() (Message, error) {
+	kind, body, fds, err := c.receive()
+	return Message{kind, body, fds}, err
+}
+
+func (c *Conn) receive() (wire.Kind, []byte, []int, error) {
+	if c.buf == nil {
+		c.buf = make([]byte, wire.Max)
+	}
+	return wire.Receive(c.fd, c.buf)
+}
+
+// Send sends a message with a raw body.
+func (c *Conn) Send(kind wire.Kind, body []byte, fds ...int) error {
+	return wire.Send(c.fd, kind, body, fds...)
+}
+
+// SendJSON sends a message whose body is v as JSON.
+func (c *Conn) SendJSON(kind wire.Kind, v any, fds ...int) error {
+	return wire.SendJSON(c.fd, kind, v, fds...)
+}
+
+// Request sends a message and waits for its Ack, passing over what else
+// arrives in between.
+func (c *Conn) Request(kind wire.Kind, v any) error {
+	if err := c.SendJSON(kind, v); err != nil {
+		return err
+	}
+	for {
+		k, body, _, err := c.receive()
+		if err != nil {
+			return err
+		}
+		switch k {
+		case wire.Ack:
+			return nil
+		case wire.Failed:
+			return expect(k, body, wire.Ack)
+		case wire.Exit, wire.Done:
+			return nil // what was asked for has come to pass
+		}
+	}
+}
+
+// FD gives the socket, for poll.
+func (c *Conn) FD() int { return c.fd }
+
+// expect turns any other answer than the wanted one into an error.
+func expect(kind wire.Kind, body []byte, want wire.Kind) error {
+	if kind == want {
+		return nil
+	}
+	if kind == wire.Failed {
+		f := new(wire.Failure)
+		if json.Unmarshal(body, f) == nil {
+			return FailureError(f)
+		}
+	}
+	return cove.E("", "", cove.Internal, errors.New("unexpected answer of the monitor"))
+}
+
+// FailureError gives a failure of the monitor or of init its kind.
+func FailureError(f *wire.Failure) error {
+	kind := cove.Internal
+	switch {
+	case f.Exec && f.NoFile:
+		kind = cove.NoCommand
+	case f.Exec:
+		kind = cove.NotExecutable
+	case f.Errno == unix.ENOENT, f.Errno == unix.ENOTDIR, f.Errno == unix.EINVAL, f.Errno == 0:
+		kind = cove.Invalid
+	case f.Errno == unix.EPERM, f.Errno == unix.EACCES:
+		kind = cove.Denied
+	case f.Errno == unix.ENOSPC, f.Errno == unix.ENOMEM:
+		kind = cove.Unavailable
+	}
+	return cove.E("", "", kind, f)
+}

@@ -1,0 +1,135 @@
+package serve
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// joinCgroups puts init into the container's cgroups, which cove has made and
+// limited, and ourselves into those of the monitors: whoever ends the
+// caller's cgroup does not end us.
+func (m *Monitor) joinCgroups() *wire.Failure {
+	pid := []byte(strconv.Itoa(m.init.pid))
+	for _, dir := range m.env.Cgroups {
+		if err := writeFile(dir+"/cgroup.procs", pid); err != nil {
+			return failure("join cgroup "+dir, err)
+		}
+	}
+	for _, dir := range m.env.MonitorCgroups {
+		if err := writeFile(dir+"/cgroup.procs", []byte("0")); err != nil {
+			return failure("join cgroup "+dir, err)
+		}
+	}
+	return nil
+}
+
+func writeFile(name string, data []byte) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, data)
+	_ = unix.Close(fd)
+	return err
+}
+
+// emptyCgroups kills whatever is left in the container's cgroups: with a
+// shared pid namespace, or a dead init that was not reaped, there may be
+// survivors. It returns once they are empty, or after two seconds.
+func (m *Monitor) emptyCgroups() {
+	deadline := time.Now().Add(2 * time.Second)
+	for wait := time.Millisecond; ; wait *= 2 {
+		left := false
+		for _, dir := range m.env.Cgroups {
+			if killAll(dir) {
+				left = true
+			}
+		}
+		if !left || time.Now().After(deadline) {
+			return
+		}
+		time.Sleep(wait)
+	}
+}
+
+// killAll kills every process of a cgroup and of those below it, and tells
+// whether there were any.
+func killAll(dir string) bool {
+	data, err := os.ReadFile(dir + "/cgroup.procs")
+	if err != nil {
+		return false
+	}
+	found := len(bytes.TrimSpace(data)) > 0
+	for line := range strings.FieldsSeq(string(data)) {
+		if pid, err := strconv.Atoi(line); err == nil && pid > 1 && pid != os.Getpid() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	}
+	if found {
+		_ = writeFile(dir+"/cgroup.kill", []byte("1")) // version 2 only
+	}
+	for _, sub := range subdirs(dir) {
+		if killAll(sub) {
+			found = true
+		}
+	}
+	return found
+}
+
+func subdirs(dir string) (subs []string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			subs = append(subs, dir+"/"+e.Name())
+		}
+	}
+	return subs
+}
+
+// removeCgroups removes the container's cgroups with what it made below them.
+func (m *Monitor) removeCgroups() {
+	for _, dir := range m.env.Cgroups {
+		removeCgroup(dir)
+	}
+}
+
+func removeCgroup(dir string) {
+	// A cgroup stays busy for a moment after its last process was reaped.
+	for wait := 100 * time.Microsecond; wait < 200*time.Millisecond; wait *= 2 {
+		err := unix.Rmdir(dir)
+		if err == nil || err == unix.ENOENT {
+			return
+		}
+		for _, sub := range subdirs(dir) {
+			removeCgroup(sub)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// oomKilled reads whether the kernel killed one of the container's processes
+// for want of memory: memory.oom_control of version 1, memory.events of
+// version 2.
+func (m *Monitor) oomKilled() bool {
+	for _, dir := range m.env.Cgroups {
+		for _, name := range []string{"/memory.events", "/memory.oom_control"} {
+			data, err := os.ReadFile(dir + name)
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(data)) {
+				if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,310 @@
+package serve
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// client is one connection: the cove that started us, an attach, an exec.
+//
+// What a client does not take in time goes to an unlinked file in the
+// container's directory, so a slow one delays neither the container nor the
+// log, loses nothing and costs no memory.
+type client struct {
+	m      *Monitor
+	fd     int
+	output bool // gets the container's output
+	watch  bool // gets its exit
+	first  bool // the cove that started us
+	fed    bool // has sent stdin
+	exec   *execution
+
+	spill       int // -1 without one
+	read, wrote int64
+	paused      bool
+}
+
+// adopt takes a connected socket into the loop.
+func (m *Monitor) adopt(fd int) *client {
+	c := &client{m: m, fd: fd, spill: -1, watch: true}
+	m.clients[fd] = c
+	c.arm()
+	return c
+}
+
+// arm asks the loop for what the client is ready for.
+func (c *client) arm() {
+	events := uint32(0)
+	if !c.paused {
+		events |= unix.EPOLLIN
+	}
+	if c.waiting() {
+		events |= unix.EPOLLOUT
+	}
+	c.m.watch(c.fd, events, c.ready)
+}
+
+func (c *client) pause(on bool) {
+	c.paused = on
+	if c.fd >= 0 {
+		c.arm()
+	}
+}
+
+func (c *client) waiting() bool { return c.spill >= 0 && c.read < c.wrote }
+
+// clientsWaiting tells whether somebody has not been sent everything yet.
+func (m *Monitor) clientsWaiting() bool {
+	for _, c := range m.clients {
+		if c.waiting() {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *client) ready(events uint32) {
+	if events&unix.EPOLLOUT != 0 {
+		c.flush()
+	}
+	if c.fd >= 0 && events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.receive()
+	}
+}
+
+// receive handles one message.
+func (c *client) receive() {
+	buf := make([]byte, wire.Max)
+	oob := make([]byte, unix.CmsgSpace(4*8))
+	kind, body, fds, err := wire.ReceiveInto(c.fd, buf, oob, unix.MSG_DONTWAIT)
+	if err == unix.EAGAIN {
+		return
+	}
+	if err != nil {
+		c.close()
+		return
+	}
+	taken := c.handle(kind, body, fds)
+	if !taken {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// handle carries out a message; it tells whether it has taken the descriptors.
+func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
+	m := c.m
+	switch kind {
+	case wire.Stdin:
+		c.fed = true
+		m.feed(c, body)
+	case wire.Resize:
+		var size wire.Size
+		if json.Unmarshal(body, &size) == nil {
+			c.resize(size)
+		}
+	case wire.Attach:
+		var a wire.AttachBody
+		if json.Unmarshal(body, &a) == nil {
+			c.output = a.Output
+			c.sendJSON(wire.Ack, nil)
+		}
+	case wire.Detach:
+		c.output, c.fed = false, false
+		c.close()
+	case wire.Watch:
+		c.sendJSON(wire.Ack, nil)
+	case wire.Hold:
+		m.stopping = true
+		c.sendJSON(wire.Ack, nil)
+	case wire.Stop:
+		var s wire.StopBody
+		if json.Unmarshal(body, &s) == nil {
+			m.stop(s.Signal, s.Timeout)
+			c.sendJSON(wire.Ack, nil)
+		}
+	case wire.HealthRun:
+		m.probeNow(c)
+	case wire.Exec:
+		var e wire.ExecBody
+		if json.Unmarshal(body, &e) != nil || len(fds) == 0 {
+			c.sendJSON(wire.Failed, wire.Failure{Step: "exec", Text: "malformed request"})
+			return false
+		}
+		m.startExec(c, e, fds)
+		return true
+	}
+	return false
+}
+
+func (c *client) resize(size wire.Size) {
+	master := c.m.streams.master
+	if c.exec != nil {
+		master = c.exec.master
+	}
+	if master >= 0 {
+		_ = unix.IoctlSetWinsize(master, unix.TIOCSWINSZ, &unix.Winsize{Row: size.Rows, Col: size.Cols})
+	}
+}
+
+// sendJSON sends a message whose body is v, or none for nil.
+func (c *client) sendJSON(kind wire.Kind, v any) {
+	packet := []byte{byte(kind)}
+	if v != nil {
+		body, err := json.Marshal(v)
+		if err != nil {
+			return
+		}
+		packet = append(packet, body...)
+	}
+	c.send(packet)
+}
+
+// send passes a packet to the client now, or by way of its file.
+func (c *client) send(packet []byte) {
+	if c.fd < 0 {
+		return
+	}
+	if !c.waiting() {
+		err := wire.SendPacket(c.fd, packet, unix.MSG_DONTWAIT)
+		if err == nil {
+			return
+		}
+		if err != unix.EAGAIN && err != unix.ENOBUFS {
+			c.close()
+			return
+		}
+	}
+	if c.spill < 0 {
+		fd, err := unix.Openat(c.m.dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			c.close()
+			return
+		}
+		c.spill = fd
+	}
+	frame := binary.LittleEndian.AppendUint32(nil, uint32(len(packet)))
+	frame = append(frame, packet...)
+	n, err := unix.Pwrite(c.spill, frame, c.wrote)
+	if err != nil || n != len(frame) {
+		c.close() // the disk is full: this client is given up, not the container
+		return
+	}
+	c.wrote += int64(n)
+	c.arm()
+}
+
+// flush sends what the client's file holds.
+func (c *client) flush() {
+	var head [4]byte
+	packet := make([]byte, len(c.m.buf)+1024)
+	for c.waiting() {
+		if n, err := unix.Pread(c.spill, head[:], c.read); err != nil || n != 4 {
+			c.close()
+			return
+		}
+		size := int(binary.LittleEndian.Uint32(head[:]))
+		if n, err := unix.Pread(c.spill, packet[:size], c.read+4); err != nil || n != size {
+			c.close()
+			return
+		}
+		err := wire.SendPacket(c.fd, packet[:size], unix.MSG_DONTWAIT)
+		if err == unix.EAGAIN || err == unix.ENOBUFS {
+			return
+		}
+		if err != nil {
+			c.close()
+			return
+		}
+		c.read += int64(4 + size)
+	}
+	if c.spill >= 0 {
+		c.read, c.wrote = 0, 0
+		_ = unix.Ftruncate(c.spill, 0)
+	}
+	c.arm()
+}
+
+// close forgets the client. One that fed stdin and is gone without a word
+// ends the container's stdin if the container was started that way.
+func (c *client) close() {
+	if c.fd < 0 {
+		return
+	}
+	m := c.m
+	delete(m.clients, c.fd)
+	m.forget(c.fd)
+	c.fd = -1
+	if c.spill >= 0 {
+		_ = unix.Close(c.spill)
+		c.spill = -1
+	}
+	if c.exec != nil {
+		c.exec.client = nil
+		m.discard(c.exec)
+	}
+	if m.streams.feeder == c {
+		m.streams.feeder = nil
+	}
+	if c.fed && m.env.StdinOnce && m.streams.input() >= 0 {
+		m.feed(c, nil)
+	}
+}
+
+// openSocket makes the socket that later callers find us by, anew if it was
+// removed. Its directory is the engine's and closed to other users.
+func (m *Monitor) openSocket() {
+	if m.env.Socket == "" {
+		return
+	}
+	if m.listen >= 0 {
+		m.forget(m.listen)
+		m.listen = -1
+	}
+	_ = os.MkdirAll(path.Dir(m.env.Socket), 0o700)
+	_ = unix.Unlink(m.env.Socket)
+	dir, err := unix.Open(path.Dir(m.env.Socket), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	// A socket's path is at most 107 bytes, unix(7); by descriptor it fits.
+	addr := &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(dir) + "/" + path.Base(m.env.Socket)}
+	old := unix.Umask(0o077)
+	err = unix.Bind(fd, addr)
+	unix.Umask(old)
+	if err == nil {
+		err = unix.Listen(fd, 16)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return
+	}
+	m.listen = fd
+	m.watch(fd, unix.EPOLLIN, func(uint32) { m.accept() })
+}
+
+func (m *Monitor) accept() {
+	fd, _, err := unix.Accept4(m.listen, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return
+	}
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || (int(cred.Uid) != os.Geteuid() && cred.Uid != 0) {
+		_ = unix.Close(fd)
+		return
+	}
+	m.adopt(fd)
+}

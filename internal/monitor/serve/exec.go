@@ -1,0 +1,170 @@
+package serve
+
+import (
+	"encoding/json"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// execution is one process put into the running container. Its streams are
+// the client's own pipes; with a terminal the client gets the master and we
+// keep a copy, so that the terminal outlives a client that detaches.
+type execution struct {
+	child
+	client   *client // nil once it is gone, or for our own probes
+	master   int
+	detached bool
+	done     func(code int) // for our own probes
+	failed   func(f *wire.Failure)
+}
+
+// joined are the namespaces an exec enters; the pid namespace is entered by
+// its birth. A namespace shared with the host is joined again, harmlessly.
+const joined = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
+
+// startExec starts a process for a client. fds: the plan, then its streams.
+func (m *Monitor) startExec(c *client, body wire.ExecBody, fds []int) {
+	plan, stdio := fds[0], fds[1:]
+	e := &execution{client: c, master: -1, detached: body.Detach}
+	c.exec = e
+	e.failed = func(f *wire.Failure) {
+		if e.client != nil {
+			e.client.sendJSON(wire.Failed, f)
+		}
+	}
+	m.launch(e, plan, stdio)
+}
+
+// launch clones the process and sends it its plan; the rest follows in the
+// loop. It closes the descriptors given to it.
+func (m *Monitor) launch(e *execution, plan int, stdio []int) {
+	defer func() {
+		_ = unix.Close(plan)
+		for _, fd := range stdio {
+			_ = unix.Close(fd)
+		}
+	}()
+	if m.init.pid == 0 || m.ended {
+		e.failed(&wire.Failure{Step: "exec", Text: "the container is not running"})
+		return
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		e.failed(failure("open /dev/null", err))
+		return
+	}
+	defer unix.Close(null)
+	streams := [3]int{null, null, null}
+	copy(streams[:], stdio)
+	err = m.inPidNamespace(func() (err error) {
+		e.child, err = m.clone("cove-exec", streams, 0)
+		return err
+	})
+	if err != nil {
+		e.failed(failure("start exec", err))
+		return
+	}
+	m.execs[e.pidfd] = e
+	f := m.enterCgroups(e.pid)
+	if f == nil {
+		join := joined
+		if m.flags&unix.CLONE_NEWUSER != 0 {
+			join |= unix.CLONE_NEWUSER
+		}
+		err := wire.SendJSON(e.socket, wire.Prepare, wire.PrepareBody{Join: join}, plan, m.init.pidfd)
+		if err == nil {
+			err = wire.Send(e.socket, wire.Go, nil) // it need not wait for anybody
+		}
+		if err != nil {
+			f = failure("send the plan to exec", err)
+		}
+	}
+	m.watch(e.socket, unix.EPOLLIN, func(uint32) { m.execSpoke(e) })
+	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
+	if f != nil {
+		_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
+		e.failed(f)
+	}
+}
+
+// enterCgroups puts an exec into the container's cgroups.
+func (m *Monitor) enterCgroups(pid int) *wire.Failure {
+	saved, own := m.init.pid, m.env.MonitorCgroups
+	m.init.pid, m.env.MonitorCgroups = pid, nil
+	f := m.joinCgroups()
+	m.init.pid, m.env.MonitorCgroups = saved, own
+	return f
+}
+
+// execSpoke handles what an exec says before it has become the command: that
+// it is ready, that it failed, or, by closing the socket, that it has.
+func (m *Monitor) execSpoke(e *execution) {
+	buf := make([]byte, 8192)
+	kind, body, fds, err := wire.Receive(e.socket, buf)
+	switch {
+	case err != nil:
+		m.forget(e.socket)
+		e.socket = -1
+		if e.client != nil {
+			e.client.sendJSON(wire.Started, wire.StartedBody{PID: e.pid})
+		}
+	case kind == wire.Ready && len(fds) == 1:
+		e.master = fds[0]
+		if e.client != nil {
+			if wire.SendPacket(e.client.fd, []byte{byte(wire.Ready)}, 0, e.master) != nil {
+				e.client.close()
+			}
+		}
+		if e.client == nil || e.detached {
+			m.discard(e)
+		}
+	case kind == wire.Failed:
+		f := new(wire.Failure)
+		_ = json.Unmarshal(body, f)
+		e.failed(f)
+		e.failed = func(*wire.Failure) {}
+		e.client = nil
+	}
+}
+
+// execExited reaps an exec and tells its client.
+func (m *Monitor) execExited(e *execution) {
+	var ws unix.WaitStatus
+	if pid, _ := unix.Wait4(e.pid, &ws, unix.WNOHANG, nil); pid != e.pid {
+		return
+	}
+	delete(m.execs, e.pidfd)
+	m.forget(e.pidfd)
+	for e.socket >= 0 { // its last words; the end of file ends it
+		m.execSpoke(e)
+	}
+	m.forget(e.master)
+	code := ws.ExitStatus()
+	if ws.Signaled() {
+		code = 128 + int(ws.Signal())
+	}
+	if e.client != nil {
+		e.client.sendJSON(wire.Exit, wire.ExitBody{Code: code})
+		e.client.exec = nil
+	}
+	if e.done != nil {
+		e.done(code)
+	}
+}
+
+// discard reads and drops the output of a terminal that nobody looks at any
+// more, so that its process does not wait for a reader.
+func (m *Monitor) discard(e *execution) {
+	if e.master < 0 {
+		return
+	}
+	_ = unix.SetNonblock(e.master, true)
+	m.watch(e.master, unix.EPOLLIN, func(uint32) {
+		if n, err := unix.Read(e.master, m.buf[:]); n == 0 || (err != nil && err != unix.EAGAIN && err != unix.EINTR) {
+			m.forget(e.master)
+			e.master = -1
+		}
+	})
+}

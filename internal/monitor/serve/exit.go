@@ -1,0 +1,210 @@
+package serve
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// stop ends the container: sig now, SIGKILL after timeout seconds, no restart
+// by policy.
+func (m *Monitor) stop(sig int, timeout uint) {
+	m.stopping = true
+	if m.init.pid == 0 {
+		// Between two runs of a restart policy: the end has come already.
+		if !m.ended {
+			m.finish()
+		}
+		return
+	}
+	if sig == 0 {
+		return
+	}
+	m.run.Stopping = true
+	_ = runfile.Write(m.dir, &m.run, false)
+	_ = unix.PidfdSendSignal(m.init.pidfd, unix.Signal(sig), nil, 0)
+	m.cancel(m.killTimer)
+	m.killTimer = nil
+	if sig != int(unix.SIGKILL) {
+		m.killTimer = m.after(time.Duration(timeout)*time.Second, func() {
+			m.killTimer = nil
+			_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
+		})
+	}
+}
+
+// initExited reaps init and decides what comes next.
+func (m *Monitor) initExited() {
+	var ws unix.WaitStatus
+	if pid, _ := unix.Wait4(m.init.pid, &ws, unix.WNOHANG, nil); pid != m.init.pid {
+		return
+	}
+	m.init.pid = 0
+	m.forget(m.init.pidfd)
+	m.cancel(m.killTimer)
+	m.killTimer = nil
+	m.stopHealth()
+	// The exit is not told before nothing of the container runs any more.
+	m.emptyCgroups()
+	m.drainOutput()
+	m.closeStreams()
+
+	code := ws.ExitStatus()
+	if ws.Signaled() {
+		code = 128 + int(ws.Signal())
+	}
+	m.run.PID, m.run.PIDStart, m.run.Stopping = 0, 0, false
+	m.run.ExitCode, m.run.Finished = code, time.Now()
+	m.run.OOMKilled = m.oomKilled()
+	m.event("died", code)
+	if m.mayRestart(code) {
+		m.restartLater()
+		return
+	}
+	m.finish()
+}
+
+// mayRestart applies the restart policy, podman-run(1) --restart.
+func (m *Monitor) mayRestart(code int) bool {
+	p := &m.env.Restart
+	if m.stopping {
+		return false
+	}
+	switch p.Policy {
+	case "always", "unless-stopped":
+		return true
+	case "on-failure":
+		return code != 0 && (p.Retries == 0 || m.run.Restarts < p.Retries)
+	}
+	return false
+}
+
+// restartLater starts init anew after a pause that doubles with every run
+// that lasted less than ten seconds.
+func (m *Monitor) restartLater() {
+	const first, longest = 100 * time.Millisecond, time.Minute
+	switch {
+	case m.backoff == 0 || time.Since(m.init.started) > 10*time.Second:
+		m.backoff = first
+	default:
+		m.backoff = min(2*m.backoff, longest)
+	}
+	m.run.Restarts++
+	_ = runfile.Write(m.dir, &m.run, false)
+	m.dropMountNamespace()
+	m.after(m.backoff, m.restart)
+}
+
+// restart runs init once more: same network namespace, leases, ports and
+// cgroup, everything else new.
+func (m *Monitor) restart() {
+	if m.ended || m.stopping {
+		if !m.ended {
+			m.finish()
+		}
+		return
+	}
+	f := m.cloneInit(m.env.Terminal, m.env.Stdin)
+	if f == nil {
+		f = m.joinInitOnly()
+	}
+	if f == nil {
+		f = m.prepareInit()
+	}
+	if f == nil {
+		f = m.letGo()
+	}
+	if f != nil {
+		m.killInit()
+		m.run.Error = f.Error()
+		m.run.ExitCode, m.run.Finished = 125, time.Now()
+		m.finish()
+		return
+	}
+	m.event("restart", 0)
+	m.startHealth()
+}
+
+// finish is the end of the last run: the exit is recorded, told, and what
+// belonged to the run is taken down.
+func (m *Monitor) finish() {
+	if m.ended {
+		return
+	}
+	m.ended = true
+	t := &m.env.Teardown
+	if t.Remove {
+		m.run.Removed = true
+		touch(t.Marker)
+	} else if t.Pending != "" {
+		touch(t.Pending)
+	}
+	// A --rm container has no use for an exit that outlives a power loss.
+	if err := runfile.Write(m.dir, &m.run, !t.Remove); err != nil {
+		// A full disk: once more without what only a full one refuses.
+		_ = runfile.Write(m.dir, &m.run, false)
+	}
+	exit := wire.ExitBody{Code: m.run.ExitCode, OOMKilled: m.run.OOMKilled}
+	for _, c := range m.clients {
+		if c.watch && c.exec == nil {
+			c.sendJSON(wire.Exit, exit)
+		}
+	}
+	m.teardown()
+	for _, c := range m.clients {
+		c.sendJSON(wire.Done, nil)
+	}
+}
+
+func touch(name string) {
+	if name == "" {
+		return
+	}
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		_ = unix.Close(fd)
+	}
+}
+
+// releaseHeld closes the sockets that reserved published ports, so that the
+// next container may have them. The liveness lock goes with the process.
+func (m *Monitor) releaseHeld() {
+	for i, name := range m.env.Handed {
+		if name != "hold" {
+			continue
+		}
+		n := 0
+		for _, before := range m.env.Handed[:i] {
+			if before == "hold" || before == "alive" {
+				n++
+			}
+		}
+		_ = unix.Close(m.held[n])
+	}
+	m.env.Handed = nil
+}
+
+func (m *Monitor) dropMountNamespace() {
+	if m.mntns >= 0 {
+		_ = unix.Close(m.mntns)
+		m.mntns = -1
+	}
+}
+
+// event appends to the event log; one write, so lines do not mix.
+func (m *Monitor) event(status string, code int) {
+	if m.env.Events == nil {
+		return
+	}
+	line := encodeEvent(&m.env, status, code, time.Now())
+	f, err := os.OpenFile(m.env.Events.Path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return
+	}
+	_, _ = f.Write(line)
+	_ = f.Close()
+}

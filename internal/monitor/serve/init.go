@@ -1,0 +1,291 @@
+package serve
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// sealedSelf opens our own program in a way that a container cannot use to
+// change it: init and exec run from it inside the container, where
+// /proc/PID/exe leads to it (CVE-2019-5736). A detached read-only mount is
+// enough, since writing through it is refused whatever the file's mode, and
+// nobody but us can reach it to change it. Where that is not allowed, a
+// sealed copy in memory.
+func sealedSelf() (int, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err == nil {
+		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		if err == nil {
+			return fd, nil
+		}
+		_ = unix.Close(fd)
+	}
+	return memorySelf()
+}
+
+func memorySelf() (int, error) {
+	src, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(src)
+	fd, err := unix.MemfdCreate("cove-monitor", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("cove-monitor", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return -1, err
+	}
+	for {
+		n, err := unix.Sendfile(fd, src, nil, 1<<24)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			_ = unix.Close(fd)
+			return -1, err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SEAL|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_WRITE)
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// clone starts our own program as a child that speaks over a socket on its
+// descriptor 3 and dies with this thread.
+func (m *Monitor) clone(name string, stdio [3]int, flags uintptr) (child, error) {
+	ours, theirs, err := wire.Pair()
+	if err != nil {
+		return child{}, err
+	}
+	defer unix.Close(theirs)
+	pidfd := -1
+	attr := &syscall.ProcAttr{
+		// The container's init does nothing in parallel.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
+		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2]), uintptr(theirs)},
+		Sys: &syscall.SysProcAttr{
+			// Pdeathsig is left to the child: package syscall would compare
+			// its parent's pid across pid namespaces and kill it.
+			Cloneflags: flags,
+			PidFD:      &pidfd,
+		},
+	}
+	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(m.exe), []string{name}, attr)
+	if err != nil {
+		_ = unix.Close(ours)
+		return child{}, err
+	}
+	if pidfd < 0 {
+		if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			_ = unix.Close(ours)
+			return child{}, err
+		}
+	}
+	unix.CloseOnExec(pidfd)
+	return child{pid: pid, pidfd: pidfd, socket: ours}, nil
+}
+
+// cloneInit starts init in its new namespaces, before it is known what it
+// will be.
+func (m *Monitor) cloneInit(terminal, stdin bool) *wire.Failure {
+	theirs, err := m.streams.open(terminal, stdin)
+	if err != nil {
+		return failure("make the container's streams", err)
+	}
+	m.init, err = m.clone("cove-init", theirs, m.flags)
+	m.streams.closeTheirs(theirs)
+	if err != nil {
+		return failure("clone init", err)
+	}
+	return nil
+}
+
+// prepareInit sends init its plan and waits until it is ready.
+func (m *Monitor) prepareInit() *wire.Failure {
+	var msg wire.PrepareBody
+	fds := []int{m.planFD}
+	for _, ns := range m.spaces {
+		msg.Namespaces = append(msg.Namespaces, ns.flag)
+		fds = append(fds, ns.fd)
+	}
+	if err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); err != nil {
+		return failure("send the plan to init", err)
+	}
+	buf := make([]byte, 8192)
+	kind, body, got, err := wire.Receive(m.init.socket, buf)
+	if err != nil {
+		return m.initDied()
+	}
+	switch {
+	case kind == wire.Failed:
+		f := new(wire.Failure)
+		if json.Unmarshal(body, f) != nil {
+			f.Text = "init failed"
+		}
+		return f
+	case kind != wire.Ready:
+		return &wire.Failure{Step: "prepare the container", Text: "unexpected message from init"}
+	}
+	if len(got) == 1 && m.env.Terminal {
+		m.streams.terminal(got[0])
+	}
+	return nil
+}
+
+// initDied tells how init ended without a word.
+func (m *Monitor) initDied() *wire.Failure {
+	var ws unix.WaitStatus
+	_, _ = unix.Wait4(m.init.pid, &ws, 0, nil)
+	m.init.pid = 0
+	text := "init ended with code " + strconv.Itoa(ws.ExitStatus())
+	if ws.Signaled() {
+		text = "init was killed by " + ws.Signal().String()
+	}
+	return &wire.Failure{Step: "prepare the container", Text: text}
+}
+
+// release waits for cove's word that everything outside is ready, records the
+// run and lets init exec.
+func (m *Monitor) release() *wire.Failure {
+	if err := wire.Send(control, wire.Ready, nil); err != nil {
+		return failure("report", err)
+	}
+	buf := make([]byte, wire.Max)
+	for {
+		kind, body, fds, err := wire.Receive(control, buf)
+		if err != nil {
+			// cove was killed before it said go: the start is undone, the
+			// record says that it was never more than created.
+			m.killInit()
+			m.emptyCgroups()
+			m.teardown()
+			os.Exit(1)
+		}
+		if kind == wire.Go {
+			var more wire.GoBody
+			if err := json.Unmarshal(body, &more); err != nil {
+				return failure("read the go", err)
+			}
+			t := &m.env.Teardown
+			t.Nft, t.Unlink = append(t.Nft, more.Nft...), append(t.Unlink, more.Unlink...)
+			break
+		}
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}
+	if f := m.letGo(); f != nil {
+		return f
+	}
+	_ = wire.SendJSON(control, wire.Started, wire.StartedBody{PID: m.init.pid, PIDStart: m.run.PIDStart, Monitor: os.Getpid()})
+	return nil
+}
+
+// letGo records the run and makes init exec. The record comes first: whoever
+// finds us killed in between knows which process to look for.
+func (m *Monitor) letGo() *wire.Failure {
+	m.init.started = time.Now()
+	m.run.PID, m.run.PIDStart = m.init.pid, processStart(m.init.pid)
+	m.run.Started, m.run.Finished = m.init.started, time.Time{}
+	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit = 0, false, "", ""
+	if err := runfile.Write(m.dir, &m.run, false); err != nil {
+		return failure("write run file", err)
+	}
+	if !m.env.Teardown.Remove {
+		// The last unmount of a writable layer syncs its file system; kept
+		// alive here, that happens after the exit has been told.
+		m.mntns, _ = unix.Open("/proc/"+strconv.Itoa(m.init.pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	m.writePidFile()
+	if err := wire.Send(m.init.socket, wire.Go, nil); err != nil {
+		return m.initDied()
+	}
+	buf := make([]byte, 8192)
+	kind, body, _, err := wire.Receive(m.init.socket, buf)
+	_ = unix.Close(m.init.socket)
+	m.init.socket = -1
+	if err == nil && kind == wire.Failed {
+		f := new(wire.Failure)
+		if json.Unmarshal(body, f) != nil {
+			f.Text = "init failed"
+		}
+		return f
+	}
+	m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) { m.initExited() })
+	m.streams.start(m)
+	return nil
+}
+
+// writePidFile tells init's pid to whoever asked for it with --pidfile. The
+// path is the user's own.
+func (m *Monitor) writePidFile() {
+	if m.env.PidFile == "" {
+		return
+	}
+	_ = os.WriteFile(m.env.PidFile, []byte(strconv.Itoa(m.init.pid)), 0o644)
+}
+
+// killInit ends init, if there is one, and reaps it.
+func (m *Monitor) killInit() {
+	if m.init.pid == 0 {
+		return
+	}
+	_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
+	_, _ = unix.Wait4(m.init.pid, nil, 0, nil)
+	m.init.pid = 0
+}
+
+// processStart reads when a process was started, in clock ticks since boot:
+// field 22 of /proc/PID/stat, proc_pid_stat(5). With it a pid that was used
+// again is told from the one that was meant.
+func processStart(pid int) uint64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The command's name may hold anything; fields count from its end.
+	_, rest, ok := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), " ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 20 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(fields[19], 10, 64)
+	return n
+}
+
+// inPidNamespace runs f with this thread's children born in init's pid
+// namespace.
+func (m *Monitor) inPidNamespace(f func() error) error {
+	own, err := unix.Open("/proc/thread-self/ns/pid_for_children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(own)
+	if err := unix.Setns(m.init.pidfd, unix.CLONE_NEWPID); err != nil {
+		return err
+	}
+	err = f()
+	if back := unix.Setns(own, unix.CLONE_NEWPID); back != nil {
+		// Every later child would land in a container's namespace.
+		os.Exit(1)
+	}
+	return err
+}

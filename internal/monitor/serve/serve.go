@@ -1,0 +1,249 @@
+// Package serve is the program that watches one container: it clones the
+// container's init, copies its streams to the log and to whoever is attached,
+// reaps it, records the exit, applies the restart policy, runs health checks
+// and takes down what belonged to the run. It is the one owner of an exit.
+//
+// It knows nothing of images, stores or networks: all it needs comes as data
+// in [wire.Envelope]. It never opens the state store.
+//
+// Everything happens on one locked thread around one epoll loop, so there are
+// no locks and little memory: one of these lives beside every container. The
+// thread is the main one because init is to die with it (PR_SET_PDEATHSIG
+// counts the parent's thread, prctl(2)).
+//
+// Standard library and x/sys only; net and net/http stay out.
+package serve
+
+import (
+	"encoding/json"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+const control = 3 // the socket to the cove that started us
+
+// Monitor is the state of one monitor process.
+type Monitor struct {
+	loop
+	env    wire.Envelope
+	dir    int // the container's directory
+	flags  uintptr
+	exe    int // our own program, as a read-only mount of its own or a memfd
+	planFD int
+	spaces []namespace
+	mntns  int // init's mount namespace, held until the exit is told
+	held   []int
+
+	init    child
+	run     cove.Run
+	streams streams
+	log     logger
+	clients map[int]*client
+	listen  int
+	execs   map[int]*execution
+
+	stopping  bool          // a user asked for the end: no restart
+	killTimer *timer        // SIGKILL after a stop's time-out
+	backoff   time.Duration // before the next restart by policy
+	ended     bool          // the final exit has been handled
+	health    prober
+	stopNames func()         // nil when no names are answered
+	buf       [16 << 10]byte // one read of output, shared by all: there is one thread
+}
+
+type namespace struct {
+	flag, fd int
+}
+
+type child struct {
+	pid, pidfd int
+	socket     int
+	started    time.Time
+}
+
+// Main runs the monitor and does not return. args are the program's, without
+// its name: wire version, clone flags of init in decimal, letters t (terminal)
+// and i (stdin). Descriptor 3 is the socket to cove.
+func Main(args []string) {
+	runtime.LockOSThread()
+	debug.SetGCPercent(20)
+	if len(args) != 3 {
+		os.Exit(125)
+	}
+	flags, err := strconv.ParseUint(args[1], 10, 64)
+	if err != nil {
+		os.Exit(125)
+	}
+	m := &Monitor{flags: uintptr(flags), planFD: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	if f := m.boot(strings.Contains(args[2], "t"), strings.Contains(args[2], "i")); f != nil {
+		m.giveUp(f)
+	}
+	m.serve()
+	os.Exit(0)
+}
+
+// boot starts init, learns what to do with it and leads it to its exec.
+func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
+	// Out of the caller's session: its terminal and its hang-ups are not ours.
+	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
+		return failure("setsid", err)
+	}
+	unix.CloseOnExec(control)
+	var err error
+	if m.exe, err = sealedSelf(); err != nil {
+		return failure("seal own program", err)
+	}
+	if f := m.cloneInit(terminal, stdin); f != nil {
+		return f
+	}
+	if f := m.receiveStart(); f != nil {
+		return f
+	}
+	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
+	if f := m.setUp(); f != nil {
+		return f
+	}
+	if f := m.prepareInit(); f != nil {
+		return f
+	}
+	return m.release()
+}
+
+// giveUp takes everything down again after a start that failed and ends the
+// process.
+func (m *Monitor) giveUp(f *wire.Failure) {
+	m.killInit()
+	m.emptyCgroups()
+	m.teardown()
+	_ = wire.SendJSON(control, wire.Failed, f)
+	os.Exit(1)
+}
+
+// receiveStart reads the envelope and the descriptors that come with it.
+func (m *Monitor) receiveStart() *wire.Failure {
+	buf := make([]byte, wire.Max)
+	var fds []int
+	for {
+		kind, body, got, err := wire.Receive(control, buf)
+		if err != nil {
+			// cove is gone before it told us anything: nothing to do.
+			m.killInit()
+			os.Exit(1)
+		}
+		fds = append(fds, got...)
+		if kind == wire.FDs {
+			continue
+		}
+		if kind != wire.Start {
+			return &wire.Failure{Step: "receive the start", Text: "unexpected message"}
+		}
+		if err := json.Unmarshal(body, &m.env); err != nil {
+			return &wire.Failure{Step: "read the start", Text: err.Error()}
+		}
+		break
+	}
+	if m.env.Version > wire.Version {
+		return &wire.Failure{Step: "read the start", Text: "it comes from a newer cove"}
+	}
+	if len(m.env.Handed) != len(fds) {
+		return &wire.Failure{Step: "read the start", Text: "descriptors are missing"}
+	}
+	for i, name := range m.env.Handed {
+		switch {
+		case name == "plan":
+			m.planFD = fds[i]
+		case strings.HasPrefix(name, "ns:"):
+			flag, _ := strconv.Atoi(name[3:])
+			m.spaces = append(m.spaces, namespace{flag, fds[i]})
+		default: // "alive", "hold": open as long as we live
+			m.held = append(m.held, fds[i])
+		}
+	}
+	return nil
+}
+
+// setUp does what has to be there before init goes on.
+func (m *Monitor) setUp() *wire.Failure {
+	var err error
+	if m.dir, err = unix.Open(m.env.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return failure("open "+m.env.Dir, err)
+	}
+	_ = unix.Chdir("/")
+	if f := m.joinCgroups(); f != nil {
+		return f
+	}
+	m.run = cove.Run{Generation: m.env.Generation, BootID: m.env.BootID, MonitorPID: os.Getpid(), Restarts: m.env.Restart.Count}
+	if err := m.loop.open(); err != nil {
+		return failure("epoll", err)
+	}
+	if err := m.log.open(&m.env.Log); err != nil {
+		return &wire.Failure{Step: "open log " + m.env.Log.Path, Text: err.Error()}
+	}
+	return nil
+}
+
+// serve is the life of the monitor once its container runs.
+func (m *Monitor) serve() {
+	c := m.adopt(control)
+	c.output = m.env.AttachOut
+	c.first = true
+	m.openSocket()
+	m.watchSignals()
+	m.startNames()
+	m.startHealth()
+	if m.env.Lifetime > 0 {
+		m.after(m.env.Lifetime, func() { m.stop(int(unix.SIGTERM), 10) })
+	}
+	for !m.ended || m.clientsWaiting() {
+		m.step()
+	}
+}
+
+// watchSignals brings the signals that mean something to a monitor into the
+// loop: SIGUSR1 makes the socket anew, SIGTERM stops the container.
+func (m *Monitor) watchSignals() {
+	var p [2]int
+	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return
+	}
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT)
+	go func() {
+		for s := range ch {
+			_, _ = unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
+		}
+	}()
+	m.watch(p[0], unix.EPOLLIN, func(uint32) {
+		var b [8]byte
+		n, _ := unix.Read(p[0], b[:])
+		for _, s := range b[:max(n, 0)] {
+			switch syscall.Signal(s) {
+			case unix.SIGUSR1:
+				m.openSocket()
+			default:
+				m.stop(m.env.StopSignal, m.env.StopTimeout)
+			}
+		}
+	})
+}
+
+func failure(step string, err error) *wire.Failure {
+	f := &wire.Failure{Step: step}
+	if e, ok := err.(unix.Errno); ok {
+		f.Errno = e
+	} else {
+		f.Text = err.Error()
+	}
+	return f
+}

@@ -1,0 +1,80 @@
+package serve
+
+import (
+	"encoding/json"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/network/teardown"
+)
+
+// teardown undoes what was made for the run. Each step tolerates that it was
+// done before: whoever comes after a monitor that was killed in here does the
+// same again.
+func (m *Monitor) teardown() {
+	t := &m.env.Teardown
+	if m.stopNames != nil {
+		m.stopNames() // its sockets hold the network namespace
+		m.stopNames = nil
+	}
+	// Before the sockets that reserve the ports are closed: a successor's
+	// firewall elements could be taken for ours.
+	_ = teardown.Run(teardown.Teardown{Nft: t.Nft})
+	m.releaseHeld()
+	for _, ns := range m.spaces {
+		_ = unix.Close(ns.fd) // the last one takes the network's links along
+	}
+	m.spaces = nil
+	for _, name := range t.Unlink {
+		_ = unix.Unlink(name)
+	}
+	m.removeCgroups()
+	m.dropMountNamespace()
+	if m.listen >= 0 {
+		m.forget(m.listen)
+		m.listen = -1
+	}
+	if m.env.Socket != "" {
+		_ = unix.Unlink(m.env.Socket)
+	}
+	if t.Remove && m.run.Removed {
+		m.event("remove", m.run.ExitCode)
+		_ = os.RemoveAll(m.env.Dir)
+	}
+	if len(t.Cleanup) > 0 {
+		m.runCleanup(t.Cleanup)
+	}
+}
+
+func (m *Monitor) runCleanup(args []string) {
+	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Dir: "/", Files: []*os.File{nil, nil, nil}})
+	if err == nil {
+		_, _ = p.Wait()
+	}
+}
+
+// encodeEvent makes a line of the event log, in podman's file format.
+func encodeEvent(env *wire.Envelope, status string, code int, now time.Time) []byte {
+	e := cove.Event{ID: env.ID, Image: env.Events.Image, Name: env.Name, Status: status, Time: now, Type: "container", Attributes: env.Events.Labels}
+	if status == "died" {
+		e.ExitCode = &code
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return nil
+	}
+	return append(line, '\n')
+}
+
+// joinInitOnly puts a new init into the cgroups that are still there.
+func (m *Monitor) joinInitOnly() *wire.Failure {
+	own := m.env.MonitorCgroups
+	m.env.MonitorCgroups = nil
+	f := m.joinCgroups()
+	m.env.MonitorCgroups = own
+	return f
+}

@@ -1,0 +1,156 @@
+package wire
+
+import "time"
+
+// Envelope is the body of Start: all that a monitor knows of its container.
+// Paths are absolute.
+type Envelope struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Dir     string `json:"dir"`              // the container's directory under the graph root
+	Socket  string `json:"socket,omitempty"` // the attach socket, under the run root
+	// Handed names the descriptors that came with Start (and FDs), in
+	// order: "plan", "ns:FLAG" (a namespace to join, FLAG its CLONE_NEW*),
+	// "hold" (kept open for the life of the container: published ports),
+	// "alive" (the liveness lock).
+	Handed []string `json:"handed"`
+
+	Generation uint64 `json:"generation"`
+	BootID     string `json:"boot,omitempty"`
+
+	Terminal bool `json:"tty,omitempty"`
+	Stdin    bool `json:"stdin,omitempty"`
+	// AttachStdin etc.: the sender of Start gets output from the first byte.
+	AttachOut bool `json:"attachout,omitempty"`
+	StdinOnce bool `json:"stdinonce,omitempty"` // end of the first client's stdin closes the container's
+
+	Log     Log      `json:"log"`
+	Cgroups []string `json:"cgroups,omitempty"` // directories to join; removed at the end, deepest last made first gone
+	// MonitorCgroups are joined by the monitor itself.
+	MonitorCgroups []string    `json:"monitorcgroups,omitempty"`
+	CgroupWrites   [][2]string `json:"cgroupwrites,omitempty"` // file, value: before init joins
+
+	StopSignal  int           `json:"stopsignal"`
+	StopTimeout uint          `json:"stoptimeout"`
+	Lifetime    time.Duration `json:"lifetime,omitempty"` // --timeout
+	Restart     Restart       `json:"restart,omitzero"`
+	Health      *Health       `json:"health,omitempty"`
+	Teardown    Teardown      `json:"teardown,omitzero"`
+	Resolver    *Resolver     `json:"resolver,omitempty"`
+	PidFile     string        `json:"pidfile,omitempty"`
+	Events      *Events       `json:"events,omitempty"`
+	Umask       uint32        `json:"umask,omitempty"`
+}
+
+// Log says where output goes.
+type Log struct {
+	Driver  string `json:"driver"` // k8s-file, json-file, none
+	Path    string `json:"path,omitempty"`
+	MaxSize int64  `json:"maxsize,omitempty"` // bytes, 0 no limit
+	MaxFile int    `json:"maxfile,omitempty"` // rotated files kept beside the present one
+}
+
+// Restart is the restart policy.
+type Restart struct {
+	Policy  string `json:"policy,omitempty"`  // always, on-failure, unless-stopped; "" never
+	Retries uint   `json:"retries,omitempty"` // on-failure: at most; 0 no limit
+	Count   uint   `json:"count,omitempty"`   // restarts so far
+}
+
+// Health is a health check, with every default filled in.
+type Health struct {
+	Plan        []byte        `json:"plan"`     // plan.Plan of the probe, as JSON
+	Interval    time.Duration `json:"interval"` // 0: only on request
+	Timeout     time.Duration `json:"timeout"`
+	StartPeriod time.Duration `json:"startperiod"`
+	Retries     int           `json:"retries"`
+	OnFailure   string        `json:"onfailure,omitempty"`
+}
+
+// Teardown is what the monitor undoes once its container has ended, as data:
+// it knows nothing of networks or stores.
+type Teardown struct {
+	Nft    [][]byte `json:"nft,omitempty"`    // nfnetlink batches, sent as they are
+	Unlink []string `json:"unlink,omitempty"` // files to remove (names for the resolver, pid files)
+	// Remove asks for --rm: Marker is made, then Dir emptied and removed.
+	Remove bool   `json:"remove,omitempty"`
+	Marker string `json:"marker,omitempty"` // file that tells the engine to drop the record
+	// Pending is made at every exit that stays: a file that tells the next
+	// write transaction to fold this container's run file in.
+	Pending string `json:"pending,omitempty"`
+	// Cleanup is a command (cove container cleanup …) for what a monitor
+	// cannot do by itself; usually empty.
+	Cleanup []string `json:"cleanup,omitempty"`
+}
+
+// Resolver is the name server for a container on networks with names.
+type Resolver struct {
+	Dir      string   `json:"dir"`
+	Networks []string `json:"networks"`
+	Upstream []string `json:"upstream,omitempty"`
+}
+
+// Events are where the monitor tells what happened and with which words.
+type Events struct {
+	Path   string            `json:"path"` // the event log
+	Image  string            `json:"image,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Max    int64             `json:"max,omitempty"`
+}
+
+// StartedBody is the body of Started.
+type StartedBody struct {
+	PID      int    `json:"pid"` // in the monitor's pid namespace
+	PIDStart uint64 `json:"pidstart"`
+	Monitor  int    `json:"monitor"`
+}
+
+// ExitBody is the body of Exit.
+type ExitBody struct {
+	Code      int  `json:"code"`
+	OOMKilled bool `json:"oom,omitempty"`
+	Restarts  bool `json:"restarts,omitempty"` // it will be started again by policy
+}
+
+// Size of a terminal.
+type Size struct {
+	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols"`
+}
+
+// AttachBody is the body of Attach.
+type AttachBody struct {
+	Output bool `json:"output"`
+	Stdin  bool `json:"stdin"`
+}
+
+// StopBody is the body of Stop: signal now, SIGKILL after the time-out, no
+// restart. Signal 0 only forbids the restart.
+type StopBody struct {
+	Signal  int  `json:"signal"`
+	Timeout uint `json:"timeout"` // seconds
+}
+
+// ExecBody is the body of Exec. Descriptors: the plan, then stdin, stdout and
+// stderr unless Terminal, in which case Ready brings the pty's master back.
+type ExecBody struct {
+	Version  int  `json:"version"`
+	Terminal bool `json:"tty,omitempty"`
+	Detach   bool `json:"detach,omitempty"`
+}
+
+// PrepareBody is the body of Prepare. Descriptors: the plan, then one for
+// each namespace to join, then init's pidfd when Join is set.
+type PrepareBody struct {
+	Namespaces []int `json:"ns,omitempty"` // CLONE_NEW* flags
+	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
+	Join int `json:"join,omitempty"`
+}
+
+// GoBody is the body of cove's Go: what the monitor has to undo at the end
+// beyond the envelope's teardown, known only now.
+type GoBody struct {
+	Nft    [][]byte `json:"nft,omitempty"`
+	Unlink []string `json:"unlink,omitempty"`
+}

@@ -1,0 +1,202 @@
+// Package wire is the language between cove, a container's monitor and the
+// container's init.
+//
+// Every conversation is a SOCK_SEQPACKET socket: one message is one packet,
+// its first byte says what it is ([Kind]), the rest is JSON or raw bytes.
+// File descriptors travel beside it (SCM_RIGHTS). A packet is at most [Max]
+// bytes. The order of a start:
+//
+//	cove                     monitor                    init
+//	 | fork, exec             |                          |
+//	 |----------------------->| clone, exec              |
+//	 |                        |------------------------->| waits
+//	 | Start + fds            |                          |
+//	 |----------------------->| joins cgroups            |
+//	 |                        | Prepare + plan, netns    |
+//	 |                        |------------------------->| mounts …
+//	 |                        |                    Ready |
+//	 | Go                     |<-------------------------| waits
+//	 |----------------------->| Go                       |
+//	 |                        |------------------------->| exec: socket closes
+//	 |                Started |<- - - - - - - - - - - - -|
+//	 |<-----------------------|                          |
+//	 | Stdin, Resize, …       |      Stdout, Stderr      |
+//	 |<---------------------->|<------------------------>|
+//	 |            Exit, Done  |                          |
+//	 |<-----------------------|                          |
+//
+// The same messages, from Attach on, are spoken on the monitor's socket by
+// whoever comes later. Kinds and JSON fields are only ever added: an engine
+// speaks with monitors of older releases that still run.
+//
+// It is imported by the monitor's program: standard library and x/sys only.
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Version of the conversation. A monitor refuses a Start of a higher one.
+const Version = 1
+
+// Max is the size of the largest packet, its first byte included.
+const Max = 128 << 10
+
+// MaxFDs is how many descriptors one packet may carry (the kernel's
+// SCM_MAX_FD is 253).
+const MaxFDs = 250
+
+// Kind is the first byte of a packet.
+type Kind byte
+
+// The kinds; in brackets who sends them.
+const (
+	Start     Kind = 'S' // [cove] [Envelope], with descriptors
+	FDs       Kind = 'f' // [cove] more descriptors for the Start that follows
+	Go        Kind = 'G' // [cove, monitor] everything outside is ready: exec
+	Prepare   Kind = 'P' // [monitor] plan and namespaces, as descriptors
+	Ready     Kind = 'R' // [init] everything but exec is done; pty master as descriptor
+	Started   Kind = 's' // [monitor] exec has happened; [StartedBody]
+	Failed    Kind = 'F' // [monitor, init] [Failure]; nothing is left running
+	Stdin     Kind = '0' // [client] raw bytes; none means end of file
+	Stdout    Kind = '1' // [monitor] raw bytes
+	Stderr    Kind = '2' // [monitor] raw bytes
+	Resize    Kind = 'W' // [client] [Size]
+	Exit      Kind = 'X' // [monitor] [ExitBody]: the container or exec ended, all its output was sent
+	Done      Kind = 'D' // [monitor] the teardown is finished
+	Attach    Kind = 'A' // [client] [AttachBody]: from here on output is copied to this socket
+	Detach    Kind = 'd' // [client] no more output; the container runs on
+	Stop      Kind = 'T' // [client] [StopBody]
+	Exec      Kind = 'E' // [client] [ExecBody], with descriptors: plan, then stdio
+	Watch     Kind = 'w' // [client] tell me Exit and Done, no output
+	Hold      Kind = 'h' // [client] do not apply the restart policy at the next exit
+	Ack       Kind = 'a' // [monitor] the request was carried out
+	HealthRun Kind = 'H' // [client] run the health check now
+)
+
+// Send writes one packet with descriptors. It restarts when interrupted.
+func Send(fd int, k Kind, body []byte, fds ...int) error {
+	packet := make([]byte, 1+len(body))
+	packet[0] = byte(k)
+	copy(packet[1:], body)
+	return SendPacket(fd, packet, 0, fds...)
+}
+
+// SendPacket writes a packet that already begins with its kind. flags are
+// those of sendmsg(2); MSG_NOSIGNAL is always set.
+func SendPacket(fd int, packet []byte, flags int, fds ...int) error {
+	if len(packet) > Max {
+		return errors.New("wire: message too large")
+	}
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	for {
+		err := unix.Sendmsg(fd, packet, rights, nil, flags|unix.MSG_NOSIGNAL)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// SendJSON writes one packet whose body is v as JSON.
+func SendJSON(fd int, k Kind, v any, fds ...int) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return Send(fd, k, body, fds...)
+}
+
+// Receive reads one packet into buf (at least [Max] bytes for a peer that is
+// not one's own init) and returns its kind, its body (a slice of buf) and the
+// descriptors that came with it, close-on-exec. io.EOF tells that the peer is
+// gone. A packet or its descriptors cut short are an error: nothing of them
+// is returned or left open.
+func Receive(fd int, buf []byte) (Kind, []byte, []int, error) {
+	oob := make([]byte, unix.CmsgSpace(4*MaxFDs))
+	return ReceiveInto(fd, buf, oob, 0)
+}
+
+// ReceiveInto is Receive with the caller's control buffer and recvmsg flags.
+func ReceiveInto(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, error) {
+	var n, oobn, rflags int
+	var err error
+	for {
+		n, oobn, rflags, _, err = unix.Recvmsg(fd, buf, oob, flags|unix.MSG_CMSG_CLOEXEC)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		if err == unix.ECONNRESET {
+			err = io.EOF
+		}
+		return 0, nil, nil, err
+	}
+	var fds []int
+	if oobn > 0 {
+		messages, perr := unix.ParseSocketControlMessage(oob[:oobn])
+		if perr == nil {
+			for i := range messages {
+				got, e := unix.ParseUnixRights(&messages[i])
+				if e == nil {
+					fds = append(fds, got...)
+				}
+			}
+		}
+		err = perr
+	}
+	if rflags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
+		err = errors.New("wire: message cut short")
+	}
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	if err != nil {
+		for _, f := range fds {
+			_ = unix.Close(f)
+		}
+		return 0, nil, nil, err
+	}
+	return Kind(buf[0]), buf[1:n], fds, nil
+}
+
+// Pair makes a connected pair of sockets, close-on-exec.
+func Pair() (ours, theirs int, err error) {
+	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, err
+	}
+	return sp[0], sp[1], nil
+}
+
+// Failure is why a container or exec could not be started.
+type Failure struct {
+	Step  string        `json:"step"`            // what init or the monitor was doing, with its object
+	Errno syscall.Errno `json:"errno,omitempty"` // 0 when Text says it all
+	Text  string        `json:"text,omitempty"`
+	// Exec is set when the failing step concerned the command itself:
+	// ENOENT makes exit code 127, the rest 126.
+	Exec bool `json:"exec,omitempty"`
+	// NoFile tells that the command was not found, whatever the errno.
+	NoFile bool `json:"nofile,omitempty"`
+}
+
+// Error implements error.
+func (f *Failure) Error() string {
+	text := f.Text
+	if text == "" {
+		text = f.Errno.Error()
+	}
+	if f.Step == "" {
+		return text
+	}
+	return f.Step + ": " + text
+}

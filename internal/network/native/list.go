@@ -1,0 +1,266 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/network/teardown"
+)
+
+var portMaps = []string{mapPort4, mapPort4Any, mapPort6, mapPort6Any}
+
+// List implements [network.Driver].
+func (d Driver) List(ctx context.Context) (network.Reality, error) {
+	var r network.Reality
+	fail := func(err error) (network.Reality, error) {
+		return network.Reality{}, cove.E("list networks of the kernel", "", kindOf(err), err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	rt, err := open(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fail(err)
+	}
+	defer rt.shut()
+	err = links(rt, func(name, kind, alias string) {
+		if owner, ok := network.LinkOwner(name); ok && kind == "veth" {
+			r.Links = append(r.Links, network.Link{Name: name, OwnerPrefix: owner})
+		}
+		if id, ok := ownBridge(alias); ok && kind == "bridge" {
+			r.Bridges = append(r.Bridges, network.Bridge{Name: name, NetworkID: id})
+		}
+	})
+	if err != nil {
+		return fail(err)
+	}
+	f, err := openFirewall()
+	if err != nil {
+		if missing(err) {
+			return r, nil
+		}
+		return fail(err)
+	}
+	defer f.shut()
+	var bad []error
+	for _, set := range portMaps {
+		err := f.listSet(set, func(e element) {
+			p, err := published(e)
+			if err != nil {
+				bad = append(bad, err)
+				return
+			}
+			r.Elements = append(r.Elements, p)
+		})
+		if err != nil {
+			return fail(err)
+		}
+	}
+	err = f.listSet(mapFrom, func(e element) {
+		name := cstring(e.key)
+		if !slices.ContainsFunc(r.Bridges, func(b network.Bridge) bool { return b.Name == name }) {
+			r.Bridges = append(r.Bridges, network.Bridge{Name: name})
+		}
+	})
+	if err = errors.Join(err, errors.Join(bad...)); err != nil {
+		return fail(err)
+	}
+	return r, nil
+}
+
+// RemoveLink implements [network.Driver].
+func (d Driver) RemoveLink(ctx context.Context, name string) error {
+	const op = "remove link"
+	if _, ok := network.LinkOwner(name); !ok {
+		return cove.E(op, name, cove.Invalid, errors.New("not the name of a container's link"))
+	}
+	rt, err := open(unix.NETLINK_ROUTE)
+	if err != nil {
+		return cove.E(op, name, kindOf(err), err)
+	}
+	defer rt.shut()
+	if err := removeLink(rt, name); err != nil {
+		return cove.E(op, name, kindOf(err), err)
+	}
+	return nil
+}
+
+// RemoveElements implements [network.Driver].
+func (d Driver) RemoveElements(ctx context.Context, containerID string) error {
+	const op = "remove published ports"
+	f, err := openFirewall()
+	if err != nil {
+		if missing(err) {
+			return nil
+		}
+		return cove.E(op, containerID, kindOf(err), err)
+	}
+	defer f.shut()
+	b := newBatch()
+	for _, set := range portMaps {
+		err := f.listSet(set, func(e element) {
+			if e.comment == containerID {
+				b.remove(e.set, e.key)
+			}
+		})
+		if err != nil {
+			return cove.E(op, containerID, kindOf(err), err)
+		}
+	}
+	if b.empty() {
+		return nil
+	}
+	if err := teardown.Run(teardown.Teardown{Nft: [][]byte{b.bytes()}}); err != nil {
+		return cove.E(op, containerID, kindOf(err), err)
+	}
+	return nil
+}
+
+// RemoveNetwork implements [network.Driver].
+func (d Driver) RemoveNetwork(ctx context.Context, n cove.Network) error {
+	return removeBridge("remove network", n.Name, n.NetworkInterface, func(id string) bool { return id == n.ID })
+}
+
+// RemoveBridge implements [network.Driver].
+func (d Driver) RemoveBridge(ctx context.Context, name string) error {
+	return removeBridge("remove bridge", name, name, func(string) bool { return true })
+}
+
+// removeBridge deletes a bridge's rules and then the bridge, if it is cove's
+// and owned accepts its network's ID.
+func removeBridge(op, object, bridge string, owned func(id string) bool) error {
+	rt, err := open(unix.NETLINK_ROUTE)
+	if err != nil {
+		return cove.E(op, object, kindOf(err), err)
+	}
+	defer rt.shut()
+	if err := removeRules(bridge); err != nil {
+		return cove.E(op, object, kindOf(err), err)
+	}
+	ours := false
+	err = links(rt, func(name, kind, alias string) {
+		if id, ok := ownBridge(alias); ok && name == bridge && kind == "bridge" && owned(id) {
+			ours = true
+		}
+	})
+	if err == nil && ours {
+		err = removeLink(rt, bridge)
+	}
+	if err != nil {
+		return cove.E(op, object, kindOf(err), err)
+	}
+	return nil
+}
+
+// removeRules deletes a bridge's chains and elements, if the firewall knows it.
+func removeRules(bridge string) error {
+	f, err := openFirewall()
+	if err != nil {
+		if missing(err) {
+			return nil
+		}
+		return err
+	}
+	defer f.shut()
+	known, err := f.probe(&network.Request{Networks: []network.Membership{{Network: cove.Network{NetworkInterface: bridge}}}})
+	if err != nil {
+		if missing(err) {
+			return nil
+		}
+		return err
+	}
+	if _, ok := known[bridge]; !ok {
+		return nil
+	}
+	for _, nat := range []bool{true, false} {
+		b := newBatch()
+		b.removeNetwork(bridge, nat)
+		if err = f.besideDocker(b, bridge, false); err != nil {
+			return err
+		}
+		if _, err = f.commit(b); err == nil || !absent(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// Reload implements [network.Driver].
+func (d Driver) Reload(ctx context.Context, networks []cove.Network, running []network.Request) error {
+	const op = "reload firewall"
+	fail := func(err error) error { return cove.E(op, "", kindOf(err), err) }
+	var ns []*cove.Network
+	have := map[string]bool{}
+	note := func(n *cove.Network) {
+		if !have[n.NetworkInterface] && strings.TrimSpace(n.NetworkInterface) != "" {
+			have[n.NetworkInterface] = true
+			ns = append(ns, n)
+		}
+	}
+	var ports []element
+	for i := range running {
+		r := &running[i]
+		if err := r.Validate(); err != nil {
+			return err
+		}
+		for j := range r.Networks {
+			note(&r.Networks[j].Network)
+		}
+		if err := ensureForwarding(r); err != nil {
+			return fail(err)
+		}
+		es, err := publications(r)
+		if err != nil {
+			return err
+		}
+		ports = append(ports, es...)
+	}
+	for i := range networks {
+		note(&networks[i])
+	}
+	f, err := openFirewall()
+	if err != nil {
+		if missing(err) && len(ports) == 0 {
+			return nil
+		}
+		return fail(err)
+	}
+	defer f.shut()
+	if _, err := f.probe(&network.Request{}); err != nil {
+		if missing(err) && len(ports) == 0 {
+			return nil
+		}
+		return fail(err)
+	}
+	for _, nat := range []bool{true, false} {
+		b := newBatch()
+		b.table(unix.NFT_MSG_NEWTABLE)
+		b.table(unix.NFT_MSG_DELTABLE)
+		if err := f.networks(b, ns, nat); err != nil {
+			return fail(err)
+		}
+		if nat {
+			for _, p := range ports {
+				b.add(p)
+			}
+		} else if len(ports) > 0 {
+			return cove.E(op, "", cove.Unsupported, errNoNAT)
+		}
+		if _, err = f.commit(b); err == nil {
+			return nil
+		}
+		if !absent(err) {
+			return fail(err)
+		}
+	}
+	if len(ports) == 0 {
+		return nil
+	}
+	return fail(err)
+}

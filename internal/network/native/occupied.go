@@ -1,0 +1,63 @@
+package native
+
+import (
+	"context"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
+)
+
+// Occupied implements [network.Driver].
+func (d Driver) Occupied(ctx context.Context) (network.Occupied, error) {
+	var o network.Occupied
+	fail := func(err error) (network.Occupied, error) {
+		return network.Occupied{}, cove.E("list subnets of the host", "", kindOf(err), err)
+	}
+	rt, err := open(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fail(err)
+	}
+	defer rt.shut()
+	if err := links(rt, func(name, _, _ string) { o.Links = append(o.Links, name) }); err != nil {
+		return fail(err)
+	}
+	for _, ask := range []uint16{unix.RTM_GETADDR, unix.RTM_GETROUTE} {
+		var m message
+		size := unix.SizeofIfAddrmsg
+		if ask == unix.RTM_GETROUTE {
+			size = unix.SizeofRtMsg
+		}
+		m.begin(ask, unix.NLM_F_DUMP, make([]byte, size)...)
+		m.end()
+		err := rt.dump(&m, func(typ uint16, body []byte) {
+			switch {
+			case typ == unix.RTM_NEWADDR && len(body) >= size:
+				if p, ok := prefixIn(body[size:], unix.IFA_ADDRESS, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() {
+					o.Addresses = append(o.Addresses, p)
+				}
+			case typ == unix.RTM_NEWROUTE && len(body) >= size && body[4] != unix.RT_TABLE_LOCAL && body[1] > 0:
+				if p, ok := prefixIn(body[size:], unix.RTA_DST, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+					o.Routes = append(o.Routes, p)
+				}
+			}
+		})
+		if err != nil {
+			return fail(os.NewSyscallError("list addresses and routes", err))
+		}
+	}
+	return o, nil
+}
+
+// prefixIn finds an address among attributes.
+func prefixIn(b []byte, want uint16, bits int) (p netip.Prefix, ok bool) {
+	attributes(b, func(typ uint16, data []byte) {
+		if a, is := netip.AddrFromSlice(data); is && typ == want {
+			p, ok = netip.PrefixFrom(a, bits).Masked(), true
+		}
+	})
+	return p, ok
+}

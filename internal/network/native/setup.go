@@ -1,0 +1,196 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/network/teardown"
+)
+
+const setupOp = "connect container"
+
+// defaultMetric is the metric of default routes, podman's.
+const defaultMetric = 100
+
+// Setup implements [network.Driver].
+func (d Driver) Setup(ctx context.Context, r network.Request) (teardown.Teardown, error) {
+	var none teardown.Teardown
+	if err := r.Validate(); err != nil {
+		return none, err
+	}
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	fail := func(kind cove.Kind, err error) (teardown.Teardown, error) {
+		return none, cove.E(setupOp, r.ContainerID[:cove.ShortIDLength], kind, err)
+	}
+	host, err := open(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fail(cove.Internal, err)
+	}
+	defer host.shut()
+	inside, err := openIn(r.Netns)
+	if err != nil {
+		return fail(cove.Internal, err)
+	}
+	defer inside.shut()
+	if err := ensureForwarding(&r); err != nil {
+		return fail(cove.Internal, err)
+	}
+	if err := join(host, inside, &r); err != nil {
+		return fail(kindOf(err), errors.Join(err, leave(host, &r)))
+	}
+	t, err := admit(&r)
+	if err != nil {
+		return fail(kindOf(err), errors.Join(err, leave(host, &r)))
+	}
+	return t, nil
+}
+
+// kindOf sorts the kernel's refusals.
+func kindOf(err error) cove.Kind {
+	var e *cove.Error
+	switch {
+	case errors.As(err, &e):
+		return e.Kind
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return cove.Denied
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT):
+		return cove.Unsupported
+	}
+	return cove.Internal
+}
+
+// join makes the container's links, addresses and routes.
+func join(host, inside socket, r *network.Request) error {
+	for i := range r.Networks {
+		n := &r.Networks[i]
+		bridge, err := ensureBridge(host, &n.Network)
+		if err != nil {
+			return err
+		}
+		name := network.LinkName(r.ContainerID, i)
+		var m message
+		m.gateways(bridge, &n.Network)
+		link := m.seq + 1
+		m.veth(name, bridge, r.Netns, n.Attachment.Interface, n.Attachment.HardwareAddr(), network.MTU(n.Network))
+		if len(r.Ports) > 0 {
+			m.hairpin(name)
+		}
+		err = connect(host, &m, link)
+		if errors.Is(err, unix.EEXIST) {
+			// Left by an earlier run of this same container whose
+			// namespace something still holds.
+			if err := removeLink(host, name); err != nil {
+				return err
+			}
+			err = connect(host, &m, link)
+		}
+		if err != nil {
+			return os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, err)
+		}
+	}
+	if err := configure(inside, r); err != nil {
+		return err
+	}
+	return settle(host, r)
+}
+
+// settle makes the links pass packets by the time it returns. The kernel tells
+// a bridge from a work queue that a port has come up, and until then drops
+// what is sent, which costs the first connection a second. Asking for a link
+// makes that queue be run for it (since Linux 6.8; before, nothing is gained and
+// the rest of a container's start is waiting enough).
+func settle(host socket, r *network.Request) error {
+	var m message
+	for i := range r.Networks {
+		m.ask(network.LinkName(r.ContainerID, i))
+	}
+	for i := range r.Networks {
+		m.ask(r.Networks[i].Network.NetworkInterface)
+	}
+	if err := host.must(&m); err != nil {
+		return os.NewSyscallError("read links", err)
+	}
+	return nil
+}
+
+// connect sends what makes a link, from message number link on. What comes
+// before are the bridge's addresses, which may be there.
+func connect(host socket, m *message, link uint32) error {
+	refused, err := host.do(m)
+	if err != nil {
+		return err
+	}
+	for _, r := range refused {
+		if r.seq >= link || r.errno != unix.EEXIST {
+			return r.errno
+		}
+	}
+	return nil
+}
+
+// configure sets up the inside of the container's namespace, in one send.
+func configure(inside socket, r *network.Request) error {
+	var (
+		m            message
+		have4, have6 bool // a default route
+	)
+	m.up(1) // lo is always the first link of a namespace
+	for i := range r.Networks {
+		n := &r.Networks[i]
+		index, err := inside.index(n.Attachment.Interface)
+		if err != nil {
+			return err
+		}
+		if index == 0 {
+			return os.NewSyscallError("find "+n.Attachment.Interface, unix.ENODEV)
+		}
+		m.up(index)
+		for _, a := range n.Attachment.Addresses {
+			m.address(index, a)
+		}
+		if !n.Network.Internal && !network.NoDefaultRoute(n.Network) {
+			metric := uint32(defaultMetric)
+			if v, ok := network.Metric(n.Network); ok {
+				metric = v
+			}
+			for _, g := range n.Attachment.Gateways {
+				have := &have4
+				if g.Is6() {
+					have = &have6
+				}
+				if !*have {
+					*have = true
+					m.route(index, netip.PrefixFrom(g, 0).Masked(), g, metric)
+				}
+			}
+		}
+		for _, route := range n.Network.Routes {
+			var metric uint32 = defaultMetric
+			if route.Metric != nil {
+				metric = *route.Metric
+			}
+			m.route(index, route.Destination, route.Gateway, metric)
+		}
+	}
+	if err := inside.must(&m); err != nil {
+		return os.NewSyscallError("set up addresses and routes", err)
+	}
+	return nil
+}
+
+// leave deletes the links that a failed Setup made.
+func leave(host socket, r *network.Request) error {
+	var errs []error
+	for i := range r.Networks {
+		errs = append(errs, removeLink(host, network.LinkName(r.ContainerID, i)))
+	}
+	return errors.Join(errs...)
+}

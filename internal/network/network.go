@@ -1,0 +1,132 @@
+// Package network is the door to everything that connects containers: what is
+// asked of a network driver and what it answers, as plain data, and the pure
+// rules by which networks are named, numbered and checked.
+//
+// A driver (network/native, network/cni) joins a container's network
+// namespace to its networks and publishes its ports. It allocates nothing:
+// addresses are leased by the engine from the state store and arrive in the
+// [Request]. It keeps nothing: what it made can be listed from the kernel
+// ([Reality]) and is named after its owner, and what must be undone when the
+// container ends is data that the container's monitor carries out
+// (network/teardown).
+package network
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network/teardown"
+)
+
+// Request asks for one container to be joined to its networks.
+type Request struct {
+	// ContainerID is the full ID: 64 lower-case hexadecimal digits. Links
+	// and firewall elements are named after it.
+	ContainerID string
+	// Netns is an open file descriptor of the container's network
+	// namespace. It stays the caller's. Not used by Reload.
+	Netns int
+	// Networks in the order in which they were asked for: the first one
+	// with a gateway gives the default route, the first one that reaches
+	// the outside receives the published ports.
+	Networks []Membership
+	// Ports must have every host port chosen (see [Reserve]).
+	Ports []cove.PortMapping
+}
+
+// Membership is one network of a container, with the container's leases.
+type Membership struct {
+	Network    cove.Network
+	Attachment cove.NetworkAttachment
+}
+
+// Driver joins containers to networks. Its methods act on the network
+// namespace of the calling thread (the host's). They may be called from
+// several processes at once, but by one at a time for the same container:
+// callers hold the container's lock, and the network's when removing it.
+type Driver interface {
+	// Setup makes bridges, links, addresses, routes and firewall elements.
+	// On error nothing of the container's is left behind. The answer undoes
+	// the firewall part; the links go with the namespace.
+	Setup(ctx context.Context, r Request) (teardown.Teardown, error)
+	// Reload replaces the driver's whole firewall by what the requests (all
+	// running containers) and networks (all of them) need, in one step.
+	Reload(ctx context.Context, networks []cove.Network, running []Request) error
+	// List tells what the kernel holds of cove's.
+	List(ctx context.Context) (Reality, error)
+	// Occupied tells which names and subnets the host uses.
+	Occupied(ctx context.Context) (Occupied, error)
+	// RemoveLink deletes a container's host-side link that outlived its
+	// container. Gone already is no error.
+	RemoveLink(ctx context.Context, name string) error
+	// RemoveElements deletes all firewall elements of a container. The ID
+	// may be one that no record knows any more.
+	RemoveElements(ctx context.Context, containerID string) error
+	// RemoveNetwork deletes a network's bridge and rules. Gone already is
+	// no error.
+	RemoveNetwork(ctx context.Context, n cove.Network) error
+	// RemoveBridge deletes a bridge that no record knows, by its link's name.
+	RemoveBridge(ctx context.Context, name string) error
+}
+
+// Reality is what the kernel holds of cove's in this network namespace.
+type Reality struct {
+	Links    []Link
+	Bridges  []Bridge
+	Elements []Element
+}
+
+// Link is the host side of a container's link.
+type Link struct {
+	Name string // cv + 12 digits + index
+	// OwnerPrefix is the start (12 digits) of the owning container's ID.
+	OwnerPrefix string
+}
+
+// Bridge is a network's bridge.
+type Bridge struct {
+	Name      string
+	NetworkID string // "" when only the firewall still knows it
+}
+
+// Element is a published port in the firewall.
+type Element struct {
+	ContainerID string
+	HostIP      netip.Addr // invalid: every address of the family
+	Protocol    string
+	HostPort    uint16
+	Target      netip.AddrPort
+}
+
+// LinkPrefix starts the names of the host-side links of containers.
+const LinkPrefix = "cv"
+
+// linkDigits is how much of the container's ID is in a link's name: what the
+// kernel's 15 characters leave beside the prefix and the index.
+const linkDigits = 12
+
+// LinkName is the name of the host side of the container's index-th link
+// (0 to 35). The ID must have at least 12 digits.
+func LinkName(containerID string, index int) string {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+	return LinkPrefix + containerID[:linkDigits] + digits[index:index+1]
+}
+
+// MaxNetworks is how many networks one container can be on.
+const MaxNetworks = 36
+
+// LinkOwner gives the ID prefix in a link's name made by [LinkName]; false
+// when the name is not of that form.
+func LinkOwner(name string) (string, bool) {
+	if len(name) != len(LinkPrefix)+linkDigits+1 || name[:len(LinkPrefix)] != LinkPrefix {
+		return "", false
+	}
+	id := name[len(LinkPrefix) : len(LinkPrefix)+linkDigits]
+	for _, c := range []byte(id) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return "", false
+		}
+	}
+	return id, true
+}

@@ -1,0 +1,115 @@
+package native
+
+import (
+	"path"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// attributes are mount options that concern the mount, not the file system:
+// mount(8), mount_setattr(2). A name with recursive r in front of it acts on
+// everything below, too (runtime-spec config.md, "Linux mount options").
+var attributes = map[string]struct{ set, clear uint64 }{
+	"ro":            {unix.MOUNT_ATTR_RDONLY, 0},
+	"rw":            {0, unix.MOUNT_ATTR_RDONLY},
+	"nosuid":        {unix.MOUNT_ATTR_NOSUID, 0},
+	"suid":          {0, unix.MOUNT_ATTR_NOSUID},
+	"nodev":         {unix.MOUNT_ATTR_NODEV, 0},
+	"dev":           {0, unix.MOUNT_ATTR_NODEV},
+	"noexec":        {unix.MOUNT_ATTR_NOEXEC, 0},
+	"exec":          {0, unix.MOUNT_ATTR_NOEXEC},
+	"noatime":       {unix.MOUNT_ATTR_NOATIME, 0},
+	"atime":         {0, unix.MOUNT_ATTR__ATIME},
+	"relatime":      {unix.MOUNT_ATTR_RELATIME, unix.MOUNT_ATTR__ATIME},
+	"norelatime":    {0, 0},
+	"strictatime":   {unix.MOUNT_ATTR_STRICTATIME, 0},
+	"nostrictatime": {0, unix.MOUNT_ATTR__ATIME},
+	"nodiratime":    {unix.MOUNT_ATTR_NODIRATIME, 0},
+	"diratime":      {0, unix.MOUNT_ATTR_NODIRATIME},
+	"nosymfollow":   {unix.MOUNT_ATTR_NOSYMFOLLOW, 0},
+	"symfollow":     {0, unix.MOUNT_ATTR_NOSYMFOLLOW},
+}
+
+var propagations = map[string]struct {
+	mode      uint64
+	recursive bool
+}{
+	"private": {unix.MS_PRIVATE, false}, "rprivate": {unix.MS_PRIVATE, true},
+	"slave": {unix.MS_SLAVE, false}, "rslave": {unix.MS_SLAVE, true},
+	"shared": {unix.MS_SHARED, false}, "rshared": {unix.MS_SHARED, true},
+	"unbindable": {unix.MS_UNBINDABLE, false}, "runbindable": {unix.MS_UNBINDABLE, true},
+}
+
+// mount compiles one mount of a spec.
+func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
+	out := plan.Mount{Target: path.Clean("/" + m.Destination), Type: m.Type, Source: m.Source}
+	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+		return out, unsupported("mount %s: uidMappings", m.Destination)
+	}
+	bind := m.Type == "bind"
+	for _, opt := range m.Options {
+		switch opt {
+		case "bind":
+			bind = true
+			continue
+		case "rbind":
+			bind, out.Recursive = true, true
+			continue
+		case "defaults", "async", "nomand", "noiversion", "loud":
+			continue
+		case "tmpcopyup":
+			out.CopyUp = true
+			continue
+		case "notmpcopyup":
+			continue
+		case "remount", "sync", "dirsync", "mand", "iversion", "silent", "idmap", "ridmap":
+			return out, unsupported("mount %s: option %s", m.Destination, opt)
+		}
+		if p, ok := propagations[opt]; ok {
+			out.Propagation, out.PropagationRec = p.mode, p.recursive
+			continue
+		}
+		if a, ok := attributes[opt]; ok {
+			out.Set = out.Set&^a.clear | a.set
+			out.Clear = out.Clear&^a.set | a.clear
+			continue
+		}
+		if a, ok := attributes[strings.TrimPrefix(opt, "r")]; ok && opt[0] == 'r' {
+			out.RecSet |= a.set
+			out.RecClear |= a.clear
+			continue
+		}
+		out.Data = append(out.Data, opt)
+	}
+	if out.Set&unix.MOUNT_ATTR__ATIME != 0 {
+		out.Clear |= unix.MOUNT_ATTR__ATIME
+	}
+	switch {
+	case bind:
+		if len(out.Data) > 0 {
+			return out, invalid("mount %s: %q is not an option of a bind mount", m.Destination, out.Data[0])
+		}
+		if !path.IsAbs(m.Source) {
+			return out, invalid("mount %s: source %q is not absolute", m.Destination, m.Source)
+		}
+		out.Type = "bind"
+	case m.Type == "cgroup", m.Type == "cgroup2":
+		out.Type, out.Subsystems = "cgroup", o.CgroupV1
+	case m.Type == "":
+		return out, invalid("mount %s: it has no type", m.Destination)
+	default:
+		// A new file system has nothing to take away.
+		out.Clear = 0
+		for i, d := range out.Data {
+			if d == "newinstance" { // every devpts is one since Linux 4.7
+				out.Data = append(out.Data[:i:i], out.Data[i+1:]...)
+				break
+			}
+		}
+	}
+	return out, nil
+}

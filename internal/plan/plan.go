@@ -1,0 +1,121 @@
+// Package plan describes, step by step, what a container's init has to do:
+// an OCI runtime spec with every word already resolved to numbers, flags and
+// file descriptors. The engine (or the OCI runtime program) compiles it,
+// internal/ctrinit carries it out. It is handed over as JSON in a file, so it
+// has no size limit and the monitor need not keep it in memory.
+//
+// It is imported by the monitor's program: standard library only.
+package plan
+
+// Version is raised when an older init could misread a plan. A plan is only
+// ever read by the init of the same release, except for restarts by a monitor
+// that outlived an upgrade, and that monitor brings its own init.
+const Version = 1
+
+// Plan is everything between a container's clone and its exec.
+type Plan struct {
+	Version    int      `json:"v"`
+	CgroupNS   bool     `json:"cgroupns,omitempty"`
+	Hostname   string   `json:"hostname,omitempty"`
+	Domainname string   `json:"domainname,omitempty"`
+	Root       Root     `json:"root"`
+	Mounts     []Mount  `json:"mounts,omitempty"`
+	Devices    []Device `json:"devices,omitempty"`
+	// SetupDev makes the links that a fresh /dev needs (fd, stdin, ptmx …).
+	SetupDev   bool        `json:"setupdev,omitempty"`
+	Masked     []string    `json:"masked,omitempty"`
+	ReadOnly   []string    `json:"readonly,omitempty"`
+	Sysctl     [][2]string `json:"sysctl,omitempty"`
+	LoopbackUp bool        `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
+	Process    Process     `json:"process"`
+}
+
+// Root is the container's root file system.
+type Root struct {
+	// Path is where it is on the host: the mount point of Overlay, or the
+	// directory itself.
+	Path        string   `json:"path"`
+	Overlay     *Overlay `json:"overlay,omitempty"`
+	ReadOnly    bool     `json:"readonly,omitempty"`
+	Propagation uint64   `json:"propagation,omitempty"` // MS_* of the host's mounts in our namespace; 0 is slave
+}
+
+// Overlay is an overlay mount to be made on Root.Path.
+type Overlay struct {
+	Base    string   `json:"base"`            // directory that Lower is relative to
+	Lower   []string `json:"lower"`           // uppermost first
+	Upper   string   `json:"upper,omitempty"` // absolute; empty: read-only
+	Work    string   `json:"work,omitempty"`
+	Options []string `json:"options,omitempty"` // volatile, userxattr …
+}
+
+// Mount is one file system to be attached inside the root.
+type Mount struct {
+	Target string `json:"target"` // absolute, resolved inside the root
+	// Type is a file system type, "bind", or "cgroup" for the view of the
+	// container's own cgroups.
+	Type           string      `json:"type"`
+	Source         string      `json:"source,omitempty"`
+	Recursive      bool        `json:"recursive,omitempty"` // rbind
+	Set            uint64      `json:"set,omitempty"`       // MOUNT_ATTR_* to set
+	Clear          uint64      `json:"clear,omitempty"`     // MOUNT_ATTR_* to clear
+	RecSet         uint64      `json:"recset,omitempty"`    // the same with AT_RECURSIVE
+	RecClear       uint64      `json:"recclear,omitempty"`
+	Propagation    uint64      `json:"propagation,omitempty"` // MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE
+	PropagationRec bool        `json:"propagationrec,omitempty"`
+	Data           []string    `json:"data,omitempty"`       // key or key=value, for fsconfig
+	CopyUp         bool        `json:"copyup,omitempty"`     // tmpfs that starts with the content below it
+	Subsystems     [][2]string `json:"subsystems,omitempty"` // cgroup v1: name, host directory
+}
+
+// Device is a node to be made inside the root.
+type Device struct {
+	Path  string `json:"path"`
+	Type  uint32 `json:"type"` // S_IFCHR, S_IFBLK or S_IFIFO
+	Major uint32 `json:"major"`
+	Minor uint32 `json:"minor"`
+	Mode  uint32 `json:"mode"` // permission bits
+	UID   int    `json:"uid,omitempty"`
+	GID   int    `json:"gid,omitempty"`
+	Host  string `json:"host,omitempty"` // bound from here when mknod is not allowed
+}
+
+// Process is what is executed, as init or by exec.
+type Process struct {
+	Args    []string `json:"args"`
+	Env     []string `json:"env"`
+	Cwd     string   `json:"cwd"`
+	MakeCwd bool     `json:"makecwd,omitempty"`
+	// User is user[:group] by name or number, looked up in the container's
+	// own /etc/passwd and /etc/group. Empty: UID and GID as given.
+	User   string   `json:"user,omitempty"`
+	Groups []string `json:"groups,omitempty"` // additional, by name or number
+	UID    uint32   `json:"uid,omitempty"`
+	GID    uint32   `json:"gid,omitempty"`
+	GIDs   []uint32 `json:"gids,omitempty"`
+	Umask  *uint32  `json:"umask,omitempty"`
+	// SetHome adds HOME from /etc/passwd when Env has none.
+	SetHome      bool     `json:"sethome,omitempty"`
+	Caps         Caps     `json:"caps"`
+	NoNewPrivs   bool     `json:"nnp,omitempty"`
+	Rlimits      []Rlimit `json:"rlimits,omitempty"`
+	OOMScoreAdj  *int     `json:"oom,omitempty"`
+	Terminal     bool     `json:"tty,omitempty"`
+	Rows, Cols   uint16   `json:",omitempty"`
+	Seccomp      []byte   `json:"seccomp,omitempty"` // array of struct sock_filter
+	SeccompFlags uint     `json:"seccompflags,omitempty"`
+	AppArmor     string   `json:"apparmor,omitempty"`
+	SELinux      string   `json:"selinux,omitempty"`
+	KeepFDs      int      `json:"keepfds,omitempty"` // descriptors above stderr left open
+}
+
+// Caps are capability sets as bit masks, capabilities(7).
+type Caps struct {
+	Bounding, Effective, Permitted, Inheritable, Ambient uint64
+}
+
+// Rlimit is one resource limit by number, setrlimit(2).
+type Rlimit struct {
+	Resource   int
+	Soft, Hard uint64
+}

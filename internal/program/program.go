@@ -1,0 +1,65 @@
+// Package program is what cove's two builds have in common: the wiring of the
+// engine's rooms behind the command line.
+//
+// The program that people start (cmd/cove) leaves the image libraries out:
+// initialising them takes longer than starting a container. It answers all
+// that cove's own index of images can answer, and replaces itself by the full
+// build (cmd/cove-full, carried inside) for the rest.
+package program
+
+import (
+	"context"
+	"os"
+
+	"github.com/cove-engine/cove/internal/cli"
+	"github.com/cove-engine/cove/internal/companion"
+	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/engine"
+	"github.com/cove-engine/cove/internal/event"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/network/native"
+	"github.com/cove-engine/cove/internal/state/bolt"
+)
+
+// Images opens the image store for a configuration.
+type Images func(conf *config.Config, o image.Options) image.Images
+
+// Main runs the command line and gives the exit code.
+func Main(images Images) int {
+	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	return cli.Main(context.Background(), os.Args, std, func(g cli.Globals) (cli.Engine, error) {
+		return open(g, images)
+	})
+}
+
+func open(g cli.Globals, images Images) (cli.Engine, error) {
+	conf, err := config.Load(config.Overrides{
+		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, DriverOptions: g.StorageOpts,
+		VolumePath: g.VolumePath, NetworkConfigDir: g.NetworkConfigDir, CgroupManager: g.CgroupManager,
+		EventsBackend: g.EventsBackend, Runtime: g.Runtime, Modules: g.Modules,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return engine.New(conf, engine.Parts{
+		Store: bolt.Open(conf.StateFile(), 0),
+		Locks: file.New(engine.LockPath(conf)),
+		Images: images(conf, image.Options{
+			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
+			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore,
+		}),
+		Networks: native.Driver{},
+		Events:   events(conf),
+		Monitor: func() (string, error) {
+			return companion.Program(conf.Scratch()+"/bin", companion.Monitor, conf.File.Engine.HelperBinariesDir.Get())
+		},
+	}), nil
+}
+
+func events(conf *config.Config) event.Writer {
+	if conf.File.Engine.EventsLogger == "none" {
+		return event.None{}
+	}
+	return event.File{Path: conf.EventLog(), MaxSize: int64(conf.File.Engine.EventsLogFileMaxSize)}
+}

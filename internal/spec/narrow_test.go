@@ -1,0 +1,89 @@
+package spec
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// TestDefaultNotWider holds the default container against what docker and
+// podman give theirs, as read from the config.json that they wrote.
+func TestDefaultNotWider(t *testing.T) {
+	dockerCaps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
+		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"}
+	hidden := []string{"/proc/asound", "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+		"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/fs/selinux", "/proc/bus", "/proc/fs", "/proc/irq",
+		"/proc/sys", "/proc/sysrq-trigger"}
+	for _, name := range []string{"default", "default-v1", "default-rootless", "default-rootless-v1", "userns"} {
+		f := newFixture()
+		goldenCases[name](f)
+		s, extra, _, err := Make(&f.c, f.conf, f.host)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		c := s.Process.Capabilities
+		for _, set := range [][]string{c.Bounding, c.Effective, c.Permitted} {
+			for _, have := range set {
+				if !slices.Contains(dockerCaps, have) {
+					t.Errorf("%s: has %s", name, have)
+				}
+			}
+		}
+		if len(c.Inheritable)+len(c.Ambient) > 0 {
+			t.Errorf("%s: inheritable %v, ambient %v", name, c.Inheritable, c.Ambient)
+		}
+		for _, p := range hidden {
+			if !slices.Contains(s.Linux.MaskedPaths, p) && !slices.Contains(s.Linux.ReadonlyPaths, p) {
+				t.Errorf("%s: %s is open", name, p)
+			}
+		}
+		for _, typ := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.MountNamespace} {
+			if !slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == typ }) {
+				t.Errorf("%s: shares the host's %s", name, typ)
+			}
+		}
+		if d := s.Linux.Resources.Devices; !f.host.Rootless && (len(d) != 1 || d[0].Allow) {
+			t.Errorf("%s: device rules %v", name, d)
+		}
+		if len(s.Linux.Devices) > 0 || extra.Seccomp != "" {
+			t.Errorf("%s: devices %v, seccomp %q", name, s.Linux.Devices, extra.Seccomp)
+		}
+		for _, m := range s.Mounts {
+			want := []string{"nosuid", "noexec"}
+			switch m.Destination {
+			case "/sys", "/sys/fs/cgroup":
+				want = append(want, "nodev", "ro")
+			case "/proc", "/dev/shm", "/dev/mqueue":
+				want = append(want, "nodev")
+			case "/dev", "/dev/pts":
+			default:
+				want = nil
+			}
+			for _, o := range want {
+				if !slices.Contains(m.Options, o) {
+					t.Errorf("%s: %s without %s", name, m.Destination, o)
+				}
+			}
+		}
+	}
+}
+
+// FuzzOptions looks for panics and for values that smuggle a second option.
+func FuzzOptions(f *testing.F) {
+	for _, s := range []string{"ro", "size=1m", "mode=755", "upperdir=/x", "idmap=uids=0-1-2", "relabel=x", "=", "bind-propagation=shared"} {
+		f.Add(s, true)
+		f.Add(s, false)
+	}
+	f.Fuzz(func(t *testing.T, opt string, tmpfs bool) {
+		o, err := parseOptions([]string{opt}, tmpfs, false, true, true, true)
+		if err != nil {
+			return
+		}
+		for _, out := range o.oci {
+			if slices.Contains([]byte(out), ',') {
+				t.Errorf("%q gave %q", opt, out)
+			}
+		}
+	})
+}

@@ -1,0 +1,52 @@
+package spec
+
+import (
+	"slices"
+)
+
+// security sets AppArmor and SELinux, and says which seccomp profile was
+// asked.
+func (b *builder) security() error {
+	if err := b.appArmor(); err != nil {
+		return err
+	}
+	if b.host.SELinux && b.confined() {
+		b.out.Process.SelinuxLabel = b.host.ProcessLabel
+		b.out.Linux.MountLabel = b.host.MountLabel
+	}
+	switch {
+	case b.in.Seccomp != "":
+		b.extra.Seccomp = b.in.Seccomp
+	case b.in.Privileged:
+		b.extra.Seccomp = "unconfined"
+	default:
+		b.extra.Seccomp = b.conf.SeccompProfile
+	}
+	return nil
+}
+
+func (b *builder) appArmor() error {
+	asked := b.in.AppArmor
+	if !b.host.AppArmor {
+		if asked != "" && asked != "unconfined" {
+			return invalid("apparmor profile %q specified, but Apparmor is not enabled on this system", asked)
+		}
+		return nil
+	}
+	switch {
+	case asked != "":
+		b.out.Process.ApparmorProfile = asked
+	case b.in.Privileged, b.host.Rootless:
+		// Only root can load the default profile.
+	default:
+		b.out.Process.ApparmorProfile = b.conf.AppArmorProfile
+	}
+	return nil
+}
+
+// confined tells whether SELinux labels apply: not to privileged containers,
+// nor to those that see the host's processes or memory, nor when disabled.
+func (b *builder) confined() bool {
+	return b.conf.Label && !b.in.Privileged && !b.modes.pid.is("host") && !b.modes.ipc.is("host") &&
+		!slices.Contains(b.in.SELinux, "disable")
+}
