@@ -6,20 +6,23 @@ TAGS      := containers_image_openpgp,exclude_graphdriver_btrfs
 LDFLAGS   := -s -w -X github.com/cove-engine/cove.Version=$(VERSION)
 export CGO_ENABLED := 0
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
-FILES     := internal/companion/files
 
-.PHONY: help build install uninstall test check lint race bench crash clean arm64
+.PHONY: help run deps build install uninstall test check lint race bench crash clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# pack PROGRAM PACKAGE: into the package that carries it
+pack = @sha256sum < bin/$(1) | cut -d' ' -f1 > internal/companion/$(2)/files/$(1).sum; gzip -9 -n < bin/$(1) > internal/companion/$(2)/files/$(1).gz
+
 build: ## bin/cove, one static file with its companions inside
-	@mkdir -p bin $(FILES)
+	@mkdir -p bin
 	$(BUILD) -o bin/cove-monitor ./cmd/cove-monitor
+	$(call pack,cove-monitor,monitor)
+	$(BUILD) -o bin/hello ./cmd/hello
+	$(call pack,hello,hello)
 	$(BUILD) -o bin/cove-full ./cmd/cove-full
-	@for p in cove-monitor cove-full; do \
-	  sha256sum < bin/$$p | cut -d' ' -f1 > $(FILES)/$$p.sum; \
-	  gzip -9 -n < bin/$$p > $(FILES)/$$p.gz; done
+	$(call pack,cove-full,full)
 	$(BUILD) -o bin/cove ./cmd/cove
 
 arm64: ## the same for linux/arm64, into bin/arm64
@@ -39,7 +42,14 @@ uninstall: ## take away what install has put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
 
-test: build ## every test; as root those of the engine too
+IMAGE ?= cove.local/hello
+run: build ## build cove and run a container: make run [IMAGE=…]
+	bin/cove run --rm $(IMAGE)
+
+deps: ## what the tests need, by apt-get where it is missing
+	@test/deps
+
+test: build deps ## every test; as root those of the engine too
 	$(GO) test -buildvcs=false -tags $(TAGS) ./...
 
 lint: ## gofmt, go vet and staticcheck
@@ -51,4 +61,4 @@ bench: build ## ratios to podman and docker, measured side by side
 	bench/run
 
 clean: ## what was built
-	rm -rf bin $(FILES)/*.gz $(FILES)/*.sum
+	rm -rf bin internal/companion/*/files/*.gz internal/companion/*/files/*.sum

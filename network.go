@@ -1,7 +1,6 @@
 package cove
 
 import (
-	"net"
 	"net/netip"
 	"time"
 )
@@ -55,15 +54,6 @@ type NetworkAttachment struct {
 	StaticIPs []netip.Addr   `json:"staticIPs,omitempty"` // asked by the user
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // leased, with the subnet's prefix length
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
-}
-
-// HardwareAddr parses MAC; nil when none was asked for or it is malformed.
-func (a NetworkAttachment) HardwareAddr() net.HardwareAddr {
-	hw, err := net.ParseMAC(a.MAC)
-	if err != nil {
-		return nil
-	}
-	return hw
 }
 
 // PortMapping publishes Range consecutive ports of a container on the host.

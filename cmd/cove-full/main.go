@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 
+	"github.com/cove-engine/cove/internal/companion/hello"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/library"
@@ -16,5 +17,5 @@ func main() {
 	if library.Reexec() {
 		return
 	}
-	os.Exit(program.Main(func(_ *config.Config, o image.Options) image.Images { return library.Open(o) }))
+	os.Exit(program.Main(func(_ *config.Config, o image.Options) image.Images { return library.Open(o) }, hello.Archive))
 }

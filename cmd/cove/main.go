@@ -6,7 +6,7 @@ import (
 	"syscall"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/companion"
+	"github.com/cove-engine/cove/internal/companion/full"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/front"
@@ -16,13 +16,13 @@ import (
 func main() {
 	os.Exit(program.Main(func(conf *config.Config, o image.Options) image.Images {
 		return front.Open(o, func() error { return becomeFull(conf) })
-	}))
+	}, nil))
 }
 
 // becomeFull replaces this program by the full build, which does the command
 // from its beginning. It returns only when that cannot be.
 func becomeFull(conf *config.Config) error {
-	path, err := companion.Program(conf.Home()+"/bin", companion.Full, conf.File.Engine.HelperBinariesDir.Get())
+	path, err := full.Program.Path(conf.Home()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 	if err != nil {
 		return err
 	}

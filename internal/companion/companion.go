@@ -21,30 +21,38 @@ import (
 	"github.com/cove-engine/cove"
 )
 
-// The programs' names.
-const (
-	Monitor = "cove-monitor" // beside every container: monitor, init and exec
-	Full    = "cove-full"    // cove with the image libraries, which take longer to start than a container
-)
+// Carried is a program packed into this one: files/NAME.gz, and its checksum
+// in files/NAME.sum. Each has a package of its own, so that a program carries
+// no more than it needs.
+type Carried struct {
+	Name  string
+	Files embed.FS
+}
 
-//go:embed files
-var files embed.FS
+// Open gives the program's bytes. The caller closes it.
+func (c Carried) Open() (io.ReadCloser, error) {
+	packed, err := c.Files.Open("files/" + c.Name + ".gz")
+	if err != nil {
+		return nil, cove.E("find", c.Name, cove.NotFound, errors.New("this cove was built without it: make build puts it in"))
+	}
+	return gzip.NewReader(packed)
+}
 
-// Program gives the path of a program in dir, put there if need be. Its file
+// Path gives the program's path in dir, where it is put if need be. Its file
 // name carries its checksum, so releases do not get in each other's way, and
 // it is used only if nobody but this user and root could have written it.
-// elsewhere are directories to look in when cove was built without it.
-func Program(dir, name string, elsewhere []string) (string, error) {
-	sum, err := files.ReadFile("files/" + name + ".sum")
+// elsewhere are directories to look in when it is not carried.
+func (c Carried) Path(dir string, elsewhere []string) (string, error) {
+	sum, err := c.Files.ReadFile("files/" + c.Name + ".sum")
 	if err != nil {
-		return installed(name, elsewhere)
+		return installed(c.Name, elsewhere)
 	}
 	want := strings.TrimSpace(string(sum))
-	path := filepath.Join(dir, name+"-"+want[:min(16, len(want))])
+	path := filepath.Join(dir, c.Name+"-"+want[:min(16, len(want))])
 	if trusted(path) {
 		return path, nil
 	}
-	if err := unpack(dir, path, name, want); err != nil {
+	if err := c.unpack(dir, path, want); err != nil {
 		return "", cove.E("unpack", path, cove.Internal, err)
 	}
 	return path, nil
@@ -73,19 +81,15 @@ func trusted(path string) bool {
 }
 
 // unpack writes the program beside its place, checks it and renames it.
-func unpack(dir, path, name, want string) (err error) {
+func (c Carried) unpack(dir, path, want string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	packed, err := files.Open("files/" + name + ".gz")
+	in, err := c.Open()
 	if err != nil {
 		return err
 	}
-	defer packed.Close()
-	in, err := gzip.NewReader(packed)
-	if err != nil {
-		return err
-	}
+	defer in.Close()
 	temp := path + ".new-" + rand.Text()[:8]
 	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o700)
 	if err != nil {

@@ -113,6 +113,11 @@ func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o C
 			return img, err
 		}
 	}
+	if ok, err := e.builtin(ctx, spec.Image); err != nil {
+		return cove.ImageConfig{}, err
+	} else if ok {
+		return e.images.Resolve(ctx, spec.Image, spec.Platform)
+	}
 	pull := image.PullOptions{Policy: policy, Platform: spec.Platform}
 	pull.Transfer = image.Transfer{TLSVerify: o.TLSVerify, AuthFile: o.AuthFile}
 	if !o.Quiet {

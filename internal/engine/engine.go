@@ -52,11 +52,14 @@ import (
 type Parts struct {
 	Store    state.Store
 	Locks    lock.Manager
-	Images   *image.Store
+	Images   image.Images
 	Networks network.Driver
 	Events   event.Writer
 	// Monitor gives the path of the monitor's program.
 	Monitor func() (string, error)
+	// Builtin gives the image that the program carries, as a docker
+	// archive; nil when it carries none.
+	Builtin func() ([]byte, error)
 }
 
 // Engine carries out the verbs. It may be used from several goroutines.
@@ -64,18 +67,20 @@ type Engine struct {
 	conf     *config.Config
 	store    state.Store
 	locks    lock.Manager
-	images   *image.Store
+	images   image.Images
 	networks network.Driver
 	events   event.Writer
 	monitor  func() (string, error)
-	cgroups  func() (cgroup.Layout, error)
+	// builtinArchive is Parts.Builtin.
+	builtinArchive func() ([]byte, error)
+	cgroups        func() (cgroup.Layout, error)
 }
 
 // New makes an engine. It touches nothing on disk.
 func New(conf *config.Config, p Parts) *Engine {
 	return &Engine{
 		conf: conf, store: p.Store, locks: p.Locks, images: p.Images, networks: p.Networks,
-		events: p.Events, monitor: p.Monitor, cgroups: sync.OnceValues(cgroup.Detect),
+		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cgroups: sync.OnceValues(cgroup.Detect),
 	}
 }
 

@@ -18,20 +18,19 @@ import (
 const builtinName = "cove.local/hello:latest"
 
 // builtin brings the image that travels inside the program into the store
-// when it is the one asked for and is not there yet: archive gives it, as a
-// docker archive. false: another image was asked for, or this program carries
+// when it is the one asked for and is not there yet. false: another image was asked for, or this program carries
 // none. The caller resolves the name (again) afterwards.
-func (e *Engine) builtin(ctx context.Context, name string, archive func() []byte) (bool, error) {
-	if name != builtinName && name != strings.TrimSuffix(builtinName, ":latest") || archive == nil {
+func (e *Engine) builtin(ctx context.Context, name string) (bool, error) {
+	if name != builtinName && name != strings.TrimSuffix(builtinName, ":latest") || e.builtinArchive == nil {
 		return false, nil
 	}
 	have, err := e.images.Exists(builtinName)
 	if err != nil || have {
 		return have, err
 	}
-	data := archive()
-	if len(data) == 0 {
-		return false, nil
+	data, err := e.builtinArchive()
+	if err != nil {
+		return false, err
 	}
 	if err := e.images.LoadBuiltin(ctx, builtinName, data); err != nil {
 		return false, err

@@ -12,7 +12,7 @@ import (
 	"os"
 
 	"github.com/cove-engine/cove/internal/cli"
-	"github.com/cove-engine/cove/internal/companion"
+	"github.com/cove-engine/cove/internal/companion/monitor"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/engine"
 	"github.com/cove-engine/cove/internal/event"
@@ -25,15 +25,16 @@ import (
 // Images opens the image store for a configuration.
 type Images func(conf *config.Config, o image.Options) image.Images
 
-// Main runs the command line and gives the exit code.
-func Main(images Images) int {
+// Main runs the command line and gives the exit code. builtin gives the image
+// that the program carries, nil for none.
+func Main(images Images, builtin func() ([]byte, error)) int {
 	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	return cli.Main(context.Background(), os.Args, std, func(g cli.Globals) (cli.Engine, error) {
-		return open(g, images)
+		return open(g, images, builtin)
 	})
 }
 
-func open(g cli.Globals, images Images) (cli.Engine, error) {
+func open(g cli.Globals, images Images, builtin func() ([]byte, error)) (cli.Engine, error) {
 	conf, err := config.Load(config.Overrides{
 		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, DriverOptions: g.StorageOpts,
 		VolumePath: g.VolumePath, NetworkConfigDir: g.NetworkConfigDir, CgroupManager: g.CgroupManager,
@@ -51,8 +52,9 @@ func open(g cli.Globals, images Images) (cli.Engine, error) {
 		}),
 		Networks: native.Driver{},
 		Events:   events(conf),
+		Builtin:  builtin,
 		Monitor: func() (string, error) {
-			return companion.Program(conf.Scratch()+"/bin", companion.Monitor, conf.File.Engine.HelperBinariesDir.Get())
+			return monitor.Program.Path(conf.Scratch()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 		},
 	}), nil
 }

@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 
@@ -79,7 +80,7 @@ func join(host, inside socket, r *network.Request) error {
 		var m message
 		m.gateways(bridge, &n.Network)
 		link := m.seq + 1
-		m.veth(name, bridge, r.Netns, n.Attachment.Interface, n.Attachment.HardwareAddr(), network.MTU(n.Network))
+		m.veth(name, bridge, r.Netns, n.Attachment.Interface, hardwareAddr(n.Attachment), network.MTU(n.Network))
 		if len(r.Ports) > 0 {
 			m.hairpin(name)
 		}
@@ -193,4 +194,14 @@ func leave(host socket, r *network.Request) error {
 		errs = append(errs, removeLink(host, network.LinkName(r.ContainerID, i)))
 	}
 	return errors.Join(errs...)
+}
+
+// hardwareAddr is the link-layer address asked for, nil to let the kernel
+// choose.
+func hardwareAddr(a cove.NetworkAttachment) net.HardwareAddr {
+	hw, err := net.ParseMAC(a.MAC)
+	if err != nil {
+		return nil
+	}
+	return hw
 }

@@ -1,0 +1,1168 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// settleTime is what a check gives to what is just coming or going: the kernel
+// deletes the links of a network namespace some tens of milliseconds after
+// the last process has left it.
+const settleTime = 250 * time.Millisecond
+
+// Check compares the records with reality, in both directions, and gives each
+// difference; with repair it also finishes or undoes what it finds and can.
+// quick leaves out what has to look at every process or layer.
+//
+// Cgroups, links and bridges are shared by all stores of a machine. Ours is
+// what belongs to an ID of which this store has a trace: a record, a directory,
+// a lock file or a removed-mark. What has none may be another store's and is
+// passed over.
+//
+// First everything is looked at without locks; then, after a moment, each
+// suspicion is looked at once more under its object's lock. What somebody is
+// working on is no difference.
+func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, error) {
+	if _, err := os.Stat(e.conf.Home()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // nothing was ever made
+	}
+	if err := e.prepareHome(); err != nil {
+		return nil, err
+	}
+	k := &survey{e: e, ctx: ctx}
+	if err := k.read(); err != nil {
+		return nil, err
+	}
+	k.identity(repair)
+	k.containers(quick)
+	k.cgroups()
+	k.network()
+	k.mounts()
+	if !quick {
+		k.processes()
+	}
+	k.directories()
+	k.sockets()
+	k.publishedNames()
+	k.volumes()
+	k.nameIndex()
+	k.leases()
+	k.lockFiles() // last: they are the traces
+	if len(k.suspicions) == 0 {
+		return nil, errors.Join(k.errs...)
+	}
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(settleTime):
+	}
+	var found []Difference
+	open := map[string]bool{} // owners with unrepaired differences
+	for _, s := range k.suspicions {
+		if s.trace && (open[s.Owner] || len(k.errs) > 0) {
+			continue // not everything of its owner's is known to be gone
+		}
+		d, is, err := k.confirm(s, repair)
+		if err != nil {
+			k.errs = append(k.errs, err)
+		}
+		if is {
+			found = append(found, d)
+			open[d.Owner] = open[d.Owner] || !d.Repaired
+		}
+	}
+	return found, errors.Join(k.errs...)
+}
+
+// survey is one run of Check: what the store said, and what looks wrong.
+type survey struct {
+	e   *Engine
+	ctx context.Context
+
+	records  map[string]*cove.Container
+	marks    map[string]bool // removed by their monitors
+	running  map[string]bool
+	traces   map[string]bool // container IDs that are or were this store's
+	locks    []string        // names of lock files
+	networks []cove.Network
+	going    []cove.Network
+	volume   []cove.Volume
+	replaced bool // the store is not the one that made the directories
+
+	suspicions []suspicion
+	errs       []error
+}
+
+// suspicion is a difference that is to be confirmed.
+type suspicion struct {
+	Difference
+	kind  lock.Kind // whose lock shows that nobody works on it; 0 none
+	id    string
+	live  bool // it is wrong also, or only, while the container's monitor lives
+	trace bool // it goes only when all else of its owner has gone
+	// still looks again. repair undoes it, under the lock; verb is for what
+	// takes the lock itself. Without either it can only be told.
+	still        func() (bool, error)
+	repair, verb func() error
+}
+
+func (k *survey) fail(err error) {
+	if err != nil {
+		k.errs = append(k.errs, err)
+	}
+}
+
+// read takes one snapshot of the store and of our own directories.
+func (k *survey) read() error {
+	e := k.e
+	k.marks = map[string]bool{}
+	for _, id := range e.removedMarks() {
+		k.marks[id] = true
+	}
+	names, err := dirNames(e.conf.Locks())
+	if err != nil {
+		return err
+	}
+	k.locks = names
+	err = e.store.View(func(tx state.Tx) (err error) {
+		k.records, k.volume = map[string]*cove.Container{}, nil
+		if k.networks, err = e.allNetworks(tx); err != nil {
+			return err
+		}
+		if k.going, err = goingNetworks(tx); err != nil {
+			return err
+		}
+		err = tx.List(state.Volumes, func(id string, raw []byte) error {
+			var v cove.Volume
+			if err := json.Unmarshal(raw, &v); err != nil {
+				return cove.E("read volume record", id, cove.Internal, err)
+			}
+			k.volume = append(k.volume, v)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return tx.List(state.Containers, func(id string, raw []byte) error {
+			c, err := decodeContainer(raw)
+			k.records[id] = c
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	k.running, k.traces = map[string]bool{}, map[string]bool{}
+	for id := range k.records {
+		k.traces[id] = true
+	}
+	for id := range k.marks {
+		k.traces[id] = true
+	}
+	for _, name := range k.locks {
+		if id, ok := strings.CutPrefix(name, lock.Container.String()+"-"); ok {
+			k.traces[id] = true
+		}
+	}
+	dirs, err := dirNames(e.conf.Containers())
+	for _, id := range dirs {
+		k.traces[id] = true
+	}
+	return err
+}
+
+// dirNames lists a directory, sorted; one that does not exist is empty.
+func dirNames(dir string) ([]string, error) {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, cove.E("list", dir, fileKind(err), err)
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, cove.E("list", dir, fileKind(err), err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func isID(s string) bool {
+	return len(s) == cove.IDLength && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// confirm looks once more at a suspicion, under the lock, and repairs it.
+func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
+	e := k.e
+	if s.kind != 0 {
+		had := slices.Contains(k.locks, s.kind.String()+"-"+s.id)
+		l, err := e.locks.TryLock(k.ctx, s.kind, s.id)
+		if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
+			return s.Difference, false, nil
+		}
+		if err != nil {
+			return s.Difference, false, err
+		}
+		defer func() {
+			if !had && !s.trace && k.unknown(s.kind, s.id) {
+				// The attempt has made the file.
+				_ = os.Remove(LockPath(e.conf)(s.kind, s.id))
+			}
+			_ = l.Unlock()
+		}()
+		if s.kind == lock.Container && !s.live {
+			if alive, err := file.Locked(filepath.Join(e.dir(s.id), aliveName)); err != nil || alive {
+				return s.Difference, false, nil
+			}
+		}
+		if s.verb != nil && repair {
+			if is, err := s.still(); err != nil || !is {
+				return s.Difference, false, err
+			}
+			_ = l.Unlock()
+			s.note(s.verb())
+			return s.Difference, true, nil
+		}
+	}
+	is, err := s.still()
+	if err != nil || !is {
+		return s.Difference, false, err
+	}
+	switch {
+	case !repair:
+	case s.repair != nil:
+		s.note(s.repair())
+	case s.verb != nil:
+		s.note(s.verb())
+	}
+	return s.Difference, true, nil
+}
+
+func (s *suspicion) note(err error) {
+	if s.Repaired = err == nil; err != nil {
+		s.Problem += "; repairing it failed: " + err.Error()
+	}
+}
+
+// unknown reports whether the store has no such object.
+func (k *survey) unknown(kind lock.Kind, id string) bool {
+	err := k.e.store.View(func(tx state.Tx) error {
+		switch kind {
+		case lock.Container:
+			return tx.Get(state.Containers, id, new(cove.Container))
+		case lock.Volume:
+			return tx.Get(state.Volumes, id, new(cove.Volume))
+		case lock.Network:
+			going, err := goingNetworks(tx)
+			if err != nil || slices.ContainsFunc(going, func(n cove.Network) bool { return n.Name == id }) {
+				return err
+			}
+			_, err = k.e.getNetwork(tx, id)
+			return err
+		}
+		return nil
+	})
+	return cove.Is(err, cove.NotFound)
+}
+
+// now is a container as it is at this moment; nil when there is no record, or
+// only one that waits for being dropped.
+func (k *survey) now(id string) (*Container, error) {
+	c := new(cove.Container)
+	err := k.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+	if cove.Is(err, cove.NotFound) || err == nil && k.e.gone(id) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, err := k.e.look(c)
+	return &now, err
+}
+
+// idle reports whether nothing of the container runs.
+func (k *survey) idle(id string) (bool, error) {
+	now, err := k.now(id)
+	if err != nil || now == nil {
+		return err == nil, err
+	}
+	return now.Run.PID == 0, nil
+}
+
+// why says what is wrong with something that a container left.
+func (k *survey) why(id string) string {
+	if k.records[id] == nil || k.marks[id] {
+		return "its container has no record"
+	}
+	return "its container does not run"
+}
+
+// leftover suspects something that only a running container may have.
+func (k *survey) leftover(kind, object, id string, there func() (bool, error), remove func() error) {
+	k.suspicions = append(k.suspicions, suspicion{
+		Difference: Difference{Kind: kind, Object: object, Owner: id, Problem: k.why(id)},
+		kind:       lock.Container, id: id,
+		still: func() (bool, error) {
+			if idle, err := k.idle(id); err != nil || !idle {
+				return false, err
+			}
+			return there()
+		},
+		repair: func() error {
+			if k.replaced && k.records[id] == nil {
+				return errReplaced
+			}
+			return remove()
+		},
+	})
+}
+
+// storeIDFile and the meta key of the same name hold the same random words: a
+// store that was replaced by another one must not make its predecessor's
+// containers look like leftovers.
+const storeIDFile = "store-id"
+
+// identity compares the store with the directories beside it, and marks both
+// where they have no mark yet.
+func (k *survey) identity(write bool) {
+	name := filepath.Join(k.e.conf.Home(), storeIDFile)
+	beside, err := readProc(name, 256)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.fail(cove.E("read", name, fileKind(err), err))
+		k.replaced = true
+		return
+	}
+	var inside []byte
+	err = k.e.store.View(func(tx state.Tx) error {
+		v, err := tx.Meta(storeIDFile)
+		inside = slices.Clone(v)
+		return err
+	})
+	k.fail(err)
+	switch {
+	case len(beside) > 0 && string(beside) != string(inside):
+		k.replaced = true
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "store", Object: k.e.store.Path(), Problem: "it is not the store that the containers' directories were made with; what has no record is left alone"},
+			still:      func() (bool, error) { return true, nil },
+		})
+	case write && len(beside) == 0 && err == nil:
+		k.fail(k.e.markStore())
+	}
+}
+
+// markStore gives the store and its directories their common mark, once.
+func (e *Engine) markStore() error {
+	var id []byte
+	err := e.update(func(tx state.Tx) error {
+		v, err := tx.Meta(storeIDFile)
+		if id = slices.Clone(v); err != nil || len(id) > 0 {
+			return err
+		}
+		id = []byte(newID())
+		return tx.SetMeta(storeIDFile, id)
+	})
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(e.conf.Home(), storeIDFile)
+	if err := replaceFile(name, string(id)); err != nil {
+		return cove.E("write", name, fileKind(err), err)
+	}
+	return nil
+}
+
+var errReplaced = errors.New("the state store was replaced: remove it by hand if nobody needs it")
+
+// containers looks for what the records promise.
+func (k *survey) containers(quick bool) {
+	e := k.e
+	for id, c := range k.records {
+		if k.marks[id] {
+			continue
+		}
+		add := func(s suspicion) {
+			s.kind, s.id, s.Owner = lock.Container, id, id
+			k.suspicions = append(k.suspicions, s)
+		}
+		now, err := e.look(c)
+		if err != nil {
+			add(suspicion{
+				Difference: Difference{Kind: "run file", Object: filepath.Join(e.dir(id), "run"), Problem: err.Error()}, live: true,
+				still: func() (bool, error) { _, err := k.now(id); return err != nil, nil },
+			})
+			continue
+		}
+		k.running[id] = now.Run.PID != 0
+		if c.Intent == cove.BeingRemoved {
+			add(suspicion{
+				Difference: Difference{Kind: "record", Object: c.Name, Problem: "its removal was cut short"}, live: true,
+				still: func() (bool, error) { n, err := k.now(id); return n != nil && n.Intent == cove.BeingRemoved, err },
+				verb:  func() error { return e.Remove(k.ctx, id, RemoveOptions{Force: true}) },
+			})
+			continue
+		}
+		if !exists(e.dir(id)) {
+			add(suspicion{
+				Difference: Difference{Kind: "directory", Object: e.dir(id), Problem: "missing, with the container's files"}, live: true,
+				still:  func() (bool, error) { n, err := k.now(id); return n != nil && !exists(e.dir(id)), err },
+				repair: func() error { return e.makeDir(c) },
+			})
+		}
+		if unsettled(&now) {
+			add(suspicion{
+				Difference: Difference{Kind: "record", Object: c.Name, Problem: "its end was not recorded: " + now.Run.Exit},
+				still:      func() (bool, error) { n, err := k.now(id); return n != nil && unsettled(n), err },
+				verb: func() error {
+					h, err := e.hold(k.ctx, id) // settles it
+					if err == nil {
+						h.release()
+					}
+					return err
+				},
+			})
+		}
+		if now.Run.PID != 0 {
+			k.process(id, c, &now)
+		}
+		if !quick {
+			k.layers(c, add)
+		}
+	}
+}
+
+// unsettled tells whether a run has ended without its end being recorded.
+func unsettled(c *Container) bool {
+	return c.Run.Exit != "" && c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Finished.After(c.Run.Started)
+}
+
+// process suspects a container that is called running of not having its
+// process or cgroups.
+func (k *survey) process(id string, c *cove.Container, now *Container) {
+	missing := func(kind, object, problem string, test func(*Container) bool) {
+		if !test(now) {
+			return
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: kind, Object: object, Owner: id, Problem: problem},
+			kind:       lock.Container, id: id, live: true,
+			still: func() (bool, error) {
+				n, err := k.now(id)
+				return err == nil && n != nil && n.Run.PID != 0 && test(n), err
+			},
+		})
+	}
+	missing("process", strconv.Itoa(now.Run.PID), "the container's init is gone and its monitor has not recorded it", func(n *Container) bool {
+		start, err := processStart(n.Run.PID)
+		return err != nil || n.Run.PIDStart != 0 && start != n.Run.PIDStart
+	})
+	missing("cgroup", cgroupPath(c), "missing, and its container runs", func(*Container) bool {
+		dirs, err := k.e.cgroupDirs(c)
+		return err == nil && slices.ContainsFunc(dirs, func(d string) bool { return !exists(d) })
+	})
+}
+
+// layers looks for the image's layers, which other tools may have removed.
+func (k *survey) layers(c *cove.Container, add func(suspicion)) {
+	for _, l := range c.Image.Layers {
+		if !filepath.IsAbs(l) {
+			l = filepath.Join(k.e.conf.GraphRoot, l)
+		}
+		gone := func() bool { _, err := os.Stat(l); return errors.Is(err, fs.ErrNotExist) }
+		if gone() {
+			add(suspicion{
+				Difference: Difference{Kind: "layer", Object: l, Problem: "missing: its image was removed by another tool"}, live: true,
+				still: func() (bool, error) { return gone(), nil },
+			})
+		}
+	}
+}
+
+// cgroups looks for those of containers that do not run.
+func (k *survey) cgroups() {
+	layout, err := k.e.cgroups()
+	if err != nil {
+		k.fail(err)
+		return
+	}
+	parents := map[string]bool{cgroupParent: true}
+	for _, c := range k.records {
+		parents[path.Dir(cgroupPath(c))] = true
+	}
+	for parent := range parents {
+		names, err := layout.List(parent)
+		k.fail(err)
+		for _, id := range names {
+			if !isID(id) || !k.traces[id] || k.running[id] {
+				continue
+			}
+			at := path.Join(parent, id)
+			dirs, err := layout.At(at)
+			if err != nil {
+				k.fail(err)
+				continue
+			}
+			k.leftover("cgroup", at, id,
+				func() (bool, error) { return slices.ContainsFunc(dirs, exists), nil },
+				func() error {
+					if err := cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err != nil {
+						return err
+					}
+					return cgroup.Remove(dirs)
+				})
+		}
+	}
+}
+
+// network looks for links, firewall elements and bridges.
+func (k *survey) network() {
+	e := k.e
+	for _, n := range k.going {
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "network", Object: n.Name, Owner: n.ID, Problem: "its removal was cut short"},
+			kind:       lock.Network, id: n.Name,
+			still: func() (bool, error) {
+				found := false
+				err := e.store.View(func(tx state.Tx) error {
+					going, err := goingNetworks(tx)
+					found = slices.ContainsFunc(going, func(g cove.Network) bool { return g.ID == n.ID })
+					return err
+				})
+				return found, err
+			},
+			verb: func() error { return e.finishNetworks(k.ctx) },
+		})
+	}
+	r, err := e.networks.List(k.ctx)
+	if err != nil {
+		k.fail(err)
+		return
+	}
+	k.links(r)
+	k.elements(r)
+	k.bridges(r)
+}
+
+func (k *survey) links(r network.Reality) {
+	e := k.e
+	present := map[string]bool{}
+	for _, l := range r.Links {
+		present[l.Name] = true
+		id := k.owner(l.OwnerPrefix)
+		if id == "" || k.running[id] {
+			continue
+		}
+		k.leftover("link", l.Name, id,
+			func() (bool, error) {
+				r, err := e.networks.List(k.ctx)
+				return slices.Contains(r.Links, l), err
+			},
+			func() error { return e.networks.RemoveLink(k.ctx, l.Name) })
+	}
+	for id, c := range k.records {
+		for i := range c.Attachments {
+			name := network.LinkName(id, i)
+			if !k.running[id] || present[name] {
+				continue
+			}
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "link", Object: name, Owner: id, Problem: "missing, and its container runs: it has no network " + c.Attachments[i].Network},
+				kind:       lock.Container, id: id, live: true,
+				still: func() (bool, error) {
+					if idle, err := k.idle(id); err != nil || idle {
+						return false, err
+					}
+					r, err := e.networks.List(k.ctx)
+					return !slices.ContainsFunc(r.Links, func(l network.Link) bool { return l.Name == name }), err
+				},
+			})
+		}
+	}
+}
+
+// owner finds the only ID of ours with that beginning.
+func (k *survey) owner(prefix string) string {
+	found := ""
+	for id := range k.traces {
+		if strings.HasPrefix(id, prefix) {
+			if found != "" {
+				return ""
+			}
+			found = id
+		}
+	}
+	return found
+}
+
+func (k *survey) elements(r network.Reality) {
+	e := k.e
+	ports := map[string][]string{}
+	for _, el := range r.Elements {
+		ports[el.ContainerID] = append(ports[el.ContainerID], fmt.Sprintf("%d/%s", el.HostPort, el.Protocol))
+	}
+	has := func(id string) (bool, error) {
+		r, err := e.networks.List(k.ctx)
+		return slices.ContainsFunc(r.Elements, func(el network.Element) bool { return el.ContainerID == id }), err
+	}
+	for id, list := range ports {
+		if !k.traces[id] || k.running[id] {
+			continue
+		}
+		slices.Sort(list)
+		k.leftover("nft", strings.Join(slices.Compact(list), " "), id,
+			func() (bool, error) { return has(id) },
+			func() error { return e.networks.RemoveElements(k.ctx, id) })
+	}
+	for id, c := range k.records {
+		if !k.running[id] || len(c.Ports) == 0 || len(c.Attachments) == 0 || len(ports[id]) > 0 {
+			continue
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "nft", Object: c.Name, Owner: id, Problem: "its published ports are missing from the firewall: restart it, or reload the networks"},
+			kind:       lock.Container, id: id, live: true,
+			still: func() (bool, error) {
+				if idle, err := k.idle(id); err != nil || idle {
+					return false, err
+				}
+				there, err := has(id)
+				return !there, err
+			},
+		})
+	}
+}
+
+// bridges looks for those of networks that were this store's: a network's ID
+// is made from its name, and its lock file tells the name.
+func (k *survey) bridges(r network.Reality) {
+	e := k.e
+	for _, b := range r.Bridges {
+		known := func(n cove.Network) bool { return n.ID == b.NetworkID }
+		if b.NetworkID == "" || slices.ContainsFunc(k.networks, known) || slices.ContainsFunc(k.going, known) {
+			continue
+		}
+		for _, l := range k.locks {
+			name, ok := strings.CutPrefix(l, lock.Network.String()+"-")
+			if !ok || network.ID(name) != b.NetworkID {
+				continue
+			}
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record"},
+				kind:       lock.Network, id: name,
+				still: func() (bool, error) {
+					if !k.unknown(lock.Network, name) || !bridgeEmpty(b.Name) {
+						return false, nil
+					}
+					r, err := e.networks.List(k.ctx)
+					return slices.Contains(r.Bridges, b), err
+				},
+				repair: func() error { return e.networks.RemoveBridge(k.ctx, b.Name) },
+			})
+		}
+	}
+}
+
+// bridgeEmpty tells whether nothing is on a bridge: another store's container
+// may be on one of the same name.
+func bridgeEmpty(name string) bool {
+	ports, err := dirNames(filepath.Join("/sys/class/net", name, "brif"))
+	return err == nil && len(ports) == 0
+}
+
+// mounts looks for what is mounted in containers' directories in our own mount
+// namespace: containers mount in theirs.
+func (k *survey) mounts() {
+	base := k.e.conf.Containers() + "/"
+	points := func() ([]string, error) {
+		data, err := readProc("/proc/self/mountinfo", 64<<20)
+		var all []string
+		for line := range strings.SplitSeq(string(data), "\n") {
+			// Field 5 is the mount point, proc_pid_mountinfo(5).
+			fields := strings.Fields(line)
+			if len(fields) < 5 {
+				continue
+			}
+			p := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+			if strings.HasPrefix(p, base) {
+				all = append(all, p)
+			}
+		}
+		return all, err
+	}
+	all, err := points()
+	k.fail(err)
+	slices.Reverse(all) // the last one is uppermost
+	for _, p := range all {
+		id, _, _ := strings.Cut(strings.TrimPrefix(p, base), "/")
+		if k.running[id] {
+			continue // cp and commit mount for a moment
+		}
+		k.leftover("mount", p, id,
+			func() (bool, error) { now, err := points(); return slices.Contains(now, p), err },
+			func() error { return unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) })
+	}
+}
+
+// processes looks for monitors of containers that have no record. Which
+// container a monitor is for, and of which store, its liveness lock tells.
+func (k *survey) processes() {
+	pids, err := dirNames("/proc")
+	k.fail(err)
+	for _, text := range pids {
+		pid, err := strconv.Atoi(text)
+		if err != nil {
+			continue
+		}
+		id := k.monitorOf(pid)
+		if id == "" || k.records[id] != nil {
+			continue
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "process", Object: text, Owner: id, Problem: "a monitor whose container has no record"},
+			kind:       lock.Container, id: id, live: true,
+			still: func() (bool, error) {
+				now, err := k.now(id)
+				return err == nil && now == nil && k.monitorOf(pid) == id, err
+			},
+			repair: func() error { return k.endMonitor(pid, id) },
+		})
+	}
+}
+
+// monitorOf gives the ID of the container of ours that a process monitors, ""
+// when it is no monitor or another store's.
+func (k *survey) monitorOf(pid int) string {
+	p, ok := openProcess(pid)
+	if !ok {
+		return ""
+	}
+	defer p.close()
+	args, err := p.read("cmdline", 4096)
+	if argv0, _, _ := strings.Cut(string(args), "\x00"); err != nil || argv0 != "cove-monitor" {
+		return ""
+	}
+	fds, err := dirNames(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return ""
+	}
+	for _, fd := range fds {
+		target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd))
+		if err != nil {
+			continue
+		}
+		rest, ours := strings.CutPrefix(strings.TrimSuffix(target, " (deleted)"), k.e.conf.Containers()+"/")
+		if id, name, _ := strings.Cut(rest, "/"); ours && name == aliveName && isID(id) {
+			return id
+		}
+	}
+	return ""
+}
+
+// endMonitor kills a monitor; its init dies with it, and what is left in the
+// cgroup is the cgroup's own difference of the next check.
+func (k *survey) endMonitor(pid int, id string) error {
+	if k.replaced {
+		return errReplaced
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if k.monitorOf(pid) != id { // it was another process when we opened it
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return err
+	}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
+		if n, err := unix.Poll(poll, 1000); n > 0 && err == nil {
+			return nil
+		}
+	}
+	return errors.New("it does not die")
+}
+
+// directories looks for those of containers without records.
+func (k *survey) directories() {
+	e := k.e
+	names, err := dirNames(e.conf.Containers())
+	k.fail(err)
+	for _, id := range names {
+		dir := e.dir(id)
+		if k.records[id] != nil && !k.marks[id] {
+			continue
+		}
+		s := suspicion{
+			Difference: Difference{Kind: "directory", Object: dir, Owner: id, Problem: "its container has no record"},
+			kind:       lock.Container, id: id,
+			still: func() (bool, error) { now, err := k.now(id); return now == nil && exists(dir), err },
+			repair: func() error {
+				if k.replaced {
+					return errReplaced
+				}
+				return os.RemoveAll(dir)
+			},
+		}
+		switch {
+		case !isID(id):
+			s.Problem, s.Owner, s.kind, s.repair = "not a container's directory", "", 0, nil
+			s.still = func() (bool, error) { return exists(dir), nil }
+		case k.marks[id]:
+			s.Problem, s.repair = "its monitor was killed while it removed the container", nil
+			s.verb = func() error { return e.update(func(state.Tx) error { return nil }) }
+		}
+		k.suspicions = append(k.suspicions, s)
+	}
+}
+
+// sockets looks for what monitors that are gone have left under the run root.
+func (k *survey) sockets() {
+	dir := filepath.Join(k.e.conf.Scratch(), "containers")
+	names, err := dirNames(dir)
+	k.fail(err)
+	for _, id := range names {
+		if !isID(id) || !k.traces[id] || k.running[id] {
+			continue // another store may have the same run root
+		}
+		p := filepath.Join(dir, id)
+		k.leftover("socket", p, id,
+			func() (bool, error) { return exists(p), nil },
+			func() error { return os.RemoveAll(p) })
+	}
+}
+
+// publishedNames looks for names of containers that do not run.
+func (k *survey) publishedNames() {
+	base := k.e.namesDir()
+	networks, err := dirNames(base)
+	k.fail(err)
+	for _, n := range networks {
+		names, err := dirNames(filepath.Join(base, n))
+		k.fail(err)
+		for _, name := range names {
+			ids, err := dirNames(filepath.Join(base, n, name))
+			k.fail(err)
+			for _, id := range ids {
+				if !isID(id) || !k.traces[id] || k.running[id] {
+					continue
+				}
+				p := filepath.Join(base, n, name, id)
+				k.leftover("name", n+"/"+name, id,
+					func() (bool, error) { return exists(p), nil },
+					func() error {
+						err := os.Remove(p)
+						_ = os.Remove(filepath.Dir(p)) // if it was the last one
+						return err
+					})
+			}
+		}
+	}
+}
+
+// volumes compares them with their directories. Content without a record is
+// never removed: it is somebody's data.
+func (k *survey) volumes() {
+	e := k.e
+	known := map[string]bool{}
+	for i := range k.volume {
+		v := &k.volume[i]
+		known[v.Name] = true
+		read := func() (w cove.Volume, err error) {
+			return w, e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, v.Name, &w) })
+		}
+		s := suspicion{Difference: Difference{Kind: "volume", Object: v.Name, Owner: v.Name}, kind: lock.Volume, id: v.Name}
+		switch {
+		case v.Intent == cove.BeingRemoved:
+			s.Problem = "its removal was cut short"
+			s.still = func() (bool, error) { w, err := read(); return present(w.Intent == cove.BeingRemoved, err) }
+			s.verb = func() error { return e.dropVolume(k.ctx, v.Name) }
+		case !exists(e.volumeData(v.Name)):
+			s.Problem = "its directory is missing, with its content"
+			s.still = func() (bool, error) { _, err := read(); return present(!exists(e.volumeData(v.Name)), err) }
+			s.repair = func() error { return e.makeVolumeDir(v) }
+		default:
+			continue
+		}
+		k.suspicions = append(k.suspicions, s)
+	}
+	if !strings.HasPrefix(e.conf.Volumes(), e.conf.Home()+"/") {
+		return // others may have volumes there
+	}
+	names, err := dirNames(e.conf.Volumes())
+	k.fail(err)
+	for _, name := range names {
+		if known[name] {
+			continue
+		}
+		dir := filepath.Join(e.conf.Volumes(), name)
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "directory", Object: dir, Owner: name, Problem: "its volume has no record"},
+			kind:       lock.Volume, id: name,
+			still: func() (bool, error) { return exists(dir) && k.unknown(lock.Volume, name), nil },
+			repair: func() error {
+				if err := os.Remove(filepath.Join(dir, "_data")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return err // not empty
+				}
+				return os.Remove(dir)
+			},
+		})
+	}
+}
+
+// present turns NotFound into no.
+func present(is bool, err error) (bool, error) {
+	if cove.Is(err, cove.NotFound) {
+		return false, nil
+	}
+	return is && err == nil, err
+}
+
+// named is a record's ID and name.
+type named struct{ id, name string }
+
+// nameIndex compares the names claimed with the records' names.
+func (k *survey) nameIndex() {
+	for _, b := range []state.Bucket{state.Containers, state.Networks} {
+		var extra, missing []named
+		err := k.e.store.View(func(tx state.Tx) (err error) {
+			extra, missing, err = namesOff(tx, b)
+			return err
+		})
+		k.fail(err)
+		for _, n := range extra {
+			k.indexed(b, n, "the name is claimed, and no record has it", func(tx state.Tx) error { return tx.Release(b, n.name) })
+		}
+		for _, n := range missing {
+			k.indexed(b, n, "the record's name is not claimed", func(tx state.Tx) error { return tx.Claim(b, n.name, n.id) })
+		}
+	}
+}
+
+// indexed suspects one name; the repair looks again in its own transaction.
+func (k *survey) indexed(b state.Bucket, n named, problem string, fix func(state.Tx) error) {
+	off := func(tx state.Tx) (bool, error) {
+		extra, missing, err := namesOff(tx, b)
+		return slices.Contains(extra, n) || slices.Contains(missing, n), err
+	}
+	k.suspicions = append(k.suspicions, suspicion{
+		Difference: Difference{Kind: "name", Object: n.name, Owner: n.id, Problem: problem},
+		still: func() (is bool, err error) {
+			err = k.e.store.View(func(tx state.Tx) error { is, err = off(tx); return err })
+			return is, err
+		},
+		repair: func() error {
+			return k.e.update(func(tx state.Tx) error {
+				if is, err := off(tx); err != nil || !is {
+					return err
+				}
+				return fix(tx)
+			})
+		},
+	})
+}
+
+// namesOff gives the names that no record has, and the records whose name is
+// not theirs.
+func namesOff(tx state.Tx, b state.Bucket) (extra, missing []named, err error) {
+	buckets := []state.Bucket{b}
+	if b == state.Containers {
+		buckets = append(buckets, state.Pods) // one space of names
+	}
+	records := map[string]string{}
+	for _, b := range buckets {
+		err := tx.List(b, func(id string, raw []byte) error {
+			var r struct {
+				Name string `json:"name"`
+			}
+			if err := json.Unmarshal(raw, &r); err != nil {
+				return cove.E("read record", id, cove.Internal, err)
+			}
+			records[id] = r.Name
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	err = tx.Names(b, func(name, id string) error {
+		if records[id] != name {
+			extra = append(extra, named{id, name})
+		} else {
+			delete(records, id)
+		}
+		return nil
+	})
+	for id, name := range records {
+		missing = append(missing, named{id, name})
+	}
+	slices.SortFunc(missing, func(a, b named) int { return strings.Compare(a.id, b.id) })
+	return extra, missing, err
+}
+
+// leases compares the address leases with the containers' attachments.
+func (k *survey) leases() {
+	names := map[string]bool{}
+	for _, n := range k.networks {
+		names[n.Name] = true
+	}
+	for _, c := range k.records {
+		for _, a := range c.Attachments {
+			names[a.Network] = true
+		}
+	}
+	for name := range names {
+		var off []leaseOff
+		err := k.e.store.View(func(tx state.Tx) (err error) {
+			off, err = leasesOff(tx, name)
+			return err
+		})
+		k.fail(err)
+		for _, l := range off {
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "lease", Object: l.addr.String() + " on " + name, Owner: l.owner, Problem: l.problem()},
+				still: func() (is bool, err error) {
+					err = k.e.store.View(func(tx state.Tx) error {
+						now, err := leasesOff(tx, name)
+						is = slices.Contains(now, l)
+						return err
+					})
+					return is, err
+				},
+				repair: func() error {
+					return k.e.update(func(tx state.Tx) error { return fixLease(tx, name, l) })
+				},
+			})
+		}
+	}
+}
+
+// leaseOff is an address that is leased and in no record (extra), or in a
+// record and not leased to it.
+type leaseOff struct {
+	addr  netip.Addr
+	owner string
+	extra bool
+}
+
+func (l leaseOff) problem() string {
+	if l.extra {
+		return "leased, and no container has the address"
+	}
+	return "the container has the address without a lease"
+}
+
+func leasesOff(tx state.Tx, name string) ([]leaseOff, error) {
+	want := map[netip.Addr]string{}
+	err := tx.List(state.Containers, func(id string, raw []byte) error {
+		c, err := decodeContainer(raw)
+		if err != nil {
+			return err
+		}
+		for _, a := range c.Attachments {
+			for _, p := range a.Addresses {
+				if a.Network == name {
+					want[p.Addr()] = id
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var off []leaseOff
+	err = tx.Leases(name, func(a netip.Addr, owner string) error {
+		if want[a] == owner {
+			delete(want, a)
+		} else {
+			off = append(off, leaseOff{a, owner, true})
+		}
+		return nil
+	})
+	for a, owner := range want {
+		off = append(off, leaseOff{addr: a, owner: owner})
+	}
+	slices.SortFunc(off, func(x, y leaseOff) int { return x.addr.Compare(y.addr) })
+	return off, err
+}
+
+// fixLease makes an owner's leases on a network those that its record has.
+func fixLease(tx state.Tx, name string, l leaseOff) error {
+	now, err := leasesOff(tx, name)
+	if err != nil || !slices.Contains(now, l) {
+		return err
+	}
+	if l.extra {
+		if err := tx.Unlease(name, l.owner); err != nil {
+			return err
+		}
+	}
+	c := new(cove.Container)
+	if err := tx.Get(state.Containers, l.owner, c); err != nil {
+		if cove.Is(err, cove.NotFound) {
+			return nil
+		}
+		return err
+	}
+	for _, a := range c.Attachments {
+		if a.Network != name {
+			continue
+		}
+		for _, p := range a.Addresses {
+			if _, err := tx.Lease(name, p.Masked(), p.Addr(), p.Addr(), p.Addr(), nil, c.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lockFiles looks for those whose object is gone.
+func (k *survey) lockFiles() {
+	for _, name := range k.locks {
+		for _, kind := range []lock.Kind{lock.Container, lock.Volume, lock.Network} {
+			id, ok := strings.CutPrefix(name, kind.String()+"-")
+			if !ok || id == "" || !k.unknown(kind, id) || kind == lock.Container && k.marks[id] {
+				continue
+			}
+			p, owner := LockPath(k.e.conf)(kind, id), id
+			if kind == lock.Network {
+				owner = network.ID(id)
+			}
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "lock", Object: p, Owner: owner, Problem: "its " + kind.String() + " has no record"},
+				kind:       kind, id: id, trace: true,
+				still:  func() (bool, error) { return exists(p) && k.unknown(kind, id), nil },
+				repair: func() error { return os.Remove(p) },
+			})
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package library
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"go.podman.io/storage"
+)
+
+// orClean runs a copy into the store; if it fails, it deletes the layers that
+// the copy has left: the library commits layers one by one and leaves those
+// before the failing one to a next attempt that may never come.
+//
+// New layers that belong to no image may also be those of another copy in
+// flight. Copies by cove are known by a lock that each shares; while one
+// runs, nothing is deleted here and Prune does it another day.
+func (s *Store) orClean(lib *library, copy func() error) (err error) {
+	dir, err := s.indexDir()
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "copies"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH); err != nil {
+		return &os.PathError{Op: "lock", Path: lock.Name(), Err: err}
+	}
+	before, err := lib.store.Layers()
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool, len(before))
+	for _, lay := range before {
+		known[lay.ID] = true
+	}
+	if err = copy(); err == nil {
+		return nil
+	}
+	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return err
+	}
+	after, listErr := lib.store.Layers()
+	if listErr != nil {
+		return errors.Join(err, listErr)
+	}
+	for i := len(after) - 1; i >= 0; i-- { // children come after their parents
+		if known[after[i].ID] {
+			continue
+		}
+		if cleanErr := lib.store.DeleteLayer(after[i].ID); cleanErr != nil {
+			err = errors.Join(err, ignore(cleanErr, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage,
+				storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown, storage.ErrNotALayer))
+		}
+	}
+	return err
+}

@@ -1,0 +1,195 @@
+package library_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/imagetest"
+	"github.com/cove-engine/cove/internal/image/registrytest"
+)
+
+// Bad images are refused with one clear line, and the store is as it was.
+func TestBadLayouts(t *testing.T) {
+	good := imagetest.Layer(t, imagetest.Files{"ok": "ok"})
+	for name, damage := range map[string]func(path string) error{
+		"truncated layer": func(path string) error { return os.Truncate(path, 60) },
+		"other content": func(path string) error {
+			return os.WriteFile(path, imagetest.Gzip(t, imagetest.Layer(t, imagetest.Files{"x": "evil"})), 0o600)
+		},
+		"not gzip":      func(path string) error { return os.WriteFile(path, []byte("garbage"), 0o600) },
+		"layer missing": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			dir := t.TempDir()
+			blobs := imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", Layers: [][]byte{good, imagetest.Layer(t, imagetest.Files{"second": strings.Repeat("second ", 1000)})}})
+			must(t, damage(blobs[1]))
+			refused(t, p, dir)
+		})
+	}
+	t.Run("diff ID wrong", func(t *testing.T) {
+		p := newPlace(t)
+		archive := imagetest.DockerArchive(t, imagetest.Image{Name: "x:1", Layers: [][]byte{good, imagetest.Layer(t, imagetest.Files{"q": "aaaa"})}})
+		archive = bytes.ReplaceAll(archive, []byte("aaaa"), []byte("bbbb"))
+		file := filepath.Join(t.TempDir(), "a.tar")
+		must(t, os.WriteFile(file, archive, 0o600))
+		refused(t, p, file)
+	})
+	t.Run("no image", func(t *testing.T) {
+		p := newPlace(t)
+		file := filepath.Join(t.TempDir(), "a.tar")
+		must(t, os.WriteFile(file, []byte("this is no archive"), 0o600))
+		refused(t, p, file)
+		must(t, os.WriteFile(file, good, 0o600))
+		refused(t, p, file)
+		_, err := p.Load(context.Background(), file+".none", image.LoadOptions{})
+		wantKind(t, err, cove.NotFound)
+	})
+}
+
+func refused(t *testing.T, p place, source string) {
+	t.Helper()
+	_, err := p.Load(context.Background(), source, image.LoadOptions{})
+	if err == nil {
+		t.Fatal("loaded")
+	}
+	t.Log(err)
+	if k := cove.KindOf(err); k != cove.Invalid && k != cove.NotFound {
+		t.Errorf("kind %d: %v", k, err)
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one line")
+	}
+	p.LayerIDs() // opens the store if the refusal came before
+	p.empty(t)
+}
+
+// Layers that try to leave their root: refused, or, where the library (and so
+// podman) takes the path as one inside the layer's root, harmless.
+func TestHostileLayers(t *testing.T) {
+	file := func(name, body string) (*tar.Header, []byte) {
+		return &tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}, []byte(body)
+	}
+	outside := filepath.Join(t.TempDir(), "outside")
+	must(t, os.Mkdir(outside, 0o755))
+	must(t, os.WriteFile(filepath.Join(outside, "victim"), []byte("untouched"), 0o644))
+	for _, c := range []struct {
+		name    string
+		entries func() ([]*tar.Header, [][]byte)
+		refuse  bool
+	}{
+		{"dot dot", func() ([]*tar.Header, [][]byte) {
+			h, b := file("../../../../../../../../.."+outside+"/victim", "evil")
+			return []*tar.Header{h}, [][]byte{b}
+		}, false},
+		{"through a symlink", func() ([]*tar.Header, [][]byte) {
+			h, b := file("link/victim", "evil")
+			return []*tar.Header{{Name: "link", Typeflag: tar.TypeSymlink, Linkname: outside}, h}, [][]byte{nil, b}
+		}, true},
+		{"hard link out", func() ([]*tar.Header, [][]byte) {
+			h, b := file("hard", "evil")
+			return []*tar.Header{{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../../../../../../../../.." + outside + "/victim"}, h}, [][]byte{nil, b}
+		}, true},
+		{"whiteout of everything", func() ([]*tar.Header, [][]byte) {
+			h, _ := file(".wh..", "")
+			return []*tar.Header{h}, nil
+		}, true},
+		{"whiteout above", func() ([]*tar.Header, [][]byte) {
+			h, _ := file("a/../../../../.wh."+filepath.Base(outside), "")
+			return []*tar.Header{h}, nil
+		}, false},
+		{"opaque root", func() ([]*tar.Header, [][]byte) {
+			h, _ := file(".wh..wh..opq", "")
+			return []*tar.Header{h}, nil
+		}, false},
+		{"device node", func() ([]*tar.Header, [][]byte) {
+			return []*tar.Header{{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}}, nil
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t)
+			layer := imagetest.Tar(t, first(c.entries()), second(c.entries()))
+			archive := filepath.Join(t.TempDir(), "a.tar")
+			must(t, os.WriteFile(archive, imagetest.DockerArchive(t, imagetest.Image{Name: "x:1",
+				Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"base": "base"}), layer}}), 0o600))
+			_, err := p.Load(context.Background(), archive, image.LoadOptions{})
+			t.Logf("%v", err)
+			if err != nil {
+				wantKind(t, err, cove.Invalid)
+				p.empty(t)
+			}
+			if (err != nil) != c.refuse {
+				t.Errorf("refused: %v, want %v", err, c.refuse)
+			}
+			if got, err := os.ReadFile(filepath.Join(outside, "victim")); err != nil || string(got) != "untouched" {
+				t.Fatalf("outside the layer: %q %v", got, err)
+			}
+		})
+	}
+}
+
+func first(h []*tar.Header, _ [][]byte) []*tar.Header { return h }
+func second(_ []*tar.Header, b [][]byte) [][]byte     { return b }
+
+// A registry that serves other bytes than the digest promises.
+func TestRegistryLies(t *testing.T) {
+	reg := registrytest.Start(t, registrytest.Options{})
+	p, ctx := newPlace(t), context.Background()
+	p.mustLoad(t, small(t, "localhost/app:1"))
+	_, err := p.Push(ctx, "localhost/app:1", reg.Addr+"/app:1", image.PushOptions{Transfer: noRetry()})
+	must(t, err)
+	blobs, err := filepath.Glob(filepath.Join(reg.Storage, "docker/registry/v2/blobs/sha256/*/*/data"))
+	must(t, err)
+	changed := 0
+	for _, b := range blobs {
+		data, err := os.ReadFile(b)
+		must(t, err)
+		if bytes.HasPrefix(data, []byte("{")) {
+			continue // manifest or configuration
+		}
+		data[len(data)/2] ^= 1
+		must(t, os.WriteFile(b, data, 0o600))
+		changed++
+	}
+	if changed == 0 {
+		t.Fatal("no layers found")
+	}
+	q := newPlace(t)
+	_, err = q.Pull(ctx, reg.Addr+"/app:1", image.PullOptions{Transfer: noRetry()})
+	wantKind(t, err, cove.Invalid)
+	t.Log(err)
+	q.empty(t)
+}
+
+// A full disk: a clear error, and room again afterwards.
+func TestFullDisk(t *testing.T) {
+	p, ctx := newPlace(t), context.Background()
+	must(t, os.Mkdir(p.opts.GraphRoot, 0o700))
+	if err := syscall.Mount("tmpfs", p.opts.GraphRoot, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skip("cannot mount a small tmpfs: ", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(p.opts.GraphRoot, syscall.MNT_DETACH) })
+	big := small(t, "example.org/big:1")
+	noise := make([]byte, 8<<20)
+	rand.Read(noise)
+	big.Layers = append(big.Layers, imagetest.Layer(t, imagetest.Files{"noise": string(noise)}))
+	file := filepath.Join(t.TempDir(), "big.tar")
+	must(t, os.WriteFile(file, imagetest.DockerArchive(t, big), 0o600))
+	_, err := p.Load(ctx, file, image.LoadOptions{})
+	wantKind(t, err, cove.Unavailable)
+	t.Log(err)
+	p.empty(t)
+	p.mustLoad(t, small(t, "example.org/small:1"))
+	if _, err := p.Resolve(ctx, "example.org/small:1", ""); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,125 @@
+package library
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.podman.io/common/libimage"
+
+	"github.com/cove-engine/cove"
+)
+
+// layer is one layer of an image on disk.
+type layer struct {
+	id    string
+	dir   string // of the files, absolute
+	lower string // what overlay's lowerdir takes: short and relative to the graph root where possible
+}
+
+// layers gives the layers of img, uppermost first. It refuses with
+// Unsupported every layout that is not one plain directory per layer, which
+// only the library's own mount understands.
+func (l *library) layers(img *libimage.Image) ([]layer, error) {
+	if err := l.mountable(); err != nil {
+		return nil, err
+	}
+	var chain []layer
+	for id := img.TopLayer(); id != ""; {
+		rec, err := l.store.Layer(id)
+		if err != nil {
+			return nil, fmt.Errorf("layer %s of image %s: %w", id, img.ID(), err)
+		}
+		if len(rec.UIDMap)+len(rec.GIDMap) > 0 {
+			return nil, unsupported(id, "its files have mapped owners")
+		}
+		this, err := l.onDisk(id)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, this)
+		id = rec.Parent
+	}
+	return chain, nil
+}
+
+// mountable refuses drivers and driver options under which a layer's
+// directory is not what a container must see.
+func (l *library) mountable() error {
+	if d := l.store.GraphDriverName(); d != "overlay" {
+		return unsupported("", "storage driver "+d)
+	}
+	for _, opt := range l.store.GraphOptions() {
+		key, value, _ := strings.Cut(opt, "=")
+		key = key[strings.LastIndexByte(key, '.')+1:]
+		switch key {
+		case "mount_program", "force_mask", "additionallayerstore":
+			if value != "" {
+				return unsupported("", "storage option "+opt)
+			}
+		case "use_composefs":
+			if value != "false" {
+				return unsupported("", "storage option "+opt)
+			}
+		}
+	}
+	return nil
+}
+
+func unsupported(layer, why string) error {
+	return cove.E("use layers directly", layer, cove.Unsupported, errors.New(why))
+}
+
+// onDisk finds a layer's directory: below the graph root, below the image
+// store or in an additional store.
+func (l *library) onDisk(id string) (layer, error) {
+	root := l.store.GraphRoot()
+	stores := []string{root}
+	if s := l.store.ImageStore(); s != "" {
+		stores = append(stores, s)
+	}
+	for _, st := range append(stores, additionalStores(l.store)...) {
+		dir := filepath.Join(st, "overlay", id)
+		fi, err := os.Lstat(filepath.Join(dir, "diff"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return layer{}, err
+		}
+		if !fi.IsDir() {
+			return layer{}, unsupported(id, "its diff is not a directory")
+		}
+		for _, odd := range []string{"composefs-data", "diff1"} {
+			if _, err := os.Lstat(filepath.Join(dir, odd)); err == nil {
+				return layer{}, unsupported(id, "it has "+odd)
+			}
+		}
+		this := layer{id: id, dir: filepath.Join(dir, "diff")}
+		this.lower = shortLink(st, id, fi)
+		if st != root {
+			this.lower = filepath.Join(st, this.lower)
+		}
+		return this, nil
+	}
+	return layer{}, cove.E("find layer", id, cove.Invalid, errors.New("the image is damaged: the layer is recorded and its directory is gone; remove the image and pull it again"))
+}
+
+// shortLink gives overlay/l/XXXX, the driver's short link to a layer's
+// directory, when it is there and right: a page of mount options holds many
+// more of them.
+func shortLink(store, id string, diff os.FileInfo) string {
+	long := filepath.Join("overlay", id, "diff")
+	link, err := os.ReadFile(filepath.Join(store, "overlay", id, "link"))
+	if err != nil || !filepath.IsLocal(string(link)) {
+		return long
+	}
+	short := filepath.Join("overlay", "l", string(link))
+	if fi, err := os.Stat(filepath.Join(store, short)); err != nil || !os.SameFile(fi, diff) {
+		return long
+	}
+	return short
+}

@@ -1,0 +1,81 @@
+package library
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"go.podman.io/common/libimage"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+)
+
+// List lists local images, newest first as the library orders them.
+func (s *Store) List(ctx context.Context, o image.ListOptions) ([]image.Summary, error) {
+	const op = "list images"
+	lib, err := s.library()
+	if err != nil {
+		return nil, err
+	}
+	filters := []string{}
+	used := ""
+	for _, f := range o.Filters {
+		if v, ok := strings.CutPrefix(f, "containers="); ok {
+			if v != "true" && v != "false" {
+				return nil, cove.E(op, f, cove.Invalid, errors.New("want containers=true or containers=false"))
+			}
+			used = v
+			continue
+		}
+		filters = append(filters, f)
+	}
+	if !o.All {
+		filters = append(filters, "intermediate=false")
+	}
+	images, err := lib.runtime.ListImages(ctx, &libimage.ListImagesOptions{Filters: filters, SetListData: true})
+	if err != nil {
+		return nil, failContent(op, "", err)
+	}
+	out := []image.Summary{}
+	for _, img := range images {
+		users := len(of(o.Users, img.ID()))
+		if used != "" && (used == "true") != (users > 0) {
+			continue
+		}
+		sum, err := summary(ctx, img)
+		if err != nil {
+			// An image that another tool removes meanwhile, or a
+			// damaged one, must not hide the others.
+			if !lib.imageExists(img.ID()) {
+				continue
+			}
+		}
+		sum.Containers = users
+		out = append(out, sum)
+	}
+	return out, nil
+}
+
+func summary(ctx context.Context, img *libimage.Image) (image.Summary, error) {
+	s := image.Summary{
+		ID: img.ID(), Names: img.Names(), Digest: img.Digest().String(), Created: img.Created(),
+		ReadOnly: img.IsReadOnly(), History: img.NamesHistory(),
+	}
+	if d := img.ListData.IsDangling; d != nil {
+		s.Dangling = *d
+	}
+	if p := img.ListData.Parent; p != nil {
+		s.ParentID = p.ID()
+	}
+	var errs [4]error
+	s.RepoTags, errs[0] = img.RepoTags()
+	s.RepoDigests, errs[1] = img.RepoDigests()
+	s.Size, errs[2] = img.Size()
+	data, err := img.Inspect(ctx, nil)
+	errs[3] = err
+	if data != nil {
+		s.Labels, s.OS, s.Arch = data.Labels, data.Os, data.Architecture
+	}
+	return s, errors.Join(errs[:]...)
+}

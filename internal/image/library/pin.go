@@ -1,0 +1,167 @@
+package library
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"go.podman.io/storage"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+)
+
+// A pin keeps the layers of an image that cove's containers may use from
+// being deleted by other tools. It consists of
+//
+//   - a container record of containers/storage, which makes `podman rmi` and
+//     the prunes of other tools refuse, and
+//   - an empty child layer of the image's top layer, which belongs to nothing,
+//     so that the layers stay even when `rmi --force` deletes the record.
+//
+// Both are named after the image and have IDs made from the image's, so that
+// pinning again is harmless and a half-made pin is completed by the next one.
+
+// The names differ, for the libraries look a name up among layers and
+// containers alike.
+const (
+	pinPrefix      = "cove-pin-"
+	pinLayerPrefix = "cove-pin-layer-"
+)
+
+// pinMetadata is the metadata of the container record; the field's names are
+// those that podman and buildah look for, so that `podman ps --external` shows
+// what the record is.
+type pinMetadata struct {
+	ContainerName string `json:"container-name"`
+	ImageID       string `json:"image-id"`
+	Owner         string `json:"owner"`
+}
+
+func pinID(what, imageID string) string {
+	sum := sha256.Sum256([]byte("cove pin " + what + " " + imageID))
+	return hex.EncodeToString(sum[:])
+}
+
+// pin makes sure that img is pinned and gives the directories that exist as
+// long as it is. It writes only what is missing.
+func (l *library) pin(img *storage.Image) ([]string, error) {
+	if img.TopLayer == "" {
+		return nil, nil // nothing to keep
+	}
+	name, child, ctr := pinPrefix+img.ID, pinID("layer", img.ID), pinID("container", img.ID)
+	lay, err := l.store.Layer(child)
+	if err == nil && lay.Parent != img.TopLayer {
+		// left of an image with the same ID and other layers
+		err = errors.Join(l.store.DeleteLayer(child), storage.ErrLayerUnknown)
+	}
+	if errors.Is(err, storage.ErrLayerUnknown) {
+		_, err = l.store.CreateLayer(child, img.TopLayer, []string{pinLayerPrefix + img.ID}, "", false, nil)
+	}
+	if err != nil && !errors.Is(err, storage.ErrDuplicateID) {
+		return nil, fmt.Errorf("pin image %s: %w", img.ID, err)
+	}
+	if _, err = l.store.Container(ctr); errors.Is(err, storage.ErrContainerUnknown) {
+		meta, _ := json.Marshal(pinMetadata{ContainerName: name, ImageID: img.ID, Owner: "cove"})
+		_, err = l.store.CreateContainer(ctr, []string{name}, img.ID, pinID("container layer", img.ID), string(meta),
+			&storage.ContainerOptions{})
+	}
+	if err != nil && !errors.Is(err, storage.ErrDuplicateID) {
+		return nil, fmt.Errorf("pin image %s: %w", img.ID, err)
+	}
+	// The record's own directory comes late, its layer goes with it.
+	return []string{l.layerDir(child), l.layerDir(pinID("container layer", img.ID))}, nil
+}
+
+// layerDir is the overlay directory of a layer that cove made.
+func (l *library) layerDir(id string) string {
+	if st := l.store.ImageStore(); st != "" {
+		dir := filepath.Join(st, "overlay", id)
+		if _, err := os.Lstat(dir); err == nil {
+			return dir
+		}
+	}
+	return filepath.Join(l.store.GraphRoot(), "overlay", id)
+}
+
+// unpin removes what pin made for the image, in the order in which a kill in
+// between leaves the least: the child layer is what protects the layers, so
+// it goes last.
+func (l *library) unpin(imageID string) error {
+	err := l.store.DeleteContainer(pinID("container", imageID))
+	if err != nil && !errors.Is(err, storage.ErrContainerUnknown) && !errors.Is(err, storage.ErrNotAContainer) {
+		return fmt.Errorf("unpin image %s: %w", imageID, err)
+	}
+	err = l.store.DeleteLayer(pinID("layer", imageID))
+	if err != nil && !errors.Is(err, storage.ErrLayerUnknown) && !errors.Is(err, storage.ErrNotALayer) {
+		return fmt.Errorf("unpin image %s: %w", imageID, err)
+	}
+	return nil
+}
+
+// sweepPins removes the pins whose image another tool has force-removed and
+// that no container of cove's uses, with the layers that only the pin kept.
+func (l *library) sweepPins(users image.Users) error {
+	layers, err := l.store.Layers()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, lay := range layers {
+		id, ok := pinned(lay.Names)
+		if !ok || l.imageExists(id) || len(of(users, id)) > 0 {
+			continue
+		}
+		if err := l.unpin(id); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, l.deleteUnused(lay.Parent))
+	}
+	return errors.Join(errs...)
+}
+
+func pinned(names []string) (imageID string, ok bool) {
+	for _, n := range names {
+		if id, ok := strings.CutPrefix(n, pinLayerPrefix); ok && len(id) == cove.IDLength {
+			return id, true
+		}
+	}
+	return "", false
+}
+
+func (l *library) imageExists(id string) bool {
+	_, err := l.store.Image(id)
+	return err == nil
+}
+
+// deleteUnused deletes a layer and its parents up to the first that
+// something uses.
+func (l *library) deleteUnused(id string) error {
+	for id != "" {
+		rec, err := l.store.Layer(id)
+		if err != nil {
+			return ignore(err, storage.ErrLayerUnknown)
+		}
+		if err := l.store.DeleteLayer(id); err != nil {
+			return ignore(err, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage, storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown, storage.ErrNotALayer)
+		}
+		id = rec.Parent
+	}
+	return nil
+}
+
+// ignore gives err unless it is one of those expected.
+func ignore(err error, expected ...error) error {
+	for _, e := range expected {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
+}

@@ -1,0 +1,74 @@
+package library
+
+import (
+	"context"
+	"strings"
+
+	"go.podman.io/common/libimage"
+	"go.podman.io/common/pkg/config"
+	imagetypes "go.podman.io/image/v5/types"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+)
+
+func copyOptions(t image.Transfer) libimage.CopyOptions {
+	o := libimage.CopyOptions{
+		Credentials:         t.Creds,
+		AuthFilePath:        t.AuthFile,
+		CertDirPath:         t.CertDir,
+		SignaturePolicyPath: t.SignaturePolicy,
+		Writer:              t.Progress,
+		MaxRetries:          t.Retries,
+		RetryDelay:          t.RetryDelay,
+	}
+	if t.TLSVerify != nil {
+		o.InsecureSkipTLSVerify = imagetypes.NewOptionalBool(!*t.TLSVerify)
+	}
+	return o
+}
+
+// Pull brings an image into the store and gives the IDs of what name then
+// stands for (one, unless AllTags). name may carry a transport
+// (docker-archive:, oci:, dir:, docker-daemon:, …). On failure the store is
+// as it was.
+func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]string, error) {
+	const op = "pull image"
+	policy, err := config.ParsePullPolicy(o.Policy)
+	if err != nil {
+		return nil, cove.E(op, name, cove.Invalid, err)
+	}
+	p, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	lib, err := s.library()
+	if err != nil {
+		return nil, err
+	}
+	opts := &libimage.PullOptions{CopyOptions: copyOptions(o.Transfer), AllTags: o.AllTags}
+	opts.OS, opts.Architecture, opts.Variant = p.os, p.arch, p.variant
+	// Asking for the list of tags heeds the runtime's context only.
+	sys := lib.runtime.SystemContext()
+	if o.TLSVerify != nil {
+		sys.DockerInsecureSkipTLSVerify = opts.InsecureSkipTLSVerify
+	}
+	set(&sys.AuthFilePath, o.AuthFile)
+	set(&sys.DockerCertPath, o.CertDir)
+	if user, password, ok := strings.Cut(o.Creds, ":"); o.AllTags && o.Creds != "" && ok {
+		sys.DockerAuthConfig = &imagetypes.DockerAuthConfig{Username: user, Password: password}
+	}
+	rt, err := libimage.RuntimeFromStore(lib.store, &libimage.RuntimeOptions{SystemContext: sys})
+	if err != nil {
+		return nil, fail(op, name, err)
+	}
+	var ids []string
+	err = s.orClean(lib, func() error {
+		images, err := rt.Pull(ctx, name, policy, opts)
+		for _, img := range images {
+			ids = append(ids, img.ID())
+		}
+		return err
+	})
+	return ids, failContent(op, name, err)
+}

@@ -1,0 +1,69 @@
+package library
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"go.podman.io/common/libimage"
+	"go.podman.io/image/v5/manifest"
+	"go.podman.io/image/v5/pkg/compression"
+
+	ociv1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+)
+
+// formats are the manifest types behind the words of --format.
+func manifestType(format string) (string, error) {
+	switch format {
+	case "":
+		return "", nil
+	case "oci":
+		return ociv1.MediaTypeImageManifest, nil
+	case "v2s2", "docker":
+		return manifest.DockerV2Schema2MediaType, nil
+	case "v2s1":
+		return manifest.DockerV2Schema1SignedMediaType, nil
+	}
+	return "", cove.E("choose manifest format", format, cove.Invalid, errors.New("want oci, v2s2 or v2s1"))
+}
+
+// Push copies the image called source to destination, a reference with or
+// without transport; "" is source. It gives the digest of the manifest
+// pushed and writes it to DigestFile.
+func (s *Store) Push(ctx context.Context, source, destination string, o image.PushOptions) (digest string, err error) {
+	const op = "push image"
+	lib, err := s.library()
+	if err != nil {
+		return "", err
+	}
+	opts := &libimage.PushOptions{CopyOptions: copyOptions(o.Transfer)}
+	if opts.ManifestMIMEType, err = manifestType(o.Format); err != nil {
+		return "", err
+	}
+	if o.Compression != "" {
+		algo, err := compression.AlgorithmByName(o.Compression)
+		if err != nil {
+			return "", cove.E(op, source, cove.Invalid, err)
+		}
+		opts.CompressionFormat = &algo
+	}
+	opts.CompressionLevel, opts.ForceCompressionFormat = o.CompressionLevel, o.ForceCompression
+	opts.RemoveSignatures, opts.SignBy, opts.SignPassphrase = o.RemoveSignatures, o.SignBy, o.SignPassphrase
+	raw, err := lib.runtime.Push(ctx, source, destination, opts)
+	if err != nil {
+		return "", fail(op, source, err)
+	}
+	d, err := manifest.Digest(raw)
+	if err != nil {
+		return "", fail(op, source, err)
+	}
+	if o.DigestFile != "" {
+		if err := os.WriteFile(o.DigestFile, []byte(d.String()), 0o644); err != nil {
+			return d.String(), fail(op, source, err)
+		}
+	}
+	return d.String(), nil
+}

@@ -1,0 +1,138 @@
+package library
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.podman.io/common/libimage"
+	imagetypes "go.podman.io/image/v5/types"
+	"go.podman.io/storage"
+	storagetypes "go.podman.io/storage/types"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/index"
+)
+
+// Store is the local image store. Its methods may be called from any
+// goroutine. [Open] makes one; nothing needs to be closed.
+type Store struct {
+	opts     image.Options
+	location func() (storagetypes.StoreOptions, error)
+	library  func() (*library, error)
+}
+
+// library is the opened store of the libraries.
+type library struct {
+	runtime *libimage.Runtime
+	store   storage.Store
+}
+
+// Open names the store without touching it.
+func Open(opts image.Options) *Store {
+	s := &Store{opts: opts}
+	s.location = sync.OnceValues(s.locate)
+	s.library = sync.OnceValues(s.open)
+	return s
+}
+
+// locate reads storage.conf and lays the options over it.
+func (s *Store) locate() (storagetypes.StoreOptions, error) {
+	o, err := storagetypes.LoadStoreOptions(storagetypes.LoadOptions{})
+	if err != nil {
+		return o, cove.E("read storage configuration", "", cove.Invalid, plain(err))
+	}
+	set(&o.GraphRoot, s.opts.GraphRoot)
+	set(&o.RunRoot, s.opts.RunRoot)
+	set(&o.GraphDriverName, s.opts.Driver)
+	set(&o.ImageStore, s.opts.ImageStore)
+	if s.opts.DriverOptions != nil {
+		o.GraphDriverOptions = s.opts.DriverOptions
+	}
+	for _, p := range []*string{&o.GraphRoot, &o.RunRoot, &o.ImageStore} {
+		if *p == "" {
+			continue
+		}
+		if *p, err = filepath.Abs(*p); err != nil {
+			return o, cove.E("open image store", *p, cove.Internal, err)
+		}
+	}
+	return o, nil
+}
+
+// set overrides to when there is something to override it with.
+func set(to *string, from string) {
+	if from != "" {
+		*to = from
+	}
+}
+
+// open opens the libraries' store.
+func (s *Store) open() (*library, error) {
+	o, err := s.location()
+	if err != nil {
+		return nil, err
+	}
+	rt, err := libimage.RuntimeFromStoreOptions(&libimage.RuntimeOptions{SystemContext: s.systemContext()}, &o)
+	if err != nil {
+		return nil, fail("open image store", o.GraphRoot, err)
+	}
+	st, err := storage.GetStore(o) // the one that the runtime just made
+	if err != nil {
+		return nil, fail("open image store", o.GraphRoot, err)
+	}
+	return &library{runtime: rt, store: st}, nil
+}
+
+// systemContext carries the options to the image library.
+func (s *Store) systemContext() *imagetypes.SystemContext {
+	auth := s.opts.AuthFile
+	if auth == "" {
+		// The library does not know the variable itself.
+		auth = os.Getenv("REGISTRY_AUTH_FILE")
+	}
+	return &imagetypes.SystemContext{
+		SignaturePolicyPath:         s.opts.SignaturePolicy,
+		SystemRegistriesConfPath:    s.opts.RegistriesConf,
+		SystemRegistriesConfDirPath: s.opts.RegistriesConfDir,
+		AuthFilePath:                auth,
+		DockerCertPath:              s.opts.CertDir,
+		BigFilesTemporaryDir:        s.opts.TmpDir,
+		DockerRegistryUserAgent:     "cove/" + cove.Version,
+	}
+}
+
+// graphRoot gives the graph root; it reads storage.conf when the options do
+// not say.
+func (s *Store) graphRoot() (string, error) {
+	if filepath.IsAbs(s.opts.GraphRoot) {
+		return filepath.Clean(s.opts.GraphRoot), nil
+	}
+	o, err := s.location()
+	return o.GraphRoot, err
+}
+
+// indexDir gives the directory of cove's index.
+func (s *Store) indexDir() (string, error) {
+	if s.opts.IndexDir != "" {
+		return s.opts.IndexDir, nil
+	}
+	root, err := s.graphRoot()
+	return filepath.Join(root, "cove", "images"), err
+}
+
+// Hold keeps images from being removed by cove until release is called. The
+// engine holds from before Resolve until the container's record is durable.
+func (s *Store) Hold(ctx context.Context) (release func() error, err error) {
+	dir, err := s.indexDir()
+	if err != nil {
+		return nil, err
+	}
+	release, err = index.Hold(ctx, dir)
+	if err != nil {
+		return nil, cove.E("hold images", "", kind(err), err)
+	}
+	return release, nil
+}

@@ -1,0 +1,214 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long one command of a script may take.
+const patience = 90 * time.Second
+
+var fullID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// command is a prepared command of a script.
+func (h *house) command(ctx context.Context, env []string, dir string, name string, args ...string) *exec.Cmd {
+	if name == "ctr" || name == "host" || name == "outside" {
+		name = h.work + "/.bin/" + name
+	} else if p, err := exec.LookPath(name); err == nil {
+		name = p
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env, cmd.Dir = env, dir
+	// Whoever holds our pipes after the command ended is a fault of its own.
+	cmd.WaitDelay = 3 * time.Second
+	return cmd
+}
+
+// output runs a command for the harness itself.
+func (h *house) output(limit time.Duration, name string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err := h.command(ctx, h.env, h.work, name, args...).CombinedOutput()
+	return string(out), err
+}
+
+// run runs a command of the script; what it prints is the script's stdout
+// and stderr. A last argument <FILE is its standard input.
+func run(ts *testscript.TestScript, args []string) (code int) {
+	h := houseOf(ts)
+	if len(args) == 0 {
+		ts.Fatalf("a command is missing")
+	}
+	stdin := ""
+	if n := len(args) - 1; strings.HasPrefix(args[n], "<") {
+		stdin, args = ts.MkAbs(args[n][1:]), args[:n]
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := h.command(ctx, environ(ts), ts.MkAbs("."), args[0], args[1:]...)
+	if stdin != "" {
+		f, err := os.Open(stdin)
+		ts.Check(err)
+		defer f.Close()
+		cmd.Stdin = f
+	}
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	_, _ = ts.Stdout().Write(out.Bytes())
+	_, _ = ts.Stderr().Write(errs.Bytes())
+	for _, id := range fullID.FindAllString(out.String(), -1) {
+		h.seen[id] = true
+	}
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		ts.Fatalf("%s: took longer than %v", strings.Join(args, " "), patience)
+	case errors.Is(err, exec.ErrWaitDelay):
+		ts.Fatalf("%s: ended, but a process that it left behind keeps its output open", strings.Join(args, " "))
+	case errors.As(err, &exit):
+		if s := exit.Sys().(interface{ Signaled() bool }); s.Signaled() {
+			return 128 + int(exit.Sys().(interface{ Signal() unix.Signal }).Signal())
+		}
+		return exit.ExitCode()
+	default:
+		ts.Fatalf("%v", err)
+	}
+	return -1
+}
+
+// environ is the script's present environment.
+func environ(ts *testscript.TestScript) []string {
+	h := houseOf(ts)
+	env := make([]string, 0, len(h.env))
+	seen := map[string]bool{}
+	for _, kv := range h.env {
+		k, _, _ := strings.Cut(kv, "=")
+		if !seen[k] {
+			seen[k] = true
+			env = append(env, k+"="+ts.Getenv(k))
+		}
+	}
+	for _, k := range h.exported {
+		if !seen[k] {
+			env = append(env, k+"="+ts.Getenv(k))
+		}
+	}
+	return env
+}
+
+// judge fails the script when a command's success is not the expected one.
+func judge(ts *testscript.TestScript, neg bool, code int) {
+	if neg && code == 0 {
+		ts.Fatalf("unexpected success")
+	}
+	if !neg && code != 0 {
+		ts.Fatalf("exit code %d", code)
+	}
+}
+
+// cmdCtr: [!] ctr ARG… [<FILE] — the engine under test.
+func cmdCtr(ts *testscript.TestScript, neg bool, args []string) {
+	judge(ts, neg, run(ts, append([]string{"ctr"}, args...)))
+}
+
+// cmdCode: code N COMMAND ARG… — the exit code must be N.
+func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N command arg…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := run(ts, args[1:]); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// cmdShell: [!] sh TEXT [<FILE] — a shell in the script's network namespace,
+// where ctr, host and outside are commands.
+func cmdShell(ts *testscript.TestScript, neg bool, args []string) {
+	judge(ts, neg, run(ts, append([]string{"host", "/bin/sh", "-euc"}, args...)))
+}
+
+// cmdOutside: [!] outside TEXT — a shell on the other side of the link.
+func cmdOutside(ts *testscript.TestScript, neg bool, args []string) {
+	judge(ts, neg, run(ts, append([]string{"outside", "/bin/sh", "-euc"}, args...)))
+}
+
+// cmdUntil: until SECONDS TEXT — repeats a shell text until it succeeds.
+func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: until seconds text")
+	}
+	seconds, err := strconv.ParseFloat(args[0], 64)
+	ts.Check(err)
+	h := houseOf(ts)
+	for deadline := time.Now().Add(time.Duration(seconds * float64(time.Second))); ; time.Sleep(50 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		out, err := h.command(ctx, environ(ts), ts.MkAbs("."), "host", "/bin/sh", "-euc", args[1]).CombinedOutput()
+		cancel()
+		if err == nil {
+			_, _ = ts.Stdout().Write(out)
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %v seconds: %v\n%s", seconds, err, out)
+		}
+	}
+}
+
+// cmdSet: set NAME COMMAND ARG… — puts a command's output, without the end of
+// line, into an environment variable.
+func cmdSet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: set name command arg…")
+	}
+	h := houseOf(ts)
+	if args[1] == "sh" {
+		args = slices.Concat(args[:1], []string{"host", "/bin/sh", "-euc"}, args[2:])
+	}
+	var out bytes.Buffer
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := h.command(ctx, environ(ts), ts.MkAbs("."), args[1], args[2:]...)
+	cmd.Stdout, cmd.Stderr = &out, ts.Stderr()
+	if err := cmd.Run(); err != nil {
+		ts.Fatalf("%v", err)
+	}
+	for _, id := range fullID.FindAllString(out.String(), -1) {
+		h.seen[id] = true
+	}
+	value := strings.TrimRight(out.String(), "\n")
+	ts.Logf("%s=%s", args[0], value)
+	ts.Setenv(args[0], value)
+	if !slices.Contains(h.exported, args[0]) {
+		h.exported = append(h.exported, args[0])
+	}
+}
+
+// cmdSignal: signal NAME JOB — sends a signal to a background command.
+func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: signal name number-of-background-command")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	jobs := ts.BackgroundCmds()
+	if n < 0 || n >= len(jobs) {
+		ts.Fatalf("no background command %d", n)
+	}
+	ts.Check(jobs[n].Process.Signal(unix.SignalNum("SIG" + args[0])))
+}

@@ -1,0 +1,88 @@
+package test
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cove-engine/cove/internal/image/imagetest"
+)
+
+const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// makeImages writes the archives that scripts load:
+//
+//	bb.tar      localhost/bb: busybox with every applet, users root, nobody and web
+//	svc.tar     localhost/svc: bb with every field of the configuration set
+//	broken.tar  an archive that is cut off
+//	oci/        localhost/oci as an OCI layout; damaged/ the same with one layer altered
+func makeImages(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	// testscript's scripts are subtests that go on after this function: the
+	// directory is the parent test's and outlives them.
+	files := imagetest.Busybox(t)
+	applets, err := exec.Command("/bin/busybox", "--list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a := range strings.FieldsSeq(string(applets)) {
+		if a != "busybox" {
+			files["bin/"+a] = "-> busybox"
+		}
+	}
+	maps.Copy(files, imagetest.Files{
+		"etc/passwd":  "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000:web:/home/web:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+		"etc/group":   "root:x:0:\nstaff:x:50:web\nweb:x:1000:\nnogroup:x:65534:\n",
+		"home/web/":   "",
+		"data/":       "",
+		"data/hello":  "hello from the image\n",
+		"run/":        "",
+		"var/tmp/":    "",
+		"etc/os-like": "bb\n",
+	})
+	base := imagetest.Layer(t, files)
+	bb := imagetest.Image{Name: "localhost/bb:latest", Layers: [][]byte{base}, Env: []string{path}, Cmd: []string{"/bin/sh"}}
+	top := imagetest.Layer(t, imagetest.Files{
+		"srv/":      "",
+		"srv/index": "served\n",
+		"bin/serve": "#!/bin/sh\n# answers every connection to port 80 with its argument\nwhile :; do echo \"$1\" | nc -l -p 80; done\n",
+		"bin/entry": "#!/bin/sh\necho entry \"$@\"\n",
+		"data/more": "more\n",
+	})
+	svc := imagetest.Image{
+		Name: "localhost/svc:latest", Layers: [][]byte{base, top}, Env: []string{path, "COLOUR=blue"},
+		Entrypoint: []string{"/bin/entry"}, Cmd: []string{"one", "two"}, User: "web", WorkDir: "/srv",
+		Volumes: []string{"/data"}, Ports: []string{"80/tcp", "53/udp"}, Labels: map[string]string{"maker": "tests"}, StopSignal: "SIGINT",
+		Healthcheck: json.RawMessage(`{"Test":["CMD-SHELL","test -e /tmp/well"],"Interval":1000000000,"Timeout":3000000000,"Retries":2}`),
+	}
+	put := func(name string, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	archive := imagetest.DockerArchive(t, bb)
+	put("bb.tar", archive)
+	put("svc.tar", imagetest.DockerArchive(t, svc))
+	put("broken.tar", archive[:len(archive)/2])
+	put("base.tar", base)
+	oci := bb
+	oci.Name = "localhost/oci:latest"
+	oci.Layers = append(oci.Layers, imagetest.Layer(t, imagetest.Files{"etc/marker": "oci\n"}))
+	imagetest.OCILayout(t, filepath.Join(dir, "oci"), oci)
+	blobs := imagetest.OCILayout(t, filepath.Join(dir, "damaged"), oci)
+	last := blobs[len(blobs)-1]
+	data, err := os.ReadFile(last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 0xff
+	if err := os.WriteFile(last, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

@@ -1,0 +1,54 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScript runs every script of testdata/script on the engine under test.
+func TestScript(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes namespaces, mounts and cgroups")
+	}
+	e := underTest(t)
+	images := makeImages(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
+		TestWork:           os.Getenv("COVE_TEST_KEEP") != "",
+		Setup:              func(env *testscript.Env) error { return setup(env, e, images) },
+		Condition:          e.condition,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"ctr":      cmdCtr,
+			"code":     cmdCode,
+			"sh":       cmdShell,
+			"outside":  cmdOutside,
+			"until":    cmdUntil,
+			"set":      cmdSet,
+			"term":     cmdTerm,
+			"registry": cmdRegistry,
+			"signal":   cmdSignal,
+		},
+	})
+}
+
+// condition answers [cove], [podman], [podman4], [docker] and [cgroup1],
+// [cgroup2].
+func (e engine) condition(name string) (bool, error) {
+	switch name {
+	case "cove", "podman", "docker":
+		return e.name == name, nil
+	case "podman4":
+		return e.name == "podman" && e.major == "4", nil
+	case "cgroup1":
+		_, err := os.Stat("/sys/fs/cgroup/memory")
+		return err == nil, nil
+	case "cgroup2":
+		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+		return err == nil, nil
+	}
+	return false, fmt.Errorf("unknown condition %q", name)
+}
