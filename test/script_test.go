@@ -15,10 +15,22 @@ func TestScript(t *testing.T) {
 	}
 	e := underTest(t)
 	images := makeImages(t)
+	// Short: podman refuses a run root of more than 50 characters.
+	dir, err := os.MkdirTemp("/tmp", "ct")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if os.Getenv("COVE_TEST_KEEP") != "" {
+			t.Log("kept: ", dir)
+		} else if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
-		TestWork:           os.Getenv("COVE_TEST_KEEP") != "",
+		WorkdirRoot:        dir,
 		Setup:              func(env *testscript.Env) error { return setup(env, e, images) },
 		Condition:          e.condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

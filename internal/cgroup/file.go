@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -83,19 +82,6 @@ func readAll(fd, limit int) ([]byte, error) {
 		buf = buf[:len(buf)+n]
 	}
 	return buf, nil
-}
-
-// readNumber reads a file with one number. Version 2's "max" is all bits set.
-func readNumber(name string) (uint64, error) {
-	text, err := readFile(name, 64)
-	if err != nil {
-		return 0, err
-	}
-	s := string(bytes.TrimSpace(text))
-	if s == "max" {
-		return ^uint64(0), nil
-	}
-	return strconv.ParseUint(s, 10, 64)
 }
 
 // writeFile gives the kernel one value.

@@ -48,6 +48,7 @@ func (p *plan) checkMemory() (limit, reservation, swap int64) {
 	if m.Swappiness != nil && *m.Swappiness > 100 {
 		p.invalid("memory.swappiness", "%d is not in 0 to 100", *m.Swappiness)
 	}
+	//lint:ignore SA1019 specs of old tools still carry it
 	if given(m.Kernel) != 0 {
 		p.warn("memory.kernel", "kernels no longer limit kernel memory by itself; ignored")
 	}

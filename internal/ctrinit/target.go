@@ -4,9 +4,5 @@ import "github.com/cove-engine/cove/internal/rootfs"
 
 // The look-ups inside the root, see package rootfs.
 
-func openIn(root int, name string, flags uint64) (int, error) {
-	return rootfs.OpenIn(root, name, flags)
-}
-
 func makeDir(root int, name string) (int, error)  { return rootfs.MakeDir(root, name) }
 func makeFile(root int, name string) (int, error) { return rootfs.MakeFile(root, name) }

@@ -231,7 +231,9 @@ func (e *Engine) specDefaults() (spec.Defaults, error) {
 		}
 	}
 	d.PidsLimit, d.Umask, d.Timezone = c.PidsLimit, c.Umask, c.TZ
-	d.Init, d.InitPath, d.OOMScoreAdj = c.Init, c.InitPath, c.OOMScoreAdj
+	d.Init, d.OOMScoreAdj = c.Init, c.OOMScoreAdj
+	//lint:ignore SA1019 the function named instead insists on catatonit being installed
+	d.InitPath = c.InitPath
 	d.PIDNS, d.IPCNS, d.UTSNS, d.CgroupNS, d.NetNS = c.PidNS, c.IPCNS, c.UTSNS, c.CgroupNS, "private"
 	d.ReadOnly, d.NoHosts, d.SeccompProfile = c.ReadOnly, c.NoHosts, c.SeccompProfile
 	if d.SeccompProfile == "/usr/share/containers/seccomp.json" || d.SeccompProfile == "/etc/containers/seccomp.json" {

@@ -18,8 +18,9 @@ import (
 const builtinName = "cove.local/hello:latest"
 
 // builtin brings the image that travels inside the program into the store
-// when it is the one asked for and is not there yet. false: another image was asked for, or this program carries
-// none. The caller resolves the name (again) afterwards.
+// when it is the one asked for and is not there yet. false: another image was
+// asked for, or this program carries none. The caller resolves the name
+// (again) afterwards.
 func (e *Engine) builtin(ctx context.Context, name string) (bool, error) {
 	if name != builtinName && name != strings.TrimSuffix(builtinName, ":latest") || e.builtinArchive == nil {
 		return false, nil

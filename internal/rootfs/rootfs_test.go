@@ -417,6 +417,19 @@ func TestRemoveAll(t *testing.T) {
 	}
 }
 
+func TestSize(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/a", "12345")
+	write(t, dir+"/sub/b", "123")
+	must(t, os.Link(dir+"/a", dir+"/sub/again"))
+	must(t, os.Symlink("/etc", dir+"/link"))
+	fd := open(t, rootfs.Source{Dir: dir})
+	defer unix.Close(fd)
+	if n, err := rootfs.Size(fd); err != nil || n != 8 {
+		t.Errorf("%d, %v, want 8", n, err)
+	}
+}
+
 func TestMakeDirFollowsInside(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Symlink("/outside", dir+"/link"))

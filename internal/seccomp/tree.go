@@ -264,7 +264,7 @@ func (b *builder) compare(c cond, narrow bool, yes, no int) int {
 	}
 	place = b.jump(unix.BPF_JEQ, high, place, no)
 	if op != unix.BPF_JEQ {
-		place = b.jump(unix.BPF_JGT, high, yes, place)
+		b.jump(unix.BPF_JGT, high, yes, place)
 	}
 	return b.load(highAt)
 }

@@ -356,11 +356,7 @@ func family(f byte) expr {
 	return both(meta(unix.NFT_META_NFPROTO, unix.NFT_REG_1), cmp(cmpEq, []byte{f}))
 }
 
-// in and out match a packet's link by name.
-func in(name string) expr {
-	return both(meta(unix.NFT_META_IIFNAME, unix.NFT_REG_1), cmp(cmpEq, ifname(name)))
-}
-
+// out matches the link that a packet leaves by.
 func out(name string) expr {
 	return both(meta(unix.NFT_META_OIFNAME, unix.NFT_REG_1), cmp(cmpEq, ifname(name)))
 }

@@ -142,7 +142,8 @@ func refuse(s *specs.Spec) error {
 	}
 	l := s.Linux
 	switch {
-	case s.Hooks != nil && (len(s.Hooks.Prestart)+len(s.Hooks.CreateRuntime)+len(s.Hooks.CreateContainer)+len(s.Hooks.StartContainer)+len(s.Hooks.Poststart)+len(s.Hooks.Poststop)) > 0: //nolint:staticcheck // Prestart is old and still used
+	//lint:ignore SA1019 Prestart is old and still used
+	case s.Hooks != nil && (len(s.Hooks.Prestart)+len(s.Hooks.CreateRuntime)+len(s.Hooks.CreateContainer)+len(s.Hooks.StartContainer)+len(s.Hooks.Poststart)+len(s.Hooks.Poststop)) > 0:
 		return unsupported("hooks")
 	case l.IntelRdt != nil:
 		return unsupported("linux.intelRdt")

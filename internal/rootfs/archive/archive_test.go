@@ -290,6 +290,22 @@ func TestPackRoundTrip(t *testing.T) {
 	}
 }
 
+func TestUnpackLeavesHoles(t *testing.T) {
+	in := t.TempDir()
+	content := strings.Repeat("\x00", 4<<20) + "end" + strings.Repeat("\x00", 4<<20)
+	must(t, Unpack(t.Context(), openDir(t, in), stream(t, file("sparse", content)), Options{Owner: ours()}))
+	var st unix.Stat_t
+	must(t, unix.Stat(in+"/sparse", &st))
+	data, err := os.ReadFile(in + "/sparse")
+	must(t, err)
+	if string(data) != content {
+		t.Errorf("the content is another: %d bytes", len(data))
+	}
+	if st.Blocks*512 > 1<<20 {
+		t.Errorf("it takes %d bytes of the disk", st.Blocks*512)
+	}
+}
+
 func TestPackOneFile(t *testing.T) {
 	src := t.TempDir()
 	must(t, os.WriteFile(src+"/f", []byte("x"), 0o644))

@@ -147,11 +147,25 @@ func (p *packer) one(e *rootfs.Entry, as string) error {
 	if err := p.tw.WriteHeader(h); err != nil {
 		return err
 	}
-	n, err := io.CopyBuffer(p.tw, io.LimitReader(f, h.Size), p.buf)
+	n, err := io.CopyBuffer(p.tw, io.LimitReader(cancelled{p.ctx, f}, h.Size), p.buf)
 	if err == nil && n < h.Size {
 		err = fmt.Errorf("it became shorter while it was read")
 	}
 	return err
+}
+
+// cancelled is a reader that ends when its context does: a file may be as
+// long as its file system allows and hold nothing.
+type cancelled struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (c cancelled) Read(b []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.Reader.Read(b)
 }
 
 // carried tells the extended attributes that belong to a file from those that

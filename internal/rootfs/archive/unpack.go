@@ -59,7 +59,7 @@ func Unpack(ctx context.Context, dir int, r io.Reader, o Options) error {
 		if err != nil {
 			return refuse("read archive", err)
 		}
-		if err := u.entry(h, tr); err != nil {
+		if err := u.entry(h, cancelled{ctx, tr}); err != nil {
 			return fmt.Errorf("unpack %q: %w", h.Name, err)
 		}
 	}
@@ -368,7 +368,11 @@ func (u *unpacker) file(parent int, name string, h *tar.Header, content io.Reade
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, content, u.buf); err != nil {
+	if _, err := io.CopyBuffer(holes{f}, content, u.buf); err != nil {
+		return err
+	}
+	// A hole at the end is made by the length.
+	if err := f.Truncate(h.Size); err != nil {
 		return err
 	}
 	e, err := rootfs.EntryOf(fd)
@@ -379,6 +383,18 @@ func (u *unpacker) file(parent int, name string, h *tar.Header, content io.Reade
 		return err
 	}
 	return f.Close()
+}
+
+// holes writes a file and leaves out long runs of zeros: a short stream can
+// describe a sparse file bigger than any disk.
+type holes struct{ f *os.File }
+
+func (w holes) Write(b []byte) (int, error) {
+	if len(b) < 4096 || len(bytes.Trim(b, "\x00")) > 0 {
+		return w.f.Write(b)
+	}
+	_, err := w.f.Seek(int64(len(b)), io.SeekCurrent)
+	return len(b), err
 }
 
 // link gives a file of the stream one more name.

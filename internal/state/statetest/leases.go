@@ -81,7 +81,7 @@ func testLeases(t *testing.T, b Backend) {
 		// The very last addresses have no successor.
 		for range 3 {
 			all := netip.MustParsePrefix("255.255.255.254/31")
-			got, err = tx.Lease("end", all, a("255.255.255.254"), a("255.255.255.255"), none, nil, "o")
+			_, err = tx.Lease("end", all, a("255.255.255.254"), a("255.255.255.255"), none, nil, "o")
 		}
 		wantKind(t, "third of two", err, cove.Unavailable)
 		// Another network with the same addresses.
