@@ -88,7 +88,9 @@ var law = []struct {
 	{"internal/oci", []string{"", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
 	{"internal/inspect", []string{""}, false, "it is pure"},
 	{"internal/config", []string{""}, false, "tool rooms do not know each other"},
-	{"internal/companion", []string{""}, false, "tool rooms do not know each other"},
+	{"internal/rootfs/archive", []string{"", "internal/rootfs"}, false, "it packs what rootfs opens"},
+	{"internal/rootfs", []string{"", "internal/plan"}, true, "it is linked into the monitor"},
+	{"internal/companion", []string{"", "internal/companion"}, false, "tool rooms do not know each other"},
 }
 
 // TestImports holds the law.

@@ -174,8 +174,12 @@ func (h *house) cgroups() []string {
 	return found
 }
 
-// links lists the network links but lo and the one to the outside; podman
-// and cove both remove a bridge with its last container.
+// defaultBridge is cove's bridge of the network that cannot be removed; it
+// stays when the last container has gone, as docker0 does.
+const defaultBridge = "cove0"
+
+// links lists the network links but lo, the one to the outside and the
+// default network's bridge.
 func (h *house) links() []string {
 	out, err := exec.Command("nsenter", "--net="+h.netns, "ip", "-o", "link", "show").Output()
 	if err != nil {
@@ -184,21 +188,25 @@ func (h *house) links() []string {
 	var found []string
 	for line := range strings.Lines(string(out)) {
 		name, _, _ := strings.Cut(strings.TrimSpace(strings.SplitN(line, ":", 3)[1]), "@")
-		if name != "lo" && name != "up0" {
+		if name != "lo" && name != "up0" && (name != defaultBridge || h.name != "cove") {
 			found = append(found, "link "+name)
 		}
 	}
 	return found
 }
 
-// elements lists what is left in sets and maps of the packet filter.
+// elements lists what is left in sets and maps of the packet filter, but for
+// the default network's bridge.
 func (h *house) elements() []string {
 	out, err := exec.Command("nsenter", "--net="+h.netns, "nft", "-s", "list", "ruleset").Output()
 	if err != nil {
 		return []string{"nft: " + err.Error()}
 	}
-	if i := bytes.Index(out, []byte("elements = ")); i >= 0 {
-		return []string{"nft " + string(bytes.SplitN(out[i:], []byte("\n"), 2)[0])}
+	var found []string
+	for line := range strings.Lines(string(out)) {
+		if e, ok := strings.CutPrefix(strings.TrimSpace(line), "elements = "); ok && e != `{ "`+defaultBridge+`" }` {
+			found = append(found, "nft element "+e)
+		}
 	}
-	return nil
+	return found
 }

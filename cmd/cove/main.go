@@ -24,7 +24,8 @@ func main() {
 func becomeFull(conf *config.Config) error {
 	path, err := full.Program.Path(conf.Home()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 	if err != nil {
-		return err
+		// Whatever its kind: it is not the image that was not found.
+		return cove.E("become cove-full", "", cove.Internal, err)
 	}
 	return cove.E("exec", path, cove.Internal, syscall.Exec(path, os.Args, os.Environ()))
 }

@@ -12,6 +12,11 @@ import (
 // options are the image room's; where they hold the containers that use an
 // image, the engine fills them in.
 type ImageEngine interface {
+	// NeedImages must be called before a command reads input or asks
+	// questions that an image verb will need: the program may be replaced
+	// by the full one here, and the command begun anew.
+	NeedImages() error
+
 	Images(ctx context.Context, o image.ListOptions) ([]image.Summary, error)
 	ImageExists(ctx context.Context, nameOrID string) (bool, error)
 	InspectImage(ctx context.Context, nameOrID string) (*image.ImageData, error)
@@ -41,4 +46,13 @@ type ImageEngine interface {
 	// PruneImages removes unnamed images that no container uses, with all
 	// also named ones. Filters are key=value or key!=value.
 	PruneImages(ctx context.Context, all bool, filters []string) ([]image.RemoveReport, error)
+}
+
+// imageEngine opens the engine for a command about images.
+func (a *app) imageEngine() (Engine, error) {
+	eng, err := a.engine()
+	if err != nil {
+		return nil, err
+	}
+	return eng, eng.NeedImages()
 }

@@ -26,7 +26,7 @@ func imageHistoryCommand(a *app) *cobra.Command {
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeLocalImages(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

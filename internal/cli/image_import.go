@@ -33,7 +33,7 @@ func imageImportCommand(a *app) *cobra.Command {
 			if !quiet {
 				o.Progress = a.Err
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

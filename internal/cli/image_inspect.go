@@ -14,7 +14,7 @@ func imageInspectCommand(a *app) *cobra.Command {
 			if len(args) == 0 {
 				return usagef("no names or ids specified")
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ func imageListCommand(a *app) *cobra.Command {
 			if err := o.check(); err != nil {
 				return err
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ func imageLoadCommand(a *app) *cobra.Command {
 			if !quiet {
 				o.Progress = a.Err
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

@@ -30,7 +30,7 @@ func imagePruneCommand(a *app) *cobra.Command {
 					return err
 				}
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

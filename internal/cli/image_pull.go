@@ -37,7 +37,7 @@ func imagePullCommand(a *app) *cobra.Command {
 			default:
 				return usagef("unsupported pull policy %q: choose from always, missing, never, newer", o.Policy)
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

@@ -43,7 +43,7 @@ func imagePushCommand(a *app) *cobra.Command {
 				}
 				o.SignPassphrase = strings.TrimRight(string(data), "\r\n")
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

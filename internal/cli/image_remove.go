@@ -26,7 +26,7 @@ func imageRemoveCommand(a *app) *cobra.Command {
 				return usagef("when using the --all switch, you may not pass any images names or IDs")
 			}
 			o.Ignore = o.Ignore || o.Force // as podman's and docker's -f
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

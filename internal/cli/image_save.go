@@ -37,7 +37,7 @@ func imageSaveCommand(a *app) *cobra.Command {
 			if !quiet {
 				o.Progress = a.Err
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

@@ -110,7 +110,7 @@ func (a *app) completeLocalImages(n int) completer {
 		if n > 0 && len(args) >= n {
 			return nil, no
 		}
-		eng, err := a.engine()
+		eng, err := a.imageEngine()
 		if err != nil {
 			return nil, no
 		}

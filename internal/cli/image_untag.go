@@ -12,7 +12,7 @@ func imageUntagCommand(a *app) *cobra.Command {
 		Args:              cobra.MinimumNArgs(1),
 		ValidArgsFunction: a.completeLocalImages(0),
 		RunE: func(c *cobra.Command, args []string) error {
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

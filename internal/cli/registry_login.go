@@ -25,7 +25,7 @@ func loginCommand(a *app) *cobra.Command {
 			if err := checkLogin(o, c.Flags().Changed("password")); err != nil {
 				return err
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

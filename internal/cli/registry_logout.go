@@ -19,7 +19,7 @@ func logoutCommand(a *app) *cobra.Command {
 			if o.All && len(args) > 0 {
 				return usagef("--all takes no arguments")
 			}
-			eng, err := a.engine()
+			eng, err := a.imageEngine()
 			if err != nil {
 				return err
 			}

@@ -332,3 +332,5 @@ func tempFile(t *testing.T, text string) string {
 	}
 	return path
 }
+
+func (e *objectsEngine) NeedImages() error { return nil }

@@ -53,7 +53,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	if err := k.read(); err != nil {
 		return nil, err
 	}
-	k.identity(repair)
+	k.identity()
 	k.containers(quick)
 	k.cgroups()
 	k.network()
@@ -68,21 +68,18 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	k.nameIndex()
 	k.leases()
 	k.lockFiles() // last: they are the traces
-	if len(k.suspicions) == 0 {
-		return nil, errors.Join(k.errs...)
-	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(settleTime):
+	if len(k.suspicions) > 0 {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(settleTime):
+		}
 	}
 	var found []Difference
 	open := map[string]bool{} // owners with unrepaired differences
 	for _, s := range k.suspicions {
-		if s.trace && (open[s.Owner] || len(k.errs) > 0) {
-			continue // not everything of its owner's is known to be gone
-		}
-		d, is, err := k.confirm(s, repair)
+		// A trace stays until everything of its owner's is known to be gone.
+		d, is, err := k.confirm(s, repair && !(s.trace && (open[s.Owner] || len(k.errs) > 0)))
 		if err != nil {
 			k.errs = append(k.errs, err)
 		}
@@ -90,6 +87,9 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 			found = append(found, d)
 			open[d.Owner] = open[d.Owner] || !d.Repaired
 		}
+	}
+	if repair && k.unmarked {
+		k.fail(e.markStore())
 	}
 	return found, errors.Join(k.errs...)
 }
@@ -108,6 +108,7 @@ type survey struct {
 	going    []cove.Network
 	volume   []cove.Volume
 	replaced bool // the store is not the one that made the directories
+	unmarked bool // nothing tells yet which store made them
 
 	suspicions []suspicion
 	errs       []error
@@ -349,9 +350,8 @@ func (k *survey) leftover(kind, object, id string, there func() (bool, error), r
 // containers look like leftovers.
 const storeIDFile = "store-id"
 
-// identity compares the store with the directories beside it, and marks both
-// where they have no mark yet.
-func (k *survey) identity(write bool) {
+// identity compares the store with the directories beside it.
+func (k *survey) identity() {
 	name := filepath.Join(k.e.conf.Home(), storeIDFile)
 	beside, err := readProc(name, 256)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -373,8 +373,8 @@ func (k *survey) identity(write bool) {
 			Difference: Difference{Kind: "store", Object: k.e.store.Path(), Problem: "it is not the store that the containers' directories were made with; what has no record is left alone"},
 			still:      func() (bool, error) { return true, nil },
 		})
-	case write && len(beside) == 0 && err == nil:
-		k.fail(k.e.markStore())
+	default:
+		k.unmarked = len(beside) == 0 && err == nil
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -29,7 +30,11 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 	if err := writeCIDFile(d.c); err != nil {
 		return "", nil, errors.Join(err, e.drop(d.c))
 	}
-	// The files are made at once so that a later start has only to look.
+	l, err := d.lock(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	defer l.Unlock()
 	if err := e.makeDir(d.c); err != nil {
 		return "", nil, err
 	}
@@ -252,6 +257,22 @@ func (d *draft) record(desired cove.Desired) error {
 		}
 	}
 	return nil
+}
+
+// lock takes the lock of the container that was just recorded. Somebody may
+// have removed it in between: then that is the answer.
+func (d *draft) lock(ctx context.Context) (lock.Held, error) {
+	l, err := d.e.lockContainer(ctx, d.c.ID)
+	if err != nil {
+		return nil, err
+	}
+	err = d.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, d.c.ID, new(cove.Container)) })
+	if err != nil {
+		_ = os.Remove(LockPath(d.e.conf)(lock.Container, d.c.ID))
+		_ = l.Unlock()
+		return nil, err
+	}
+	return l, nil
 }
 
 // claimName takes the name asked for, or finds one that is free.

@@ -130,6 +130,9 @@ func (e *Engine) Images(ctx context.Context, o image.ListOptions) ([]image.Summa
 	return all, err
 }
 
+// NeedImages makes sure that image verbs can be carried out by this program.
+func (e *Engine) NeedImages() error { return e.images.Ready() }
+
 // ImageExists reports whether there is such a local image.
 func (e *Engine) ImageExists(ctx context.Context, nameOrID string) (bool, error) {
 	return e.images.Exists(nameOrID)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -98,27 +98,18 @@ func (e *Engine) measure(c *Container) {
 	}
 }
 
-func treeSize(dir string) (total int64) {
-	seen := map[[2]uint64]bool{}
-	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		if st, ok := info.Sys().(*unix.Stat_t); ok && st.Nlink > 1 {
-			key := [2]uint64{st.Dev, st.Ino}
-			if seen[key] {
-				return nil
-			}
-			seen[key] = true
-		}
-		total += info.Size()
-		return nil
-	})
-	return total
+// treeSize is what a directory of ours holds; 0 when it cannot be read.
+func treeSize(dir string) int64 {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0
+	}
+	defer unix.Close(fd)
+	n, err := rootfs.Size(fd)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // matcher compiles podman's container filters, podman-ps(1) --filter: values

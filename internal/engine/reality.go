@@ -236,10 +236,11 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 	if err := e.prepareHome(); err != nil {
 		return err
 	}
+	ready := e.finishRemovals()
 	var dropped []*cove.Container
 	err := e.store.Update(func(tx state.Tx) error {
 		dropped = dropped[:0]
-		for _, id := range e.removedMarks() {
+		for _, id := range ready {
 			c := new(cove.Container)
 			err := tx.Get(state.Containers, id, c)
 			if cove.Is(err, cove.NotFound) {
@@ -260,6 +261,36 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 		e.forget(c)
 	}
 	return nil
+}
+
+// finishRemovals gives the containers whose monitors have removed them, and
+// finishes what a killed monitor has left of its work. One whose monitor is
+// still at it is left to a later write.
+func (e *Engine) finishRemovals() (ready []string) {
+	for _, id := range e.removedMarks() {
+		alive := filepath.Join(e.dir(id), aliveName)
+		if _, err := os.Lstat(e.dir(id)); err == nil {
+			for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+				locked, err := file.Locked(alive)
+				if err != nil || !locked {
+					break
+				}
+				if time.Now().After(deadline) {
+					break
+				}
+			}
+			if locked, err := file.Locked(alive); err == nil && locked {
+				continue
+			}
+			c := &cove.Container{ID: id}
+			_ = e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+			if e.clear(&Container{Container: *c}) != nil {
+				continue
+			}
+		}
+		ready = append(ready, id)
+	}
+	return ready
 }
 
 // removedMarks lists the containers whose monitors have removed them.
@@ -289,6 +320,7 @@ func dropRecord(tx state.Tx, c *cove.Container) error {
 // forget removes what is left of a container once its record is gone.
 func (e *Engine) forget(c *cove.Container) {
 	_ = os.RemoveAll(e.dir(c.ID))
+	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
 	_ = os.Remove(filepath.Join(e.conf.Locks(), lock.Container.String()+"-"+c.ID))
 	_ = os.Remove(filepath.Join(e.conf.Removed(), c.ID))
 	for _, m := range c.Mounts {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -22,25 +22,28 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if err := e.prepareHome(); err != nil {
 		return result, err
 	}
-	lock, err := e.lockContainer(ctx, d.c.ID)
-	if err != nil {
-		return result, err
-	}
-	defer lock.Unlock()
 	l := &launch{e: e, c: d.c}
 	if !o.Detach {
 		l.attach = &o.Attach
 	}
 	if d.c.Ports, err = l.reserve(); err != nil {
-		e.forgetLock(d.c.ID)
 		return result, err
 	}
 	recorded := false
+	var lock lock.Held
+	defer func() {
+		if lock != nil {
+			_ = lock.Unlock()
+		}
+	}()
 	l.record = func() error {
 		if err := d.record(cove.DesireRun); err != nil {
 			return err
 		}
 		recorded = true
+		if lock, err = d.lock(ctx); err != nil {
+			return err
+		}
 		d.release() // the record keeps the image from here on
 		e.emit(d.c, "create")
 		if err := writeCIDFile(d.c); err != nil {
@@ -55,7 +58,6 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if err != nil {
 		switch {
 		case !recorded:
-			e.forgetLock(d.c.ID)
 		case spec.Remove:
 			err = errors.Join(err, e.drop(d.c))
 		default:
@@ -97,6 +99,9 @@ func (e *Engine) drop(c *cove.Container) error {
 	if err := os.RemoveAll(e.dir(c.ID)); err != nil {
 		return cove.E("remove container", c.Name, fileKind(err), err)
 	}
+	// Before the record, so that there is never a lock file that nobody
+	// knows of. Whoever takes a new one finds the intent to remove.
+	_ = os.Remove(LockPath(e.conf)(lock.Container, c.ID))
 	if err := e.update(func(tx state.Tx) error {
 		err := dropRecord(tx, c)
 		if cove.Is(err, cove.NotFound) {
@@ -108,9 +113,4 @@ func (e *Engine) drop(c *cove.Container) error {
 	}
 	e.forget(c)
 	return nil
-}
-
-// forgetLock removes the lock file of a container that was never recorded.
-func (e *Engine) forgetLock(id string) {
-	_ = os.Remove(filepath.Join(e.conf.Locks(), "container-"+id))
 }

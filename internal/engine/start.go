@@ -250,13 +250,8 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 
 // prepareVolumes makes sure that the sources of volumes exist and are filled.
 func (l *launch) prepareVolumes() error {
-	for _, m := range l.c.Mounts {
-		if m.Type != "volume" {
-			continue
-		}
-		if err := l.e.fillVolume(l.c, m); err != nil {
-			return err
-		}
+	if err := l.e.fillVolumes(l.c); err != nil {
+		return err
 	}
 	for _, w := range l.extra.Mounts {
 		switch {

@@ -43,8 +43,11 @@ func (e *Engine) makeVolumeDir(v *cove.Volume) error {
 	if err := os.MkdirAll(filepath.Dir(data), 0o700); err != nil {
 		return cove.E("make volume", v.Name, fileKind(err), err)
 	}
-	// Ordinary users of the container pass through here.
+	// Ordinary users of the container pass through here, whatever the umask.
 	err := os.Mkdir(data, 0o755)
+	if err == nil {
+		err = os.Chmod(data, 0o755)
+	}
 	if err == nil {
 		err = os.Chown(data, v.UID, v.GID)
 	}

@@ -20,6 +20,11 @@ import (
 // Denied (credentials, signature policy), Unavailable (a registry that does
 // not answer, a full disk), InUse, Unsupported.
 type Images interface {
+	// Ready makes sure that every method can be carried out by this
+	// program. It may replace the program, so it comes before anything that
+	// cannot be done twice.
+	Ready() error
+
 	// Resolve gives what a container takes from an image. It is the start
 	// path: when the index answers, the store is not opened. platform is
 	// os/arch[/variant], "" takes whatever carries the name.

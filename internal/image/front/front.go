@@ -6,7 +6,9 @@ package front
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/cove-engine/cove"
@@ -36,11 +38,18 @@ func (s *Store) Resolve(_ context.Context, nameOrID, platform string) (cove.Imag
 	return cove.ImageConfig{}, s.leave()
 }
 
+// Ready leaves.
+func (s *Store) Ready() error { return s.leave() }
+
 // Hold keeps images from being removed.
 func (s *Store) Hold(ctx context.Context) (func() error, error) {
 	release, err := index.Hold(ctx, s.dir())
 	if err != nil {
-		return nil, cove.E("hold images", "", cove.Unavailable, err)
+		kind := cove.Unavailable
+		if errors.Is(err, os.ErrPermission) {
+			kind = cove.Denied
+		}
+		return nil, cove.E("hold images", "", kind, err)
 	}
 	return release, nil
 }

@@ -123,6 +123,9 @@ func (s *Store) indexDir() (string, error) {
 	return filepath.Join(root, "cove", "images"), err
 }
 
+// Ready is always so.
+func (s *Store) Ready() error { return nil }
+
 // Hold keeps images from being removed by cove until release is called. The
 // engine holds from before Resolve until the container's record is durable.
 func (s *Store) Hold(ctx context.Context) (release func() error, err error) {

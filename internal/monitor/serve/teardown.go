@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/json"
 	"os"
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -40,6 +41,7 @@ func (m *Monitor) teardown() {
 	}
 	if m.env.Socket != "" {
 		_ = unix.Unlink(m.env.Socket)
+		_ = unix.Rmdir(path.Dir(m.env.Socket))
 	}
 	if t.Remove && m.run.Removed {
 		m.event("remove", m.run.ExitCode)
