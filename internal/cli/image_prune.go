@@ -20,6 +20,10 @@ func imagePruneCommand(a *app) *cobra.Command {
 			if _, err := parseFilters("image", filters, []string{"dangling", "label", "label!", "until"}); err != nil {
 				return err
 			}
+			eng, err := a.imageEngine()
+			if err != nil {
+				return err
+			}
 			if !force {
 				which := "dangling images"
 				if all {
@@ -29,10 +33,6 @@ func imagePruneCommand(a *app) *cobra.Command {
 				if yes, err := a.confirm(); !yes {
 					return err
 				}
-			}
-			eng, err := a.imageEngine()
-			if err != nil {
-				return err
 			}
 			gone, err := eng.PruneImages(c.Context(), all, filters)
 			for _, r := range gone {
