@@ -96,6 +96,7 @@ func command(ctx context.Context) (err error) {
 		return err
 	}
 	r := newReport(b)
+	var failed error
 	for _, row := range rows {
 		if !o.rows.MatchString(row.name) {
 			continue
@@ -105,15 +106,16 @@ func command(ctx context.Context) (err error) {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", row.name, err)
-		}
 		r.Rows = append(r.Rows, got...)
+		if err != nil { // what has been measured is shown all the same
+			failed = fmt.Errorf("%s: %w", row.name, err)
+			break
+		}
 	}
 	r.LoadEnd = load()
 	r.markdown(os.Stdout)
 	if o.json != "" {
-		return r.save(o.json)
+		failed = errors.Join(failed, r.save(o.json))
 	}
-	return nil
+	return failed
 }

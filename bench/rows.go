@@ -223,7 +223,7 @@ func (b *bench) crowd(r row) ([]line, error) {
 	for _, n := range []int{few, many} {
 		more, err := cove[0].populate(n - present)
 		if err != nil {
-			return nil, err
+			return lines, errors.Join(err, cove[0].reset())
 		}
 		present += more
 		l := b.measure(line{Name: r.name, Command: fmt.Sprintf("create and rm with %d containers present", present), Unit: "ms"}, cove, b.runs, t)
@@ -233,8 +233,7 @@ func (b *bench) crowd(r row) ([]line, error) {
 		}
 		lines = append(lines, l)
 	}
-	err := cove[0].reset()
-	return lines, err
+	return lines, cove[0].reset()
 }
 
 func (b *bench) pull(r row) ([]line, error) {

@@ -93,9 +93,16 @@ func (s *Store) systemContext() *imagetypes.SystemContext {
 		// The library does not know the variable itself.
 		auth = os.Getenv("REGISTRY_AUTH_FILE")
 	}
+	policy, registries := s.opts.SignaturePolicy, s.opts.RegistriesConf
+	if policy == "" {
+		policy = s.fallback("policy.json", "")
+	}
+	if registries == "" {
+		registries = s.fallback("registries.conf", "CONTAINERS_REGISTRIES_CONF")
+	}
 	return &imagetypes.SystemContext{
-		SignaturePolicyPath:         s.opts.SignaturePolicy,
-		SystemRegistriesConfPath:    s.opts.RegistriesConf,
+		SignaturePolicyPath:         policy,
+		SystemRegistriesConfPath:    registries,
 		SystemRegistriesConfDirPath: s.opts.RegistriesConfDir,
 		AuthFilePath:                auth,
 		DockerCertPath:              s.opts.CertDir,
