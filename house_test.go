@@ -23,7 +23,7 @@ func packages(t *testing.T) map[string][]string {
 		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && p != "." || d.Name() == "testdata" || d.Name() == "bin") {
 			return filepath.SkipDir
 		}
-		if strings.HasSuffix(p, ".go") && !strings.HasSuffix(p, "_test.go") && filepath.Base(p) != "deps_keep.go" && filepath.Base(p) != "gen.go" {
+		if strings.HasSuffix(p, ".go") && !strings.HasSuffix(p, "_test.go") && filepath.Base(p) != "gen.go" {
 			all[filepath.Dir(p)] = append(all[filepath.Dir(p)], p)
 		}
 		return nil
