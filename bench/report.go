@@ -22,6 +22,7 @@ type report struct {
 	LoadBegin string            `json:"loadBegin"` // averages of 1, 5 and 15 minutes
 	LoadEnd   string            `json:"loadEnd"`
 	Rows      []line            `json:"rows"`
+	absent    map[string]bool   // engines that were left out from the begin
 }
 
 // line is one of the table.
@@ -68,7 +69,7 @@ func (l line) missing(b *bench) {
 }
 
 func newReport(b *bench) *report {
-	r := &report{Date: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Runs: b.runs, Short: b.short, LoadBegin: load(), Versions: map[string]string{}}
+	r := &report{Date: time.Now().UTC().Truncate(time.Second), Cores: runtime.NumCPU(), Runs: b.runs, Short: b.short, LoadBegin: load(), Versions: map[string]string{}, absent: map[string]bool{}}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	r.Kernel = strings.TrimSpace(string(kernel))
 	v1, v2 := false, false
@@ -86,6 +87,7 @@ func newReport(b *bench) *report {
 	for _, h := range b.engines {
 		r.Versions[h.name] = h.version
 		if h.missing != nil {
+			r.absent[h.name] = true
 			r.Versions[h.name] = "left out: " + oneLine(h.missing.Error())
 		}
 	}
@@ -122,6 +124,7 @@ func (r *report) markdown(w io.Writer) {
 			value, cpu, ratio := "—", "—", "—"
 			if f := l.Engines[name]; f != nil {
 				switch {
+				case r.absent[name]:
 				case f.Failure != "":
 					value = "failed"
 					notes = append(notes, fmt.Sprintf("%s, %s: %s", l.Command, name, oneLine(f.Failure)))

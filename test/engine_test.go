@@ -179,7 +179,12 @@ func (h *house) configure(env *testscript.Env) error {
 			return err
 		}
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	for k, v := range map[string]string{
+		"SELF":                       self,
 		"PATH":                       bin + ":" + os.Getenv("PATH"),
 		"HOME":                       h.work + "/.home",
 		"DOCKER_CONFIG":              h.work + "/.home/docker",

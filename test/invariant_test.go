@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -178,6 +179,8 @@ func (h *house) cgroups() []string {
 // stays when the last container has gone, as docker0 does.
 const defaultBridge = "cove0"
 
+var ofDefaultBridge = regexp.MustCompile(`^{ "` + defaultBridge + `"( comment "[^"]*")?( : jump [\w-]+)? }$`)
+
 // links lists the network links but lo, the one to the outside and the
 // default network's bridge.
 func (h *house) links() []string {
@@ -204,7 +207,7 @@ func (h *house) elements() []string {
 	}
 	var found []string
 	for line := range strings.Lines(string(out)) {
-		if e, ok := strings.CutPrefix(strings.TrimSpace(line), "elements = "); ok && e != `{ "`+defaultBridge+`" }` {
+		if e, ok := strings.CutPrefix(strings.TrimSpace(line), "elements = "); ok && !ofDefaultBridge.MatchString(e) {
 			found = append(found, "nft element "+e)
 		}
 	}

@@ -81,9 +81,10 @@ func (c *client) ready(events uint32) {
 
 // receive handles one message.
 func (c *client) receive() {
-	buf := make([]byte, wire.Max)
-	oob := make([]byte, unix.CmsgSpace(4*8))
-	kind, body, fds, err := wire.ReceiveInto(c.fd, buf, oob, unix.MSG_DONTWAIT)
+	var oob [64]byte // eight descriptors at most
+	// What a client sends fits: stdin comes in pieces of 32 KiB, plans as
+	// descriptors.
+	kind, body, fds, err := wire.ReceiveInto(c.fd, c.m.input[:], oob[:], unix.MSG_DONTWAIT)
 	if err == unix.EAGAIN {
 		return
 	}

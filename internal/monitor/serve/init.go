@@ -129,7 +129,7 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	if err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); err != nil {
 		return failure("send the plan to init", err)
 	}
-	buf := make([]byte, 8192)
+	buf := m.buf[:]
 	kind, body, got, err := wire.Receive(m.init.socket, buf)
 	if err != nil {
 		return m.initDied()
@@ -164,11 +164,10 @@ func (m *Monitor) initDied() *wire.Failure {
 
 // release waits for cove's word that everything outside is ready, records the
 // run and lets init exec.
-func (m *Monitor) release() *wire.Failure {
+func (m *Monitor) release(buf []byte) *wire.Failure {
 	if err := wire.Send(control, wire.Ready, nil); err != nil {
 		return failure("report", err)
 	}
-	buf := make([]byte, wire.Max)
 	for {
 		kind, body, fds, err := wire.Receive(control, buf)
 		if err != nil {
@@ -218,7 +217,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	if err := wire.Send(m.init.socket, wire.Go, nil); err != nil {
 		return m.initDied()
 	}
-	buf := make([]byte, 8192)
+	buf := m.buf[:]
 	kind, body, _, err := wire.Receive(m.init.socket, buf)
 	_ = unix.Close(m.init.socket)
 	m.init.socket = -1

@@ -59,8 +59,11 @@ type Monitor struct {
 	backoff   time.Duration // before the next restart by policy
 	ended     bool          // the final exit has been handled
 	health    prober
-	stopNames func()         // nil when no names are answered
-	buf       [16 << 10]byte // one read of output, shared by all: there is one thread
+	stopNames func() // nil when no names are answered
+	// Shared by all, since there is one thread: one read of output, one
+	// message of a client.
+	buf   [16 << 10]byte
+	input [33 << 10]byte
 }
 
 type namespace struct {
@@ -109,7 +112,14 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	if f := m.cloneInit(terminal, stdin); f != nil {
 		return f
 	}
-	if f := m.receiveStart(); f != nil {
+	// Outside Go's heap, where it would stay: what a monitor has once used
+	// it keeps.
+	big, err := unix.Mmap(-1, 0, wire.Max, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return failure("map memory", err)
+	}
+	defer unix.Munmap(big)
+	if f := m.receiveStart(big); f != nil {
 		return f
 	}
 	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
@@ -119,7 +129,7 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	if f := m.prepareInit(); f != nil {
 		return f
 	}
-	return m.release()
+	return m.release(big)
 }
 
 // giveUp takes everything down again after a start that failed and ends the
@@ -133,8 +143,7 @@ func (m *Monitor) giveUp(f *wire.Failure) {
 }
 
 // receiveStart reads the envelope and the descriptors that come with it.
-func (m *Monitor) receiveStart() *wire.Failure {
-	buf := make([]byte, wire.Max)
+func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 	var fds []int
 	for {
 		kind, body, got, err := wire.Receive(control, buf)
@@ -204,6 +213,9 @@ func (m *Monitor) serve() {
 	m.watchSignals()
 	m.startNames()
 	m.startHealth()
+	// What the start has used is given back, once it is certain that this
+	// container lives longer than that takes.
+	m.after(2*time.Second, debug.FreeOSMemory)
 	if m.env.Lifetime > 0 {
 		m.after(m.env.Lifetime, func() { m.stop(int(unix.SIGTERM), 10) })
 	}
