@@ -62,6 +62,10 @@ func (h *house) remove() {
 	case "docker":
 		commands = []string{"ids=$(ctr ps -aq); [ -z \"$ids\" ] || ctr rm -fv $ids", "ctr volume prune -f", "ctr network prune -f", "ctr system prune -af"}
 	}
+	if h.name == "cove" {
+		// What --rm has removed leaves a mark until the next write.
+		commands = append(commands, "ctr container prune -f")
+	}
 	for _, c := range commands {
 		if out, err := h.output(patience, "sh", "-c", c); err != nil && !h.tb.Failed() {
 			h.tb.Errorf("at the end: %s: %v\n%s", c, err, out)

@@ -70,6 +70,9 @@ func (p *process) resolveUser() *wire.Failure {
 	if entry != nil && !hasGroup {
 		pr.GIDs = append(pr.GIDs, memberships(group, entry[0])...)
 	}
+	// The primary group is one of the groups, as getgroups(2) shows it after
+	// a login.
+	pr.GIDs = append([]uint32{pr.GID}, pr.GIDs...)
 	if pr.SetHome && !hasHome(pr.Env) {
 		home := "/"
 		if entry != nil && entry[5] != "" {

@@ -94,7 +94,7 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 			return nil, err
 		}
 	}
-	for _, step := range []func() error{d.mounts, d.ports, d.networks, d.dependencies} {
+	for _, step := range []func() error{d.supported, d.mounts, d.ports, d.networks, d.dependencies} {
 		if err := step(); err != nil {
 			d.release()
 			return nil, err
@@ -137,6 +137,23 @@ func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o C
 	}
 	// A transport's name (docker-archive:…) is no name of an image.
 	return e.images.Resolve(ctx, ids[0], spec.Platform)
+}
+
+// supported refuses by name what cannot be carried out yet.
+func (d *draft) supported() error {
+	s := &d.c.Spec
+	switch s.LogDriver {
+	case "", "k8s-file", "json-file", "none":
+	case "journald", "passthrough", "passthrough-tty":
+		return cove.E("create container", s.Name, cove.Unsupported, errors.New("log driver "+s.LogDriver+" is not supported by cove yet"))
+	default:
+		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file or none"))
+	}
+	if strings.HasPrefix(s.IPC, "container:") {
+		// The IPC namespace could be joined, its /dev/shm not.
+		return cove.E("create container", s.Name, cove.Unsupported, errors.New("--ipc container: is not supported by cove yet"))
+	}
+	return nil
 }
 
 // mounts settles every mount: the user's, those of --volumes-from and the

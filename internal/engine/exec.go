@@ -35,7 +35,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if c.Run.PID == 0 || c.Status == cove.Paused {
 		return ExecResult{}, cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
 	}
-	p, err := e.execPlan(&c, x)
+	p, err := e.execPlan(&c, x, o.Streams.Terminal)
 	if err != nil {
 		return ExecResult{}, err
 	}
@@ -68,7 +68,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 
 // execPlan describes the process: the container's own plan gives its
 // environment, user, capabilities and filter, the request changes them.
-func (e *Engine) execPlan(c *Container, x ExecSpec) (*plan.Plan, error) {
+func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Plan, error) {
 	data, err := os.ReadFile(filepath.Join(c.Dir, "plan"))
 	if err != nil {
 		return nil, cove.E("read plan of container", c.Name, fileKind(err), err)
@@ -85,6 +85,11 @@ func (e *Engine) execPlan(c *Container, x ExecSpec) (*plan.Plan, error) {
 	p.Env = mergeEnv(p.Env, x.Env)
 	if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
 		p.Env = append(p.Env, "TERM=xterm")
+	}
+	if x.Terminal && terminal != nil {
+		if ws, err := unix.IoctlGetWinsize(int(terminal.Fd()), unix.TIOCGWINSZ); err == nil {
+			p.Rows, p.Cols = ws.Row, ws.Col
+		}
 	}
 	if x.WorkDir != "" {
 		p.Cwd = x.WorkDir

@@ -5,12 +5,17 @@ import (
 	"errors"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state"
 )
 
 // PruneContainers removes what has ended or was never started, as far as the
 // filters choose it, and gives IDs and, at the same places, the bytes that each
 // gave back.
 func (e *Engine) PruneContainers(ctx context.Context, filters map[string][]string) (ids []string, sizes []int64, err error) {
+	// Those that their monitors have removed already leave their records.
+	if err := e.update(func(state.Tx) error { return nil }); err != nil {
+		return nil, nil, err
+	}
 	list, err := e.List(ctx, ListOptions{All: true, Filters: filters})
 	if err != nil {
 		return nil, nil, err

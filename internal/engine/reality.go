@@ -143,6 +143,11 @@ func (e *Engine) hold(ctx context.Context, nameOrID string) (*held, error) {
 			err = h.settle()
 		}
 		if err != nil {
+			if cove.Is(err, cove.NotFound) {
+				// Its remover has taken the lock file away, and we have
+				// made a new one.
+				_ = os.Remove(LockPath(e.conf)(lock.Container, c.ID))
+			}
 			h.release()
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
@@ -76,7 +77,13 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if o.Detach {
 		return result, nil
 	}
-	return e.follow(ctx, &now, &conn.Conn, o.Attach, result)
+	result, err = e.follow(ctx, &now, &conn.Conn, o.Attach, result)
+	if err == nil && !result.Detached && spec.Remove && slices.ContainsFunc(d.c.Mounts, func(m cove.Mount) bool { return m.Anonymous }) {
+		// The record would go with the next write; its volumes are not to
+		// be seen until then.
+		err = e.update(func(state.Tx) error { return nil })
+	}
+	return result, err
 }
 
 // runFailed leaves a container that could not be started as one that was

@@ -168,8 +168,14 @@ func (e *Engine) dropVolume(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	return e.dropLocked(l, name)
+}
+
+// dropLocked is dropVolume by the holder of the volume's lock, which it
+// releases.
+func (e *Engine) dropLocked(l lock.Held, name string) error {
 	defer l.Unlock()
-	err = e.update(func(tx state.Tx) error {
+	err := e.update(func(tx state.Tx) error {
 		var v cove.Volume
 		if err := tx.Get(state.Volumes, name, &v); err != nil {
 			return err
@@ -208,7 +214,12 @@ func (e *Engine) removeAnonymous(name string) error {
 	if err != nil || !v.Anonymous {
 		return err
 	}
-	err = e.dropVolume(context.Background(), name)
+	// A transaction of whoever holds the volume's lock may have brought us
+	// here: then that is who removes it, or it is in use.
+	l, err := e.locks.TryLock(context.Background(), lock.Volume, name)
+	if err == nil {
+		err = e.dropLocked(l, name)
+	}
 	if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
 		return nil
 	}

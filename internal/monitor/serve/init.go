@@ -191,6 +191,9 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 			_ = unix.Close(fd)
 		}
 	}
+	// Now that the network is there, lo included, and before the command can
+	// ask.
+	m.startNames()
 	if f := m.letGo(); f != nil {
 		return f
 	}

@@ -211,13 +211,12 @@ func (m *Monitor) serve() {
 	c.first = true
 	m.openSocket()
 	m.watchSignals()
-	m.startNames()
 	m.startHealth()
 	// What the start has used is given back, once it is certain that this
 	// container lives longer than that takes.
 	m.after(2*time.Second, debug.FreeOSMemory)
 	if m.env.Lifetime > 0 {
-		m.after(m.env.Lifetime, func() { m.stop(int(unix.SIGTERM), 10) })
+		m.after(m.env.Lifetime, func() { m.stop(int(unix.SIGKILL), 0) })
 	}
 	for !m.ended || m.clientsWaiting() {
 		m.step()
