@@ -441,7 +441,7 @@ func (l *launch) envelope() wire.Envelope {
 		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),
 		Lifetime: time.Duration(c.Spec.Timeout) * time.Second,
 		PidFile:  c.Spec.PidFile,
-		Log:      wire.Log{Driver: e.logDriver(c), Path: e.logPath(c), MaxSize: e.logMaxSize(c)},
+		Log:      wire.Log{Driver: e.logDriver(c), Path: e.logPath(c), MaxSize: e.logMaxSize(c), MaxFile: 1},
 	}
 	if p := c.Spec.Restart; p.Name != "" && p.Name != "no" {
 		env.Restart = wire.Restart{Policy: p.Name, Retries: p.MaxRetries}
