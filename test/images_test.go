@@ -20,11 +20,12 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 //	svc.tar     localhost/svc: bb with every field of the configuration set
 //	broken.tar  an archive that is cut off
 //	oci/        localhost/oci as an OCI layout; damaged/ the same with one layer altered
-func makeImages(t *testing.T) string {
+func makeImages(t *testing.T, dir string) string {
 	t.Helper()
-	dir := t.TempDir()
-	// testscript's scripts are subtests that go on after this function: the
-	// directory is the parent test's and outlives them.
+	// podman makes names of this path: only lower case will do.
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	files := imagetest.Busybox(t)
 	applets, err := exec.Command("/bin/busybox", "--list").Output()
 	if err != nil {

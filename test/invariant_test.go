@@ -76,7 +76,11 @@ func (h *house) remove() {
 // leaks lists what no container owns any more.
 func (h *house) leaks() []string {
 	var found []string
-	for _, m := range mountsBelow(h.work, filepath.Join(h.root, "overlay")) {
+	own := filepath.Join(h.root, "overlay") // containers/storage's bind mount on itself
+	if h.name == "docker" {
+		own = h.root // the daemon's, until it ends
+	}
+	for _, m := range mountsBelow(h.work, own) {
 		found = append(found, "mount "+m)
 	}
 	if h.name == "docker" { // its daemon and network stay until the end

@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,7 +15,6 @@ func TestScript(t *testing.T) {
 		t.Skip("needs root: makes namespaces, mounts and cgroups")
 	}
 	e := underTest(t)
-	images := makeImages(t)
 	// Short: podman refuses a run root of more than 50 characters.
 	dir, err := os.MkdirTemp("/tmp", "ct")
 	if err != nil {
@@ -27,6 +27,7 @@ func TestScript(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	images := makeImages(t, filepath.Join(dir, "images"))
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
