@@ -7,6 +7,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // devLinks are the links every /dev has, runtime-spec config-linux.md
@@ -47,7 +48,7 @@ func (p *process) makeDevices(root int) *wire.Failure {
 }
 
 func makeDevice(root int, d *plan.Device) error {
-	parent, err := makeDir(root, path.Dir(d.Path))
+	parent, err := rootfs.MakeDir(root, path.Dir(d.Path))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // procFiles are the files of /proc that may be mounted upon: what lxcfs and
@@ -165,9 +166,9 @@ func attach(root, mfd int, dir bool, m *plan.Mount) error {
 // (CVE-2023-27561), so for these no link is followed.
 func openTarget(root int, dir bool, m *plan.Mount) (int, error) {
 	if !dir {
-		return makeFile(root, m.Target)
+		return rootfs.MakeFile(root, m.Target)
 	}
-	fd, err := makeDir(root, m.Target)
+	fd, err := rootfs.MakeDir(root, m.Target)
 	if err != nil || (m.Type != "proc" && m.Type != "sysfs") {
 		return fd, err
 	}

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // makeWorkDir makes the working directory if the image promised one that it
@@ -15,7 +16,7 @@ func (p *process) makeWorkDir(root int) *wire.Failure {
 	if !pr.MakeCwd || pr.Cwd == "" || pr.Cwd == "/" {
 		return nil
 	}
-	fd, err := makeDir(root, pr.Cwd)
+	fd, err := rootfs.MakeDir(root, pr.Cwd)
 	if err != nil {
 		return fail("make working directory "+pr.Cwd, err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -480,7 +481,7 @@ func (k *survey) process(id string, c *cove.Container, now *Container) {
 		})
 	}
 	missing("process", strconv.Itoa(now.Run.PID), "the container's init is gone and its monitor has not recorded it", func(n *Container) bool {
-		start, err := processStart(n.Run.PID)
+		start, err := procfs.StartTime(n.Run.PID)
 		return err != nil || n.Run.PIDStart != 0 && start != n.Run.PIDStart
 	})
 	missing("cgroup", cgroupPath(c), "missing, and its container runs", func(*Container) bool {

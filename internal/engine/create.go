@@ -46,7 +46,8 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 type draft struct {
 	e        *Engine
 	c        *cove.Container
-	volumes  []cove.Volume // anonymous and named ones that do not exist yet
+	volumes  []cove.Volume  // anonymous and named ones that do not exist yet
+	joins    []cove.Network // the networks' records; set by record of what is to run
 	warnings []string
 	releases []func()
 }
@@ -260,6 +261,12 @@ func (d *draft) record(desired cove.Desired) error {
 		}
 		if desired == cove.DesireRun || hasStaticIP(c) {
 			if err := d.e.lease(tx, c); err != nil {
+				return err
+			}
+		}
+		if desired == cove.DesireRun {
+			var err error
+			if d.joins, err = d.e.networksOf(tx, c); err != nil {
 				return err
 			}
 		}

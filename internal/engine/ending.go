@@ -12,6 +12,7 @@ import (
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -195,7 +196,7 @@ func (e *Engine) signal(c *Container, sig unix.Signal) error {
 		return cove.E("send signal to container", c.Name, cove.NotFound, err)
 	}
 	defer unix.Close(fd)
-	if start, err := processStart(c.Run.PID); err != nil || c.Run.PIDStart != 0 && start != c.Run.PIDStart {
+	if start, err := procfs.StartTime(c.Run.PID); err != nil || c.Run.PIDStart != 0 && start != c.Run.PIDStart {
 		return cove.E("send signal to container", c.Name, cove.NotFound, unix.ESRCH)
 	}
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {

@@ -86,9 +86,9 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 	if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
 		p.Env = append(p.Env, "TERM=xterm")
 	}
-	if x.Terminal && terminal != nil {
-		if ws, err := unix.IoctlGetWinsize(int(terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-			p.Rows, p.Cols = ws.Row, ws.Col
+	if x.Terminal {
+		if size := windowSize(terminal); size != (wire.Size{}) {
+			p.Rows, p.Cols = size.Rows, size.Cols
 		}
 	}
 	if x.WorkDir != "" {

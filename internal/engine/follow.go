@@ -159,11 +159,23 @@ func (s *session) resize() {
 	if t == nil || !s.terminal {
 		return
 	}
-	if ws, err := unix.IoctlGetWinsize(int(t.Fd()), unix.TIOCGWINSZ); err == nil {
-		if body, err := json.Marshal(wire.Size{Rows: ws.Row, Cols: ws.Col}); err == nil {
+	if size := windowSize(t); size != (wire.Size{}) {
+		if body, err := json.Marshal(size); err == nil {
 			_ = s.send(wire.Resize, body)
 		}
 	}
+}
+
+// windowSize is the size of a terminal; zero when there is none.
+func windowSize(t *os.File) wire.Size {
+	if t == nil {
+		return wire.Size{}
+	}
+	ws, err := unix.IoctlGetWinsize(int(t.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return wire.Size{}
+	}
+	return wire.Size{Rows: ws.Row, Cols: ws.Col}
 }
 
 // feed sends the caller's input until it ends or the detach keys are pressed.

@@ -273,18 +273,8 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 // still at it is left to a later write.
 func (e *Engine) finishRemovals() (ready []string) {
 	for _, id := range e.removedMarks() {
-		alive := filepath.Join(e.dir(id), aliveName)
 		if _, err := os.Lstat(e.dir(id)); err == nil {
-			for deadline := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
-				locked, err := file.Locked(alive)
-				if err != nil || !locked {
-					break
-				}
-				if time.Now().After(deadline) {
-					break
-				}
-			}
-			if locked, err := file.Locked(alive); err == nil && locked {
+			if !monitorEnds(e.dir(id), time.Second) {
 				continue
 			}
 			c := &cove.Container{ID: id}
@@ -296,6 +286,20 @@ func (e *Engine) finishRemovals() (ready []string) {
 		ready = append(ready, id)
 	}
 	return ready
+}
+
+// monitorEnds waits until no monitor lives in a container's directory; false
+// when one still does after limit.
+func monitorEnds(dir string, limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
+		locked, err := file.Locked(filepath.Join(dir, aliveName))
+		if err != nil || !locked {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
 }
 
 // removedMarks lists the containers whose monitors have removed them.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -87,19 +86,10 @@ func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
 // awaitMonitor waits until a monitor that has told the exit has taken down
 // everything and is gone.
 func (e *Engine) awaitMonitor(h *held) error {
-	fd, err := unix.Open(filepath.Join(h.Dir, aliveName), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil // never started
+	if monitorEnds(h.Dir, 10*time.Second) {
+		return nil
 	}
-	defer unix.Close(fd)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return e.killMonitor(h)
-		}
-	}
+	return e.killMonitor(h)
 }
 
 // killMonitor ends a monitor that does not answer. Its init dies with it.

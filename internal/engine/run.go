@@ -50,10 +50,8 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		if err := writeCIDFile(d.c); err != nil {
 			return err
 		}
-		return e.store.View(func(tx state.Tx) (err error) {
-			l.networks, err = e.networksOf(tx, d.c)
-			return err
-		})
+		l.networks = d.joins
+		return nil
 	}
 	conn, err := l.do(ctx)
 	if err != nil {
@@ -70,12 +68,12 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	result.Warnings = append(d.warnings, l.warnings...)
 	e.emit(d.c, "start")
 	_ = lock.Unlock()
+	if o.Detach {
+		return result, nil
+	}
 	now, err := e.look(d.c)
 	if err != nil {
 		now.Container = *d.c
-	}
-	if o.Detach {
-		return result, nil
 	}
 	result, err = e.follow(ctx, &now, &conn.Conn, o.Attach, result)
 	if err == nil && !result.Detached && spec.Remove && slices.ContainsFunc(d.c.Mounts, func(m cove.Mount) bool { return m.Anonymous }) {

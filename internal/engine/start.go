@@ -315,10 +315,9 @@ func (l *launch) writePlan(joins []native.Join) error {
 		Seccomp: filter.BPF, SeccompFlags: filter.Flags, UserNamespace: l.e.conf.Rootless,
 		CgroupV1: l.layout.Subsystems(l.cgroups.Dirs), LoopbackUp: len(l.c.Attachments) == 0 && ownsNetwork(l.spec),
 	}
-	if l.attach != nil && l.attach.Streams.Terminal != nil {
-		if ws, err := unix.IoctlGetWinsize(int(l.attach.Streams.Terminal.Fd()), unix.TIOCGWINSZ); err == nil {
-			o.Rows, o.Cols = ws.Row, ws.Col
-		}
+	if l.attach != nil {
+		size := windowSize(l.attach.Streams.Terminal)
+		o.Rows, o.Cols = size.Rows, size.Cols
 	}
 	o.Overlay = l.e.overlay(l.c)
 	compiled, err := native.Compile(l.spec, o)

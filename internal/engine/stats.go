@@ -15,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // Stats takes one sample of each named container, of every running one without
@@ -82,7 +83,7 @@ func networkBytes(run *cove.Run) (in, out uint64) {
 	}
 	defer p.close()
 	data, err := p.read("net/dev", 1<<20)
-	if start, serr := processStart(run.PID); err != nil || serr != nil || run.PIDStart != 0 && start != run.PIDStart {
+	if start, serr := procfs.StartTime(run.PID); err != nil || serr != nil || run.PIDStart != 0 && start != run.PIDStart {
 		return 0, 0
 	}
 	return parseNetDev(data)

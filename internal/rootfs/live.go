@@ -1,12 +1,11 @@
 package rootfs
 
 import (
-	"bytes"
-	"fmt"
 	"os"
-	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // OpenLive gives the root of a running container as its init sees it, with
@@ -25,7 +24,7 @@ func OpenLive(pid int, start uint64, mounts bool) (int, error) {
 	}
 	defer unix.Close(pidfd)
 	// Read after it was opened: if this is the one, the descriptor is too.
-	if now, err := startTime(pid); err != nil || now != start {
+	if now, err := procfs.StartTime(pid); err != nil || now != start {
 		return -1, os.ErrProcessDone
 	}
 	return onOwnThread(func() (int, error) {
@@ -49,18 +48,4 @@ func OpenLive(pid int, start uint64, mounts bool) (int, error) {
 		}
 		return fd, nil
 	})
-}
-
-// startTime is field 22 of /proc/PID/stat, proc_pid_stat(5).
-func startTime(pid int) (uint64, error) {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, err
-	}
-	// The command's name may hold anything; fields count from its end.
-	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat is cut short", pid)
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
 }

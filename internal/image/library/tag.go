@@ -7,13 +7,9 @@ import (
 // Tag gives the image called nameOrID the further names.
 func (s *Store) Tag(nameOrID string, names ...string) error {
 	const op = "tag image"
-	lib, err := s.library()
+	img, err := s.find(op, nameOrID)
 	if err != nil {
 		return err
-	}
-	img, _, err := lib.lookup(nameOrID, "")
-	if err != nil {
-		return fail(op, nameOrID, err)
 	}
 	for _, n := range names {
 		if err := img.Tag(n); err != nil {

@@ -12,18 +12,10 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-// joinCgroups puts init into the container's cgroups, which cove has made and
-// limited, and ourselves into those of the monitors: whoever ends the
-// caller's cgroup does not end us.
-func (m *Monitor) joinCgroups() *wire.Failure {
-	pid := []byte(strconv.Itoa(m.init.pid))
-	for _, dir := range m.env.Cgroups {
-		if err := writeFile(dir+"/cgroup.procs", pid); err != nil {
-			return failure("join cgroup "+dir, err)
-		}
-	}
-	for _, dir := range m.env.MonitorCgroups {
-		if err := writeFile(dir+"/cgroup.procs", []byte("0")); err != nil {
+// enterCgroups puts a process into cgroups; 0 is ourselves.
+func enterCgroups(pid int, dirs []string) *wire.Failure {
+	for _, dir := range dirs {
+		if err := writeFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid))); err != nil {
 			return failure("join cgroup "+dir, err)
 		}
 	}

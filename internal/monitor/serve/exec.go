@@ -67,7 +67,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		return
 	}
 	m.execs[e.pidfd] = e
-	f := m.enterCgroups(e.pid)
+	f := enterCgroups(e.pid, m.env.Cgroups)
 	if f == nil {
 		join := joined
 		if m.flags&unix.CLONE_NEWUSER != 0 {
@@ -87,15 +87,6 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
 		e.failed(f)
 	}
-}
-
-// enterCgroups puts an exec into the container's cgroups.
-func (m *Monitor) enterCgroups(pid int) *wire.Failure {
-	saved, own := m.init.pid, m.env.MonitorCgroups
-	m.init.pid, m.env.MonitorCgroups = pid, nil
-	f := m.joinCgroups()
-	m.init.pid, m.env.MonitorCgroups = saved, own
-	return f
 }
 
 // execSpoke handles what an exec says before it has become the command: that

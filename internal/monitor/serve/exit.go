@@ -110,7 +110,7 @@ func (m *Monitor) restart() {
 	}
 	f := m.cloneInit(m.env.Terminal, m.env.Stdin)
 	if f == nil {
-		f = m.joinInitOnly()
+		f = enterCgroups(m.init.pid, m.env.Cgroups)
 	}
 	if f == nil {
 		f = m.prepareInit()
@@ -140,8 +140,6 @@ func (m *Monitor) finish() {
 	if t.Remove {
 		m.run.Removed = true
 		touch(t.Marker)
-	} else if t.Pending != "" {
-		touch(t.Pending)
 	}
 	// A --rm container has no use for an exit that outlives a power loss.
 	if err := runfile.Write(m.dir, &m.run, !t.Remove); err != nil {
@@ -170,22 +168,13 @@ func touch(name string) {
 	}
 }
 
-// releaseHeld closes the sockets that reserved published ports, so that the
-// next container may have them. The liveness lock goes with the process.
-func (m *Monitor) releaseHeld() {
-	for i, name := range m.env.Handed {
-		if name != "hold" {
-			continue
-		}
-		n := 0
-		for _, before := range m.env.Handed[:i] {
-			if before == "hold" || before == "alive" {
-				n++
-			}
-		}
-		_ = unix.Close(m.held[n])
+// releasePorts closes the sockets that reserved published ports, so that the
+// next container may have them.
+func (m *Monitor) releasePorts() {
+	for _, fd := range m.ports {
+		_ = unix.Close(fd)
 	}
-	m.env.Handed = nil
+	m.ports = nil
 }
 
 func (m *Monitor) dropMountNamespace() {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // sealedSelf opens our own program in a way that a container cannot use to
@@ -205,7 +205,8 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 // finds us killed in between knows which process to look for.
 func (m *Monitor) letGo() *wire.Failure {
 	m.init.started = time.Now()
-	m.run.PID, m.run.PIDStart = m.init.pid, processStart(m.init.pid)
+	m.run.PID = m.init.pid
+	m.run.PIDStart, _ = procfs.StartTime(m.init.pid) // 0 is "not known"
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
 	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit = 0, false, "", ""
 	if err := runfile.Write(m.dir, &m.run, false); err != nil {
@@ -253,24 +254,6 @@ func (m *Monitor) killInit() {
 	_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
 	_, _ = unix.Wait4(m.init.pid, nil, 0, nil)
 	m.init.pid = 0
-}
-
-// processStart reads when a process was started, in clock ticks since boot:
-// field 22 of /proc/PID/stat, proc_pid_stat(5). With it a pid that was used
-// again is told from the one that was meant.
-func processStart(pid int) uint64 {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	// The command's name may hold anything; fields count from its end.
-	_, rest, ok := strings.Cut(string(data[max(0, strings.LastIndexByte(string(data), ')')):]), " ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0
-	}
-	n, _ := strconv.ParseUint(fields[19], 10, 64)
-	return n
 }
 
 // inPidNamespace runs f with this thread's children born in init's pid

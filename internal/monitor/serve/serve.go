@@ -43,8 +43,8 @@ type Monitor struct {
 	exe    int // our own program, as a read-only mount of its own or a memfd
 	planFD int
 	spaces []namespace
-	mntns  int // init's mount namespace, held until the exit is told
-	held   []int
+	mntns  int   // init's mount namespace, held until the exit is told
+	ports  []int // sockets that reserve the published ports
 
 	init    child
 	run     cove.Run
@@ -177,8 +177,9 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 		case strings.HasPrefix(name, "ns:"):
 			flag, _ := strconv.Atoi(name[3:])
 			m.spaces = append(m.spaces, namespace{flag, fds[i]})
-		default: // "alive", "hold": open as long as we live
-			m.held = append(m.held, fds[i])
+		case name == "hold":
+			m.ports = append(m.ports, fds[i])
+		default: // "alive": open as long as we live
 		}
 	}
 	return nil
@@ -191,7 +192,12 @@ func (m *Monitor) setUp() *wire.Failure {
 		return failure("open "+m.env.Dir, err)
 	}
 	_ = unix.Chdir("/")
-	if f := m.joinCgroups(); f != nil {
+	// The container's cgroups, which cove has made and limited; ourselves
+	// into the monitors', so that whoever ends the caller's does not end us.
+	if f := enterCgroups(m.init.pid, m.env.Cgroups); f != nil {
+		return f
+	}
+	if f := enterCgroups(0, m.env.MonitorCgroups); f != nil {
 		return f
 	}
 	m.run = cove.Run{Generation: m.env.Generation, BootID: m.env.BootID, MonitorPID: os.Getpid(), Restarts: m.env.Restart.Count}

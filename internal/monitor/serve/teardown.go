@@ -25,7 +25,7 @@ func (m *Monitor) teardown() {
 	// Before the sockets that reserve the ports are closed: a successor's
 	// firewall elements could be taken for ours.
 	_ = teardown.Run(teardown.Teardown{Nft: t.Nft})
-	m.releaseHeld()
+	m.releasePorts()
 	for _, ns := range m.spaces {
 		_ = unix.Close(ns.fd) // the last one takes the network's links along
 	}
@@ -47,16 +47,6 @@ func (m *Monitor) teardown() {
 		m.event("remove", m.run.ExitCode)
 		_ = os.RemoveAll(m.env.Dir)
 	}
-	if len(t.Cleanup) > 0 {
-		m.runCleanup(t.Cleanup)
-	}
-}
-
-func (m *Monitor) runCleanup(args []string) {
-	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Dir: "/", Files: []*os.File{nil, nil, nil}})
-	if err == nil {
-		_, _ = p.Wait()
-	}
 }
 
 // encodeEvent makes a line of the event log, in podman's file format.
@@ -70,13 +60,4 @@ func encodeEvent(env *wire.Envelope, status string, code int, now time.Time) []b
 		return nil
 	}
 	return append(line, '\n')
-}
-
-// joinInitOnly puts a new init into the cgroups that are still there.
-func (m *Monitor) joinInitOnly() *wire.Failure {
-	own := m.env.MonitorCgroups
-	m.env.MonitorCgroups = nil
-	f := m.joinCgroups()
-	m.env.MonitorCgroups = own
-	return f
 }

@@ -40,7 +40,6 @@ type Envelope struct {
 	Resolver    *Resolver     `json:"resolver,omitempty"`
 	PidFile     string        `json:"pidfile,omitempty"`
 	Events      *Events       `json:"events,omitempty"`
-	Umask       uint32        `json:"umask,omitempty"`
 }
 
 // Log says where output goes.
@@ -76,12 +75,6 @@ type Teardown struct {
 	// Remove asks for --rm: Marker is made, then Dir emptied and removed.
 	Remove bool   `json:"remove,omitempty"`
 	Marker string `json:"marker,omitempty"` // file that tells the engine to drop the record
-	// Pending is made at every exit that stays: a file that tells the next
-	// write transaction to fold this container's run file in.
-	Pending string `json:"pending,omitempty"`
-	// Cleanup is a command (cove container cleanup …) for what a monitor
-	// cannot do by itself; usually empty.
-	Cleanup []string `json:"cleanup,omitempty"`
 }
 
 // Resolver is the name server for a container on networks with names.
