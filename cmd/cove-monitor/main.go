@@ -7,9 +7,11 @@ package main
 import (
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/serve"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 // Only a lock taken during initialisation keeps main on the process's main
@@ -18,6 +20,7 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	sysmon.Calm(5 * time.Millisecond)
 	switch os.Args[0] {
 	case "cove-init", "cove-exec":
 		ctrinit.Main()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/companion/full"
@@ -12,12 +13,15 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/front"
 	"github.com/cove-engine/cove/internal/program"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 func main() {
 	// A command lives for milliseconds: collecting its garbage, which starts
 	// threads of its own, begins at 32 MB instead of 4.
 	debug.SetGCPercent(800)
+	sysmon.Calm(time.Millisecond)
+
 	os.Exit(program.Main(func(conf *config.Config, o image.Options) image.Images {
 		return front.Open(o, func() error { return becomeFull(conf) })
 	}, nil))

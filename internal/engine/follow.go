@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -125,21 +126,37 @@ func (s *session) enterRaw() (restore func()) {
 	return func() { _ = term.Restore(int(t.Fd()), old) }
 }
 
+// promptSignals are those that people and service managers send to a command
+// in the foreground.
+var promptSignals = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGTERM,
+	unix.SIGCONT, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU}
+
+// otherSignals is when the rest is forwarded too. Asking for a signal costs two
+// switches of threads, and there are 64: more than the exec of a command.
+const otherSignals = 100 * time.Millisecond
+
 // watchSignals forwards the caller's signals, and its terminal's size.
 func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func()) {
 	ch := make(chan os.Signal, 16)
+	var others <-chan time.Time
 	if proxy && !s.terminal {
-		signal.Notify(ch) // all of them
-	} else {
+		signal.Notify(ch, promptSignals...)
+		others = time.After(otherSignals)
+	}
+	if s.terminal {
 		signal.Notify(ch, unix.SIGWINCH)
 	}
 	s.resize()
 	done := make(chan struct{})
 	go func() {
+		// In here, where nobody waits for it: a command is about to exit.
+		defer signal.Stop(ch)
 		for {
 			select {
 			case <-done:
 				return
+			case <-others:
+				signal.Notify(ch) // all of them
 			case sig := <-ch:
 				switch sig {
 				case unix.SIGWINCH:
@@ -151,7 +168,7 @@ func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func
 			}
 		}
 	}()
-	return func() { signal.Stop(ch); close(done) }
+	return func() { close(done) }
 }
 
 func (s *session) resize() {
