@@ -1,3 +1,8 @@
+// A monitor has one thread for Go code whatever the cgroup allows; watching the
+// cgroup for a change costs two descriptors and a timer.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command cove-monitor is the small program beside every container: started
 // by cove it is the container's monitor, started by the monitor it is the
 // container's init, or the process that exec puts into it. It is not for

@@ -96,9 +96,14 @@ func (c *Config) Containers() string { return filepath.Join(c.Home(), "container
 // Locks holds the lock files of all objects.
 func (c *Config) Locks() string { return filepath.Join(c.Home(), "locks") }
 
-// Removed holds a file for each container whose monitor has carried out its
-// --rm, until the next write transaction drops the record.
+// Removed holds the directory, or what is left of it, of each container whose
+// monitor has carried out its --rm, until the next write transaction drops the
+// record.
 func (c *Config) Removed() string { return filepath.Join(c.Home(), "removed") }
+
+// Merged is an empty directory on which each container's root file system is
+// mounted, in a mount namespace of the container's own.
+func (c *Config) Merged() string { return filepath.Join(c.Home(), "merged") }
 
 // StateFile is the state store.
 func (c *Config) StateFile() string { return filepath.Join(c.Home(), "state.db") }

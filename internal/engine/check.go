@@ -20,9 +20,10 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/lock"
-	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -240,7 +241,7 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 			_ = l.Unlock()
 		}()
 		if s.kind == lock.Container && !s.live {
-			if alive, err := file.Locked(filepath.Join(e.dir(s.id), aliveName)); err != nil || alive {
+			if alive(e.dir(s.id)) {
 				return s.Difference, false, nil
 			}
 		}
@@ -777,8 +778,10 @@ func (k *survey) monitorOf(pid int) string {
 		if err != nil {
 			continue
 		}
-		rest, ours := strings.CutPrefix(strings.TrimSuffix(target, " (deleted)"), k.e.conf.Containers()+"/")
-		if id, name, _ := strings.Cut(rest, "/"); ours && name == aliveName && isID(id) {
+		target = strings.TrimSuffix(target, " (deleted)")
+		parent, id := filepath.Split(filepath.Dir(target))
+		parent = filepath.Clean(parent)
+		if filepath.Base(target) == runfile.Name && isID(id) && (parent == k.e.conf.Containers() || parent == k.e.conf.Removed()) {
 			return id
 		}
 	}
@@ -818,7 +821,7 @@ func (k *survey) directories() {
 	k.fail(err)
 	for _, id := range names {
 		dir := e.dir(id)
-		if k.records[id] != nil && !k.marks[id] {
+		if k.records[id] != nil {
 			continue
 		}
 		s := suspicion{
@@ -829,18 +832,26 @@ func (k *survey) directories() {
 				if k.replaced {
 					return errReplaced
 				}
-				return os.RemoveAll(dir)
+				return rootfs.RemoveTree(dir)
 			},
 		}
-		switch {
-		case !isID(id):
+		if !isID(id) {
 			s.Problem, s.Owner, s.kind, s.repair = "not a container's directory", "", 0, nil
 			s.still = func() (bool, error) { return exists(dir), nil }
-		case k.marks[id]:
-			s.Problem, s.repair = "its monitor was killed while it removed the container", nil
-			s.verb = func() error { return e.update(func(state.Tx) error { return nil }) }
 		}
 		k.suspicions = append(k.suspicions, s)
+	}
+	for id := range k.marks {
+		dir := e.removedDir(id)
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "directory", Object: dir, Owner: id, Problem: "its monitor was killed while it removed the container"},
+			kind:       lock.Container, id: id,
+			still: func() (bool, error) {
+				left, err := dirNames(dir)
+				return len(left) > 0 && !alive(dir), err
+			},
+			verb: func() error { return e.update(func(state.Tx) error { return nil }) },
+		})
 	}
 }
 

@@ -64,14 +64,16 @@ func TestCheckFindsAndRepairs(t *testing.T) {
 			inStore(t, e, func(tx state.Tx) error { c.Intent = cove.BeingRemoved; return tx.Put(state.Containers, c.ID, c) })
 		}, []string{"record: its removal was cut short"}},
 		{"monitor killed while removing", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
-			mustWrite(t, filepath.Join(e.conf.Removed(), c.ID), "")
+			if err := os.Rename(e.dir(c.ID), e.removedDir(c.ID)); err != nil {
+				t.Fatal(err)
+			}
 		}, []string{"directory: its monitor was killed while it removed the container"}},
 		{"end not recorded", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
 			run := cove.Run{Generation: 1, BootID: "an earlier one", PID: 1, Started: time.Now()}
-			dir, err := os.Open(e.dir(c.ID))
+			f, err := runfile.Open(e.dir(c.ID))
 			if err == nil {
-				err = runfile.Write(int(dir.Fd()), &run, false)
-				_ = dir.Close()
+				err = f.Write(&run, false)
+				f.Close()
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -180,7 +182,7 @@ func TestCheckLeavesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Now only its monitor stands in the way.
-	alive, err := os.OpenFile(filepath.Join(e.dir(busy), aliveName), os.O_RDWR|os.O_CREATE, 0o600)
+	alive, err := os.OpenFile(filepath.Join(e.dir(busy), runfile.Name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

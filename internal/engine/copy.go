@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -313,7 +312,7 @@ func (h *held) root(readOnly bool, wanted string) (int, error) {
 
 // stoppedRoot is the root file system without anything mounted in it.
 func (e *Engine) stoppedRoot(c *cove.Container, readOnly bool) rootfs.Source {
-	return rootfs.Source{Overlay: e.overlay(c), Dir: c.Spec.Rootfs, Target: filepath.Join(e.dir(c.ID), "merged"), ReadOnly: readOnly}
+	return rootfs.Source{Overlay: e.overlay(c), Dir: c.Spec.Rootfs, Target: e.conf.Merged(), ReadOnly: readOnly}
 }
 
 // within tells whether a path lies at or below a directory, by their names.

@@ -8,7 +8,7 @@
 // The state store keeps what was asked and wanted. The run file in the
 // container's directory, written by its monitor, keeps what became of it.
 // Whether it runs is asked of the kernel: the monitor holds the lock on the
-// file "alive" in that directory for as long as it lives. See reality.go.
+// run file in that directory for as long as it lives. See reality.go.
 //
 // # Locks
 //
@@ -91,7 +91,7 @@ func LockPath(conf *config.Config) func(k lock.Kind, id string) string {
 
 // prepareHome makes the directories that everything else lies in.
 func (e *Engine) prepareHome() error {
-	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes()} {
+	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes(), e.conf.Merged()} {
 		if _, err := os.Stat(dir); err == nil {
 			continue
 		}
@@ -106,6 +106,11 @@ func (e *Engine) prepareHome() error {
 
 // dir is the container's own directory.
 func (e *Engine) dir(id string) string { return filepath.Join(e.conf.Containers(), id) }
+
+// removedDir is where the directory of a container is moved by its monitor when
+// --rm is carried out: as long as it is there, and be it empty, the record waits
+// to be dropped.
+func (e *Engine) removedDir(id string) string { return filepath.Join(e.conf.Removed(), id) }
 
 // socket is where the container's monitor listens.
 func (e *Engine) socket(id string) string {

@@ -23,7 +23,7 @@ func (e *Engine) makeDir(c *cove.Container) error {
 	for _, d := range []struct {
 		name string
 		mode os.FileMode
-	}{{"", 0o700}, {"diff", 0o755}, {"work", 0o700}, {"merged", 0o700}} {
+	}{{"", 0o700}, {"diff", 0o755}, {"work", 0o700}} {
 		err := os.Mkdir(filepath.Join(dir, d.name), d.mode)
 		if err != nil && !os.IsExist(err) {
 			return cove.E("make container directory", c.Name, fileKind(err), err)

@@ -272,7 +272,7 @@ func deliver(dir int, ready, data *rootfs.Entry) error {
 
 // imageRoot is what the container's root was before it wrote anything.
 func (e *Engine) imageRoot(c *cove.Container) rootfs.Source {
-	source := rootfs.Source{Dir: c.Spec.Rootfs, Target: filepath.Join(e.dir(c.ID), "merged"), ReadOnly: true}
+	source := rootfs.Source{Dir: c.Spec.Rootfs, Target: e.conf.Merged(), ReadOnly: true}
 	if o := e.overlay(c); o != nil {
 		image := *o
 		image.Upper, image.Work = "", ""

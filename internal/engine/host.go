@@ -23,7 +23,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		Rootless: e.conf.Rootless, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 		BoundingCaps: boundingCaps(), Rlimits: ownRlimits(), SysResource: hasCap(24),
 		CgroupV2: layout.Unified, CgroupsPath: cgroupPath(c), Missing: missingFeatures(layout),
-		RootPath: filepath.Join(e.dir(c.ID), "merged"), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
+		RootPath: e.conf.Merged(), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
 		Joined:     map[string]string{},
 		VolumePath: func(name string) (string, error) { return e.volumeData(name), nil },
 		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices,

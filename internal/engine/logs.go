@@ -3,10 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/logs"
 )
 
@@ -22,14 +20,12 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	if driver == "none" {
 		return cove.E("", "", cove.Unsupported, errors.New("this container is using the 'none' log driver, cannot read logs: this container is not logging output"))
 	}
-	alive := filepath.Join(e.dir(rec.ID), aliveName)
 	err = logs.Read(ctx, logs.Options{
 		Path: e.logPath(rec), Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
 		Follow: o.Follow,
 		Done: func() bool {
 			// The monitor writes the last of the log before it lets go.
-			locked, err := file.Locked(alive)
-			return err != nil || !locked
+			return !alive(e.dir(rec.ID))
 		},
 	}, func(l logs.Line) error { return each(LogLine(l)) })
 	if cove.Is(err, cove.NotFound) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/event"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 )
 
 const logText = `2024-01-01T10:00:00.000000000+00:00 stdout F one
@@ -70,7 +71,7 @@ func TestLogsFollow(t *testing.T) {
 	e, _ := engineWith(t)
 	c := stored(t, e, "a", nil)
 	mustWrite(t, e.logPath(c), logText)
-	alive, err := os.OpenFile(filepath.Join(e.dir(c.ID), aliveName), os.O_RDWR|os.O_CREATE, 0o600)
+	alive, err := os.OpenFile(filepath.Join(e.dir(c.ID), runfile.Name), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,7 +167,7 @@ func TestNetworkInspectAndPrune(t *testing.T) {
 		t.Errorf("pruned %q, %v", names, err)
 	}
 	// A container that its monitor has removed uses nothing any more.
-	if err := os.WriteFile(filepath.Join(e.conf.Removed(), c.ID), nil, 0o600); err != nil {
+	if err := os.Rename(e.dir(c.ID), e.removedDir(c.ID)); err != nil {
 		t.Fatal(err)
 	}
 	names, err = e.PruneNetworks(t.Context(), nil)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,12 +15,9 @@ import (
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
-
-// aliveName is the file in the container's directory whose lock its monitor
-// holds.
-const aliveName = "alive"
 
 // lostCode is the exit code of a container whose monitor was killed: its init
 // dies by SIGKILL with it.
@@ -53,12 +51,15 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 			// It has run once and nothing tells how that ended.
 			run.Exit, run.ExitCode = exitUnknown, -1
 		}
+	case errors.Is(err, runfile.ErrDamaged) && !alive(out.Dir):
+		// Nobody can tell any more how it ended, and nobody waits to.
+		run = &cove.Run{Generation: c.Run.Generation, Started: c.Created, Exit: exitUnknown, ExitCode: -1, Error: err.Error()}
 	case err != nil:
 		return out, cove.E("look at container", c.Name, cove.Internal, err)
 	}
 	out.Run = *run
 	if run.PID != 0 {
-		out.MountPoint = filepath.Join(out.Dir, "merged")
+		out.MountPoint = filepath.Join("/proc", strconv.Itoa(run.PID), "root")
 	}
 	switch {
 	case c.Intent == cove.BeingRemoved:
@@ -93,11 +94,17 @@ func (e *Engine) lost(run *cove.Run, dir string) string {
 	if run.BootID != bootID() {
 		return exitUnknown
 	}
-	locked, err := file.Locked(filepath.Join(dir, aliveName))
-	if err != nil || locked {
+	if alive(dir) {
 		return ""
 	}
 	return exitMonitorLost
+}
+
+// alive tells whether a monitor lives that was given a container's directory:
+// it holds the lock of the run file. Doubt is life.
+func alive(dir string) bool {
+	locked, err := file.Locked(filepath.Join(dir, runfile.Name))
+	return locked || err != nil
 }
 
 // frozen asks the container's cgroup.
@@ -174,7 +181,7 @@ func (e *Engine) find(nameOrID string) (*cove.Container, error) {
 // gone tells whether a container's monitor has removed it already and only the
 // record waits for the next write.
 func (e *Engine) gone(id string) bool {
-	_, err := os.Lstat(filepath.Join(e.conf.Removed(), id))
+	_, err := os.Lstat(e.removedDir(id))
 	return err == nil
 }
 
@@ -199,12 +206,12 @@ func (h *held) settle() error {
 }
 
 func (h *held) writeRun() error {
-	dir, err := os.Open(h.Dir)
-	if err != nil {
-		return cove.E("record exit of container", h.Name, fileKind(err), err)
+	f, err := runfile.Open(h.Dir)
+	if err == nil {
+		defer f.Close()
+		err = f.Write(&h.Run, true)
 	}
-	defer dir.Close()
-	if err := runfile.Write(int(dir.Fd()), &h.Run, true); err != nil {
+	if err != nil {
 		return cove.E("record exit of container", h.Name, fileKind(err), err)
 	}
 	return nil
@@ -273,8 +280,8 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 // still at it is left to a later write.
 func (e *Engine) finishRemovals() (ready []string) {
 	for _, id := range e.removedMarks() {
-		if _, err := os.Lstat(e.dir(id)); err == nil {
-			if !monitorEnds(e.dir(id), time.Second) {
+		if names, err := dirNames(e.removedDir(id)); err == nil && len(names) > 0 {
+			if !monitorEnds(e.removedDir(id), time.Second) {
 				continue
 			}
 			c := &cove.Container{ID: id}
@@ -292,8 +299,7 @@ func (e *Engine) finishRemovals() (ready []string) {
 // when one still does after limit.
 func monitorEnds(dir string, limit time.Duration) bool {
 	for deadline := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
-		locked, err := file.Locked(filepath.Join(dir, aliveName))
-		if err != nil || !locked {
+		if !alive(dir) {
 			return true
 		}
 		if time.Now().After(deadline) {
@@ -328,10 +334,10 @@ func dropRecord(tx state.Tx, c *cove.Container) error {
 
 // forget removes what is left of a container once its record is gone.
 func (e *Engine) forget(c *cove.Container) {
-	_ = os.RemoveAll(e.dir(c.ID))
+	_ = rootfs.RemoveTree(e.dir(c.ID))
 	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
 	_ = os.Remove(filepath.Join(e.conf.Locks(), lock.Container.String()+"-"+c.ID))
-	_ = os.Remove(filepath.Join(e.conf.Removed(), c.ID))
+	_ = rootfs.RemoveTree(e.removedDir(c.ID))
 	for _, m := range c.Mounts {
 		if m.Type == "volume" && m.Anonymous && c.Spec.Remove {
 			_ = e.removeAnonymous(m.Source)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -101,7 +102,7 @@ func (e *Engine) runFailed(c *cove.Container, cause error) error {
 
 // drop removes a container of which nothing runs: its record goes last.
 func (e *Engine) drop(c *cove.Container) error {
-	if err := os.RemoveAll(e.dir(c.ID)); err != nil {
+	if err := rootfs.RemoveTree(e.dir(c.ID)); err != nil {
 		return cove.E("remove container", c.Name, fileKind(err), err)
 	}
 	// Before the record, so that there is never a lock file that nobody

@@ -16,6 +16,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network/teardown"
 	"github.com/cove-engine/cove/internal/oci/native"
@@ -214,7 +215,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 		l.prepareVolumes,
 		l.makeCgroups,
 		func() error { return l.writePlan(joins) },
-		l.openAlive,
+		l.openRunFile,
 		l.reservePorts,
 	} {
 		if err := step(); err != nil {
@@ -380,7 +381,7 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 		return nil
 	}
 	if len(o.Lower) == 0 { // an image without layers
-		o.Lower = []string{filepath.Join(dir, "merged")}
+		o.Lower = []string{e.conf.Merged()}
 	}
 	if c.Spec.Remove {
 		// Nobody will miss what a power loss takes; without it the last
@@ -393,15 +394,15 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 	return o
 }
 
-// openAlive takes the lock that says that the container's monitor lives. It is
-// handed on to the monitor, so there is no moment without a holder.
-func (l *launch) openAlive() error {
-	name := filepath.Join(l.e.dir(l.c.ID), aliveName)
-	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+// openRunFile takes the lock that says that the container's monitor lives. It
+// is handed on to the monitor, so there is no moment without a holder.
+func (l *launch) openRunFile() error {
+	f, err := runfile.Open(l.e.dir(l.c.ID))
 	if err != nil {
-		return cove.E("open", name, fileKind(err), err)
+		return cove.E("start container", l.c.Name, fileKind(err), err)
 	}
-	l.files = append(l.files, monitor.File{Name: "alive", FD: fd})
+	fd := f.FD()
+	l.files = append(l.files, monitor.File{Name: "run", FD: fd})
 	// The monitor of the run before may still be taking it down.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
@@ -446,7 +447,7 @@ func (l *launch) envelope() wire.Envelope {
 		env.Restart = wire.Restart{Policy: p.Name, Retries: p.MaxRetries}
 	}
 	env.Teardown.Remove = c.Spec.Remove
-	env.Teardown.Marker = filepath.Join(e.conf.Removed(), c.ID)
+	env.Teardown.Removed = e.removedDir(c.ID)
 	if e.conf.File.Engine.EventsLogger != "none" {
 		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
 	}

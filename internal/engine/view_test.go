@@ -56,7 +56,7 @@ func TestDiffAndExport(t *testing.T) {
 			t.Errorf("%s is in the archive", name)
 		}
 	}
-	if entries, err := os.ReadDir(filepath.Join(e.dir(c.ID), "merged")); err != nil || len(entries) > 0 {
+	if entries, err := os.ReadDir(e.conf.Merged()); err != nil || len(entries) > 0 {
 		t.Errorf("the mount point is not empty: %v, %v", entries, err)
 	}
 }

@@ -464,3 +464,54 @@ func BenchmarkOpen(b *testing.B) {
 		_ = unix.Close(fd)
 	}
 }
+
+// A container can nest directories deeper than there are descriptors.
+func TestEmptyDeep(t *testing.T) {
+	dir := t.TempDir()
+	outside := filepath.Join(dir, "outside")
+	if err := os.WriteFile(outside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree := filepath.Join(dir, "tree")
+	if err := os.Mkdir(tree, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Open(tree, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5000 {
+		if err := unix.Mkdirat(fd, "d", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			if err := unix.Symlinkat(outside, fd, "link"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next, err := unix.Openat(fd, "d", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		_ = unix.Close(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd = next
+	}
+	_ = unix.Close(fd)
+	for i := range 3000 {
+		if err := os.WriteFile(filepath.Join(tree, fmt.Sprintf("file-%d", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := rootfs.RemoveTree(tree); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(tree); !os.IsNotExist(err) {
+		t.Errorf("still there: %v", err)
+	}
+	if _, err := os.Lstat(outside); err != nil {
+		t.Error("a link was followed")
+	}
+	if err := rootfs.RemoveTree(tree); err != nil {
+		t.Errorf("not there: %v", err)
+	}
+}

@@ -1,21 +1,25 @@
 // Package runfile reads and writes a container's run file: the one durable
 // record that the container's monitor keeps, in the container's own
-// directory. The monitor is its only writer while it lives; without a
-// monitor, the holder of the container's lock is.
+// directory. The monitor is its only writer while it lives, and shows by a
+// lock on this file (flock(2), kept with the descriptor that it was handed)
+// that it does; without a monitor, the holder of the container's lock is.
 //
-// The file is one line "cove-run VERSION CRC32 LENGTH" and LENGTH bytes of
-// JSON ([cove.Run]). It is replaced by rename, so a reader sees one version
-// whole or the other. A file that is damaged all the same is reported, never
-// guessed at.
+// The file has two slots of [slotSize] bytes. A record is written over the
+// older one, so a reader, or whoever comes after a power loss in the middle of
+// a write, finds the one before. Both slots have their place on the disk from
+// the beginning: a full disk does not keep an exit from being recorded. A slot
+// is one line "cove-run VERSION SEQUENCE CRC32 LENGTH" and LENGTH bytes of JSON
+// ([cove.Run]); the checksum is that of the sequence number in decimal and the
+// JSON. A file of which nothing can be read is reported, never guessed at.
 //
 // It is imported by the monitor's program: standard library and x/sys only.
 package runfile
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"hash/crc32"
-	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -29,87 +33,188 @@ import (
 const Name = "run"
 
 const (
-	magic   = "cove-run"
-	version = 1
-	limit   = 1 << 20 // more than any monitor writes
+	magic    = "cove-run"
+	version  = 1
+	slotSize = 32 << 10
 )
 
-// ErrDamaged tells that the file is there and not as it was written.
+// ErrDamaged tells that the file is there and holds nothing that was written.
 var ErrDamaged = errors.New("run file is damaged")
 
-// Write replaces the run file in the directory dirfd. durable makes it
-// survive a power loss.
-func Write(dirfd int, run *cove.Run, durable bool) error {
-	body, err := json.Marshal(run)
+// File is a run file that may be written to.
+type File struct {
+	fd   int
+	next uint64 // the sequence number of the next record
+}
+
+// Open opens the run file in directory dir, and makes it if it is not there.
+func Open(dir string) (*File, error) {
+	name := dir + "/" + Name
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return Attach(fd), nil
+}
+
+// Attach makes a File of an open descriptor, which from now on belongs to it.
+func Attach(fd int) *File {
+	f := &File{fd: fd}
+	if seq, _, err := newest(fd); err == nil {
+		f.next = seq + 1
+	}
+	return f
+}
+
+// FD is the file's descriptor.
+func (f *File) FD() int { return f.fd }
+
+// Reserve takes the room on the disk that later records need. Where the file
+// system cannot, nothing changes; a full one is an error.
+func (f *File) Reserve() error {
+	for {
+		switch err := unix.Fallocate(f.fd, 0, 0, 2*slotSize); err {
+		case unix.EINTR:
+		case nil, unix.EOPNOTSUPP, unix.ENOSYS:
+			return nil
+		default:
+			return &os.PathError{Op: "reserve room for", Path: Name, Err: err}
+		}
+	}
+}
+
+// Write records run. durable makes it survive a power loss.
+func (f *File) Write(run *cove.Run, durable bool) error {
+	data, err := encode(run, f.next)
 	if err != nil {
 		return err
 	}
-	head := magic + " " + strconv.Itoa(version) + " " +
-		strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 16) + " " + strconv.Itoa(len(body)) + "\n"
-	const temp = Name + ".new"
-	fd, err := unix.Openat(dirfd, temp, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: temp, Err: err}
-	}
-	data := append([]byte(head), body...)
-	n, err := unix.Write(fd, data)
+	n, err := unix.Pwrite(f.fd, data, int64(f.next%2)*slotSize)
 	if err == nil && n != len(data) {
 		err = unix.ENOSPC
 	}
 	if err == nil && durable {
-		err = unix.Fdatasync(fd)
-	}
-	if cerr := unix.Close(fd); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = unix.Renameat(dirfd, temp, dirfd, Name)
-	}
-	if err == nil && durable {
-		err = unix.Fsync(dirfd)
+		err = unix.Fdatasync(f.fd)
 	}
 	if err != nil {
-		_ = unix.Unlinkat(dirfd, temp, 0)
 		return &os.PathError{Op: "write", Path: Name, Err: err}
 	}
+	f.next++
 	return nil
 }
 
-// Read returns the run recorded in directory dir. An absent file gives
-// [os.ErrNotExist], a damaged one [ErrDamaged].
-func Read(dir string) (*cove.Run, error) {
-	f, err := os.OpenFile(dir+"/"+Name, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+// Close closes the descriptor; a lock on it goes with its last copy.
+func (f *File) Close() { _ = unix.Close(f.fd) }
+
+// encode makes a slot's content. What does not fit gives way: first the log of
+// the health checks, then the text of an error.
+func encode(run *cove.Run, seq uint64) ([]byte, error) {
+	const room = slotSize - 100 // the head line is shorter
+	body, err := json.Marshal(run)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
-		return nil, err
+	if len(body) > room {
+		short := *run
+		if short.Health != nil {
+			h := *short.Health
+			h.Log, short.Health = nil, &h
+		}
+		short.Error = strings.ToValidUTF8(short.Error[:min(len(short.Error), room/8)], "")
+		if body, err = json.Marshal(&short); err != nil {
+			return nil, err
+		}
 	}
-	return Decode(data)
+	number := strconv.FormatUint(seq, 10)
+	head := magic + " " + strconv.Itoa(version) + " " + number + " " +
+		strconv.FormatUint(uint64(checksum(number, body)), 16) + " " + strconv.Itoa(len(body)) + "\n"
+	return append([]byte(head), body...), nil
 }
 
-// Decode reads a run file's content.
-func Decode(data []byte) (*cove.Run, error) {
-	head, body, ok := strings.Cut(string(data), "\n")
-	fields := strings.Fields(head)
-	if !ok || len(fields) != 4 || fields[0] != magic {
-		return nil, ErrDamaged
+func checksum(number string, body []byte) uint32 {
+	return crc32.Update(crc32.ChecksumIEEE([]byte(number)), crc32.IEEETable, body)
+}
+
+// Read returns the run recorded in directory dir. A file that is absent, or
+// that nothing was written to yet, gives [os.ErrNotExist], a damaged one
+// [ErrDamaged].
+func Read(dir string) (*cove.Run, error) {
+	name := dir + "/" + Name
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	_, run, err := newest(fd)
+	return run, err
+}
+
+// newest reads both slots and gives the later record.
+func newest(fd int) (seq uint64, run *cove.Run, err error) {
+	err = os.ErrNotExist
+	for slot := range int64(2) {
+		// Most records are short.
+		data := make([]byte, 1024)
+		n, rerr := readAt(fd, data, slot*slotSize)
+		if n == len(data) {
+			data = append(data, make([]byte, slotSize-len(data))...)
+			n, rerr = readAt(fd, data, slot*slotSize)
+		}
+		if rerr != nil {
+			return 0, nil, &os.PathError{Op: "read", Path: Name, Err: rerr}
+		}
+		s, r, derr := Decode(data[:n])
+		switch {
+		case derr == nil && (run == nil || s > seq):
+			seq, run, err = s, r, nil
+		case derr != nil && run == nil && !errors.Is(derr, os.ErrNotExist):
+			err = derr
+		}
+	}
+	return seq, run, err
+}
+
+func readAt(fd int, p []byte, offset int64) (int, error) {
+	n := 0
+	for n < len(p) {
+		m, err := unix.Pread(fd, p[n:], offset+int64(n))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return n, err
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return n, nil
+}
+
+// Decode reads a slot's content, which may be followed by anything. A slot that
+// was never written to gives [os.ErrNotExist].
+func Decode(data []byte) (seq uint64, run *cove.Run, err error) {
+	if len(data) == 0 || data[0] == 0 {
+		return 0, nil, os.ErrNotExist
+	}
+	line, rest, ok := bytes.Cut(data, []byte("\n"))
+	fields := strings.Fields(string(line))
+	if !ok || len(line) > 100 || len(fields) != 5 || fields[0] != magic {
+		return 0, nil, ErrDamaged
 	}
 	if v, err := strconv.Atoi(fields[1]); err != nil || v > version {
-		return nil, cove.E("read run file", "", cove.Unsupported, errors.New("written by a newer cove (format "+fields[1]+")"))
+		return 0, nil, cove.E("read run file", "", cove.Unsupported, errors.New("written by a newer cove (format "+fields[1]+")"))
 	}
-	sum, err := strconv.ParseUint(fields[2], 16, 32)
-	if err != nil {
-		return nil, ErrDamaged
+	seq, err = strconv.ParseUint(fields[2], 10, 64)
+	sum, serr := strconv.ParseUint(fields[3], 16, 32)
+	length, lerr := strconv.Atoi(fields[4])
+	if err != nil || serr != nil || lerr != nil || length < 0 || length > len(rest) || uint32(sum) != checksum(fields[2], rest[:length]) {
+		return 0, nil, ErrDamaged
 	}
-	if n, err := strconv.Atoi(fields[3]); err != nil || n != len(body) || uint32(sum) != crc32.ChecksumIEEE([]byte(body)) {
-		return nil, ErrDamaged
+	run = new(cove.Run)
+	if err := json.Unmarshal(rest[:length], run); err != nil {
+		return 0, nil, ErrDamaged
 	}
-	run := new(cove.Run)
-	if err := json.Unmarshal([]byte(body), run); err != nil {
-		return nil, ErrDamaged
-	}
-	return run, nil
+	return seq, run, nil
 }

@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -25,7 +24,7 @@ func (m *Monitor) stop(sig int, timeout uint) {
 		return
 	}
 	m.run.Stopping = true
-	_ = runfile.Write(m.dir, &m.run, false)
+	_ = m.record.Write(&m.run, false)
 	_ = unix.PidfdSendSignal(m.init.pidfd, unix.Signal(sig), nil, 0)
 	m.cancel(m.killTimer)
 	m.killTimer = nil
@@ -94,7 +93,7 @@ func (m *Monitor) restartLater() {
 		m.backoff = min(2*m.backoff, longest)
 	}
 	m.run.Restarts++
-	_ = runfile.Write(m.dir, &m.run, false)
+	_ = m.record.Write(&m.run, false)
 	m.dropMountNamespace()
 	m.after(m.backoff, m.restart)
 }
@@ -139,13 +138,10 @@ func (m *Monitor) finish() {
 	t := &m.env.Teardown
 	if t.Remove {
 		m.run.Removed = true
-		touch(t.Marker)
+		_ = unix.Rename(m.env.Dir, t.Removed)
 	}
 	// A --rm container has no use for an exit that outlives a power loss.
-	if err := runfile.Write(m.dir, &m.run, !t.Remove); err != nil {
-		// A full disk: once more without what only a full one refuses.
-		_ = runfile.Write(m.dir, &m.run, false)
-	}
+	_ = m.record.Write(&m.run, !t.Remove)
 	exit := wire.ExitBody{Code: m.run.ExitCode, OOMKilled: m.run.OOMKilled}
 	for _, c := range m.clients {
 		if c.watch && c.exec == nil {
@@ -155,16 +151,6 @@ func (m *Monitor) finish() {
 	m.teardown()
 	for _, c := range m.clients {
 		c.sendJSON(wire.Done, nil)
-	}
-}
-
-func touch(name string) {
-	if name == "" {
-		return
-	}
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
-	if err == nil {
-		_ = unix.Close(fd)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -32,7 +31,7 @@ func (m *Monitor) startHealth() {
 		return
 	}
 	m.run.Health = &cove.Health{Status: "starting"}
-	_ = runfile.Write(m.dir, &m.run, false)
+	_ = m.record.Write(&m.run, false)
 	m.health.pipe = -1
 	m.scheduleProbe()
 }
@@ -152,7 +151,7 @@ func (m *Monitor) probed(code int, output string) {
 			state.Status = "unhealthy"
 		}
 	}
-	_ = runfile.Write(m.dir, &m.run, false)
+	_ = m.record.Write(&m.run, false)
 	for _, c := range h.asked {
 		c.sendJSON(wire.Exit, wire.ExitBody{Code: code})
 	}

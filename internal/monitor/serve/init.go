@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -209,10 +208,14 @@ func (m *Monitor) letGo() *wire.Failure {
 	m.run.PIDStart, _ = procfs.StartTime(m.init.pid) // 0 is "not known"
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
 	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit = 0, false, "", ""
-	if err := runfile.Write(m.dir, &m.run, false); err != nil {
+	if err := m.record.Write(&m.run, false); err != nil {
 		return failure("write run file", err)
 	}
 	if !m.env.Teardown.Remove {
+		// An exit must find its place on a disk that is full by then.
+		if err := m.record.Reserve(); err != nil {
+			return failure("write run file", err)
+		}
 		// The last unmount of a writable layer syncs its file system; kept
 		// alive here, that happens after the exit has been told.
 		m.mntns, _ = unix.Open("/proc/"+strconv.Itoa(m.init.pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)

@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -39,6 +41,7 @@ type Monitor struct {
 	loop
 	env    wire.Envelope
 	dir    int // the container's directory
+	record *runfile.File
 	flags  uintptr
 	exe    int // our own program, as a read-only mount of its own or a memfd
 	planFD int
@@ -122,7 +125,6 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	if f := m.receiveStart(big); f != nil {
 		return f
 	}
-	signal.Ignore(unix.SIGHUP, unix.SIGPIPE)
 	if f := m.setUp(); f != nil {
 		return f
 	}
@@ -167,7 +169,7 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 	if m.env.Version > wire.Version {
 		return &wire.Failure{Step: "read the start", Text: "it comes from a newer cove"}
 	}
-	if len(m.env.Handed) != len(fds) {
+	if len(m.env.Handed) != len(fds) || !slices.Contains(m.env.Handed, "run") {
 		return &wire.Failure{Step: "read the start", Text: "descriptors are missing"}
 	}
 	for i, name := range m.env.Handed {
@@ -179,7 +181,8 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 			m.spaces = append(m.spaces, namespace{flag, fds[i]})
 		case name == "hold":
 			m.ports = append(m.ports, fds[i])
-		default: // "alive": open as long as we live
+		case name == "run":
+			m.record = runfile.Attach(fds[i])
 		}
 	}
 	return nil
@@ -216,7 +219,7 @@ func (m *Monitor) serve() {
 	c.output = m.env.AttachOut
 	c.first = true
 	m.openSocket()
-	m.watchSignals()
+	m.after(signalsAfter, m.watchSignals)
 	m.startHealth()
 	// What the start has used is given back, once it is certain that this
 	// container lives longer than that takes.
@@ -229,15 +232,24 @@ func (m *Monitor) serve() {
 	}
 }
 
+// signalsAfter is when a monitor begins to listen to signals: a goroutine and a
+// thread, more than many a container's whole life takes. Until then SIGTERM
+// does what SIGKILL does.
+const signalsAfter = 100 * time.Millisecond
+
 // watchSignals brings the signals that mean something to a monitor into the
-// loop: SIGUSR1 makes the socket anew, SIGTERM stops the container.
+// loop: SIGUSR1 makes the socket anew, SIGTERM stops the container. (They
+// cannot be blocked and read from a descriptor: the Go runtime unblocks those
+// that end a process in each of its threads.)
 func (m *Monitor) watchSignals() {
 	var p [2]int
 	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
 		return
 	}
 	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT)
+	// SIGHUP is caught, not ignored: what is ignored stays so across exec,
+	// and the next init is ours.
+	signal.Notify(ch, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	go func() {
 		for s := range ch {
 			_, _ = unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
@@ -250,6 +262,7 @@ func (m *Monitor) watchSignals() {
 			switch syscall.Signal(s) {
 			case unix.SIGUSR1:
 				m.openSocket()
+			case unix.SIGHUP:
 			default:
 				m.stop(m.env.StopSignal, m.env.StopTimeout)
 			}

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"encoding/json"
-	"os"
 	"path"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network/teardown"
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // teardown undoes what was made for the run. Each step tolerates that it was
@@ -45,7 +45,7 @@ func (m *Monitor) teardown() {
 	}
 	if t.Remove && m.run.Removed {
 		m.event("remove", m.run.ExitCode)
-		_ = os.RemoveAll(m.env.Dir)
+		_ = rootfs.Empty(t.Removed)
 	}
 }
 

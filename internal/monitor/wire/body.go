@@ -13,7 +13,7 @@ type Envelope struct {
 	// Handed names the descriptors that came with Start (and FDs), in
 	// order: "plan", "ns:FLAG" (a namespace to join, FLAG its CLONE_NEW*),
 	// "hold" (kept open for the life of the container: published ports),
-	// "alive" (the liveness lock).
+	// "run" (the run file, with the lock that shows that the monitor lives).
 	Handed []string `json:"handed"`
 
 	Generation uint64 `json:"generation"`
@@ -72,9 +72,10 @@ type Health struct {
 type Teardown struct {
 	Nft    [][]byte `json:"nft,omitempty"`    // nfnetlink batches, sent as they are
 	Unlink []string `json:"unlink,omitempty"` // files to remove (names for the resolver, pid files)
-	// Remove asks for --rm: Marker is made, then Dir emptied and removed.
-	Remove bool   `json:"remove,omitempty"`
-	Marker string `json:"marker,omitempty"` // file that tells the engine to drop the record
+	// Remove asks for --rm: Dir is renamed to Removed, which tells the engine
+	// to drop the record, and emptied there.
+	Remove  bool   `json:"remove,omitempty"`
+	Removed string `json:"removed,omitempty"`
 }
 
 // Resolver is the name server for a container on networks with names.

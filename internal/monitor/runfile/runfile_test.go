@@ -1,0 +1,175 @@
+package runfile
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cove-engine/cove"
+)
+
+func open(t *testing.T, dir string) *File {
+	t.Helper()
+	f, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
+func generation(t *testing.T, dir string) uint64 {
+	t.Helper()
+	run, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return run.Generation
+}
+
+func TestWriteRead(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Read(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	f := open(t, dir)
+	if _, err := Read(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("empty: %v", err)
+	}
+	if err := f.Reserve(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("reserved: %v", err)
+	}
+	for i := range uint64(5) {
+		if err := f.Write(&cove.Run{Generation: i, ExitCode: int(i)}, i%2 == 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := generation(t, dir); got != i {
+			t.Errorf("wrote %d, read %d", i, got)
+		}
+		if i == 2 {
+			f = open(t, dir) // somebody else goes on
+		}
+	}
+}
+
+// A write that was cut short leaves the record before.
+func TestTornWrite(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir)
+	for i := range uint64(3) {
+		if err := f.Write(&cove.Run{Generation: i, Error: strings.Repeat("x", 200)}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := encode(&cove.Run{Generation: 3, Error: strings.Repeat("y", 300)}, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(next) + 1 {
+		torn := append([]byte(nil), whole...)
+		for len(torn) < 2*slotSize {
+			torn = append(torn, 0)
+		}
+		copy(torn[slotSize:], next[:n]) // record 3 goes to the second slot
+		if err := os.WriteFile(filepath.Join(dir, Name), torn, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		want := uint64(2)
+		if n == len(next) {
+			want = 3
+		}
+		if got := generation(t, dir); got != want {
+			t.Fatalf("%d of %d bytes written: read %d", n, len(next), got)
+		}
+	}
+}
+
+func TestDamaged(t *testing.T) {
+	dir := t.TempDir()
+	f := open(t, dir)
+	if err := f.Write(&cove.Run{Generation: 1}, false); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, Name)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		bad := append([]byte(nil), data...)
+		bad[i] ^= 4
+		if err := os.WriteFile(name, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if run, err := Read(dir); err == nil {
+			t.Fatalf("byte %d changed: read %+v", i, run)
+		}
+	}
+	if err := os.WriteFile(name, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(dir); !errors.Is(err, ErrDamaged) {
+		t.Errorf("garbage: %v", err)
+	}
+	if err := open(t, dir).Write(&cove.Run{Generation: 7}, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := generation(t, dir); got != 7 {
+		t.Errorf("after a damaged one: %d", got)
+	}
+}
+
+// What is too large gives way to what matters.
+func TestLarge(t *testing.T) {
+	dir := t.TempDir()
+	run := cove.Run{Generation: 4, ExitCode: 3, Finished: time.Now(), Error: strings.Repeat("\x01", 40<<10), Health: &cove.Health{Status: "healthy"}}
+	for range 5 {
+		run.Health.Log = append(run.Health.Log, cove.HealthProbe{Output: strings.Repeat("\x02", 20<<10)})
+	}
+	if err := open(t, dir).Write(&run, false); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.ExitCode != 3 || !got.Finished.Equal(run.Finished) || got.Health.Status != "healthy" || len(got.Error) == 0 {
+		t.Errorf("got %+v", got)
+	}
+	if len(run.Health.Log) != 5 {
+		t.Error("the caller's run was changed")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	good, err := encode(&cove.Run{Generation: 2, Error: "x"}, 9)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte("cove-run 1 0 0 -1\n"))
+	f.Add([]byte("cove-run 2 0 0 0\n{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		seq, run, err := Decode(data)
+		if err != nil {
+			return
+		}
+		again, err := encode(run, seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, _, err := Decode(again); err != nil || s != seq {
+			t.Errorf("%q: read, written and not read again: %v", data, err)
+		}
+	})
+}
