@@ -250,7 +250,7 @@ func (d *draft) record(desired cove.Desired) error {
 			return err
 		}
 		for _, id := range c.DependsOn {
-			if err := tx.Get(state.Containers, id, new(cove.Container)); err != nil {
+			if err := tx.Get(state.Containers, id, new(struct{})); err != nil {
 				return err
 			}
 		}
@@ -290,7 +290,7 @@ func (d *draft) lock(ctx context.Context) (lock.Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = d.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, d.c.ID, new(cove.Container)) })
+	err = d.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, d.c.ID, new(struct{})) })
 	if err != nil {
 		_ = os.Remove(LockPath(d.e.conf)(lock.Container, d.c.ID))
 		_ = l.Unlock()

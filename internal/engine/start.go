@@ -120,6 +120,7 @@ type launch struct {
 	files   []monitor.File
 	ports   []*os.File
 	undo    undo
+	started wire.StartedBody
 }
 
 // do carries the launch out. On error nothing of it is left; the record is
@@ -245,7 +246,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	if err := l.writePidFiles(m.MonitorPID()); err != nil {
 		return err
 	}
-	_, err = m.Go(down)
+	l.started, err = m.Go(down)
 	return err
 }
 
