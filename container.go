@@ -231,6 +231,9 @@ type Run struct {
 	Restarts  uint    `json:"restarts,omitempty"`
 	Error     string  `json:"error,omitempty"`   // why the last start failed
 	Removed   bool    `json:"removed,omitempty"` // --rm has been carried out by the monitor
+	// Down tells that what belonged to the run (cgroups, firewall, names,
+	// socket) has been taken down.
+	Down bool `json:"down,omitempty"`
 	Stopping  bool    `json:"stopping,omitempty"`
 	Health    *Health `json:"health,omitempty"`
 }

@@ -446,6 +446,8 @@ func (k *survey) containers(quick bool) {
 					h, err := e.hold(k.ctx, id) // settles it
 					if err == nil {
 						h.release()
+					} else if errors.Is(err, errSettledAway) {
+						err = nil
 					}
 					return err
 				},
@@ -462,7 +464,7 @@ func (k *survey) containers(quick bool) {
 
 // unsettled tells whether a run has ended without its end being recorded.
 func unsettled(c *Container) bool {
-	return c.Run.Exit != "" && c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Finished.After(c.Run.Started)
+	return c.Run.Exit != "" && c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down
 }
 
 // process suspects a container that is called running of not having its

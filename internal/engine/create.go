@@ -24,11 +24,11 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 		return "", nil, err
 	}
 	defer d.release()
-	if err := d.record(cove.DesireStop); err != nil {
+	if err := d.record(ctx, cove.DesireStop); err != nil {
 		return "", nil, err
 	}
 	if err := writeCIDFile(d.c); err != nil {
-		return "", nil, errors.Join(err, e.drop(d.c))
+		return "", nil, errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
 	}
 	l, err := d.lock(ctx)
 	if err != nil {
@@ -238,12 +238,37 @@ func (d *draft) dependencies() error {
 
 // record writes the container's record, with its name, leases and volumes, in
 // one transaction.
-func (d *draft) record(desired cove.Desired) error {
+func (d *draft) record(ctx context.Context, desired cove.Desired) error {
+	given := d.c.Name
+	write := func() error { return d.write(desired) }
+	err := d.e.afterGoing(ctx, write)
+	if given != "" && cove.Is(err, cove.Exists) {
+		// Perhaps it was to go with --rm and whoever was to do it was killed.
+		h, herr := d.e.hold(ctx, given)
+		if herr == nil {
+			h.release()
+		} else if cove.Is(herr, cove.NotFound) {
+			err = d.e.afterGoing(ctx, write)
+		}
+	}
+	if err != nil {
+		return cove.E("create container", given, cove.KindOf(err), err)
+	}
+	for i := range d.volumes {
+		if err := d.e.makeVolumeDir(&d.volumes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write is record's transaction.
+func (d *draft) write(desired cove.Desired) error {
 	c := d.c
 	c.Desired = desired
 	given := c.Name
 	attachments := slices.Clone(c.Attachments)
-	err := d.e.update(func(tx state.Tx) error {
+	return d.e.update(func(tx state.Tx) error {
 		// The function may run more than once.
 		c.Name, c.Attachments = given, slices.Clone(attachments)
 		if err := d.claimName(tx); err != nil {
@@ -272,15 +297,6 @@ func (d *draft) record(desired cove.Desired) error {
 		}
 		return tx.Put(state.Containers, c.ID, c)
 	})
-	if err != nil {
-		return cove.E("create container", given, cove.KindOf(err), err)
-	}
-	for i := range d.volumes {
-		if err := d.e.makeVolumeDir(&d.volumes[i]); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // lock takes the lock of the container that was just recorded. Somebody may

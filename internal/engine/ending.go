@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,8 +48,8 @@ func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
 		sig = s
 	}
 	conn, err := e.dial(&h.Container)
-	if cove.Is(err, cove.NotFound) && h.Run.PID == 0 {
-		return nil
+	if cove.Is(err, cove.NotFound) {
+		return h.ended(ctx)
 	}
 	if err != nil {
 		return err
@@ -62,14 +63,36 @@ func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
 	if timeout == 0 {
 		sig = unix.SIGKILL
 	}
-	if err := conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout}); err != nil {
+	err = conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout})
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return h.ended(ctx) // it was ending already
+	}
+	if err != nil {
 		return cove.E("stop container", h.Name, cove.Internal, err)
 	}
 	if err := e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second); err != nil {
 		return cove.E("stop container", h.Name, cove.KindOf(err), err)
 	}
 	e.emit(&h.Container.Container, "stop")
-	return h.again()
+	return h.ended(ctx)
+}
+
+// ended waits for the monitor of a container that has ended, or never ran, and
+// settles what a killed one has left.
+func (h *held) ended(ctx context.Context) error {
+	if h.e.gone(h.ID) {
+		return h.again()
+	}
+	if !monitorEnds(h.Dir, 10*time.Second) {
+		return cove.E("stop container", h.Name, cove.Unavailable, errors.New("its monitor does not end"))
+	}
+	if err := h.again(); err != nil {
+		return err
+	}
+	if err := h.settle(ctx); err != nil && !errors.Is(err, errSettledAway) {
+		return err
+	}
+	return nil
 }
 
 // again looks at the container once more.

@@ -538,17 +538,15 @@ func (e *Engine) finishNetwork(ctx context.Context, n cove.Network) error {
 	if err := os.RemoveAll(filepath.Join(e.namesDir(), n.Name)); err != nil {
 		return cove.E("remove network", n.Name, fileKind(err), err)
 	}
-	err := e.update(func(tx state.Tx) error {
+	// Before the record, as with containers.
+	_ = os.Remove(LockPath(e.conf)(lock.Network, n.Name))
+	return e.update(func(tx state.Tx) error {
 		going, err := goingNetworks(tx)
 		if err != nil {
 			return err
 		}
 		return setGoing(tx, slices.DeleteFunc(going, func(g cove.Network) bool { return g.ID == n.ID }))
 	})
-	if err == nil {
-		_ = os.Remove(LockPath(e.conf)(lock.Network, n.Name))
-	}
-	return err
 }
 
 // finishNetworks completes removals of networks that were cut short.

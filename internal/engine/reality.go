@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,7 +69,7 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		out.Status = cove.Running
 		if lost := e.lost(run, out.Dir); lost != "" {
 			out.Status = cove.Exited
-			out.Run.PID, out.Run.Exit = 0, lost
+			out.Run.PID, out.Run.Exit, out.Run.Finished = 0, lost, time.Now() // when it was found out
 			out.Run.ExitCode = lostCode
 			if lost == exitUnknown {
 				out.Run.ExitCode = -1
@@ -147,7 +148,7 @@ func (e *Engine) hold(ctx context.Context, nameOrID string) (*held, error) {
 			h.Container, err = e.look(c)
 		}
 		if err == nil {
-			err = h.settle()
+			err = h.settle(ctx)
 		}
 		if err != nil {
 			if cove.Is(err, cove.NotFound) {
@@ -185,16 +186,30 @@ func (e *Engine) gone(id string) bool {
 	return err == nil
 }
 
+// errSettledAway tells that a container is gone because its --rm was still to
+// be carried out.
+var errSettledAway = errors.New("no such container")
+
 // settle records a run whose monitor was killed, or that a reboot has ended,
-// and takes down what it has left.
-func (h *held) settle() error {
-	if h.Run.Exit == "" || h.Status != cove.Exited || !h.Run.Finished.IsZero() && h.Run.Finished.After(h.Run.Started) {
+// and takes down what it has left. With --rm that is the container itself:
+// the error is errSettledAway then.
+func (h *held) settle(ctx context.Context) error {
+	if h.Status == cove.Created && h.Spec.Remove && h.Desired == cove.DesireRun {
+		// Its run was killed before the command was let go: we have the lock.
+		return h.settleAway(ctx)
+	}
+	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) {
 		return nil
 	}
-	if h.Run.Exit == exitMonitorLost {
+	if h.Run.Exit != exitUnknown { // a reboot has taken it down
 		if err := h.e.clear(&h.Container); err != nil {
 			return err
 		}
+	}
+	h.Run.Down = true
+	if h.Run.Exit == "" {
+		// Its exit is recorded; the monitor was killed after that.
+		return h.writeRun()
 	}
 	h.Run.Finished = time.Now()
 	h.Run.PID, h.Run.PIDStart, h.Run.Stopping = 0, 0, false
@@ -202,7 +217,21 @@ func (h *held) settle() error {
 		return err
 	}
 	_ = h.e.events.Write(diedEvent(&h.Container.Container, h.Run.ExitCode))
+	if h.Spec.Remove {
+		return h.settleAway(ctx)
+	}
 	return nil
+}
+
+// settleAway carries out --rm, unless others depend on the container.
+func (h *held) settleAway(ctx context.Context) error {
+	if h.e.removeDependents(ctx, h, RemoveOptions{}) != nil {
+		return nil
+	}
+	if err := h.e.removeHeld(h, RemoveOptions{}); err != nil {
+		return err
+	}
+	return cove.E("find container", h.Name, cove.NotFound, errSettledAway)
 }
 
 func (h *held) writeRun() error {
@@ -249,9 +278,9 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 		return err
 	}
 	ready := e.finishRemovals()
-	var dropped []*cove.Container
-	err := e.store.Update(func(tx state.Tx) error {
-		dropped = dropped[:0]
+	var dropped, waiting []*cove.Container
+	drop := func(tx state.Tx) error {
+		dropped, waiting = dropped[:0], waiting[:0]
 		for _, id := range ready {
 			c := new(cove.Container)
 			err := tx.Get(state.Containers, id, c)
@@ -259,13 +288,34 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 				c.ID = id
 			} else if err != nil {
 				return err
+			} else if ownsVolumes(tx, c) {
+				// Before the record that knows of them.
+				waiting = append(waiting, c)
+				continue
 			} else if err := dropRecord(tx, c); err != nil {
 				return err
 			}
 			dropped = append(dropped, c)
 		}
+		return nil
+	}
+	errWaiting := errors.New("volumes first")
+	err := e.store.Update(func(tx state.Tx) error {
+		if err := drop(tx); err != nil {
+			return err
+		}
+		if len(waiting) > 0 {
+			return errWaiting
+		}
 		return fn(tx)
 	})
+	if errors.Is(err, errWaiting) {
+		for _, c := range waiting {
+			// One that cannot go now goes with a later write.
+			_ = e.removeAnonymous(c)
+		}
+		err = e.store.Update(func(tx state.Tx) error { return errors.Join(drop(tx), fn(tx)) })
+	}
 	if err != nil {
 		return err
 	}
@@ -273,6 +323,15 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 		e.forget(c)
 	}
 	return nil
+}
+
+// ownsVolumes tells whether one of a container's anonymous volumes is still
+// there that only it uses.
+func ownsVolumes(tx state.Tx, c *cove.Container) bool {
+	return slices.ContainsFunc(c.Mounts, func(m cove.Mount) bool {
+		return m.Type == "volume" && m.Anonymous && tx.Get(state.Volumes, m.Source, new(struct{})) == nil &&
+			volumeUser(tx, m.Source, c.ID) == nil
+	})
 }
 
 // finishRemovals gives the containers whose monitors have removed them, and
@@ -338,11 +397,6 @@ func (e *Engine) forget(c *cove.Container) {
 	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
 	_ = os.Remove(filepath.Join(e.conf.Locks(), lock.Container.String()+"-"+c.ID))
 	_ = rootfs.RemoveTree(e.removedDir(c.ID))
-	for _, m := range c.Mounts {
-		if m.Type == "volume" && m.Anonymous && c.Spec.Remove {
-			_ = e.removeAnonymous(m.Source)
-		}
-	}
 }
 
 func decodeContainer(raw []byte) (*cove.Container, error) {

@@ -17,6 +17,9 @@ import (
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	h, err := e.hold(ctx, nameOrID)
+	if errors.Is(err, errSettledAway) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -67,19 +70,16 @@ func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
 	if err := e.clear(&h.Container); err != nil {
 		return err
 	}
+	if o.Volumes || c.Spec.Remove {
+		// Before the record: nobody else knows that they were its own.
+		if err := e.removeAnonymous(c); err != nil {
+			return err
+		}
+	}
 	if err := e.drop(c); err != nil {
 		return err
 	}
 	e.emit(c, "remove")
-	if o.Volumes || c.Spec.Remove {
-		var errs []error
-		for _, m := range c.Mounts {
-			if m.Type == "volume" && m.Anonymous {
-				errs = append(errs, e.removeAnonymous(m.Source))
-			}
-		}
-		return errors.Join(errs...)
-	}
 	return nil
 }
 

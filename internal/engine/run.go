@@ -39,7 +39,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		}
 	}()
 	l.record = func() error {
-		if err := d.record(cove.DesireRun); err != nil {
+		if err := d.record(ctx, cove.DesireRun); err != nil {
 			return err
 		}
 		recorded = true
@@ -59,7 +59,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		switch {
 		case !recorded:
 		case spec.Remove:
-			err = errors.Join(err, e.drop(d.c))
+			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
 		default:
 			err = e.runFailed(d.c, err)
 		}

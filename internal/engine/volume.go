@@ -23,6 +23,9 @@ func (e *Engine) volumeData(name string) string {
 func ensureVolume(tx state.Tx, v *cove.Volume) error {
 	var have cove.Volume
 	err := tx.Get(state.Volumes, v.Name, &have)
+	if err == nil && have.Intent == cove.BeingRemoved {
+		return goingVolume(v.Name)
+	}
 	if err == nil {
 		*v = have
 		return nil
@@ -31,6 +34,29 @@ func ensureVolume(tx state.Tx, v *cove.Volume) error {
 		return err
 	}
 	return tx.Put(state.Volumes, v.Name, v)
+}
+
+// goingVolume is the error that a volume of this name is half removed, and that
+// whoever wants to make it has to finish that first (finishVolume).
+type goingVolume string
+
+func (v goingVolume) Error() string { return "volume " + string(v) + " is being removed" }
+
+// afterGoing runs a transaction, and once more when it has met a volume whose
+// removal was cut short, after finishing that.
+func (e *Engine) afterGoing(ctx context.Context, transaction func() error) error {
+	err := transaction()
+	var going goingVolume
+	for range 8 { // as many as one container may bring
+		if !errors.As(err, &going) {
+			break
+		}
+		if derr := e.dropVolume(ctx, string(going)); derr != nil && !cove.Is(derr, cove.NotFound) {
+			return errors.Join(err, derr)
+		}
+		err = transaction()
+	}
+	return err
 }
 
 // makeVolumeDir makes a recorded volume's directory. It is called again by
@@ -44,14 +70,25 @@ func (e *Engine) makeVolumeDir(v *cove.Volume) error {
 		return cove.E("make volume", v.Name, fileKind(err), err)
 	}
 	// Ordinary users of the container pass through here, whatever the umask.
-	err := os.Mkdir(data, 0o755)
-	if err == nil {
-		err = os.Chmod(data, 0o755)
+	// Under its name it appears with its mode and owner.
+	unfinished := filepath.Join(filepath.Dir(data), "unfinished")
+	err := os.Mkdir(unfinished, 0o755)
+	if errors.Is(err, os.ErrExist) {
+		err = nil
 	}
 	if err == nil {
-		err = os.Chown(data, v.UID, v.GID)
+		err = os.Chmod(unfinished, 0o755)
 	}
-	if err != nil && !errors.Is(err, os.ErrExist) {
+	if err == nil {
+		err = os.Chown(unfinished, v.UID, v.GID)
+	}
+	if err == nil {
+		err = os.Rename(unfinished, data)
+	}
+	if _, serr := os.Lstat(data); serr == nil {
+		return nil // by somebody else, if not by us
+	}
+	if err != nil {
 		return cove.E("make volume", v.Name, fileKind(err), err)
 	}
 	return nil
@@ -75,19 +112,28 @@ func (e *Engine) CreateVolume(ctx context.Context, v cove.Volume, ignore bool) (
 		return v, cove.E("create volume", v.Name, cove.Unsupported, errors.New("volume option "+k+" is not supported by cove yet"))
 	}
 	v.Schema, v.Created, v.NeedsCopyUp = cove.Schema, time.Now(), true
-	err := e.update(func(tx state.Tx) error {
+	var old *cove.Volume // the one that has the name
+	transaction := func(tx state.Tx) error {
 		var have cove.Volume
 		switch err := tx.Get(state.Volumes, v.Name, &have); {
+		case err == nil && have.Intent == cove.BeingRemoved:
+			return goingVolume(v.Name)
 		case err == nil && ignore:
 			v = have
 			return nil
 		case err == nil:
+			old = &have
 			return cove.E("", "", cove.Exists, errors.New("volume with name "+v.Name+" already exists: volume already exists"))
 		case !cove.Is(err, cove.NotFound):
 			return err
 		}
 		return tx.Put(state.Volumes, v.Name, &v)
-	})
+	}
+	err := e.afterGoing(ctx, func() error { return e.update(transaction) })
+	if old != nil {
+		// Whoever made it may have been killed before its directory was.
+		return v, errors.Join(err, e.makeVolumeDir(old))
+	}
 	if err != nil {
 		return v, err
 	}
@@ -168,26 +214,35 @@ func (e *Engine) dropVolume(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return e.dropLocked(l, name)
+	return e.dropLocked(l, name, "")
+}
+
+// volumeUser gives an error of kind InUse that names a container, other than
+// the one excepted, that uses a volume.
+func volumeUser(tx state.Tx, name, except string) error {
+	return tx.List(state.Containers, func(id string, raw []byte) error {
+		c, err := decodeContainer(raw)
+		if err == nil && id != except && usesVolume(c, name) {
+			err = cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+id+": volume is being used"))
+		}
+		return err
+	})
 }
 
 // dropLocked is dropVolume by the holder of the volume's lock, which it
-// releases.
-func (e *Engine) dropLocked(l lock.Held, name string) error {
+// releases. The container owner, which is being removed, does not count.
+func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 	defer l.Unlock()
-	err := e.update(func(tx state.Tx) error {
+	// Not by update: that may be what has brought us here.
+	err := e.store.Update(func(tx state.Tx) error {
 		var v cove.Volume
 		if err := tx.Get(state.Volumes, name, &v); err != nil {
-			return err
-		}
-		err := tx.List(state.Containers, func(id string, raw []byte) error {
-			c, err := decodeContainer(raw)
-			if err == nil && usesVolume(c, name) {
-				err = cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+id+": volume is being used"))
+			if cove.Is(err, cove.NotFound) {
+				_ = os.Remove(LockPath(e.conf)(lock.Volume, name)) // we have made it
 			}
 			return err
-		})
-		if err != nil {
+		}
+		if err := volumeUser(tx, name, owner); err != nil {
 			return err
 		}
 		v.Intent = cove.BeingRemoved
@@ -199,29 +254,33 @@ func (e *Engine) dropLocked(l lock.Held, name string) error {
 	if err := os.RemoveAll(filepath.Dir(e.volumeData(name))); err != nil {
 		return cove.E("remove volume", name, fileKind(err), err)
 	}
-	if err := e.update(func(tx state.Tx) error { return tx.Delete(state.Volumes, name) }); err != nil {
+	// Before the record, as with containers: whoever takes a new lock finds
+	// the intent.
+	_ = os.Remove(LockPath(e.conf)(lock.Volume, name))
+	if err := e.store.Update(func(tx state.Tx) error { return tx.Delete(state.Volumes, name) }); err != nil {
 		return err
 	}
-	_ = os.Remove(LockPath(e.conf)(lock.Volume, name))
 	_ = e.events.Write(cove.Event{Name: name, Status: "remove", Time: time.Now(), Type: "volume"})
 	return nil
 }
 
-// removeAnonymous removes an anonymous volume with its last container; one
-// that is still used stays.
-func (e *Engine) removeAnonymous(name string) error {
-	v, err := e.findVolume(name)
-	if err != nil || !v.Anonymous {
-		return err
+// removeAnonymous removes the anonymous volumes of a container that is being
+// removed; those that others use stay.
+func (e *Engine) removeAnonymous(c *cove.Container) error {
+	var errs []error
+	for _, m := range c.Mounts {
+		if m.Type != "volume" || !m.Anonymous {
+			continue
+		}
+		// A transaction of whoever holds the volume's lock may have brought
+		// us here: nobody is waited for.
+		l, err := e.locks.TryLock(context.Background(), lock.Volume, m.Source)
+		if err == nil {
+			err = e.dropLocked(l, m.Source, c.ID)
+		}
+		if !cove.Is(err, cove.InUse) && !cove.Is(err, cove.NotFound) {
+			errs = append(errs, err)
+		}
 	}
-	// A transaction of whoever holds the volume's lock may have brought us
-	// here: then that is who removes it, or it is in use.
-	l, err := e.locks.TryLock(context.Background(), lock.Volume, name)
-	if err == nil {
-		err = e.dropLocked(l, name)
-	}
-	if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
-		return nil
-	}
-	return err
+	return errors.Join(errs...)
 }

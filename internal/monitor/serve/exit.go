@@ -149,6 +149,10 @@ func (m *Monitor) finish() {
 		}
 	}
 	m.teardown()
+	if !t.Remove {
+		m.run.Down = true
+		_ = m.record.Write(&m.run, false)
+	}
 	for _, c := range m.clients {
 		c.sendJSON(wire.Done, nil)
 	}

@@ -207,7 +207,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	m.run.PID = m.init.pid
 	m.run.PIDStart, _ = procfs.StartTime(m.init.pid) // 0 is "not known"
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
-	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit = 0, false, "", ""
+	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit, m.run.Down = 0, false, "", "", false
 	if err := m.record.Write(&m.run, false); err != nil {
 		return failure("write run file", err)
 	}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// scene is a store with an image in it and a container that runs beside
+// whatever is killed, in a network namespace of its own.
+type scene struct {
+	binary string
+	work   string
+	env    []string
+	// before is what there was on the machine with the other container
+	// running and nothing else.
+	before []string
+	other  string // what inspect says of the other container's process
+	serial int
+}
+
+// result is how a command ended.
+type result struct {
+	code        int
+	out, errors string
+}
+
+func (r result) String() string {
+	return fmt.Sprintf("exit %d, %q, %q", r.code, strings.TrimSpace(r.out), strings.TrimSpace(r.errors))
+}
+
+// limit is how long one command may take: more is a hang, and a loss.
+const limit = 60 * time.Second
+
+func (s *scene) root() string { return filepath.Join(s.work, "root") }
+
+func (s *scene) argv(args []string) []string {
+	return append([]string{s.binary, "--root", s.root(), "--runroot", filepath.Join(s.work, "run")}, args...)
+}
+
+// run runs one command of the engine.
+func (s *scene) run(args ...string) result {
+	argv := s.argv(args)
+	return s.finish(exec.Command(argv[0], argv[1:]...), nil)
+}
+
+// finish runs cmd to its end, or kills it at the limit. What it was handed is
+// closed here once it has its copy.
+func (s *scene) finish(cmd *exec.Cmd, handed *os.File) result {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	// Files, not pipes: a container's processes that keep a copy must not
+	// keep us waiting.
+	out, errOut := s.temp(), s.temp()
+	defer out.Close()
+	defer errOut.Close()
+	cmd.Env, cmd.Stdout, cmd.Stderr = s.env, out, errOut
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err := cmd.Start()
+	if handed != nil {
+		_ = handed.Close()
+	}
+	if err != nil {
+		return result{code: -1, errors: err.Error()}
+	}
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
+	err = cmd.Wait()
+	stop()
+	r := result{out: content(out), errors: content(errOut)}
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		r.code, r.errors = -1, r.errors+"\nit did not end"
+	case errors.As(err, &exit):
+		if r.code = exit.ExitCode(); r.code < 0 {
+			r.code = 137
+		}
+	case err != nil:
+		r.code, r.errors = -1, err.Error()
+	}
+	return r
+}
+
+func (s *scene) temp() *os.File {
+	f, err := os.CreateTemp(s.work, "out")
+	if err != nil {
+		panic(err)
+	}
+	_ = os.Remove(f.Name())
+	return f
+}
+
+func content(f *os.File) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil {
+		return err.Error()
+	}
+	return string(data)
+}
+
+// open loads the image and starts the other container.
+func (s *scene) open() error {
+	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
+		"CONTAINERS_STORAGE_CONF=" + filepath.Join(s.work, "storage.conf")}
+	for name, text := range map[string]string{
+		"containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n",
+		"storage.conf":    fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", s.root(), filepath.Join(s.work, "run")),
+	} {
+		if err := os.WriteFile(filepath.Join(s.work, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := writeLayer(filepath.Join(s.work, "layer.tar")); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"import", filepath.Join(s.work, "layer.tar"), image},
+		{"save", "-q", "-o", filepath.Join(s.work, "archive.tar"), image},
+		{"run", "-d", "--name", "other", "-p", "127.0.0.1:7777:7777", image, "sleep", "1000000"},
+		{"volume", "create", "kept"},
+	} {
+		if r := s.run(args...); r.code != 0 {
+			return fmt.Errorf("%s: %s", strings.Join(args, " "), r)
+		}
+	}
+	var err error
+	s.other = s.run("inspect", "-f", "{{.State.Pid}} {{.State.Status}} {{.State.StartedAt}}", "other").out
+	s.before, err = s.reality()
+	return err
+}
+
+// close removes everything.
+func (s *scene) close() error {
+	if r := s.run("rm", "-af", "-t", "0"); r.code != 0 {
+		return errors.New(r.String())
+	}
+	// The storage library's mount of its directory on itself.
+	if err := syscall.Unmount(filepath.Join(s.root(), "overlay"), syscall.MNT_DETACH); err != nil && err != syscall.EINVAL {
+		return err
+	}
+	return nil
+}
+
+// reality lists what an engine can leave behind, independently of what cove
+// itself can find out.
+func (s *scene) reality() ([]string, error) {
+	var all []string
+	for _, c := range [][]string{{"ip", "-o", "link"}, {"ip", "-o", "-4", "addr"}, {"nft", "list", "ruleset"}} {
+		out, err := exec.Command(c[0], c[1:]...).Output()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c[0], err)
+		}
+		for line := range strings.Lines(string(out)) {
+			// Elements of a set stand in one line.
+			for part := range strings.SplitSeq(strings.TrimSpace(line), ", ") {
+				all = append(all, c[0]+": "+counters.ReplaceAllString(part, ""))
+			}
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], s.work) {
+			all = append(all, "mount: "+f[4])
+		}
+	}
+	dirs := []string{s.root() + "/cove", s.work + "/run", "/var/run/netns"}
+	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/cove/*")
+	for _, c := range cgroups {
+		if fi, err := os.Stat(c); err == nil && fi.IsDir() && s.ours(filepath.Base(c)) {
+			all = append(all, "cgroup: "+c)
+		}
+	}
+	for _, dir := range dirs {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if strings.Contains(path, "/cove/images/") || strings.Contains(path, "/cove/seccomp/") || strings.Contains(path, "/cove/bin/") || strings.HasSuffix(path, "/events.log.1") {
+				return nil // caches
+			}
+			if d != nil && d.IsDir() && strings.Contains(path, "/cove/names") {
+				return nil // of networks, by name
+			}
+			all = append(all, "file: "+path)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	procs, err := s.processes()
+	all = append(all, procs...)
+	slices.Sort(all)
+	return all, err
+}
+
+// ours tells whether a container's ID is known to this scene: other engines
+// may be at work on the machine.
+func (s *scene) ours(id string) bool {
+	for _, dir := range []string{"containers", "removed"} {
+		if _, err := os.Lstat(filepath.Join(s.root(), "cove", dir, id)); err == nil {
+			return true
+		}
+	}
+	log, _ := os.ReadFile(filepath.Join(s.root(), "cove", "events.log"))
+	return bytes.Contains(log, []byte(id))
+}
+
+var counters = regexp.MustCompile(`counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)
+
+// processes lists those in our network namespace's children that belong to
+// monitors of this store.
+func (s *scene) processes() ([]string, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, e := range entries {
+		if e.Name()[0] < '0' || e.Name()[0] > '9' {
+			continue
+		}
+		fds, _ := filepath.Glob("/proc/" + e.Name() + "/fd/*")
+		for _, fd := range fds {
+			if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, s.root()+"/cove/containers/") && strings.HasSuffix(strings.TrimSuffix(target, " (deleted)"), "/run") {
+				all = append(all, "monitor: "+target)
+			}
+		}
+	}
+	return all, nil
+}
+
+// difference gives what is there now and was not before, and the reverse.
+func difference(before, now []string) (diff []string) {
+	for _, n := range now {
+		if !slices.Contains(before, n) {
+			diff = append(diff, "new "+n)
+		}
+	}
+	for _, b := range before {
+		if !slices.Contains(now, b) {
+			diff = append(diff, "lost "+b)
+		}
+	}
+	return diff
+}
