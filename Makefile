@@ -60,5 +60,10 @@ lint: ## gofmt, go vet and staticcheck
 bench: build ## ratios to podman and docker, measured side by side
 	bench/run
 
+KILLS ?= 40
+crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N]
+	$(GO) build -buildvcs=false -o bin/crash ./crash
+	bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED))
+
 clean: ## what was built
 	rm -rf bin internal/companion/*/files/*.gz internal/companion/*/files/*.sum

@@ -172,6 +172,9 @@ func (h *house) cgroups() []string {
 		if !d.IsDir() {
 			return nil
 		}
+		if h.name == "cove" && strings.HasPrefix(d.Name(), "libpod") {
+			return fs.SkipDir // a script may have seen another engine's
+		}
 		for _, id := range fullID.FindAllString(strings.ReplaceAll(d.Name(), "-", " "), -1) {
 			if h.seen[id] {
 				found = append(found, "cgroup "+path)

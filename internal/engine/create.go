@@ -244,7 +244,7 @@ func (d *draft) record(ctx context.Context, desired cove.Desired) error {
 	err := d.e.afterGoing(ctx, write)
 	if given != "" && cove.Is(err, cove.Exists) {
 		// Perhaps it was to go with --rm and whoever was to do it was killed.
-		h, herr := d.e.hold(ctx, given)
+		h, herr := d.e.holdAsIs(ctx, given)
 		if herr == nil {
 			h.release()
 		} else if cove.Is(herr, cove.NotFound) {

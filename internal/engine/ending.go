@@ -21,7 +21,7 @@ import (
 // over. The monitor keeps the time, so a killed Stop goes on. One that does
 // not run is left alone.
 func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
-	h, err := e.hold(ctx, nameOrID)
+	h, err := e.holdAsIs(ctx, nameOrID)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (e *Engine) change(id string, edit func(*cove.Container) error) error {
 // Restart stops a container and starts it again; one that does not run is
 // started.
 func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) error {
-	h, err := e.hold(ctx, nameOrID)
+	h, err := e.holdAsIs(ctx, nameOrID)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	if err != nil {
 		return err
 	}
-	h, err := e.hold(ctx, nameOrID)
+	h, err := e.holdAsIs(ctx, nameOrID)
 	if err != nil {
 		return err
 	}

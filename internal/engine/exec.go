@@ -32,6 +32,15 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if err != nil {
 		return ExecResult{}, err
 	}
+	if c.Run.PID == 0 && !c.Run.Down && c.Run.Generation > 0 {
+		// Not ended by its monitor: the lock is taken for that only.
+		h, err := e.hold(ctx, c.ID)
+		if err != nil {
+			return ExecResult{}, err
+		}
+		c = h.Container
+		h.release()
+	}
 	if c.Run.PID == 0 || c.Status == cove.Paused {
 		return ExecResult{}, cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
 	}

@@ -84,7 +84,7 @@ func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o
 // lostExit finds out how a container ended whose monitor was killed.
 func (e *Engine) lostExit(ctx context.Context, c *Container, result RunResult) (RunResult, error) {
 	result.Detached = false
-	h, err := e.hold(ctx, c.ID)
+	h, err := e.holdAsIs(ctx, c.ID)
 	if cove.Is(err, cove.NotFound) {
 		result.ExitCode = lostCode
 		return result, nil
@@ -94,7 +94,10 @@ func (e *Engine) lostExit(ctx context.Context, c *Container, result RunResult) (
 	}
 	defer h.release()
 	result.ExitCode = h.Run.ExitCode
-	return result, nil
+	if h.due {
+		_, err = e.startHeld(ctx, h, StartOptions{})
+	}
+	return result, err
 }
 
 // session is one attachment of a caller to a process.

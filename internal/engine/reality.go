@@ -123,13 +123,34 @@ type held struct {
 	Container
 	e    *Engine
 	lock lock.Held
+	// due tells that the restart policy asks for another run and that the
+	// monitor that would have seen to it was killed.
+	due bool
 }
 
 func (h *held) release() { _ = h.lock.Unlock() }
 
-// hold finds a container, takes its lock, and finishes what a killed command
-// or monitor has left of it. The caller must release it.
+// hold is holdAsIs, and then the restart policy is applied in the place of a
+// monitor that was killed.
 func (e *Engine) hold(ctx context.Context, nameOrID string) (*held, error) {
+	h, err := e.holdAsIs(ctx, nameOrID)
+	if err != nil || !h.due {
+		return h, err
+	}
+	if _, err := e.startHeld(ctx, h, StartOptions{}); err != nil {
+		h.release()
+		return nil, err
+	}
+	if err := h.again(); err != nil {
+		h.release()
+		return nil, err
+	}
+	return h, nil
+}
+
+// holdAsIs finds a container, takes its lock, and finishes what a killed
+// command or monitor has left of it. The caller must release it.
+func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
 	for {
 		c, err := e.find(nameOrID)
 		if err != nil {
@@ -198,6 +219,10 @@ func (h *held) settle(ctx context.Context) error {
 		// Its run was killed before the command was let go: we have the lock.
 		return h.settleAway(ctx)
 	}
+	if h.Status == cove.Created && !exists(h.Dir) {
+		// Whoever recorded it was killed before the next step.
+		return h.e.makeDir(&h.Container.Container)
+	}
 	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) {
 		return nil
 	}
@@ -220,6 +245,9 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Spec.Remove {
 		return h.settleAway(ctx)
 	}
+	p := h.Spec.Restart
+	h.due = h.Run.Exit == exitMonitorLost && h.Desired == cove.DesireRun &&
+		(p.Name == "always" || p.Name == "unless-stopped" || p.Name == "on-failure" && (p.MaxRetries == 0 || h.Run.Restarts < p.MaxRetries))
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 // Remove removes a container with all that is its own. Each step can be done
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
-	h, err := e.hold(ctx, nameOrID)
+	h, err := e.holdAsIs(ctx, nameOrID)
 	if errors.Is(err, errSettledAway) {
 		return nil
 	}

@@ -28,11 +28,16 @@ import (
 // Start starts a container that was created or has ended. One that runs
 // already is left alone.
 func (e *Engine) Start(ctx context.Context, nameOrID string, o StartOptions) (RunResult, error) {
-	h, err := e.hold(ctx, nameOrID)
+	h, err := e.holdAsIs(ctx, nameOrID)
 	if err != nil {
 		return RunResult{}, err
 	}
 	defer h.release()
+	return e.startHeld(ctx, h, o)
+}
+
+// startHeld is Start with the container's lock held. Attached, it releases it.
+func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunResult, error) {
 	result := RunResult{ID: h.ID, Detached: true}
 	switch h.Status {
 	case cove.Created, cove.Exited:
@@ -45,6 +50,9 @@ func (e *Engine) Start(ctx context.Context, nameOrID string, o StartOptions) (Ru
 		return result, cove.E("start container", h.Name, cove.WrongStatus, fmt.Errorf("it is %s", h.Status))
 	}
 	l := &launch{e: e, c: &h.Container.Container, run: h.Run, attach: o.Attach}
+	if h.due {
+		l.restarts = h.Run.Restarts + 1
+	}
 	l.record = func() error {
 		return e.update(func(tx state.Tx) error {
 			c := new(cove.Container)
@@ -106,6 +114,7 @@ type launch struct {
 	e        *Engine
 	c        *cove.Container
 	run      cove.Run // the one before
+	restarts uint     // by policy, so far
 	record   func() error
 	attach   *AttachOptions
 	networks []cove.Network // set by record
@@ -445,7 +454,7 @@ func (l *launch) envelope() wire.Envelope {
 		Log:      wire.Log{Driver: e.logDriver(c), Path: e.logPath(c), MaxSize: e.logMaxSize(c), MaxFile: 1},
 	}
 	if p := c.Spec.Restart; p.Name != "" && p.Name != "no" {
-		env.Restart = wire.Restart{Policy: p.Name, Retries: p.MaxRetries}
+		env.Restart = wire.Restart{Policy: p.Name, Retries: p.MaxRetries, Count: l.restarts}
 	}
 	env.Teardown.Remove = c.Spec.Remove
 	env.Teardown.Removed = e.removedDir(c.ID)
