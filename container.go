@@ -226,16 +226,16 @@ type Run struct {
 	ExitCode   int       `json:"exitCode"`
 	// Exit says how the exit code came to be known: "" (reaped by the
 	// monitor), "monitor lost" or "unknown" (power loss).
-	Exit      string  `json:"exit,omitempty"`
-	OOMKilled bool    `json:"oomKilled,omitempty"`
-	Restarts  uint    `json:"restarts,omitempty"`
-	Error     string  `json:"error,omitempty"`   // why the last start failed
-	Removed   bool    `json:"removed,omitempty"` // --rm has been carried out by the monitor
+	Exit      string `json:"exit,omitempty"`
+	OOMKilled bool   `json:"oomKilled,omitempty"`
+	Restarts  uint   `json:"restarts,omitempty"`
+	Error     string `json:"error,omitempty"`   // why the last start failed
+	Removed   bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
 	// Down tells that what belonged to the run (cgroups, firewall, names,
 	// socket) has been taken down.
-	Down bool `json:"down,omitempty"`
-	Stopping  bool    `json:"stopping,omitempty"`
-	Health    *Health `json:"health,omitempty"`
+	Down     bool    `json:"down,omitempty"`
+	Stopping bool    `json:"stopping,omitempty"`
+	Health   *Health `json:"health,omitempty"`
 }
 
 // Health is the outcome of the health checks of the present run.
