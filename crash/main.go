@@ -32,16 +32,20 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "trace" {
 		os.Exit(traceMain(os.Args[2:]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == "wait" {
+		os.Exit(waitMain(os.Args[2:]))
+	}
 	cove := flag.String("cove", "bin/cove", "the cove to kill")
 	kills := flag.Int("kills", 20, "kills for each command and process; 0 is every system call")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "where the drawing begins")
 	only := flag.String("only", "", "only the commands whose name matches this `REGEX`")
+	podman := flag.Bool("podman", false, "kill podman, with runc, instead: run --rm and rm -f")
 	inside := flag.Bool("inside", false, "we are in our own namespaces already")
 	flag.Parse()
 	if !*inside {
 		os.Exit(enter())
 	}
-	if err := sweep(*cove, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
+	if err := sweep(&scene{binary: *cove, podman: *podman}, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		os.Exit(1)
 	}
@@ -119,8 +123,10 @@ var tidy = [][]string{
 	{"container", "prune", "-f"},
 }
 
-func sweep(binary string, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (err error) {
-	if binary, err = filepath.Abs(binary); err != nil {
+func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (err error) {
+	if s.podman {
+		s.binary = "/usr/bin/podman"
+	} else if s.binary, err = filepath.Abs(s.binary); err != nil {
 		return err
 	}
 	if out, err := exec.Command("sh", "-c", "mount --make-rprivate / && ip link set lo up").CombinedOutput(); err != nil {
@@ -130,7 +136,7 @@ func sweep(binary string, kills int, seed uint64, only *regexp.Regexp, w io.Writ
 	if err != nil {
 		return err
 	}
-	s := &scene{binary: binary, work: work}
+	s.work = work
 	if err := s.open(); err != nil {
 		return err
 	}
@@ -139,8 +145,11 @@ func sweep(binary string, kills int, seed uint64, only *regexp.Regexp, w io.Writ
 	total, lost := 0, 0
 	var losses []string
 	for _, d := range deeds(filepath.Join(work, "archive.tar"), filepath.Join(work, "layer.tar")) {
-		if !only.MatchString(d.name) {
+		if !only.MatchString(d.name) || s.podman && d.name != "run --rm" && d.name != "rm -f" {
 			continue
+		}
+		if s.podman {
+			d.roles = cove
 		}
 		for _, r := range d.roles {
 			calls, tried, bad, err := s.kill(d, r, kills, random)
@@ -243,6 +252,9 @@ const grace = 5 * time.Second
 
 // checked is what cove's own check finds, once monitors had their time.
 func (s *scene) checked() string {
+	if s.podman {
+		return "" // it has no such command for containers
+	}
 	var r result
 	for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if r = s.run("system", "check"); r.code == 0 && r.out == "" {

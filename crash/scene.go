@@ -19,6 +19,7 @@ import (
 // scene is a store with an image in it and a container that runs beside
 // whatever is killed, in a network namespace of its own.
 type scene struct {
+	podman bool // the reference, for comparison
 	binary string
 	work   string
 	env    []string
@@ -45,6 +46,10 @@ const limit = 60 * time.Second
 func (s *scene) root() string { return filepath.Join(s.work, "root") }
 
 func (s *scene) argv(args []string) []string {
+	if s.podman {
+		return append([]string{s.binary, "--root", s.root(), "--runroot", filepath.Join(s.work, "run"), "--tmpdir", filepath.Join(s.work, "tmp"),
+			"--network-config-dir", filepath.Join(s.work, "networks"), "--runtime", "runc"}, args...)
+	}
 	return append([]string{s.binary, "--root", s.root(), "--runroot", filepath.Join(s.work, "run")}, args...)
 }
 
@@ -113,8 +118,9 @@ func (s *scene) open() error {
 	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
 		"CONTAINERS_STORAGE_CONF=" + filepath.Join(s.work, "storage.conf")}
 	for name, text := range map[string]string{
-		"containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n",
-		"storage.conf":    fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", s.root(), filepath.Join(s.work, "run")),
+		"containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n" +
+			"[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n[network]\nnetwork_backend = \"netavark\"\n",
+		"storage.conf": fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", s.root(), filepath.Join(s.work, "run")),
 	} {
 		if err := os.WriteFile(filepath.Join(s.work, name), []byte(text), 0o644); err != nil {
 			return err
@@ -127,7 +133,6 @@ func (s *scene) open() error {
 		{"import", filepath.Join(s.work, "layer.tar"), image},
 		{"save", "-q", "-o", filepath.Join(s.work, "archive.tar"), image},
 		{"run", "-d", "--name", "other", "-p", "127.0.0.1:7777:7777", image, "sleep", "1000000"},
-		{"volume", "create", "kept"},
 	} {
 		if r := s.run(args...); r.code != 0 {
 			return fmt.Errorf("%s: %s", strings.Join(args, " "), r)
@@ -176,16 +181,24 @@ func (s *scene) reality() ([]string, error) {
 			all = append(all, "mount: "+f[4])
 		}
 	}
-	dirs := []string{s.root() + "/cove", s.work + "/run", "/var/run/netns"}
+	dirs := []string{s.root() + "/cove", s.work + "/run"}
+	if s.podman {
+		dirs = []string{s.root() + "/overlay-containers"} // its containers' own
+	}
 	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/cove/*")
-	for _, c := range cgroups {
-		if fi, err := os.Stat(c); err == nil && fi.IsDir() && s.ours(filepath.Base(c)) {
+	theirs, _ := filepath.Glob("/sys/fs/cgroup/*/libpod_parent/libpod-*")
+	for _, c := range append(cgroups, theirs...) {
+		id := strings.TrimPrefix(strings.TrimPrefix(filepath.Base(c), "libpod-"), "conmon-")
+		if fi, err := os.Stat(c); err == nil && fi.IsDir() && s.ours(id) {
 			all = append(all, "cgroup: "+c)
 		}
 	}
 	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if s.podman && path != dir && filepath.Dir(path) != dir || strings.HasSuffix(path, ".lock") {
 				return nil
 			}
 			if strings.Contains(path, "/cove/images/") || strings.Contains(path, "/cove/seccomp/") || strings.Contains(path, "/cove/bin/") || strings.HasSuffix(path, "/events.log.1") {
@@ -215,14 +228,17 @@ func (s *scene) ours(id string) bool {
 			return true
 		}
 	}
-	log, _ := os.ReadFile(filepath.Join(s.root(), "cove", "events.log"))
-	return bytes.Contains(log, []byte(id))
+	for _, log := range []string{"root/cove/events.log", "tmp/events/events.log"} {
+		if data, err := os.ReadFile(filepath.Join(s.work, log)); err == nil && bytes.Contains(data, []byte(id)) {
+			return true
+		}
+	}
+	return false
 }
 
 var counters = regexp.MustCompile(`counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)
 
-// processes lists those in our network namespace's children that belong to
-// monitors of this store.
+// processes lists the monitors of this store.
 func (s *scene) processes() ([]string, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -231,6 +247,14 @@ func (s *scene) processes() ([]string, error) {
 	var all []string
 	for _, e := range entries {
 		if e.Name()[0] < '0' || e.Name()[0] > '9' {
+			continue
+		}
+		if s.podman {
+			line, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+			args := strings.Split(string(line), "\x00")
+			if at := slices.Index(args, "-c"); filepath.Base(args[0]) == "conmon" && at > 0 && bytes.Contains(line, []byte(s.work)) {
+				all = append(all, "monitor: "+args[at+1])
+			}
 			continue
 		}
 		fds, _ := filepath.Glob("/proc/" + e.Name() + "/fd/*")

@@ -46,7 +46,6 @@ type thread struct {
 	process int
 	role    role
 	inCall  bool
-	begun   bool // its first stop was seen
 }
 
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
@@ -81,26 +80,30 @@ func traceMain(args []string) int {
 }
 
 func (t *tracer) run(argv []string) error {
-	path, err := exec.LookPath(argv[0])
+	// It waits until it is traced. PTRACE_SEIZE, because with the older
+	// attachment what is born while we end is left stopped.
+	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Ptrace: true},
+	var gate [2]int
+	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	pid, err := syscall.ForkExec(self, append([]string{self, "wait"}, argv...), &syscall.ProcAttr{
+		Env: os.Environ(), Files: []uintptr{0, 1, 2, uintptr(gate[0])},
 	})
+	_ = unix.Close(gate[0])
 	if err != nil {
 		return err
 	}
-	var ws unix.WaitStatus
-	if _, err := unix.Wait4(pid, &ws, 0, nil); err != nil {
-		return err
-	}
-	if err := unix.PtraceSetOptions(pid, traceOptions); err != nil {
-		return err
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, traceOptions, 0, 0); errno != 0 {
+		return errno
 	}
 	t.command = pid
-	t.threads[pid] = &thread{process: pid, role: roleCommand, begun: true}
-	t.proceed(pid, 0)
+	t.threads[pid] = &thread{process: pid, role: roleOther} // until its exec
+	_ = unix.Close(gate[1])
+	var ws unix.WaitStatus
 	for !t.ended {
 		tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
 		if err == unix.EINTR {
@@ -112,6 +115,18 @@ func (t *tracer) run(argv []string) error {
 		t.event(tid, ws)
 	}
 	return nil
+}
+
+// waitMain is the command before its exec: it goes on when descriptor 3 ends.
+func waitMain(argv []string) int {
+	unix.CloseOnExec(3)
+	_, _ = unix.Read(3, make([]byte, 1))
+	path, err := exec.LookPath(argv[0])
+	if err == nil {
+		err = syscall.Exec(path, argv, os.Environ())
+	}
+	fmt.Fprintln(os.Stderr, "trace:", err)
+	return 125
 }
 
 // event handles one stop or end of a thread.
@@ -139,10 +154,12 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 				_ = unix.Kill(th.process, unix.SIGKILL)
 			}
 		}
+	case ws>>16 == unix.PTRACE_EVENT_STOP && stop != unix.SIGTRAP:
+		_, _, _ = unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_LISTEN, uintptr(tid), 0, 0, 0, 0) // a stop by job control
+		return
+	case ws.TrapCause() == unix.PTRACE_EVENT_STOP: // of its birth
 	case ws.TrapCause() > 0:
 		t.born(tid, th, ws.TrapCause())
-	case stop == unix.SIGSTOP && !th.begun:
-		th.begun = true // of its birth
 	case stop == unix.SIGTRAP:
 	default:
 		sig = int(stop)
@@ -161,7 +178,7 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 			}
 		}
 		th.process, th.inCall = tid, true // exec's own exit stop follows
-		if tid != t.command {
+		if th.role = roleCommand; tid != t.command {
 			th.role = roleOf(tid)
 		}
 	default:
