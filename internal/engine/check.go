@@ -431,7 +431,7 @@ func (k *survey) containers(quick bool) {
 			})
 			continue
 		}
-		if !exists(e.dir(id)) {
+		if !exists(e.dir(id)) && !lostInCrash(&now) {
 			add(suspicion{
 				Difference: Difference{Kind: "directory", Object: e.dir(id), Problem: "missing, with the container's files"}, live: true,
 				still:  func() (bool, error) { n, err := k.now(id); return n != nil && !exists(e.dir(id)), err },
@@ -462,9 +462,10 @@ func (k *survey) containers(quick bool) {
 	}
 }
 
-// unsettled tells whether a run has ended without its end being recorded.
+// unsettled tells whether a monitor was killed and nobody has recorded the
+// end, nor taken down what is left.
 func unsettled(c *Container) bool {
-	return c.Run.Exit != "" && c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down
+	return c.Run.Exit != "" && c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c)
 }
 
 // process suspects a container that is called running of not having its

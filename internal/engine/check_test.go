@@ -69,7 +69,7 @@ func TestCheckFindsAndRepairs(t *testing.T) {
 			}
 		}, []string{"directory: its monitor was killed while it removed the container"}},
 		{"end not recorded", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
-			run := cove.Run{Generation: 1, BootID: "an earlier one", PID: 1, Started: time.Now()}
+			run := cove.Run{Generation: 1, BootID: bootID(), PID: 1, Started: time.Now()}
 			f, err := runfile.Open(e.dir(c.ID))
 			if err == nil {
 				err = f.Write(&run, false)
@@ -78,7 +78,7 @@ func TestCheckFindsAndRepairs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"record: its end was not recorded: unknown"}},
+		}, []string{"record: its end was not recorded: monitor lost"}},
 		{"lock files", func(t *testing.T, e *Engine, _ *fakeRooms, _ *cove.Container) {
 			for _, name := range []string{"container-" + lost, "volume-v", "network-n"} {
 				mustWrite(t, filepath.Join(e.conf.Locks(), name), "")

@@ -266,6 +266,9 @@ func (d *draft) record(ctx context.Context, desired cove.Desired) error {
 func (d *draft) write(desired cove.Desired) error {
 	c := d.c
 	c.Desired = desired
+	if desired == cove.DesireRun {
+		c.Run.Generation, c.Run.BootID = 1, bootID()
+	}
 	given := c.Name
 	attachments := slices.Clone(c.Attachments)
 	return d.e.update(func(tx state.Tx) error {

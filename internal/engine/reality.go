@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/lock"
@@ -47,16 +49,18 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	run, err := runfile.Read(out.Dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		run = &cove.Run{Generation: c.Run.Generation}
-		if c.Run.Generation > 0 {
-			// It has run once and nothing tells how that ended.
-			run.Exit, run.ExitCode = exitUnknown, -1
-		}
+		run = new(cove.Run)
 	case errors.Is(err, runfile.ErrDamaged) && !alive(out.Dir):
 		// Nobody can tell any more how it ended, and nobody waits to.
-		run = &cove.Run{Generation: c.Run.Generation, Started: c.Created, Exit: exitUnknown, ExitCode: -1, Error: err.Error()}
+		run = unknownRun(c)
+		run.Error = err.Error()
 	case err != nil:
 		return out, cove.E("look at container", c.Name, cove.Internal, err)
+	}
+	if run.Generation < c.Run.Generation && c.Run.BootID != bootID() {
+		// It has been started and the machine has stopped before that was on
+		// the disk. In the same boot it is a start that was cut short.
+		run = unknownRun(c)
 	}
 	out.Run = *run
 	if run.PID != 0 {
@@ -82,12 +86,35 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		if frozen, _ := e.frozen(c); frozen {
 			out.Status = cove.Paused
 		}
-	case run.Generation == 0 || run.Started.IsZero():
+	case run.Exit != exitUnknown && (run.Generation == 0 || run.Started.IsZero()):
 		out.Status = cove.Created
 	default:
 		out.Status = cove.Exited
 	}
+	if lostInCrash(&out) {
+		out.Run.Finished = bootTime()
+	}
 	return out, nil
+}
+
+// unknownRun is one of which nothing is known but that it has been.
+func unknownRun(c *cove.Container) *cove.Run {
+	return &cove.Run{Generation: c.Run.Generation, Started: c.Created, Exit: exitUnknown, ExitCode: -1}
+}
+
+// lostInCrash tells whether the machine has stopped while the container ran,
+// and nobody has touched it since. That is no difference to mend: its end is
+// known from the boot, and whoever touches it first records it.
+func lostInCrash(c *Container) bool {
+	return c.Status == cove.Exited && c.Run.Exit == exitUnknown && !c.Run.Down
+}
+
+// bootTime is when this boot began: what an earlier one has left running had
+// ended by then.
+func bootTime() time.Time {
+	var info unix.Sysinfo_t
+	_ = unix.Sysinfo(&info) // cannot fail
+	return time.Now().Add(-time.Duration(info.Uptime) * time.Second)
 }
 
 // lost tells why a run that its file calls running is not, "" when it is.
@@ -236,8 +263,11 @@ func (h *held) settle(ctx context.Context) error {
 		// Its exit is recorded; the monitor was killed after that.
 		return h.writeRun()
 	}
-	h.Run.Finished = time.Now()
 	h.Run.PID, h.Run.PIDStart, h.Run.Stopping = 0, 0, false
+	// Its directory may not have been on the disk when the machine stopped.
+	if err := h.e.makeDir(&h.Container.Container); err != nil {
+		return err
+	}
 	if err := h.writeRun(); err != nil {
 		return err
 	}
@@ -309,7 +339,11 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 	var dropped, waiting []*cove.Container
 	drop := func(tx state.Tx) error {
 		dropped, waiting = dropped[:0], waiting[:0]
-		for _, id := range ready {
+		lost, err := lostWithBoot(tx)
+		if err != nil {
+			return err
+		}
+		for _, id := range slices.Concat(ready, lost) {
 			c := new(cove.Container)
 			err := tx.Get(state.Containers, id, c)
 			if cove.Is(err, cove.NotFound) {
@@ -351,6 +385,30 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 		e.forget(c)
 	}
 	return nil
+}
+
+// bootKey holds the boot in which the store was last written to.
+const bootKey = "boot"
+
+// lostWithBoot gives, for the first write after the machine has stopped, the
+// --rm containers that have stopped with it: no monitor was left to remove
+// them, and a volatile layer cannot be mounted again.
+func lostWithBoot(tx state.Tx) (lost []string, err error) {
+	boot := bootID()
+	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot {
+		return nil, err
+	}
+	err = tx.List(state.Containers, func(id string, raw []byte) error {
+		c, err := decodeContainer(raw)
+		if err == nil && c.Spec.Remove && c.Run.Generation > 0 && c.Run.BootID != boot {
+			lost = append(lost, id)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return lost, tx.SetMeta(bootKey, []byte(boot))
 }
 
 // ownsVolumes tells whether one of a container's anonymous volumes is still

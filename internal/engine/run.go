@@ -91,7 +91,7 @@ func (e *Engine) runFailed(c *cove.Container, cause error) error {
 	}
 	h := &held{e: e}
 	h.Container.Container, h.Dir = *c, e.dir(c.ID)
-	h.Run = cove.Run{Error: cause.Error(), ExitCode: exitCodeOf(cause)}
+	h.Run = cove.Run{Generation: c.Run.Generation, Error: cause.Error(), ExitCode: exitCodeOf(cause)}
 	if err := h.writeRun(); err != nil {
 		return errors.Join(cause, err)
 	}

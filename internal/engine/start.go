@@ -60,7 +60,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 				return err
 			}
 			c.Desired = cove.DesireRun
-			c.Run.Generation = h.Run.Generation + 1
+			c.Run.Generation, c.Run.BootID = h.Run.Generation+1, bootID()
 			if err := e.lease(tx, c); err != nil {
 				return err
 			}
@@ -91,6 +91,7 @@ func (e *Engine) startFailed(h *held, cause error) error {
 	if h.Run.Generation > 0 {
 		h.Run.ExitCode = exitCodeOf(cause)
 	}
+	h.Run.Generation++ // as recorded
 	if err := h.writeRun(); err != nil {
 		return errors.Join(cause, err)
 	}

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// The machine has stopped while a container ran: whatever was on the disk by
+// then, the end is called unknown, no difference is found, and whoever touches
+// the container records it.
+func TestMachineStopped(t *testing.T) {
+	write := func(t *testing.T, e *Engine, c *cove.Container, run cove.Run) {
+		f, err := runfile.Open(e.dir(c.ID))
+		if err == nil {
+			err = f.Write(&run, false)
+			f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, left := range map[string]func(*testing.T, *Engine, *cove.Container){
+		"run file": func(t *testing.T, e *Engine, c *cove.Container) {
+			write(t, e, c, cove.Run{Generation: 2, BootID: "an earlier one", PID: 1, Started: time.Now().Add(-1000 * time.Hour)})
+		},
+		"damaged run file": func(t *testing.T, e *Engine, c *cove.Container) {
+			mustWrite(t, filepath.Join(e.dir(c.ID), runfile.Name), "cove-run, cut")
+		},
+		"the run file before": func(t *testing.T, e *Engine, c *cove.Container) {
+			write(t, e, c, cove.Run{Generation: 1, BootID: "an earlier one", ExitCode: 3, Started: time.Now().Add(-2 * time.Hour), Finished: time.Now().Add(-time.Hour)})
+		},
+		"empty run file": func(t *testing.T, e *Engine, c *cove.Container) {
+			mustWrite(t, filepath.Join(e.dir(c.ID), runfile.Name), "")
+		},
+		"no run file":  func(*testing.T, *Engine, *cove.Container) {},
+		"no directory": func(_ *testing.T, e *Engine, c *cove.Container) { _ = os.RemoveAll(e.dir(c.ID)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, _ := engineWith(t)
+			c := stored(t, e, "a", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 2, "an earlier one" })
+			left(t, e, c)
+			check := func(now Container, err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if now.Status != cove.Exited || now.Run.Exit != exitUnknown || now.Run.ExitCode != -1 || now.Run.PID != 0 {
+					t.Errorf("is %s, exit %q %d, pid %d; want exited, unknown -1, 0", now.Status, now.Run.Exit, now.Run.ExitCode, now.Run.PID)
+				}
+				if since := time.Since(now.Run.Finished); since < 0 || since > time.Since(bootTime())+time.Minute {
+					t.Errorf("ended %v ago", since)
+				}
+			}
+			check(e.look(c))
+			if got := differences(t, e, false); len(got) > 0 {
+				t.Errorf("found %s", strings.Join(got, ", "))
+			}
+			h, err := e.hold(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.release()
+			now, err := e.look(c)
+			if check(now, err); !now.Run.Down {
+				t.Error("not recorded by whoever has touched it")
+			}
+		})
+	}
+}
+
+// A start that was cut short in this boot has changed nothing.
+func TestStartCutShort(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "a", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 1, bootID() })
+	if now, err := e.look(c); err != nil || now.Status != cove.Created || now.Run.Exit != "" {
+		t.Errorf("is %s, exit %q, %v; want created", now.Status, now.Run.Exit, err)
+	}
+}
+
+// The --rm containers that have stopped with the machine go with the first
+// write after it; others, and those that were only created, stay.
+func TestRemoveAfterMachineStopped(t *testing.T) {
+	e, _ := engineWith(t)
+	passing := func(generation uint64, boot string) func(*cove.Container) {
+		return func(c *cove.Container) {
+			c.Spec.Remove, c.Run.Generation, c.Run.BootID = true, generation, boot
+		}
+	}
+	gone := stored(t, e, "gone", passing(1, "an earlier one"))
+	stored(t, e, "created", passing(0, ""))
+	stored(t, e, "runs", passing(1, bootID()))
+	stored(t, e, "kept", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 1, "an earlier one" })
+	inStore(t, e, func(tx state.Tx) error { return tx.SetMeta(bootKey, []byte("an earlier one")) })
+	if err := e.update(func(state.Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"created", "runs", "kept"} {
+		if _, err := e.find(name); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := e.find("gone"); !cove.Is(err, cove.NotFound) {
+		t.Errorf("still there: %v", err)
+	}
+	if exists(e.dir(gone.ID)) {
+		t.Error("its directory is still there")
+	}
+}
