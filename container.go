@@ -204,7 +204,9 @@ type Container struct {
 	Ports       []PortMapping       `json:"ports,omitempty"` // with every host port chosen
 	// DependsOn are IDs of containers whose namespaces this one shares.
 	DependsOn []string `json:"dependsOn,omitempty"`
-	Run       Run      `json:"run,omitzero"`
+	// CgroupManager made its cgroups since it exists: systemd, or cgroupfs.
+	CgroupManager string `json:"cgroupManager,omitempty"`
+	Run           Run    `json:"run,omitzero"`
 	// CommandLine is the cove command that made it, for inspect.
 	CommandLine []string `json:"commandLine,omitempty"`
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func (h *house) configure(env *testscript.Env) error {
 	etc := filepath.Join(h.work, ".etc")
 	bin := filepath.Join(h.work, ".bin")
 	files := map[string]string{
-		etc + "/containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n" +
+		etc + "/containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\nlog_driver = \"k8s-file\"\n" +
 			"[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n",
 		etc + "/storage.conf":    fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", h.root, h.run),
 		etc + "/auth.json":       "{}\n",
@@ -156,13 +157,16 @@ func (h *house) configure(env *testscript.Env) error {
 	}
 	if h.name == "podman" {
 		files[etc+"/containers.conf"] += "[network]\nnetwork_backend = \"netavark\"\n"
+		if !nat() {
+			files[etc+"/containers.conf"] += "firewall_driver = \"none\"\n"
+		}
 	}
 	var flags string
 	switch h.name {
 	case "cove":
 		flags = fmt.Sprintf("--root %s --runroot %s", h.root, h.run)
 	case "podman":
-		flags = fmt.Sprintf("--root %s --runroot %s --tmpdir %s/.tmpdir --network-config-dir %s/.networks --runtime runc", h.root, h.run, h.work, h.work)
+		flags = fmt.Sprintf("--root %s --runroot %s --tmpdir %s/.tmpdir --network-config-dir %s/.networks --runtime %s", h.root, h.run, h.work, h.work, ociRuntime())
 	case "docker":
 		flags = "-H unix://" + h.work + "/.docker.sock"
 	}
@@ -197,12 +201,33 @@ func (h *house) configure(env *testscript.Env) error {
 		"HOSTADDR":                   hostAddr,
 		"ENGINE":                     h.name,
 		"ENGINE_BINARY":              h.binary,
+		"RUNTIME":                    ociRuntime(),
 		"bb":                         "localhost/bb:latest",
 	} {
 		env.Setenv(k, v)
 	}
 	return nil
 }
+
+// ociRuntime is the one that podman can use here: crun wants cgroup version 2
+// alone.
+func ociRuntime() string {
+	if unified() {
+		return "crun"
+	}
+	return "runc"
+}
+
+func unified() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
+
+// nat says whether the kernel can translate addresses by nftables, which
+// published ports need. It is tried in this process's own network namespace.
+var nat = sync.OnceValue(func() bool {
+	return exec.Command("nft", "add table inet probe; add chain inet probe c { type nat hook postrouting priority 100; }; delete table inet probe").Run() == nil
+})
 
 // dockerd starts a daemon of the script's own.
 func (h *house) dockerd() error {

@@ -48,8 +48,8 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// condition answers [cove], [podman], [podman4], [docker] and [cgroup1],
-// [cgroup2].
+// condition answers [cove], [podman], [podman4], [docker], [cgroup1],
+// [cgroup2], [systemd] and [nat].
 func (e engine) condition(name string) (bool, error) {
 	switch name {
 	case "cove", "podman", "docker":
@@ -60,8 +60,12 @@ func (e engine) condition(name string) (bool, error) {
 		_, err := os.Stat("/sys/fs/cgroup/memory")
 		return err == nil, nil
 	case "cgroup2":
-		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
-		return err == nil, nil
+		return unified(), nil
+	case "systemd":
+		_, err := os.Stat("/run/systemd/private")
+		return unified() && err == nil, nil
+	case "nat":
+		return nat(), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }

@@ -374,6 +374,9 @@ func TestLiveForkBomb(t *testing.T) {
 				t.Fatal(err)
 			}
 			dirs := slices.DeleteFunc(slices.Clone(s.Dirs), func(d string) bool { return !only(d) })
+			if len(dirs) == 0 {
+				t.Skip("no such hierarchy here")
+			}
 			c := exec.Command("sh", "-c", "read x; b() { b | b & b; }; b")
 			in, err := c.StdinPipe()
 			if err != nil {
@@ -480,7 +483,15 @@ func TestLiveDeviceProgram(t *testing.T) {
 		fmt.Fprintln(in)
 		return c.Wait() == nil
 	}
-	kmsg := filepath.Join(t.TempDir(), "kmsg") // 1:11, in no list
+	var fs unix.Statfs_t
+	dir := t.TempDir()
+	if unix.Statfs(dir, &fs) == nil && fs.Flags&unix.ST_NODEV != 0 { // as systemd mounts /tmp
+		if dir, err = os.MkdirTemp("/dev", "cove"); err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+	}
+	kmsg := filepath.Join(dir, "kmsg") // 1:11, in no list
 	if err := unix.Mknod(kmsg, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 11))); err != nil {
 		t.Fatal(err)
 	}

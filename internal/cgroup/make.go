@@ -166,7 +166,7 @@ func (p Parent) pass() error {
 	}
 	err = writeFile(file, "+"+strings.Join(missing, " +"))
 	if err == unix.EBUSY && p.Empty {
-		if err := vacate(p.Dir); err != nil {
+		if err := Vacate(p.Dir, "init"); err != nil {
 			return err
 		}
 		err = writeFile(file, "+"+strings.Join(missing, " +"))
@@ -181,11 +181,12 @@ func (p Parent) pass() error {
 	return nil
 }
 
-// vacate moves the members of a cgroup to its child "init": a cgroup with
-// members cannot give controllers to children. It is done to the root of a
-// cgroup namespace only, whose members are the container that cove runs in.
-func vacate(dir string) error {
-	child := dir + "/init"
+// Vacate moves the members of a cgroup to a child of it, which it makes: a
+// cgroup with members cannot give controllers to children. It is for scopes
+// and for the root of a cgroup namespace, whose members are the container that
+// cove runs in.
+func Vacate(dir, name string) error {
+	child := dir + "/" + name
 	if err := mkdir(child); err != nil && err != unix.EEXIST {
 		return cove.E("make cgroup", child, kind(err), err)
 	}

@@ -1,11 +1,15 @@
 package engine
 
 import (
+	"errors"
 	"path"
+	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
 )
 
 // cgroupParent holds the cgroups of all containers, monitorCgroup the
@@ -15,13 +19,88 @@ const (
 	monitorCgroup = "/cove-monitor"
 )
 
+// The cgroup managers, in containers.conf's words.
+const (
+	cgroupfs = "cgroupfs"
+	systemd  = "systemd"
+)
+
+// cgroupManager is that of containers made from now on. systemd, which is the
+// default wherever it runs, is asked where it can delegate: by root, with
+// cgroup version 2.
+func (e *Engine) cgroupManager() string {
+	if e.conf.File.Engine.CgroupManager == systemd {
+		if layout, err := e.cgroups(); err == nil && layout.Systemd() {
+			return systemd
+		}
+	}
+	return cgroupfs
+}
+
+// cgroupsManaged chooses the manager and refuses a parent that is not of its
+// kind, in podman's words.
+func (d *draft) cgroupsManaged() error {
+	d.c.CgroupManager = d.e.cgroupManager()
+	parent := d.c.Spec.CgroupParent
+	slice := strings.HasSuffix(path.Base(parent), ".slice")
+	switch {
+	case parent == "":
+	case d.c.CgroupManager == systemd && !slice:
+		return cove.E("create container", "", cove.Invalid, errors.New("did not receive systemd slice as cgroup parent when using systemd to manage cgroups: invalid argument"))
+	case d.c.CgroupManager == cgroupfs && slice:
+		return cove.E("create container", "", cove.Invalid, errors.New("systemd slice received as cgroup parent when using cgroupfs: invalid argument"))
+	}
+	return nil
+}
+
+// scopeOf is the container's unit under systemd. Its cgroup has two below it,
+// for the monitor and for the container.
+func scopeOf(c *cove.Container) cgroup.Scope {
+	s := cgroup.Scope{Name: scopeName(c.ID), Slice: "machine.slice", Description: "cove container " + c.ID}
+	if c.Spec.CgroupParent != "" {
+		s.Slice = path.Base(c.Spec.CgroupParent)
+	}
+	return s
+}
+
+func scopeName(id string) string { return "cove-" + id + ".scope" }
+
+// startScope makes the container's scope around its monitor.
+func (e *Engine) startScope(c *cove.Container, layout cgroup.Layout, monitor int) error {
+	s := scopeOf(c)
+	s.PID, s.StopTimeout = monitor, time.Duration(e.stopTimeout(c)+10)*time.Second
+	if err := s.Start(); err != nil {
+		return err
+	}
+	// init may have been forked in between.
+	return cgroup.Vacate(layout.Mount+s.Path(), monitorName)
+}
+
+const monitorName = "monitor"
+
+// scopeMonitor is the monitor's cgroup in its container's scope.
+func scopeMonitor(c *cove.Container, layout cgroup.Layout) string {
+	return layout.Mount + scopeOf(c).Path() + "/" + monitorName
+}
+
 // cgroupPath is the container's cgroup, from the root of its hierarchies.
 func cgroupPath(c *cove.Container) string {
+	if c.CgroupManager == systemd {
+		return scopeOf(c).Path() + "/container"
+	}
 	parent := c.Spec.CgroupParent
 	if parent == "" {
 		parent = cgroupParent
 	}
 	return path.Join("/", parent, c.ID)
+}
+
+// shownCgroup is the one that inspect shows: of a scope, the scope.
+func shownCgroup(c *cove.Container) string {
+	if c.CgroupManager == systemd {
+		return scopeOf(c).Path()
+	}
+	return cgroupPath(c)
 }
 
 // cgroupDirs are the directories of the container's cgroup, one in each

@@ -517,25 +517,33 @@ func (k *survey) cgroups() {
 		k.fail(err)
 		return
 	}
-	parents := map[string]bool{cgroupParent: true}
+	parents := map[string]bool{cgroupParent: true, path.Dir(scopeOf(&cove.Container{}).Path()): true}
 	for _, c := range k.records {
-		parents[path.Dir(cgroupPath(c))] = true
+		if c.CgroupManager == systemd {
+			parents[path.Dir(scopeOf(c).Path())] = true
+		} else {
+			parents[path.Dir(cgroupPath(c))] = true
+		}
 	}
 	for parent := range parents {
 		names, err := layout.List(parent)
 		k.fail(err)
-		for _, id := range names {
-			if !isID(id) || !k.traces[id] || k.running[id] {
+		for _, name := range names {
+			id := strings.TrimSuffix(strings.TrimPrefix(name, "cove-"), ".scope")
+			if !isID(id) || name != id && name != scopeName(id) || !k.traces[id] || k.running[id] {
 				continue
 			}
-			at := path.Join(parent, id)
+			at := path.Join(parent, name)
 			dirs, err := layout.At(at)
 			if err != nil {
 				k.fail(err)
 				continue
 			}
-			k.leftover("cgroup", at, id,
-				func() (bool, error) { return slices.ContainsFunc(dirs, exists), nil },
+			there := func() (bool, error) { return slices.ContainsFunc(dirs, exists), nil }
+			if name != id { // systemd collects an empty one by itself
+				there = func() (bool, error) { pids, err := cgroup.Pids(dirs); return len(pids) > 0, err }
+			}
+			k.leftover("cgroup", at, id, there,
 				func() error {
 					if err := cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err != nil {
 						return err

@@ -95,7 +95,7 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 			return nil, err
 		}
 	}
-	for _, step := range []func() error{d.supported, d.mounts, d.ports, d.networks, d.dependencies} {
+	for _, step := range []func() error{d.supported, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies} {
 		if err := step(); err != nil {
 			d.release()
 			return nil, err

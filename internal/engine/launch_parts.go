@@ -52,7 +52,11 @@ func (l *launch) reservePorts() error {
 
 // monitorCgroups makes the monitors' cgroup, once and for all, and gives its
 // directories. A host where it cannot be made keeps monitors where they are.
-func (e *Engine) monitorCgroups(layout cgroup.Layout) []string {
+// Under systemd the monitor is in its container's scope already.
+func (e *Engine) monitorCgroups(c *cove.Container, layout cgroup.Layout) []string {
+	if c.CgroupManager == systemd {
+		return []string{scopeMonitor(c, layout)}
+	}
 	set, _, err := layout.Set(monitorCgroup, nil)
 	if err != nil {
 		return nil

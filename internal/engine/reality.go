@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,8 +45,8 @@ func bootID() string {
 // look derives what a container is doing. It changes nothing: a run that was
 // lost is shown as ended before anybody has recorded it.
 func (e *Engine) look(c *cove.Container) (Container, error) {
-	out := Container{Container: *c, Dir: e.dir(c.ID), SizeRw: -1, SizeRootFs: -1, CgroupPath: cgroupPath(c), LogPath: e.logPath(c),
-		GraphRoot: e.conf.GraphRoot, VolumePath: e.conf.Volumes(), Driver: e.conf.Driver, Runtime: "native", CgroupManager: "cgroupfs", DefaultNetwork: e.defaultNetwork()}
+	out := Container{Container: *c, Dir: e.dir(c.ID), SizeRw: -1, SizeRootFs: -1, CgroupPath: shownCgroup(c), LogPath: e.logPath(c),
+		GraphRoot: e.conf.GraphRoot, VolumePath: e.conf.Volumes(), Driver: e.conf.Driver, Runtime: "native", CgroupManager: cmp.Or(c.CgroupManager, cgroupfs), DefaultNetwork: e.defaultNetwork()}
 	run, err := runfile.Read(out.Dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -125,6 +125,7 @@ type launch struct {
 	spec    *specs.Spec
 	extra   *spec.Extra
 	cgroups cgroup.Set
+	scope   chan error // how systemd's making of the scope has ended
 	health  *wire.Health
 	netns   int
 	files   []monitor.File
@@ -208,6 +209,11 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 			fd, err := newNetNS()
 			netns <- netnsResult{fd, err}
 		}()
+	}
+	if c.CgroupManager == systemd {
+		// It dies with the monitor, so it may come before the record.
+		l.scope = make(chan error, 1)
+		go func() { l.scope <- e.startScope(c, l.layout, m.MonitorPID()) }()
 	}
 	err := l.record()
 	if ownNet {
@@ -300,6 +306,12 @@ func (l *launch) makeCgroups() error {
 		return err
 	}
 	l.warnings = append(l.warnings, warnings...)
+	if l.scope != nil {
+		if err := <-l.scope; err != nil {
+			return err
+		}
+		set = set.Delegated()
+	}
 	if err := set.Make(); err != nil {
 		return err
 	}
@@ -448,7 +460,7 @@ func (l *launch) envelope() wire.Envelope {
 		ID: c.ID, Name: c.Name, Dir: e.dir(c.ID), Socket: e.socket(c.ID),
 		Generation: l.run.Generation + 1, BootID: bootID(),
 		Terminal: c.Spec.Terminal, Stdin: c.Spec.Stdin, AttachOut: l.attach != nil, StdinOnce: c.Spec.Stdin && l.attach != nil && !l.attach.NoStdin,
-		Cgroups: l.cgroups.Dirs, MonitorCgroups: e.monitorCgroups(l.layout),
+		Cgroups: l.cgroups.Dirs, MonitorCgroups: e.monitorCgroups(c, l.layout),
 		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),
 		Lifetime: time.Duration(c.Spec.Timeout) * time.Second,
 		PidFile:  c.Spec.PidFile,

@@ -49,7 +49,7 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	conf := e.conf.File
 	h := inspect.HostInfo{
 		Arch: runtime.GOARCH, OS: runtime.GOOS, CPUs: runtime.NumCPU(),
-		CgroupManager: "cgroupfs", CgroupsVersion: "v1", CgroupControllers: controllers(layout),
+		CgroupManager: e.cgroupManager(), CgroupsVersion: "v1", CgroupControllers: controllers(layout),
 		CPUUtilization: cpuUsage(cpuTicks()), DatabaseBackend: "boltdb", Distribution: distribution(),
 		EventLogger: "file", LogDriver: e.logDriver(&cove.Container{}), Linkmode: "static",
 		NetworkBackend: "native", NetworkBackendInfo: inspect.NetworkInfo{Backend: "native", Version: cove.Version},
