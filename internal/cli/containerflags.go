@@ -259,7 +259,7 @@ func (o *containerFlags) scalars(s *cove.ContainerSpec) error {
 		}
 	}
 	if s.WorkDir != "" && !strings.HasPrefix(s.WorkDir, "/") {
-		return fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", s.WorkDir)
+		return coded(exitNotExecutable, fmt.Errorf("the working directory %q is invalid, it needs to be an absolute path", s.WorkDir))
 	}
 	for _, a := range o.attach {
 		switch strings.ToLower(a) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -161,19 +162,31 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-// Several names: all are tried, those that worked are printed.
+// Several names: when all are known all are tried, and those that worked are
+// printed; with one that is unknown none is touched.
 func TestSeveralNames(t *testing.T) {
 	var tried []string
-	e := &fakeContainers{remove: func(n string, _ engine.RemoveOptions) error {
-		tried = append(tried, n)
-		if n == "b" || n == "c" {
-			return noContainer(n)
-		}
-		return nil
-	}}
+	e := &fakeContainers{
+		known: map[string]engine.Container{"a": {}, "b": {}, "c": {}, "d": {}},
+		remove: func(n string, _ engine.RemoveOptions) error {
+			tried = append(tried, n)
+			if n == "b" || n == "c" {
+				return cove.E("", n, cove.WrongStatus, errors.New("runs"))
+			}
+			return nil
+		},
+	}
 	r := cli(t, e, "rm", "a", "b", "c", "d")
-	if r.code != 1 || r.out != "a\nd\n" || strings.Count(r.err, "Error: no container") != 2 || len(tried) != 4 {
+	if r.code != 2 || r.out != "a\nd\n" || strings.Count(r.err, "runs") != 2 || len(tried) != 4 {
 		t.Errorf("%+v %v", r, tried)
+	}
+	tried = nil
+	r = cli(t, e, "rm", "a", "nobody", "d")
+	if r.code != 1 || r.out != "" || strings.Count(r.err, "Error: no container") != 1 || len(tried) != 0 {
+		t.Errorf("one unknown: %+v %v", r, tried)
+	}
+	if r = cli(t, e, "rm", "-f", "a", "nobody", "d"); r.code != 0 || r.out != "a\nd\n" {
+		t.Errorf("one unknown, by force: %+v", r)
 	}
 }
 

@@ -54,11 +54,12 @@ func (o *rmOptions) run(ctx context.Context, args []string) error {
 	if o.set("time") && !o.force {
 		return errors.New("--force option must be specified to use the --time option")
 	}
+	o.ignore = o.ignore || o.force
 	e, ts, err := o.choose(ctx, o.app, args, nil)
 	if err != nil {
 		return codedByKind(err, rmCodes())
 	}
-	err = o.each(ts, o.ignore || o.force, func(t target) error {
+	err = o.each(ts, o.ignore, func(t target) error {
 		return e.Remove(ctx, t.name, engine.RemoveOptions{Force: o.force, Volumes: o.volumes, Depend: o.depend, Timeout: o.timeout()})
 	})
 	return codedByKind(err, rmCodes())

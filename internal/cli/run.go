@@ -90,6 +90,9 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 		o.warn(w)
 	}
 	if err != nil {
+		if r.NotStarted && exitCode(err) == exitEngine {
+			return coded(exitNotExecutable, err) // so does podman whatever its runtime says
+		}
 		return err
 	}
 	if o.detach {

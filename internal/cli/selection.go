@@ -126,9 +126,17 @@ func (s *selection) choose(ctx context.Context, a *app, args []string, suits fun
 		ts, err := s.targets(ctx, e, args, suits)
 		return e, ts, err
 	}
-	ts := make([]target, len(names))
-	for i, n := range names {
-		ts[i].name = n
+	ts := make([]target, 0, len(names))
+	for _, n := range names {
+		if len(names) > 1 {
+			// As podman does: all are looked up before one is touched.
+			if _, err := e.Container(ctx, n, false); s.ignore && cove.Is(err, cove.NotFound) {
+				continue
+			} else if err != nil {
+				return nil, nil, err
+			}
+		}
+		ts = append(ts, target{name: n})
 	}
 	return e, ts, nil
 }

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
@@ -341,6 +344,23 @@ func (d *draft) claimName(tx state.Tx) error {
 
 func errCIDFile(name string) error {
 	return cove.E("", "", cove.Exists, fmt.Errorf("container id file exists. Ensure another container is not using it or delete %s", name))
+}
+
+// removeCIDFile removes the file of --cidfile with the container, as podman
+// does, unless it has become somebody else's.
+func removeCIDFile(c *cove.Container) {
+	if c.Spec.CIDFile == "" {
+		return
+	}
+	f, err := os.OpenFile(c.Spec.CIDFile, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	var text [cove.IDLength + 2]byte
+	if n, _ := io.ReadFull(f, text[:]); string(text[:n]) == c.ID {
+		_ = os.Remove(c.Spec.CIDFile)
+	}
 }
 
 // writeCIDFile tells the container's ID to who asked for it with --cidfile.

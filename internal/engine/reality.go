@@ -484,6 +484,7 @@ func (e *Engine) forget(c *cove.Container) {
 	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
 	_ = os.Remove(filepath.Join(e.conf.Locks(), lock.Container.String()+"-"+c.ID))
 	_ = rootfs.RemoveTree(e.removedDir(c.ID))
+	removeCIDFile(c)
 }
 
 func decodeContainer(raw []byte) (*cove.Container, error) {

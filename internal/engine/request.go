@@ -47,7 +47,10 @@ type RunResult struct {
 	ID       string
 	Detached bool // the caller left by the detach keys, or Detach
 	ExitCode int  // valid unless Detached
-	Warnings []string
+	// NotStarted says, with an error, that all was ready and the monitor or
+	// init could not start the command.
+	NotStarted bool
+	Warnings   []string
 }
 
 // StartOptions are for Start.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -56,6 +57,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	}
 	conn, err := l.do(ctx)
 	if err != nil {
+		_, result.NotStarted = errors.AsType[*wire.Failure](err)
 		switch {
 		case !recorded:
 		case spec.Remove:

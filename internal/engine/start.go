@@ -262,6 +262,9 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	if err := l.writePidFiles(m.MonitorPID()); err != nil {
 		return err
 	}
+	if c.Spec.Remove && c.Spec.CIDFile != "" {
+		down.Unlink = append(down.Unlink, c.Spec.CIDFile)
+	}
 	l.started, err = m.Go(down)
 	return err
 }

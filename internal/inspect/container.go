@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 )
@@ -681,7 +682,7 @@ func config(c cove.Container) *ContainerConfig {
 		Entrypoint:    Entrypoint(c),
 		Labels:        labels(c),
 		Annotations:   s.Annotations,
-		StopSignal:    cmp.Or(s.StopSignal, c.Image.StopSignal, "SIGTERM"),
+		StopSignal:    signalName(cmp.Or(s.StopSignal, c.Image.StopSignal, "SIGTERM")),
 		CreateCommand: c.CommandLine,
 		Timezone:      s.Timezone,
 		Umask:         cmp.Or(s.Umask, "0022"),
@@ -873,3 +874,11 @@ func list(l []string) []string {
 }
 
 func short(id string) string { return id[:min(len(id), cove.ShortIDLength)] }
+
+// signalName is a signal as podman prints it, however it was given.
+func signalName(text string) string {
+	if n, err := strconv.Atoi(text); err == nil {
+		return cmp.Or(unix.SignalName(unix.Signal(n)), text)
+	}
+	return "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
+}
