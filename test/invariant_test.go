@@ -45,6 +45,10 @@ func (h *house) close() {
 	for _, m := range mountsBelow(h.work, "") {
 		_ = unix.Unmount(m, unix.MNT_DETACH)
 	}
+	// At once: the stores of all scripts are more than a small disk holds.
+	if os.Getenv("COVE_TEST_KEEP") == "" {
+		_ = os.RemoveAll(h.work) // the test fails when its whole directory cannot be removed
+	}
 }
 
 // remove uses the engine's own commands; scripts may have left the store
