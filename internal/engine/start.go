@@ -230,9 +230,11 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 		func() error { return e.makeDir(c) },
 		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
 		l.prepareVolumes,
+		// Before the cgroups: the monitor of the run before may be about to
+		// remove those of this name.
+		l.openRunFile,
 		l.makeCgroups,
 		func() error { return l.writePlan(joins) },
-		l.openRunFile,
 		l.reservePorts,
 	} {
 		if err := step(); err != nil {
