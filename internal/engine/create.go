@@ -66,11 +66,6 @@ func (d *draft) release() {
 // written. It holds the image so that nobody removes it in between.
 func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOptions) (*draft, error) {
 	d := &draft{e: e}
-	if spec.CIDFile != "" {
-		if _, err := os.Lstat(spec.CIDFile); err == nil {
-			return nil, errCIDFile(spec.CIDFile)
-		}
-	}
 	if spec.Name != "" {
 		if err := validName("container", spec.Name); err != nil {
 			return nil, err
@@ -342,10 +337,6 @@ func (d *draft) claimName(tx state.Tx) error {
 	return tx.Claim(state.Containers, d.c.Name, d.c.ID)
 }
 
-func errCIDFile(name string) error {
-	return cove.E("", "", cove.Exists, fmt.Errorf("container id file exists. Ensure another container is not using it or delete %s", name))
-}
-
 // removeCIDFile removes the file of --cidfile with the container, as podman
 // does, unless it has become somebody else's.
 func removeCIDFile(c *cove.Container) {
@@ -363,16 +354,14 @@ func removeCIDFile(c *cove.Container) {
 	}
 }
 
-// writeCIDFile tells the container's ID to who asked for it with --cidfile.
+// writeCIDFile tells the container's ID to who asked for it with --cidfile,
+// over an older one's as podman 5 does.
 func writeCIDFile(c *cove.Container) error {
 	name := c.Spec.CIDFile
 	if name == "" {
 		return nil
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if os.IsExist(err) {
-		return errCIDFile(name)
-	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return cove.E("write", name, fileKind(err), err)
 	}

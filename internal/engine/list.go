@@ -50,7 +50,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !all && now.Run.PID == 0 || !match(&now) {
+		if !all && now.Status != cove.Running || !match(&now) {
 			continue
 		}
 		out = append(out, now)
