@@ -48,7 +48,7 @@ func begin(ctx context.Context, o options) (*bench, error) {
 		needs        []string
 	}{
 		{"cove", o.cove, nil},
-		{"podman", "podman", []string{"runc", "conmon"}},
+		{"podman", "podman", []string{ociRuntime(), "conmon"}},
 		{"docker", "docker", []string{"dockerd", "containerd", "runc"}},
 	} {
 		h := &house{name: e.name, bench: b}
@@ -77,6 +77,15 @@ func begin(ctx context.Context, o options) (*bench, error) {
 		}
 	}
 	return b, nil
+}
+
+// ociRuntime is the one that podman can use here: crun wants cgroup version 2
+// alone.
+func ociRuntime() string {
+	if _, err := os.Stat(cgroupRoot + "/cgroup.controllers"); err == nil {
+		return "crun"
+	}
+	return "runc"
 }
 
 func (b *bench) end() error {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -80,7 +81,10 @@ func (h *house) configure() error {
 	switch h.name {
 	case "podman":
 		containers += "[network]\nnetwork_backend = \"netavark\"\n"
-		h.argv = append(h.argv, "--root", root, "--runroot", run, "--tmpdir", filepath.Join(h.work, "tmp"), "--network-config-dir", filepath.Join(h.work, "networks"), "--runtime", "runc")
+		if !nat() {
+			containers += "firewall_driver = \"none\"\n" // cove gets by without by itself
+		}
+		h.argv = append(h.argv, "--root", root, "--runroot", run, "--tmpdir", filepath.Join(h.work, "tmp"), "--network-config-dir", filepath.Join(h.work, "networks"), "--runtime", ociRuntime())
 	case "cove":
 		h.argv = append(h.argv, "--root", root, "--runroot", run)
 	case "docker":
@@ -99,6 +103,13 @@ func (h *house) configure() error {
 	}
 	return nil
 }
+
+// nat says whether the kernel can translate addresses by nftables; it is
+// tried in a network namespace of its own.
+var nat = sync.OnceValue(func() bool {
+	const rules = "add table inet probe; add chain inet probe c { type nat hook postrouting priority 100; }"
+	return exec.Command("unshare", "--net", "nft", rules).Run() == nil
+})
 
 func (h *house) socket() string { return filepath.Join(h.work, "docker.sock") }
 

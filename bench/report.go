@@ -91,8 +91,9 @@ func newReport(b *bench) *report {
 			r.Versions[h.name] = "left out: " + oneLine(h.missing.Error())
 		}
 	}
-	for _, program := range []string{"dockerd", "runc"} {
-		r.Versions[program] = firstLine(program)
+	r.Versions["OCI runtime"] = firstLine(ociRuntime())
+	if !r.absent["docker"] {
+		r.Versions["dockerd"] = firstLine("dockerd")
 	}
 	return r
 }
@@ -111,8 +112,10 @@ func (r *report) markdown(w io.Writer) {
 	}
 	fmt.Fprintf(w, "%s, %d cores, kernel %s, cgroup %s, load average %s at the begin, %s at the end. Medians, by turns, up to %d runs%s.\n\n",
 		r.Date.Format("2006-01-02 15:04 MST"), r.Cores, r.Kernel, r.Cgroup, r.LoadBegin, r.LoadEnd, r.Runs, short)
-	for _, name := range []string{"cove", "podman", "docker", "dockerd", "runc"} {
-		fmt.Fprintf(w, "- %s: %s\n", name, r.Versions[name])
+	for _, name := range []string{"cove", "podman", "OCI runtime", "docker", "dockerd"} {
+		if r.Versions[name] != "" {
+			fmt.Fprintf(w, "- %s: %s\n", name, r.Versions[name])
+		}
 	}
 	fmt.Fprint(w, "\n| what | command | unit | cove | podman | docker | podman/cove | docker/cove | cove CPU ms | podman CPU ms | docker CPU ms |\n"+
 		"|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|\n")
