@@ -7,10 +7,10 @@ LDFLAGS   := -s -w -X github.com/cove-engine/cove.Version=$(VERSION)
 export CGO_ENABLED := 0
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 
-.PHONY: help run deps build install uninstall test check lint race bench crash clean arm64
+.PHONY: help run deps build install uninstall test check lint race bench guest guest-bench crash clean arm64
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pack PROGRAM PACKAGE: into the package that carries it
 pack = @sha256sum < bin/$(1) | cut -d' ' -f1 > internal/companion/$(2)/files/$(1).sum; gzip -9 -n < bin/$(1) > internal/companion/$(2)/files/$(1).gz
@@ -64,6 +64,14 @@ KILLS ?= 40
 crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
 	bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED))
+
+guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd and cgroup v2 (root; half an hour)
+	GO='$(GO)' test/guest/units
+	GO='$(GO)' test/guest/scripts
+	test/guest/reboot
+
+guest-bench: build ## ratios to podman 5 with crun, in the same guest
+	GO='$(GO)' test/guest/bench
 
 clean: ## what was built
 	rm -rf bin internal/companion/*/files/*.gz internal/companion/*/files/*.sum
