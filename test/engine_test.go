@@ -1,6 +1,7 @@
 package test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -150,7 +151,7 @@ func (h *house) configure(env *testscript.Env) error {
 	bin := filepath.Join(h.work, ".bin")
 	files := map[string]string{
 		etc + "/containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\nlog_driver = \"k8s-file\"\n" +
-			"[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n",
+			"[engine]\ncgroup_manager = \"" + cmp.Or(os.Getenv("COVE_TEST_CGROUP_MANAGER"), "cgroupfs") + "\"\nevents_logger = \"file\"\nlock_type = \"file\"\n",
 		etc + "/storage.conf":    fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", h.root, h.run),
 		etc + "/auth.json":       "{}\n",
 		etc + "/registries.conf": "unqualified-search-registries = []\n",
