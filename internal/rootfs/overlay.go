@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,19 @@ import (
 // MountOverlay mounts o on the directory target. It changes the working
 // directory to o.Base, so the calling thread must be the only one or have
 // unshared CLONE_FS.
-func MountOverlay(o *plan.Overlay, target string) error {
+func MountOverlay(o *plan.Overlay, target string) (err error) {
+	// containers/storage has a bind mount of its directory on itself while
+	// one of its programs works. A layer that was looked up below it just
+	// before it goes is in no mount namespace: EINVAL.
+	for range 3 {
+		if err = mountOverlay(o, target); !errors.Is(err, unix.EINVAL) {
+			break
+		}
+	}
+	return err
+}
+
+func mountOverlay(o *plan.Overlay, target string) error {
 	// Relative lower directories keep the options short.
 	if err := unix.Chdir(o.Base); err != nil {
 		return err
