@@ -41,6 +41,10 @@ func (e *Engine) cgroupManager() string {
 // kind, in podman's words.
 func (d *draft) cgroupsManaged() error {
 	d.c.CgroupManager = d.e.cgroupManager()
+	if d.c.CgroupManager == cgroupfs && d.e.conf.File.Engine.CgroupManager == systemd && !d.e.conf.Rootless && !exists("/run/systemd/system") {
+		// Without systemd it is no default: somebody has asked for it.
+		d.warnings = append(d.warnings, "The cgroup manager is set to systemd but there is no systemd running. Using --cgroup-manager=cgroupfs")
+	}
 	parent := d.c.Spec.CgroupParent
 	slice := strings.HasSuffix(path.Base(parent), ".slice")
 	switch {
