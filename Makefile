@@ -7,7 +7,7 @@ LDFLAGS   := -s -w -X github.com/cove-engine/cove.Version=$(VERSION)
 export CGO_ENABLED := 0
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
 
-.PHONY: help run deps build install uninstall test check lint race bench guest guest-bench crash clean arm64
+.PHONY: help run deps build install uninstall test reference lint bench guest guest-bench crash clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,11 @@ deps: ## what the tests need, by apt-get where it is missing
 
 test: build deps ## every test; as root those of the engine too
 	$(GO) test -buildvcs=false -tags $(TAGS) ./...
+
+reference: deps ## the scripts on podman and docker, which prove the scripts
+	command -v dockerd >/dev/null || apt-get install -y -qq --no-install-recommends docker.io
+	COVE_UNDER_TEST=podman $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Script ./test
+	COVE_UNDER_TEST=docker $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Script ./test
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt: the files above"; exit 1; }

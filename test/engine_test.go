@@ -45,7 +45,7 @@ func underTest(t *testing.T) engine {
 		}
 		return e
 	case "podman", "docker":
-		if e.binary, err = exec.LookPath(e.name); err != nil {
+		if e.binary, err = reference(e.name); err != nil {
 			t.Skip("needs the reference engine: ", err)
 		}
 	default:
@@ -59,6 +59,25 @@ func underTest(t *testing.T) engine {
 		e.major = string(m[1])
 	}
 	return e
+}
+
+// reference finds a reference engine. docker's client is the one of the
+// daemon's own release when that is installed: a newer one asks for what the
+// daemon does not have.
+func reference(name string) (string, error) {
+	if name != "docker" {
+		return exec.LookPath(name)
+	}
+	daemon, err := exec.LookPath("dockerd")
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{filepath.Dir(daemon), filepath.Join(filepath.Dir(daemon), "../bin")} {
+		if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return p, nil
+		}
+	}
+	return exec.LookPath(name)
 }
 
 // house is where one script lives: its directories and its network.

@@ -85,6 +85,9 @@ func (h *house) leaks() []string {
 		own = h.root // the daemon's, until it ends
 	}
 	for _, m := range mountsBelow(h.work, own) {
+		if h.name == "docker" && m == filepath.Join(h.run, "netns/default") {
+			continue // the host's, kept by the daemon for --network host
+		}
 		found = append(found, "mount "+m)
 	}
 	if h.name == "docker" { // its daemon and network stay until the end

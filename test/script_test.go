@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // TestScript runs every script of testdata/script on the engine under test.
@@ -48,14 +49,20 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// condition answers [cove], [podman], [podman4], [docker], [cgroup1],
-// [cgroup2], [systemd] and [nat].
+// condition answers [cove], [podman], [podman4], [docker], [docker20],
+// [cgroup1], [cgroup2], [systemd], [nat], and [privileged]: whether the engine
+// can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
 	switch name {
 	case "cove", "podman", "docker":
 		return e.name == name, nil
-	case "podman4":
-		return e.name == "podman" && e.major == "4", nil
+	case "podman4", "docker20":
+		return e.name+e.major == name, nil
+	case "privileged":
+		// docker asks the kernel for every capability that the kernel knows,
+		// the others for those that they may have.
+		have, err := boundingSet()
+		return e.name != "docker" || have == allCapabilities, err
 	case "cgroup1":
 		_, err := os.Stat("/sys/fs/cgroup/memory")
 		return err == nil, nil
@@ -68,4 +75,19 @@ func (e engine) condition(name string) (bool, error) {
 		return nat(), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// allCapabilities is a set with every capability up to the newest.
+const allCapabilities = 1<<(unix.CAP_LAST_CAP+1) - 1
+
+// boundingSet is what this process may pass on.
+func boundingSet() (set uint64, err error) {
+	for c := range unix.CAP_LAST_CAP + 1 {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+		if err != nil {
+			return 0, err
+		}
+		set |= uint64(has) << c
+	}
+	return set, nil
 }
