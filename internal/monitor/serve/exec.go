@@ -74,12 +74,11 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 			join |= unix.CLONE_NEWUSER
 		}
 		err := wire.SendJSON(e.socket, wire.Prepare, wire.PrepareBody{Join: join}, plan, m.init.pidfd)
-		if err == nil {
-			err = wire.Send(e.socket, wire.Go, nil) // it need not wait for anybody
-		}
 		if err != nil {
 			f = failure("send the plan to exec", err)
 		}
+		// It need not wait for anybody. If it has failed by now, it says why.
+		_ = wire.Send(e.socket, wire.Go, nil)
 	}
 	m.watch(e.socket, unix.EPOLLIN, func(uint32) { m.execSpoke(e) })
 	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })

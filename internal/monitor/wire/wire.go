@@ -128,8 +128,14 @@ func Receive(fd int, buf []byte) (Kind, []byte, []int, error) {
 func ReceiveInto(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, error) {
 	var n, oobn, rflags int
 	var err error
-	for {
+	for reset := false; ; {
 		n, oobn, rflags, _, err = unix.Recvmsg(fd, buf, oob, flags|unix.MSG_CMSG_CLOEXEC)
+		if err == unix.ECONNRESET && !reset {
+			// The peer has closed without reading all of ours. That is told
+			// before what it has sent, once.
+			reset = true
+			continue
+		}
 		if err != unix.EINTR {
 			break
 		}
