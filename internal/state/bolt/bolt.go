@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/state"
@@ -70,6 +71,9 @@ func (s *Store) View(fn func(state.Tx) error) error {
 			return fn(state.Over(r))
 		})
 		if errors.Is(err, errNoStore) {
+			if err := s.creatable(); err != nil {
+				return err
+			}
 			return fn(state.Over(&rows{}))
 		}
 		if err != nil || !old {
@@ -78,6 +82,22 @@ func (s *Store) View(fn func(state.Tx) error) error {
 		if err := s.Update(func(state.Tx) error { return nil }); err != nil { // migrates
 			return err
 		}
+	}
+}
+
+// creatable tells whether the file could be made: where it could not,
+// "nothing" would be a wrong answer to what there is.
+func (s *Store) creatable() error {
+	dir := filepath.Dir(s.path)
+	for {
+		err := unix.Access(dir, unix.W_OK|unix.X_OK)
+		if err == nil {
+			return nil
+		}
+		if err != unix.ENOENT || dir == "/" {
+			return s.fault("open state", &fs.PathError{Op: "write to", Path: dir, Err: err})
+		}
+		dir = filepath.Dir(dir)
 	}
 }
 

@@ -54,6 +54,7 @@ func (h *handle) end(write bool) error {
 		h.tx = nil // Commit ends it, also when it fails
 		err := tx.Commit()
 		if err == nil {
+			reserve(h.file)
 			return nil
 		}
 		// bbolt tells as text only why the file could not grow; that
@@ -63,6 +64,15 @@ func (h *handle) end(write bool) error {
 		}
 		return fault("write state", h.path, err)
 	})
+}
+
+// reserve fills the holes that growing has left in the file, so that on a full
+// disk there is room to record a removal. Where that cannot be done, it is not.
+func reserve(file *os.File) {
+	var st unix.Stat_t
+	if unix.Fstat(int(file.Fd()), &st) == nil && st.Blocks*512 < st.Size {
+		_ = unix.Fallocate(int(file.Fd()), 0, 0, st.Size)
+	}
 }
 
 // close rolls back what has not been committed, unlocks and closes.
