@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"github.com/cove-engine/cove"
@@ -495,7 +496,8 @@ func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error 
 	if s.Restart, err = parseRestart(o.restart); err != nil {
 		return err
 	}
-	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" {
+	// A failed container may be started again before it is removed.
+	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" && s.Restart.Name != "on-failure" {
 		return errors.New(`the --rm option conflicts with --restart, when the restartPolicy is not "" and "no"`)
 	}
 	if o.set("stop-timeout") {
@@ -509,9 +511,14 @@ func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error 
 		if !ok || k == "" {
 			return fmt.Errorf("invalid log option %q", l)
 		}
-		if k == "path" {
+		switch k {
+		case "path":
 			s.LogPath = in.abs(v)
 			continue
+		case "max-size":
+			if _, err := units.RAMInBytes(v); err != nil {
+				return fmt.Errorf("log option max-size: %w", err)
+			}
 		}
 		if s.LogOpts == nil {
 			s.LogOpts = map[string]string{}

@@ -86,10 +86,15 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 		at.SigProxy = !o.spec.Terminal
 	}
 	r, err := e.Exec(ctx, ts[0].name, o.spec, at)
-	if cove.Is(err, cove.WrongStatus) {
+	switch {
+	case err == nil:
+	case cove.Is(err, cove.WrongStatus):
 		return coded(exitExecStatus, err)
-	}
-	if err != nil {
+	case r.StartFailed && cove.Is(err, cove.NotFound):
+		return coded(exitNoCommand, err)
+	case r.StartFailed && !cove.Is(err, cove.NoCommand) && !cove.Is(err, cove.NotExecutable):
+		return coded(exitExecStatus, err)
+	default:
 		return err
 	}
 	if !r.Detached {

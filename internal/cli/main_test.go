@@ -124,7 +124,7 @@ func TestExitCodes(t *testing.T) {
 		{"run img", fail(cove.NoCommand), 127},
 		{"run img", nil, 42},
 		{"run -d img", nil, 0},
-		{"start x", fail(cove.NoCommand), 127},
+		{"start x", fail(cove.NoCommand), 125},
 		{"stop x", fail(cove.NotFound), 125},
 		{"rm x", fail(cove.NotFound), 1},
 		{"rm x", fail(cove.WrongStatus), 2},

@@ -102,7 +102,7 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 			}
 		}
 		if port != "" && !found {
-			return fmt.Errorf("failed to find published port %q", port)
+			return fmt.Errorf("failed to find published port %q", args[len(args)-1])
 		}
 	}
 	return nil

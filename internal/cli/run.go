@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
 )
 
@@ -26,7 +27,7 @@ func runCommand(a *app) *cobra.Command {
 
 Exit codes:
   125  the error is cove's own
-  126  the contained command cannot be executed
+  126  the container cannot be started or its command not be executed
   127  the contained command cannot be found
   any other code is the contained command's`,
 		Example: `  cove run imageID ls -alF /etc
@@ -89,10 +90,10 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	for _, w := range r.Warnings {
 		o.warn(w)
 	}
+	if err != nil && r.StartFailed && !cove.Is(err, cove.NoCommand) {
+		return coded(exitNotExecutable, err)
+	}
 	if err != nil {
-		if r.NotStarted && exitCode(err) == exitEngine {
-			return coded(exitNotExecutable, err) // so does podman whatever its runtime says
-		}
 		return err
 	}
 	if o.detach {

@@ -64,7 +64,7 @@ func (o *startOptions) run(ctx context.Context, args []string) error {
 			for _, w := range r.Warnings {
 				o.warn(w)
 			}
-			return err
+			return coded(exitEngine, err)
 		})
 	}
 	if len(ts) == 0 {
@@ -87,7 +87,8 @@ func (o *startOptions) run(ctx context.Context, args []string) error {
 	if running(c) {
 		return o.ended(e.Attach(ctx, ts[0].name, at))
 	}
-	return o.ended(e.Start(ctx, ts[0].name, engine.StartOptions{Attach: &at}))
+	r, err := e.Start(ctx, ts[0].name, engine.StartOptions{Attach: &at})
+	return o.ended(r, coded(exitEngine, err)) // whatever the command lacks; run tells that
 }
 
 // ended takes the exit code of an attached container as cove's own.

@@ -36,7 +36,9 @@ func (p *process) enterWorkDir() *wire.Failure {
 		return &wire.Failure{Step: "enter working directory " + cwd, Text: "it is not absolute"}
 	}
 	if err := unix.Chdir(cwd); err != nil {
-		return fail("enter working directory "+cwd, err)
+		f := fail("enter working directory "+cwd, err)
+		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
+		return f
 	}
 	// getcwd(2): a directory outside the root is given as "(unreachable)…".
 	buf := make([]byte, unix.PathMax)

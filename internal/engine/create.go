@@ -27,22 +27,37 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 		return "", nil, err
 	}
 	defer d.release()
-	if err := d.record(ctx, cove.DesireStop); err != nil {
+	// What a start would refuse is refused now; a container whose namespaces
+	// are to be shared may run by then.
+	if err := (&launch{e: e, c: d.c}).describe(); err != nil && !cove.Is(err, cove.WrongStatus) {
 		return "", nil, err
 	}
-	if err := writeCIDFile(d.c); err != nil {
-		return "", nil, errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
-	}
-	l, err := d.lock(ctx)
+	l, err := d.create(ctx)
 	if err != nil {
 		return "", nil, err
 	}
 	defer l.Unlock()
-	if err := e.makeDir(d.c); err != nil {
-		return "", nil, err
-	}
-	e.emit(d.c, "create")
 	return d.c.ID, d.warnings, nil
+}
+
+// create makes the draft a container of which nothing runs, and gives its
+// lock.
+func (d *draft) create(ctx context.Context) (lock.Held, error) {
+	if err := d.record(ctx, cove.DesireStop); err != nil {
+		return nil, err
+	}
+	if err := writeCIDFile(d.c); err != nil {
+		return nil, errors.Join(err, d.e.removeAnonymous(d.c), d.e.drop(d.c))
+	}
+	l, err := d.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.e.makeDir(d.c); err != nil {
+		return nil, errors.Join(err, l.Unlock())
+	}
+	d.e.emit(d.c, "create")
+	return l, nil
 }
 
 // draft is a container that is about to be recorded.
@@ -51,6 +66,7 @@ type draft struct {
 	c        *cove.Container
 	volumes  []cove.Volume  // anonymous and named ones that do not exist yet
 	joins    []cove.Network // the networks' records; set by record of what is to run
+	noLease  bool           // set by record: the address was not to be had
 	warnings []string
 	releases []func()
 }
@@ -287,6 +303,7 @@ func (d *draft) write(desired cove.Desired) error {
 		}
 		if desired == cove.DesireRun || hasStaticIP(c) {
 			if err := d.e.lease(tx, c); err != nil {
+				d.noLease = !cove.Is(err, cove.NotFound) // the network itself
 				return err
 			}
 		}

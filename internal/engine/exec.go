@@ -66,7 +66,8 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	ev := containerEvent(&c.Container, "exec")
 	_ = e.events.Write(ev)
 	if x.Detach {
-		return ExecResult{Detached: true}, r.awaitStart()
+		err := r.awaitStart()
+		return ExecResult{Detached: true, StartFailed: err != nil}, err
 	}
 	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
 	if err != nil {
@@ -292,7 +293,7 @@ func (r *execRun) follow(ctx context.Context, keys []byte) (ExecResult, error) {
 				r.takeTerminal(m.FDs[0], keys, detached)
 			}
 		case wire.Failed:
-			return ExecResult{}, execFailure(m)
+			return ExecResult{StartFailed: true}, execFailure(m)
 		case wire.Exit:
 			var body wire.ExitBody
 			if err := json.Unmarshal(m.Body, &body); err != nil {

@@ -142,8 +142,15 @@ func (e *Engine) logMaxSize(c *cove.Container) int64 {
 }
 
 // writePidFiles tells the monitor's pid to who asked for it; init's is the
-// monitor's to tell.
+// monitor's to tell, if there is a place for it.
 func (l *launch) writePidFiles(monitorPID int) error {
+	if name := l.c.Spec.PidFile; name != "" {
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return cove.E("write", name, fileKind(err), err)
+		}
+		_ = f.Close()
+	}
 	if name := l.c.Spec.ConmonPidFile; name != "" {
 		if err := os.WriteFile(name, []byte(strconv.Itoa(monitorPID)), 0o644); err != nil {
 			return cove.E("write", name, fileKind(err), err)

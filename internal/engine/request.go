@@ -47,10 +47,10 @@ type RunResult struct {
 	ID       string
 	Detached bool // the caller left by the detach keys, or Detach
 	ExitCode int  // valid unless Detached
-	// NotStarted says, with an error, that all was ready and the monitor or
-	// init could not start the command.
-	NotStarted bool
-	Warnings   []string
+	Warnings []string
+	// StartFailed says, beside an error, that what was asked is in order and
+	// the container did not start: exit code 126.
+	StartFailed bool
 }
 
 // StartOptions are for Start.
@@ -113,6 +113,8 @@ type ExecSpec struct {
 type ExecResult struct {
 	ExitCode int
 	Detached bool
+	// StartFailed says, beside an error, that the process did not start.
+	StartFailed bool
 }
 
 // LogOptions choose what Logs prints.

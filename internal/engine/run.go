@@ -8,7 +8,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
-	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -30,7 +29,8 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		l.attach = &o.Attach
 	}
 	if d.c.Ports, err = l.reserve(); err != nil {
-		return result, err
+		result.StartFailed = true
+		return result, d.leaveCreated(ctx, err)
 	}
 	recorded := false
 	var lock lock.Held
@@ -57,7 +57,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	}
 	conn, err := l.do(ctx)
 	if err != nil {
-		_, result.NotStarted = errors.AsType[*wire.Failure](err)
+		result.StartFailed = recorded || d.noLease || cove.Is(err, cove.WrongStatus)
 		switch {
 		case !recorded:
 		case spec.Remove:
@@ -83,6 +83,20 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		err = e.update(func(state.Tx) error { return nil })
 	}
 	return result, err
+}
+
+// leaveCreated makes the container that will not start because of cause one
+// that was created, as a failure after the record does.
+func (d *draft) leaveCreated(ctx context.Context, cause error) error {
+	d.c.Ports = d.c.Spec.Ports
+	if d.c.Spec.Remove {
+		return cause
+	}
+	l, err := d.create(ctx)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	return errors.Join(d.e.runFailed(d.c, cause), l.Unlock())
 }
 
 // runFailed leaves a container that could not be started as one that was

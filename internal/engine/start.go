@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -21,6 +22,7 @@ import (
 	"github.com/cove-engine/cove/internal/network/teardown"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/seccomp"
 	"github.com/cove-engine/cove/internal/spec"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -124,6 +126,7 @@ type launch struct {
 	layout  cgroup.Layout
 	spec    *specs.Spec
 	extra   *spec.Extra
+	filter  seccomp.Program
 	cgroups cgroup.Set
 	scope   chan error // how systemd's making of the scope has ended
 	health  *wire.Health
@@ -193,7 +196,24 @@ func (l *launch) describe() (err error) {
 	if err != nil {
 		return err
 	}
-	return nil
+	if err := l.checkSources(); err != nil {
+		return err
+	}
+	return l.compileFilter()
+}
+
+// compileFilter reads the seccomp profile for the capabilities that the
+// command can have at most.
+func (l *launch) compileFilter() (err error) {
+	var bounding []string
+	if caps := l.spec.Process.Capabilities; caps != nil {
+		bounding = caps.Bounding
+	}
+	l.filter, err = l.e.filter(l.extra.Seccomp, bounding)
+	if err == nil && l.filter.Notify {
+		err = cove.E("", "", cove.Unsupported, errors.New("seccomp profiles with SCMP_ACT_NOTIFY are not supported by cove yet"))
+	}
+	return err
 }
 
 // prepare does everything between the fork of the monitor and the word go.
@@ -293,11 +313,18 @@ func (l *launch) prepareVolumes() error {
 			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount option U is not supported by cove yet"))
 		}
 	}
+	return nil
+}
+
+// checkSources refuses binds of what does not exist. Volumes and the
+// container's own files are made later.
+func (l *launch) checkSources() error {
 	for _, m := range l.spec.Mounts {
-		if m.Type == "bind" {
-			if _, err := os.Stat(m.Source); err != nil {
-				return cove.E("", "", cove.Invalid, fmt.Errorf("statfs %s: %w", m.Source, errors.Unwrap(err)))
-			}
+		if m.Type != "bind" || strings.HasPrefix(m.Source, l.e.conf.Home()+"/") || strings.HasPrefix(m.Source, l.e.conf.Volumes()+"/") {
+			continue
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("statfs %s: %w", m.Source, errors.Unwrap(err)))
 		}
 	}
 	return nil
@@ -328,20 +355,9 @@ func (l *launch) makeCgroups() error {
 // writePlan compiles the spec and writes it where the monitor finds it again
 // for restarts.
 func (l *launch) writePlan(joins []native.Join) error {
-	var bounding []string
-	if caps := l.spec.Process.Capabilities; caps != nil {
-		bounding = caps.Bounding
-	}
-	filter, err := l.e.filter(l.extra.Seccomp, bounding)
-	if err != nil {
-		return err
-	}
-	if filter.Notify {
-		return cove.E("", "", cove.Unsupported, errors.New("seccomp profiles with SCMP_ACT_NOTIFY are not supported by cove yet"))
-	}
 	o := native.Options{
 		User: l.extra.User, Groups: l.extra.Groups, CreateWorkDir: l.extra.CreateWorkDir, SetHome: true,
-		Seccomp: filter.BPF, SeccompFlags: filter.Flags, UserNamespace: l.e.conf.Rootless,
+		Seccomp: l.filter.BPF, SeccompFlags: l.filter.Flags, UserNamespace: l.e.conf.Rootless,
 		CgroupV1: l.layout.Subsystems(l.cgroups.Dirs), LoopbackUp: len(l.c.Attachments) == 0 && ownsNetwork(l.spec),
 	}
 	if l.attach != nil {
@@ -411,9 +427,10 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 	if len(o.Lower) == 0 { // an image without layers
 		o.Lower = []string{e.conf.Merged()}
 	}
-	if c.Spec.Remove {
+	if c.Spec.Remove && (c.Spec.Restart.Name == "" || c.Spec.Restart.Name == "no") {
 		// Nobody will miss what a power loss takes; without it the last
-		// unmount syncs the whole upper file system.
+		// unmount syncs the whole upper file system. Such a layer cannot be
+		// mounted again, so not for what may be started again.
 		o.Options = append(o.Options, "volatile")
 	}
 	if e.conf.Rootless {

@@ -268,6 +268,8 @@ func FailureError(f *wire.Failure) error {
 		kind = cove.NoCommand
 	case f.Exec:
 		kind = cove.NotExecutable
+	case f.NoFile:
+		kind = cove.NotFound
 	case f.Errno == unix.ENOENT, f.Errno == unix.ENOTDIR, f.Errno == unix.EINVAL, f.Errno == 0:
 		kind = cove.Invalid
 	case f.Errno == unix.EPERM, f.Errno == unix.EACCES:

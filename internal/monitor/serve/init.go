@@ -155,8 +155,11 @@ func (m *Monitor) initDied() *wire.Failure {
 	_, _ = unix.Wait4(m.init.pid, &ws, 0, nil)
 	m.init.pid = 0
 	text := "init ended with code " + strconv.Itoa(ws.ExitStatus())
-	if ws.Signaled() {
-		text = "init was killed by " + ws.Signal().String()
+	switch {
+	case ws.Signaled() && ws.Signal() == unix.SIGKILL && m.oomKilled():
+		text = "the memory limit is too low, init was killed for it"
+	case ws.Signaled():
+		text = "init was ended by a signal: " + ws.Signal().String()
 	}
 	return &wire.Failure{Step: "prepare the container", Text: text}
 }
