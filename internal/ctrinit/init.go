@@ -36,13 +36,14 @@ type process struct {
 	// Descriptors of the host, opened before the root is changed.
 	proc int // the host's /proc, checked to be procfs
 	attr int // where the LSM label for the next exec is written; -1 without
+	shm  int // a detached mount for /dev/shm, another container's; -1 without
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
 // locked the main thread.
 func Main() {
 	runtime.LockOSThread()
-	p := &process{proc: -1, attr: -1}
+	p := &process{proc: -1, attr: -1, shm: -1}
 	failure := p.run()
 	// Whoever cannot be told is gone, and then nobody waits for an answer.
 	_ = wire.SendJSON(control, wire.Failed, failure)
@@ -150,6 +151,16 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		_ = unix.Close(rest[i])
 	}
 	rest = rest[len(msg.Namespaces):]
+	if msg.Shm {
+		if len(rest) == 0 {
+			return false, &wire.Failure{Step: "join shared memory", Text: "a descriptor is missing"}
+		}
+		if p.shm, err = p.rootOf(rest[0]); err != nil {
+			return false, fail("join shared memory", err)
+		}
+		_ = unix.Close(rest[0])
+		rest = rest[1:]
+	}
 	if msg.Join != 0 {
 		if len(rest) == 0 {
 			return false, &wire.Failure{Step: "enter the container", Text: "a descriptor is missing"}
@@ -173,6 +184,26 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		}
 	}
 	return false, nil
+}
+
+// rootOf clones the root mount of a mount namespace.
+func (p *process) rootOf(ns int) (int, error) {
+	own, err := unix.Openat(p.proc, "thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(own)
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // setns(2)
+		return -1, err
+	}
+	if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
+		return -1, err
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if back := unix.Setns(own, unix.CLONE_NEWNS); back != nil {
+		return -1, back
+	}
+	return fd, err
 }
 
 func namespaceName(flag int) string {

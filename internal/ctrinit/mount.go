@@ -31,6 +31,18 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 		}
 		return nil
 	}
+	if m.Type == "shm" {
+		step = "mount shared memory on " + m.Target
+		err := setAttr(p.shm, m.Set, m.Clear, 0)
+		if err == nil {
+			err = attach(root, p.shm, true, m)
+		}
+		if err != nil {
+			return fail(step, err)
+		}
+		_ = unix.Close(p.shm)
+		return nil
+	}
 	mfd, dir, err := detached(m)
 	if err != nil {
 		return fail(step, err)

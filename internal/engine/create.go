@@ -164,10 +164,6 @@ func (d *draft) supported() error {
 	default:
 		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file or none"))
 	}
-	if strings.HasPrefix(s.IPC, "container:") {
-		// The IPC namespace could be joined, its /dev/shm not.
-		return cove.E("create container", s.Name, cove.Unsupported, errors.New("--ipc container: is not supported by cove yet"))
-	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/seccomp"
 	"github.com/cove-engine/cove/internal/spec"
 )
@@ -58,6 +60,9 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		if err != nil {
 			return err
 		}
+		if kind == "ipc" && !e.shareable(&other.Container) {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("cannot join the ipc namespace of container %s: it is not shareable", other.Name))
+		}
 		if other.Run.PID == 0 {
 			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, other.Name))
 		}
@@ -67,6 +72,33 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		}
 	}
 	return nil
+}
+
+// sharedMemory opens the /dev/shm of the container whose IPC namespace is
+// joined, as a mount namespace of its own.
+func (e *Engine) sharedMemory(mode string) (int, error) {
+	rec, err := e.find(strings.TrimPrefix(mode, "container:"))
+	if err != nil {
+		return -1, err
+	}
+	other, err := e.look(rec)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := rootfs.Alone(other.Run.PID, other.Run.PIDStart, "/dev/shm")
+	if err != nil {
+		return -1, cove.E("join the shared memory of container", other.Name, cove.WrongStatus, err)
+	}
+	return fd, nil
+}
+
+// shareable tells whether other containers may join the IPC namespace.
+func (e *Engine) shareable(c *cove.Container) bool {
+	switch mode := cmp.Or(c.Spec.IPC, e.conf.File.Containers.IPCNS); mode {
+	case "private", "none":
+		return false
+	}
+	return true
 }
 
 func hostnameOf(c *cove.Container) string {

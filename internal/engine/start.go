@@ -365,6 +365,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 		o.Rows, o.Cols = size.Rows, size.Cols
 	}
 	o.Overlay = l.e.overlay(l.c)
+	o.JoinShm = strings.HasPrefix(l.c.Spec.IPC, "container:")
 	compiled, err := native.Compile(l.spec, o)
 	if err != nil {
 		return err
@@ -391,6 +392,13 @@ func (l *launch) writePlan(joins []native.Join) error {
 			return cove.E("join namespace", j.Path, fileKind(err), err)
 		}
 		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(j.Flag), FD: fd})
+	}
+	if o.JoinShm {
+		fd, err := l.e.sharedMemory(l.c.Spec.IPC)
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
 	}
 	if l.netns >= 0 {
 		fd, err := unix.FcntlInt(uintptr(l.netns), unix.F_DUPFD_CLOEXEC, 0)

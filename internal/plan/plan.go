@@ -52,8 +52,9 @@ type Overlay struct {
 // Mount is one file system to be attached inside the root.
 type Mount struct {
 	Target string `json:"target"` // absolute, resolved inside the root
-	// Type is a file system type, "bind", or "cgroup" for the view of the
-	// container's own cgroups.
+	// Type is a file system type, "bind", "cgroup" for the view of the
+	// container's own cgroups, or "shm" for the shared memory of another
+	// container that comes with the plan.
 	Type           string      `json:"type"`
 	Source         string      `json:"source,omitempty"`
 	Recursive      bool        `json:"recursive,omitempty"` // rbind

@@ -125,6 +125,10 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		msg.Namespaces = append(msg.Namespaces, ns.flag)
 		fds = append(fds, ns.fd)
 	}
+	if m.shm >= 0 {
+		msg.Shm = true
+		fds = append(fds, m.shm)
+	}
 	if err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); err != nil {
 		return failure("send the plan to init", err)
 	}

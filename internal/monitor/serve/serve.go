@@ -46,6 +46,7 @@ type Monitor struct {
 	exe    int // our own program, as a read-only mount of its own or a memfd
 	planFD int
 	spaces []namespace
+	shm    int   // mount namespace of another container's shared memory
 	mntns  int   // init's mount namespace, held until the exit is told
 	ports  []int // sockets that reserve the published ports
 
@@ -93,7 +94,7 @@ func Main(args []string) {
 	if err != nil {
 		os.Exit(125)
 	}
-	m := &Monitor{flags: uintptr(flags), planFD: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	m := &Monitor{flags: uintptr(flags), planFD: -1, shm: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
 	if f := m.boot(strings.Contains(args[2], "t"), strings.Contains(args[2], "i")); f != nil {
 		m.giveUp(f)
 	}
@@ -179,6 +180,8 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 		case strings.HasPrefix(name, "ns:"):
 			flag, _ := strconv.Atoi(name[3:])
 			m.spaces = append(m.spaces, namespace{flag, fds[i]})
+		case name == "shm":
+			m.shm = fds[i]
 		case name == "hold":
 			m.ports = append(m.ports, fds[i])
 		case name == "run":

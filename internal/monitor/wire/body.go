@@ -12,8 +12,10 @@ type Envelope struct {
 	Socket  string `json:"socket,omitempty"` // the attach socket, under the run root
 	// Handed names the descriptors that came with Start (and FDs), in
 	// order: "plan", "ns:FLAG" (a namespace to join, FLAG its CLONE_NEW*),
-	// "hold" (kept open for the life of the container: published ports),
-	// "run" (the run file, with the lock that shows that the monitor lives).
+	// "shm" (a mount namespace that is nothing but shared memory, for
+	// /dev/shm), "hold" (kept open for the life of the container: published
+	// ports), "run" (the run file, with the lock that shows that the monitor
+	// lives).
 	Handed []string `json:"handed"`
 
 	Generation uint64 `json:"generation"`
@@ -135,9 +137,12 @@ type ExecBody struct {
 }
 
 // PrepareBody is the body of Prepare. Descriptors: the plan, then one for
-// each namespace to join, then init's pidfd when Join is set.
+// each namespace to join, then the shared memory's when Shm is set, then
+// init's pidfd when Join is set.
 type PrepareBody struct {
 	Namespaces []int `json:"ns,omitempty"` // CLONE_NEW* flags
+	// Shm says that /dev/shm is that of another container.
+	Shm bool `json:"shm,omitempty"`
 	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
 	Join int `json:"join,omitempty"`
 }

@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
-
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -38,6 +38,8 @@ type Options struct {
 	UserNamespace bool
 	// LoopbackUp: nobody else configures the new network namespace.
 	LoopbackUp bool
+	// JoinShm: /dev/shm is that of another container.
+	JoinShm bool
 }
 
 // Join is a namespace that the spec names by path.
@@ -110,6 +112,11 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 			c.Plan.SetupDev = true
 		}
 		c.Plan.Mounts = append(c.Plan.Mounts, m)
+	}
+	if o.JoinShm && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/shm" }) {
+		c.Plan.Mounts = append(c.Plan.Mounts, plan.Mount{
+			Target: "/dev/shm", Type: "shm", Set: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		})
 	}
 	if c.Plan.Devices, err = devices(s, c.Plan.SetupDev, o.UserNamespace); err != nil {
 		return nil, err
