@@ -34,9 +34,10 @@ const control = 3 // the socket to the monitor
 type process struct {
 	plan plan.Plan
 	// Descriptors of the host, opened before the root is changed.
-	proc int // the host's /proc, checked to be procfs
-	attr int // where the LSM label for the next exec is written; -1 without
-	shm  int // a detached mount for /dev/shm, another container's; -1 without
+	proc int   // the host's /proc, checked to be procfs
+	attr int   // where the LSM label for the next exec is written; -1 without
+	gift []int // sources of mounts to be given to the user
+	shm  int   // a detached mount for /dev/shm, another container's; -1 without
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
@@ -66,6 +67,9 @@ func (p *process) run() *wire.Failure {
 		return f
 	}
 	if !isExec {
+		if f := p.openGifts(); f != nil {
+			return f
+		}
 		if f := p.enterRoot(); f != nil {
 			return f
 		}
@@ -76,6 +80,9 @@ func (p *process) run() *wire.Failure {
 		}
 	}
 	if f := p.resolveUser(); f != nil {
+		return f
+	}
+	if f := p.giveAway(); f != nil {
 		return f
 	}
 	if f := p.enterWorkDir(); f != nil {

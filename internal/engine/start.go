@@ -298,6 +298,8 @@ func (l *launch) prepareVolumes() error {
 	}
 	for _, w := range l.extra.Mounts {
 		switch {
+		case w.Upper != "" && w.Chown:
+			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount options O and U together are not supported by cove yet"))
 		case w.Upper != "":
 			if w.Temporary {
 				if err := os.RemoveAll(filepath.Dir(w.Upper)); err != nil {
@@ -309,8 +311,6 @@ func (l *launch) prepareVolumes() error {
 					return cove.E("prepare mount", w.Destination, fileKind(err), err)
 				}
 			}
-		case w.Chown:
-			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount option U is not supported by cove yet"))
 		}
 	}
 	return nil
@@ -369,6 +369,11 @@ func (l *launch) writePlan(joins []native.Join) error {
 	compiled, err := native.Compile(l.spec, o)
 	if err != nil {
 		return err
+	}
+	for _, w := range l.extra.Mounts {
+		if w.Chown {
+			compiled.Plan.Chown = append(compiled.Plan.Chown, w.Source)
+		}
 	}
 	if l.health, err = health(l.c, &compiled.Plan); err != nil {
 		return err

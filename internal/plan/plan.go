@@ -22,12 +22,15 @@ type Plan struct {
 	Mounts     []Mount  `json:"mounts,omitempty"`
 	Devices    []Device `json:"devices,omitempty"`
 	// SetupDev makes the links that a fresh /dev needs (fd, stdin, ptmx …).
-	SetupDev   bool        `json:"setupdev,omitempty"`
-	Masked     []string    `json:"masked,omitempty"`
-	ReadOnly   []string    `json:"readonly,omitempty"`
-	Sysctl     [][2]string `json:"sysctl,omitempty"`
-	LoopbackUp bool        `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
-	Process    Process     `json:"process"`
+	SetupDev bool        `json:"setupdev,omitempty"`
+	Masked   []string    `json:"masked,omitempty"`
+	ReadOnly []string    `json:"readonly,omitempty"`
+	Sysctl   [][2]string `json:"sysctl,omitempty"`
+	// Chown are host paths, sources of mounts, that are given to the
+	// process's user with all that is below them.
+	Chown      []string `json:"chown,omitempty"`
+	LoopbackUp bool     `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
+	Process    Process  `json:"process"`
 }
 
 // Root is the container's root file system.

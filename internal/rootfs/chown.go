@@ -1,0 +1,53 @@
+package rootfs
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Chown gives the file that fd holds, and all below it on the same file
+// system, to a user and group. Links are given themselves. What is removed
+// meanwhile is passed over.
+func Chown(fd int, uid, gid int) error {
+	e, err := entryOf(fd)
+	if err != nil {
+		return err
+	}
+	return e.chown(e.Stat.Dev, uid, gid)
+}
+
+func (e *Entry) chown(dev uint64, uid, gid int) error {
+	if e.Stat.Dev != dev {
+		return nil
+	}
+	// One that is theirs already keeps its set-user-ID bits and its time.
+	if int(e.Stat.Uid) != uid || int(e.Stat.Gid) != gid {
+		if err := unix.Fchownat(e.FD, "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
+			return os.NewSyscallError("chown", err)
+		}
+	}
+	if e.Type() != unix.S_IFDIR {
+		return nil
+	}
+	names, err := e.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		below, err := OpenEntry(e.FD, name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = below.chown(dev, uid, gid)
+		below.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
