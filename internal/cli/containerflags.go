@@ -299,35 +299,8 @@ func (o *containerFlags) image(s *cove.ContainerSpec, _ surroundings) error {
 		s.Pull = ""
 	}
 	var err error
-	s.Platform, err = platform(o.platform, o.os, o.arch, o.variant)
+	s.Platform, err = (&platformFlags{platform: o.platform, os: o.os, arch: o.arch, variant: o.variant}).value()
 	return err
-}
-
-// platform joins --os, --arch and --variant to what --platform would say.
-func platform(whole, os, arch, variant string) (string, error) {
-	if whole != "" {
-		if os != "" || arch != "" {
-			return "", errors.New("--platform option can not be specified with --arch or --os")
-		}
-		if n := strings.Count(whole, "/"); n > 2 {
-			return "", fmt.Errorf("invalid platform %q: must be OS[/ARCH[/VARIANT]]", whole)
-		}
-		if variant != "" && strings.Count(whole, "/") == 1 {
-			whole += "/" + variant
-		}
-		return whole, nil
-	}
-	if os == "" && arch == "" && variant == "" {
-		return "", nil
-	}
-	if os == "" {
-		os = "linux"
-	}
-	p := os + "/" + arch
-	if variant != "" {
-		p += "/" + variant
-	}
-	return strings.TrimRight(p, "/"), nil
 }
 
 func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {

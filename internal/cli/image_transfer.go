@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"time"
@@ -73,14 +74,18 @@ func (p *platformFlags) value() (string, error) {
 		if p.os != "" || p.arch != "" {
 			return "", errors.New("--platform option can not be specified with --arch or --os")
 		}
+		v, parts := p.platform, strings.Count(p.platform, "/")
+		if parts > 2 {
+			return "", fmt.Errorf("invalid platform %q: must be OS[/ARCH[/VARIANT]]", v)
+		}
+		if parts == 0 {
+			v += "/" + runtime.GOARCH
+		}
 		if p.variant == "" {
-			return p.platform, nil
+			return v, nil
 		}
-		if strings.Count(p.platform, "/") == 0 {
-			return p.platform + "/" + runtime.GOARCH + "/" + p.variant, nil
-		}
-		if strings.Count(p.platform, "/") == 1 {
-			return p.platform + "/" + p.variant, nil
+		if parts < 2 {
+			return v + "/" + p.variant, nil
 		}
 		return "", usagef("--platform %s names a variant already, --variant %s another", p.platform, p.variant)
 	}

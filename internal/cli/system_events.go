@@ -139,6 +139,9 @@ func eventLine(e cove.Event, noTrunc bool) string {
 		b.WriteString(")")
 		return b.String()
 	case "network":
+		if e.Status == "create" || e.Status == "remove" {
+			return fmt.Sprintf("%s %s (name=%s, type=bridge)", head, e.ID, e.Network)
+		}
 		return fmt.Sprintf("%s %s (container=%s, name=%s)", head, id, id, e.Network)
 	case "image":
 		line := fmt.Sprintf("%s %s %s", head, id, e.Name)
