@@ -33,6 +33,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
 		h.RootPath = c.Spec.Rootfs
 	}
+	h.AppArmor = appArmor()
 	h.Hostname, _ = os.Hostname()
 	if err := e.joined(c, &h); err != nil {
 		return h, err
@@ -272,6 +273,9 @@ func (e *Engine) specDefaults() (spec.Defaults, error) {
 		// What a package puts there by default is the library's own profile
 		// of some version; ours is compiled already.
 		d.SeccompProfile = ""
+	}
+	if d.AppArmorProfile = c.ApparmorProfile; d.AppArmorProfile == "" || strings.HasPrefix(d.AppArmorProfile, "containers-default-") {
+		d.AppArmorProfile = defaultProfile // ours in place of the library's
 	}
 	d.ContainerNameAsHostname = c.ContainerNameAsHostName
 	return d, nil

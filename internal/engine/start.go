@@ -196,10 +196,12 @@ func (l *launch) describe() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := l.checkSources(); err != nil {
-		return err
+	for _, step := range []func() error{l.checkSources, l.confine, l.compileFilter} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return l.compileFilter()
+	return nil
 }
 
 // compileFilter reads the seccomp profile for the capabilities that the

@@ -174,12 +174,7 @@ func (e *Engine) securityInfo() inspect.SecurityInfo {
 	if s.SECCOMPProfilePath == "" {
 		s.SECCOMPProfilePath = "default"
 	}
-	if on, err := readProc("/sys/module/apparmor/parameters/enabled", 8); err == nil {
-		s.AppArmorEnabled = bytes.HasPrefix(on, []byte("Y"))
-	}
-	if on, err := readProc("/sys/fs/selinux/enforce", 8); err == nil {
-		s.SELinuxEnabled = len(on) > 0
-	}
+	s.AppArmorEnabled, s.SELinuxEnabled = appArmor(), seLinux()
 	// EINVAL means a kernel without seccomp, prctl(2).
 	_, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	s.SECCOMPEnabled = err == nil
