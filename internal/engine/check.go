@@ -19,6 +19,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/network"
@@ -494,10 +495,14 @@ func (k *survey) process(id string, c *cove.Container, now *Container) {
 	})
 }
 
-// layers looks for the image's layers, which other tools may have removed.
+// layers looks for the image's layers, which other tools may have removed, and
+// for the pin that keeps them from doing so. Layers of additional stores are
+// absolute and cannot be pinned.
 func (k *survey) layers(c *cove.Container, add func(suspicion)) {
+	own := false
 	for _, l := range c.Image.Layers {
 		if !filepath.IsAbs(l) {
+			own = true
 			l = filepath.Join(k.e.conf.GraphRoot, l)
 		}
 		gone := func() bool { _, err := os.Stat(l); return errors.Is(err, fs.ErrNotExist) }
@@ -507,6 +512,13 @@ func (k *survey) layers(c *cove.Container, add func(suspicion)) {
 				still: func() (bool, error) { return gone(), nil },
 			})
 		}
+	}
+	pin := filepath.Join(k.e.conf.GraphRoot, "overlay", image.PinID("layer", c.Image.ID))
+	if own && !exists(pin) {
+		add(suspicion{
+			Difference: Difference{Kind: "pin", Object: pin, Problem: "missing: other tools may remove the layers of image " + c.Image.Name + " until it is run again"}, live: true,
+			still: func() (bool, error) { return !exists(pin), nil },
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/network"
@@ -271,5 +272,35 @@ func TestCheckEmptyHome(t *testing.T) {
 	}
 	if got := differences(t, e, true); len(got) > 0 || exists(e.conf.Home()) {
 		t.Errorf("found %q", got)
+	}
+}
+
+// The layers of a container's image, and what keeps other tools from them.
+func TestCheckLayers(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "a", func(c *cove.Container) {
+		c.Image.ID, c.Image.Name = strings.Repeat("cd", 32), "example.org/app:1"
+		c.Image.Layers = []string{"overlay/layer/diff", t.TempDir()}
+	})
+	layer := filepath.Join(e.conf.GraphRoot, c.Image.Layers[0])
+	pin := filepath.Join(e.conf.GraphRoot, "overlay", image.PinID("layer", c.Image.ID))
+	for _, dir := range []string{layer, pin} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := differences(t, e, false); len(got) > 0 {
+		t.Errorf("found %q", got)
+	}
+	for dir, want := range map[string]string{layer: "layer: missing", pin: "pin: missing"} {
+		if err := os.Rename(dir, dir+".away"); err != nil {
+			t.Fatal(err)
+		}
+		if got := differences(t, e, false); len(got) != 1 || !strings.HasPrefix(got[0], want) {
+			t.Errorf("found %q, want %s", got, want)
+		}
+		if err := os.Rename(dir+".away", dir); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -1,8 +1,6 @@
 package library
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,18 +41,13 @@ type pinMetadata struct {
 	Owner         string `json:"owner"`
 }
 
-func pinID(what, imageID string) string {
-	sum := sha256.Sum256([]byte("cove pin " + what + " " + imageID))
-	return hex.EncodeToString(sum[:])
-}
-
 // pin makes sure that img is pinned and gives the directories that exist as
 // long as it is. It writes only what is missing.
 func (l *library) pin(img *storage.Image) ([]string, error) {
 	if img.TopLayer == "" {
 		return nil, nil // nothing to keep
 	}
-	name, child, ctr := pinPrefix+img.ID, pinID("layer", img.ID), pinID("container", img.ID)
+	name, child, ctr := pinPrefix+img.ID, image.PinID("layer", img.ID), image.PinID("container", img.ID)
 	lay, err := l.store.Layer(child)
 	if err == nil && lay.Parent != img.TopLayer {
 		// left of an image with the same ID and other layers
@@ -68,14 +61,14 @@ func (l *library) pin(img *storage.Image) ([]string, error) {
 	}
 	if _, err = l.store.Container(ctr); errors.Is(err, storage.ErrContainerUnknown) {
 		meta, _ := json.Marshal(pinMetadata{ContainerName: name, ImageID: img.ID, Owner: "cove"})
-		_, err = l.store.CreateContainer(ctr, []string{name}, img.ID, pinID("container layer", img.ID), string(meta),
+		_, err = l.store.CreateContainer(ctr, []string{name}, img.ID, image.PinID("container layer", img.ID), string(meta),
 			&storage.ContainerOptions{})
 	}
 	if err != nil && !errors.Is(err, storage.ErrDuplicateID) {
 		return nil, fmt.Errorf("pin image %s: %w", img.ID, err)
 	}
 	// The record's own directory comes late, its layer goes with it.
-	return []string{l.layerDir(child), l.layerDir(pinID("container layer", img.ID))}, nil
+	return []string{l.layerDir(child), l.layerDir(image.PinID("container layer", img.ID))}, nil
 }
 
 // layerDir is the overlay directory of a layer that cove made.
@@ -93,11 +86,11 @@ func (l *library) layerDir(id string) string {
 // between leaves the least: the child layer is what protects the layers, so
 // it goes last.
 func (l *library) unpin(imageID string) error {
-	err := l.store.DeleteContainer(pinID("container", imageID))
+	err := l.store.DeleteContainer(image.PinID("container", imageID))
 	if err != nil && !errors.Is(err, storage.ErrContainerUnknown) && !errors.Is(err, storage.ErrNotAContainer) {
 		return fmt.Errorf("unpin image %s: %w", imageID, err)
 	}
-	err = l.store.DeleteLayer(pinID("layer", imageID))
+	err = l.store.DeleteLayer(image.PinID("layer", imageID))
 	if err != nil && !errors.Is(err, storage.ErrLayerUnknown) && !errors.Is(err, storage.ErrNotALayer) {
 		return fmt.Errorf("unpin image %s: %w", imageID, err)
 	}

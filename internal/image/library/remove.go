@@ -151,7 +151,7 @@ func (r *remover) unused(img *libimage.Image) error {
 		return err
 	}
 	for _, c := range containers {
-		if c.ImageID == img.ID() && c.ID != pinID("container", img.ID()) {
+		if c.ImageID == img.ID() && c.ID != image.PinID("container", img.ID()) {
 			return cove.E("", "", cove.InUse, fmt.Errorf("image used by %s: image is in use by a container of another tool", c.ID))
 		}
 	}
