@@ -147,6 +147,10 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		if i >= len(rest) {
 			return false, &wire.Failure{Step: "join namespaces", Text: "a descriptor is missing"}
 		}
+		if flag == unix.CLONE_NEWPID {
+			// setns(2): it would be our children's, and we stay outside.
+			return false, &wire.Failure{Step: "join pid namespace", Text: "it is joined by birth only"}
+		}
 		if flag == unix.CLONE_NEWNS {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {
 				return false, fail("join mount namespace", err)

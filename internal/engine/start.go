@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,7 +158,15 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 	if ownNet {
 		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
 	}
-	m, err := monitor.Fork(program, clone, l.c.Spec.Terminal, l.c.Spec.Stdin)
+	pidns := -1
+	if i := slices.IndexFunc(joins, func(j native.Join) bool { return j.Flag == unix.CLONE_NEWPID }); i >= 0 {
+		if pidns, err = openNamespace(joins[i].Path); err != nil {
+			return nil, err
+		}
+		defer unix.Close(pidns)
+		joins = slices.Delete(joins, i, i+1) // by birth, not by setns
+	}
+	m, err := monitor.Fork(program, clone, l.c.Spec.Terminal, l.c.Spec.Stdin, pidns)
 	if err != nil {
 		return nil, err
 	}
@@ -394,9 +403,9 @@ func (l *launch) writePlan(joins []native.Join) error {
 		return cove.E("write", name, cove.Unavailable, errors.Join(err, unix.ENOSPC))
 	}
 	for _, j := range joins {
-		fd, err := unix.Open(j.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		fd, err := openNamespace(j.Path)
 		if err != nil {
-			return cove.E("join namespace", j.Path, fileKind(err), err)
+			return err
 		}
 		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(j.Flag), FD: fd})
 	}
@@ -415,6 +424,14 @@ func (l *launch) writePlan(joins []native.Join) error {
 		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: fd})
 	}
 	return nil
+}
+
+func openNamespace(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, cove.E("join namespace", path, fileKind(err), err)
+	}
+	return fd, nil
 }
 
 func ownsNetwork(s *specs.Spec) bool {

@@ -33,8 +33,10 @@ type Starting struct {
 
 // Fork starts the monitor's program, which forks its container's init at
 // once: flags are init's CLONE_NEW* flags. terminal and stdin say which
-// streams the container has. The caller must end with Start and Go, or Abort.
-func Fork(program string, flags uintptr, terminal, stdin bool) (*Starting, error) {
+// streams the container has. pidns is the pid namespace that init is born in,
+// -1 for the monitor's own: a process cannot change it later. The caller must
+// end with Start and Go, or Abort.
+func Fork(program string, flags uintptr, terminal, stdin bool, pidns int) (*Starting, error) {
 	ours, theirs, err := wire.Pair()
 	if err != nil {
 		return nil, cove.E("start monitor", "", cove.Internal, err)
@@ -54,6 +56,11 @@ func Fork(program string, flags uintptr, terminal, stdin bool) (*Starting, error
 		streams += "i"
 	}
 	n := uintptr(null)
+	files := []uintptr{n, n, n, uintptr(theirs)}
+	if pidns >= 0 {
+		streams += "p"
+		files = append(files, uintptr(pidns))
+	}
 	pid, err := syscall.ForkExec(program,
 		[]string{"cove-monitor", strconv.Itoa(wire.Version), strconv.FormatUint(uint64(flags), 10), streams},
 		&syscall.ProcAttr{
@@ -61,7 +68,7 @@ func Fork(program string, flags uintptr, terminal, stdin bool) (*Starting, error
 			// A monitor lives long and does little: one thread for Go code,
 			// few pages kept.
 			Env:   []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=madvdontneed=1", "PATH=" + os.Getenv("PATH")},
-			Files: []uintptr{n, n, n, uintptr(theirs)},
+			Files: files,
 		})
 	if err != nil {
 		_ = unix.Close(ours)

@@ -58,7 +58,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	defer unix.Close(null)
 	streams := [3]int{null, null, null}
 	copy(streams[:], stdio)
-	err = m.inPidNamespace(func() (err error) {
+	err = inPidNamespace(m.init.pidfd, func() (err error) {
 		e.child, err = m.clone("cove-exec", streams, 0)
 		return err
 	})

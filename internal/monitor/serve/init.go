@@ -109,7 +109,15 @@ func (m *Monitor) cloneInit(terminal, stdin bool) *wire.Failure {
 	if err != nil {
 		return failure("make the container's streams", err)
 	}
-	m.init, err = m.clone("cove-init", theirs, m.flags)
+	clone := func() error {
+		m.init, err = m.clone("cove-init", theirs, m.flags)
+		return err
+	}
+	if m.pidns >= 0 {
+		err = inPidNamespace(m.pidns, clone)
+	} else {
+		err = clone()
+	}
 	m.streams.closeTheirs(theirs)
 	if err != nil {
 		return failure("clone init", err)
@@ -266,15 +274,15 @@ func (m *Monitor) killInit() {
 	m.init.pid = 0
 }
 
-// inPidNamespace runs f with this thread's children born in init's pid
-// namespace.
-func (m *Monitor) inPidNamespace(f func() error) error {
+// inPidNamespace runs f with this thread's children born in a pid namespace,
+// given by a descriptor of it or of one of its processes.
+func inPidNamespace(ns int, f func() error) error {
 	own, err := unix.Open("/proc/thread-self/ns/pid_for_children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(own)
-	if err := unix.Setns(m.init.pidfd, unix.CLONE_NEWPID); err != nil {
+	if err := unix.Setns(ns, unix.CLONE_NEWPID); err != nil {
 		return err
 	}
 	err = f()

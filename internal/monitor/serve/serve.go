@@ -34,7 +34,10 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-const control = 3 // the socket to the cove that started us
+const (
+	control = 3 // the socket to the cove that started us
+	joinPID = 4 // with the letter p: the pid namespace that init is born in
+)
 
 // Monitor is the state of one monitor process.
 type Monitor struct {
@@ -46,6 +49,7 @@ type Monitor struct {
 	exe    int // our own program, as a read-only mount of its own or a memfd
 	planFD int
 	spaces []namespace
+	pidns  int   // another container's, in which init is born; -1 without
 	shm    int   // mount namespace of another container's shared memory
 	mntns  int   // init's mount namespace, held until the exit is told
 	ports  []int // sockets that reserve the published ports
@@ -81,8 +85,9 @@ type child struct {
 }
 
 // Main runs the monitor and does not return. args are the program's, without
-// its name: wire version, clone flags of init in decimal, letters t (terminal)
-// and i (stdin). Descriptor 3 is the socket to cove.
+// its name: wire version, clone flags of init in decimal, letters t (terminal),
+// i (stdin) and p (descriptor 4 is a pid namespace for init). Descriptor 3 is
+// the socket to cove.
 func Main(args []string) {
 	runtime.LockOSThread()
 	debug.SetGCPercent(20)
@@ -94,7 +99,11 @@ func Main(args []string) {
 	if err != nil {
 		os.Exit(125)
 	}
-	m := &Monitor{flags: uintptr(flags), planFD: -1, shm: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	m := &Monitor{flags: uintptr(flags), planFD: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	if strings.Contains(args[2], "p") {
+		m.pidns = joinPID
+		unix.CloseOnExec(joinPID)
+	}
 	if f := m.boot(strings.Contains(args[2], "t"), strings.Contains(args[2], "i")); f != nil {
 		m.giveUp(f)
 	}
