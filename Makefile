@@ -5,7 +5,9 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 TAGS      := containers_image_openpgp,exclude_graphdriver_btrfs
 LDFLAGS   := -s -w -X github.com/cove-engine/cove.Version=$(VERSION)
 export CGO_ENABLED := 0
-BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS)'
+# Where cove starts, to enter an ordinary user's namespace: internal/rootless.
+ENTER     := -E cove_enter
+BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
 .PHONY: help run deps build install uninstall test reference lint bench guest guest-bench crash clean arm64
 
@@ -21,15 +23,15 @@ build: ## bin/cove, one static file with its companions inside
 	$(call pack,cove-monitor,monitor)
 	$(BUILD) -o bin/hello ./cmd/hello
 	$(call pack,hello,hello)
-	$(BUILD) -o bin/cove-full ./cmd/cove-full
+	$(call BUILD,$(ENTER)) -o bin/cove-full ./cmd/cove-full
 	$(call pack,cove-full,full)
-	$(BUILD) -o bin/cove ./cmd/cove
+	$(call BUILD,$(ENTER)) -o bin/cove ./cmd/cove
 
 arm64: ## the same for linux/arm64, into bin/arm64
 	@mkdir -p bin/arm64
 	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-monitor ./cmd/cove-monitor
-	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-full ./cmd/cove-full
-	GOARCH=arm64 $(BUILD) -o bin/arm64/cove ./cmd/cove
+	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-full ./cmd/cove-full
+	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove ./cmd/cove
 
 install: ## bin/cove and shell completion into PREFIX (and DESTDIR)
 	install -D -m 755 bin/cove $(DESTDIR)$(PREFIX)/bin/cove

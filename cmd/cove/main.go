@@ -4,7 +4,6 @@ package main
 import (
 	"os"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/cove-engine/cove"
@@ -13,6 +12,7 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/front"
 	"github.com/cove-engine/cove/internal/program"
+	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/sysmon"
 )
 
@@ -35,5 +35,5 @@ func becomeFull(conf *config.Config) error {
 		// Whatever its kind: it is not the image that was not found.
 		return cove.E("become cove-full", "", cove.Internal, err)
 	}
-	return cove.E("exec", path, cove.Internal, syscall.Exec(path, os.Args, os.Environ()))
+	return cove.E("exec", path, cove.Internal, rootless.Exec(path, os.Args))
 }

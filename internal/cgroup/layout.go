@@ -50,6 +50,7 @@ type Hierarchy struct {
 	Controllers []string // cpu, cpuacct; "name=systemd" of a named one
 	Mount       string   // mount point, absolute
 	Writable    bool     // cgroups can be made in it
+	Own         string   // directory of the caller's cgroup; "" when it is not to be seen
 }
 
 // hybrid reports whether cgroups are also made in a version 2 hierarchy that
@@ -156,6 +157,7 @@ func rootless() bool {
 // self the caller's version 2 cgroup.
 func parse(mountinfo io.Reader, membership []byte) (l Layout, root, self string, err error) {
 	wanted := map[string]bool{} // by controllers; "" is version 2
+	members := map[string]string{}
 	for line := range strings.Lines(string(membership)) {
 		// hierarchy-ID:controllers:path
 		_, rest, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
@@ -164,6 +166,7 @@ func parse(mountinfo io.Reader, membership []byte) (l Layout, root, self string,
 			continue
 		}
 		wanted[name] = true
+		members[name] = at
 		if name == "" {
 			self = at
 		}
@@ -192,25 +195,29 @@ func parse(mountinfo io.Reader, membership []byte) (l Layout, root, self string,
 		case strings.HasPrefix(m.point, standard+"/"):
 			delete(wanted, name)
 			delete(spare, name)
-			root = l.add(name, m, root)
+			root = l.add(name, m, root, members[name])
 		case spare[name].point == "":
 			spare[name] = m
 		}
 	}
 	for name, m := range spare {
-		root = l.add(name, m, root)
+		root = l.add(name, m, root, members[name])
 	}
 	slices.SortFunc(l.Hierarchies, func(a, b Hierarchy) int { return strings.Compare(a.Mount, b.Mount) })
 	l.Unified = l.Mount != "" && len(l.Hierarchies) == 0
 	return l, root, self, in.err
 }
 
-func (l *Layout) add(name string, m mount, root string) string {
+func (l *Layout) add(name string, m mount, root, at string) string {
 	if m.v2 {
 		l.Mount = m.point
 		return m.root
 	}
-	l.Hierarchies = append(l.Hierarchies, Hierarchy{Name: path.Base(m.point), Controllers: strings.Split(name, ","), Mount: m.point})
+	h := Hierarchy{Name: path.Base(m.point), Controllers: strings.Split(name, ","), Mount: m.point}
+	if below, ok := beneath(m.root, at); ok {
+		h.Own = path.Join(m.point, below)
+	}
+	l.Hierarchies = append(l.Hierarchies, h)
 	return root
 }
 

@@ -14,21 +14,26 @@ import (
 // Subsystems gives the container's own view of version 1 for its
 // /sys/fs/cgroup: name there, directory on the host. Controllers that share a
 // hierarchy ("cpu,cpuacct") have further names (cpu, cpuacct) with the same
-// directory, after it: those may be links or binds. Version 2 has none.
+// directory, after it: those may be links or binds. Version 2 has none. A
+// container that cannot have cgroups of its own sees its caller's, where it
+// stays.
 func (l Layout) Subsystems(dirs []string) [][2]string {
 	var out [][2]string
 	for _, h := range l.Hierarchies {
 		i := slices.IndexFunc(dirs, func(d string) bool { return strings.HasPrefix(d, h.Mount+"/") })
-		if i < 0 {
+		dir := h.Own
+		if i >= 0 {
+			dir = dirs[i]
+		} else if dir == "" || h.Writable {
 			continue
 		}
-		out = append(out, [2]string{h.Name, dirs[i]})
+		out = append(out, [2]string{h.Name, dir})
 		if len(h.Controllers) < 2 {
 			continue
 		}
 		for _, c := range h.Controllers {
 			if c != h.Name {
-				out = append(out, [2]string{c, dirs[i]})
+				out = append(out, [2]string{c, dir})
 			}
 		}
 	}
@@ -42,10 +47,13 @@ func (l Layout) List(parent string) ([]string, error) {
 		return nil, err
 	}
 	var tops []string
+	// Where this caller cannot make any, those that are there are others'.
 	for _, h := range l.Hierarchies {
-		tops = append(tops, h.Mount)
+		if h.Writable {
+			tops = append(tops, h.Mount)
+		}
 	}
-	if l.Mount != "" {
+	if l.Mount != "" && l.Writable {
 		tops = append(tops, l.Mount+l.Base)
 	}
 	found := map[string]bool{}
@@ -79,9 +87,11 @@ func (l Layout) At(p string) ([]string, error) {
 	}
 	var dirs []string
 	for _, h := range l.Hierarchies {
-		dirs = append(dirs, h.Mount+p)
+		if h.Writable {
+			dirs = append(dirs, h.Mount+p)
+		}
 	}
-	if l.Mount != "" {
+	if l.Mount != "" && l.Writable {
 		dirs = append(dirs, l.Mount+l.Base+p)
 	}
 	return dirs, nil

@@ -4,7 +4,6 @@
 package config
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -21,6 +20,8 @@ type Overrides struct {
 	VolumePath, NetworkConfigDir           string
 	CgroupManager, EventsBackend, Runtime  string
 	Modules                                []string
+	// Rootless says that the caller is an ordinary user, in his namespace.
+	Rootless bool
 }
 
 // Config is what rules one engine.
@@ -47,7 +48,7 @@ func Load(o Overrides) (*Config, error) {
 	}
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
-		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: os.Geteuid() != 0,
+		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless,
 	}
 	for _, set := range []struct {
 		to   *string

@@ -222,6 +222,16 @@ func isProc(source string) bool {
 func (p *process) mountCgroups(root int, m *plan.Mount) error {
 	if len(m.Subsystems) == 0 {
 		mfd, err := newFS("cgroup2", "cgroup", nil, m.Set)
+		if err == unix.EPERM {
+			// In the host's cgroup namespace an ordinary user can only show
+			// what is mounted there.
+			mfd, err = unix.OpenTree(unix.AT_FDCWD, "/sys/fs/cgroup", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+			if err == nil {
+				if err = setAttr(mfd, m.Set, 0, 0); err != nil {
+					_ = unix.Close(mfd)
+				}
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ package program
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/cove-engine/cove/internal/cli"
@@ -19,6 +20,7 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/network/native"
+	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/state/bolt"
 )
 
@@ -30,15 +32,23 @@ type Images func(conf *config.Config, o image.Options) image.Images
 func Main(images Images, builtin func() ([]byte, error)) int {
 	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	return cli.Main(context.Background(), os.Args, std, func(g cli.Globals) (cli.Engine, error) {
+		// Here, where it is certain that an engine is needed: who only asks
+		// for help or the version needs no namespace.
+		err := rootless.Enter(func(warning string) { fmt.Fprintln(os.Stderr, "WARNING:", warning) })
+		if err != nil {
+			return nil, err
+		}
 		return open(g, images, builtin)
 	})
 }
 
 func open(g cli.Globals, images Images, builtin func() ([]byte, error)) (cli.Engine, error) {
+	_, _, user := rootless.User()
 	conf, err := config.Load(config.Overrides{
 		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, DriverOptions: g.StorageOpts,
 		VolumePath: g.VolumePath, NetworkConfigDir: g.NetworkConfigDir, CgroupManager: g.CgroupManager,
 		EventsBackend: g.EventsBackend, Runtime: g.Runtime, Modules: g.Modules,
+		Rootless: user,
 	})
 	if err != nil {
 		return nil, err

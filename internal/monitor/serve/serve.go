@@ -191,6 +191,8 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 			m.spaces = append(m.spaces, namespace{flag, fds[i]})
 		case name == "shm":
 			m.shm = fds[i]
+		case name == "member":
+			becomeMember(fds[i])
 		case name == "hold":
 			m.ports = append(m.ports, fds[i])
 		case name == "run":
@@ -198,6 +200,13 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 		}
 	}
 	return nil
+}
+
+// becomeMember lets an ordinary user's commands find this process, and with it
+// the user namespace that it lives in, by a lock on the byte of its process
+// ID (internal/rootless).
+func becomeMember(fd int) {
+	_ = unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: int64(os.Getpid()), Len: 1})
 }
 
 // setUp does what has to be there before init goes on.

@@ -14,8 +14,9 @@ type Envelope struct {
 	// order: "plan", "ns:FLAG" (a namespace to join, FLAG its CLONE_NEW*),
 	// "shm" (a mount namespace that is nothing but shared memory, for
 	// /dev/shm), "hold" (kept open for the life of the container: published
-	// ports), "run" (the run file, with the lock that shows that the monitor
-	// lives).
+	// ports), "member" (the file in which members of an ordinary user's
+	// namespace hold locks), "run" (the run file, with the lock that shows
+	// that the monitor lives).
 	Handed []string `json:"handed"`
 
 	Generation uint64 `json:"generation"`

@@ -1,0 +1,279 @@
+package rootless
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+)
+
+// members is the file by which the user namespace is found. Its text is the
+// namespace's inode number. Every process of cove in the namespace, command
+// or monitor, holds a read lock on the byte whose offset is its process ID;
+// the kernel tells who holds one (F_GETLK) and releases those of the dead.
+// Byte 0 is locked by whoever looks for the namespace or makes it.
+//
+// Where the file is lost, with a deleted run directory or because it is looked
+// for in another one, the monitors themselves are looked for.
+type members struct {
+	fd   int
+	path string
+}
+
+// RuntimeDir gives the user's directory for what a reboot may take.
+func RuntimeDir(uid int) (string, error) {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		if !filepath.IsAbs(dir) || !private(dir, false) {
+			return "", cove.E("", "", cove.Invalid, fmt.Errorf("XDG_RUNTIME_DIR directory %q is not owned by the current user", dir))
+		}
+		return dir, nil
+	}
+	id := strconv.Itoa(uid)
+	if dir := "/run/user/" + id; private(dir, true) {
+		return dir, nil
+	}
+	dir := filepath.Join(os.TempDir(), "storage-run-"+id)
+	_ = os.Mkdir(dir, 0o700)
+	if !private(dir, true) {
+		return "", cove.E("", "", cove.Denied, fmt.Errorf("%q exists and does not belong to the current user alone", dir))
+	}
+	return dir, nil
+}
+
+// private tells whether a directory is this user's; strictly, that nobody else
+// may write to it either.
+func private(dir string, strictly bool) bool {
+	var st unix.Stat_t
+	stat := unix.Stat
+	if strictly {
+		stat = unix.Lstat
+	}
+	return stat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && int(st.Uid) == os.Geteuid() && (!strictly || st.Mode&0o022 == 0)
+}
+
+func openMembers(uid int) (*members, error) {
+	dir, err := RuntimeDir(uid)
+	if err != nil {
+		return nil, err
+	}
+	m := &members{path: filepath.Join(dir, "cove-userns")}
+	m.fd, err = unix.Open(m.path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, m.because(err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(m.fd, &st); err != nil {
+		return nil, m.because(err)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, cove.E("find user namespace", m.path, cove.Denied, errors.New("it is not a file of this user"))
+	}
+	return m, nil
+}
+
+func (m *members) because(err error) error {
+	return cove.E("find user namespace", m.path, cove.Internal, err)
+}
+
+// patience is how long somebody may take to enter.
+const patience = 10 * time.Second
+
+// find gives a descriptor of the namespace, -1 if there is none. It returns
+// with byte 0 locked.
+func (m *members) find() (int, error) {
+	if err := m.lock(unix.F_SETLKW, unix.F_WRLCK, 0); err != nil {
+		return -1, m.because(err)
+	}
+	want := m.inode()
+	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Microsecond) {
+		pids, err := m.holders()
+		if err != nil {
+			return -1, m.because(err)
+		}
+		if len(pids) == 0 {
+			return m.search()
+		}
+		for _, pid := range pids {
+			if fd, ino, err := namespaceOf(pid); err == nil {
+				if ino == want {
+					return fd, nil
+				}
+				_ = unix.Close(fd)
+			}
+		}
+		// Those who hold locks are on their way in.
+		if time.Now().After(deadline) {
+			return -1, cove.E("find user namespace", m.path, cove.Unavailable, fmt.Errorf("process %d is to be in it and is not", pids[0]))
+		}
+	}
+}
+
+// found writes down which namespace it is.
+func (m *members) found(ns int) error {
+	var st unix.Stat_t
+	err := unix.Fstat(ns, &st)
+	if err == nil {
+		err = unix.Ftruncate(m.fd, 0)
+	}
+	if err == nil {
+		_, err = unix.Pwrite(m.fd, []byte(strconv.FormatUint(st.Ino, 10)), 0)
+	}
+	if err != nil {
+		return m.because(err)
+	}
+	return nil
+}
+
+// enter makes this process a member and lets others look again.
+func (m *members) enter() error {
+	err := m.lock(unix.F_SETLK, unix.F_RDLCK, int64(os.Getpid()))
+	if err == nil {
+		err = m.lock(unix.F_SETLK, unix.F_UNLCK, 0)
+	}
+	if err != nil {
+		return m.because(err)
+	}
+	return nil
+}
+
+// adopt makes the namespace that this process is in, made by somebody else,
+// the one of all the user's containers; unless they have another.
+func (m *members) adopt() error {
+	ns, err := m.find()
+	if err != nil {
+		return err
+	}
+	own, ino, err := namespaceOf(os.Getpid())
+	if err != nil {
+		return m.because(err)
+	}
+	defer unix.Close(own)
+	if ns >= 0 {
+		var st unix.Stat_t
+		err := unix.Fstat(ns, &st)
+		_ = unix.Close(ns)
+		if err != nil || st.Ino != ino {
+			return cove.E("enter user namespace", "", cove.InUse, errors.New("containers of this user run in another one: call cove outside of this one"))
+		}
+	}
+	if err := m.found(own); err != nil {
+		return err
+	}
+	return m.enter()
+}
+
+// isMember tells whether fd is the member file of the namespace that this
+// process is in, and keeps the membership.
+func isMember(fd int) bool {
+	var st unix.Stat_t
+	if fd < 3 || unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() {
+		return false
+	}
+	m := &members{fd: fd}
+	own, ino, err := namespaceOf(os.Getpid())
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(own)
+	return m.inode() == ino && m.lock(unix.F_SETLK, unix.F_RDLCK, int64(os.Getpid())) == nil
+}
+
+func (m *members) inode() uint64 {
+	var b [20]byte
+	n, err := unix.Pread(m.fd, b[:], 0)
+	if err != nil {
+		return 0
+	}
+	ino, _ := strconv.ParseUint(string(b[:n]), 10, 64)
+	return ino
+}
+
+func (m *members) lock(cmd int, kind int16, at int64) error {
+	for {
+		err := unix.FcntlFlock(uintptr(m.fd), cmd, &unix.Flock_t{Type: kind, Start: at, Len: 1})
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// holders lists the processes that hold a lock. One in a process namespace
+// that cannot be seen from here is an error: it cannot be followed.
+func (m *members) holders() ([]int, error) {
+	var pids []int
+	for at := int64(1); ; {
+		l := unix.Flock_t{Type: unix.F_WRLCK, Start: at}
+		if err := unix.FcntlFlock(uintptr(m.fd), unix.F_GETLK, &l); err != nil {
+			return nil, err
+		}
+		if l.Type == unix.F_UNLCK {
+			return pids, nil
+		}
+		if l.Pid <= 0 {
+			return nil, errors.New("containers of this user run outside of this process namespace")
+		}
+		pids = append(pids, int(l.Pid))
+		at = l.Start + 1
+	}
+}
+
+// namespaceOf opens the user namespace of a process.
+func namespaceOf(pid int) (fd int, ino uint64, err error) {
+	fd, err = unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, 0, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		_ = unix.Close(fd)
+		return -1, 0, err
+	}
+	return fd, st.Ino, nil
+}
+
+// search looks for a process of cove's in a user namespace that this user has
+// made.
+func (m *members) search() (int, error) {
+	own, ownIno, err := namespaceOf(os.Getpid())
+	if err != nil {
+		return -1, m.because(err)
+	}
+	defer unix.Close(own)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return -1, m.because(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Stat("/proc/"+e.Name(), &st) != nil || int(st.Uid) != os.Geteuid() {
+			continue
+		}
+		comm, err := os.ReadFile("/proc/" + e.Name() + "/comm")
+		if err != nil || !strings.HasPrefix(string(comm), "cove") {
+			continue
+		}
+		fd, ino, err := namespaceOf(pid)
+		if err != nil {
+			continue
+		}
+		if owner, err := unix.IoctlGetUint32(fd, getOwner); err == nil && ino != ownIno && int(owner) == os.Geteuid() {
+			return fd, m.found(fd)
+		}
+		_ = unix.Close(fd)
+	}
+	return -1, nil
+}
+
+// getOwner is NS_GET_OWNER_UID, ioctl_nsfs(2).
+const getOwner = 0xb704
