@@ -16,6 +16,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/serve"
+	"github.com/cove-engine/cove/internal/monitor/uplink"
 	"github.com/cove-engine/cove/internal/sysmon"
 )
 
@@ -29,6 +30,8 @@ func main() {
 	switch os.Args[0] {
 	case "cove-init", "cove-exec":
 		ctrinit.Main()
+	case "cove-uplink":
+		uplink.Main()
 	case "/run/podman-init":
 		ctrinit.Reaper(os.Args[1:])
 	}

@@ -130,6 +130,12 @@ func (e *Engine) hosts(c *cove.Container, mode, hostname string) (string, error)
 			wrote = true
 		}
 	}
+	if byProgram(mode) {
+		if ip := userAddress(mode); ip != "" {
+			fmt.Fprintf(&b, "%s\t%s\n", ip, names)
+			wrote = true
+		}
+	}
 	if !wrote && mode != "host" && !slices.Contains(own, hostname) {
 		fmt.Fprintf(&b, "127.0.0.1\t%s\n", names)
 	}
@@ -143,6 +149,9 @@ func (e *Engine) hostGateway(c *cove.Container, mode string) string {
 	}
 	if mode == "host" {
 		return "127.0.0.1"
+	}
+	if u, err := e.uplink(c); err == nil && u != nil {
+		return userHost(u)
 	}
 	for _, a := range c.Attachments {
 		for _, gw := range a.Gateways {
@@ -162,6 +171,9 @@ func (e *Engine) resolvConf(c *cove.Container, mode string, networks []cove.Netw
 			ip, err := netip.ParseAddr(s)
 			return err == nil && ip.IsLoopback()
 		})
+	}
+	if u, err := e.uplink(c); err == nil && u != nil {
+		servers = append([]string{userResolver(u)}, servers...)
 	}
 	if v := conf.DNSServers.Get(); len(v) > 0 {
 		servers = v

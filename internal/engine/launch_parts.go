@@ -20,12 +20,21 @@ import (
 // reserve takes the host's ports for the container, once, and gives them with
 // every number chosen.
 func (l *launch) reserve() ([]cove.PortMapping, error) {
-	if len(l.c.Ports) == 0 || l.ports != nil || len(l.c.Attachments) == 0 {
+	kind, _, _ := strings.Cut(l.e.networkMode(&l.c.Spec), ":")
+	if len(l.c.Ports) == 0 || l.ports != nil || len(l.c.Attachments) == 0 && !byProgram(kind) {
 		return l.c.Ports, nil
 	}
 	ports, files, err := network.Reserve(l.c.Ports)
 	if err != nil {
 		return nil, err
+	}
+	if byProgram(kind) {
+		// The program listens itself; here they were only chosen and looked
+		// at, for the sake of the error.
+		for _, f := range files {
+			_ = f.Close()
+		}
+		return ports, nil
 	}
 	l.ports = files
 	return ports, nil

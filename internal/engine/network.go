@@ -38,7 +38,7 @@ func (e *Engine) networkMode(s *cove.ContainerSpec) string {
 	switch mode {
 	case "", "private", "default":
 		if e.conf.Rootless {
-			return "pasta"
+			return e.userMode()
 		}
 		return "bridge"
 	}
@@ -50,6 +50,9 @@ func (d *draft) networks() error {
 	c, e := d.c, d.e
 	mode := e.networkMode(&c.Spec)
 	kind, _, _ := strings.Cut(mode, ":")
+	if err := e.checkUserNetwork(c, mode); err != nil {
+		return err
+	}
 	if kind != "bridge" {
 		if len(c.Attachments) > 0 {
 			return cove.E("", "", cove.Invalid, fmt.Errorf("networks and static ip/mac address can only be used with Bridge mode networking, not %q", mode))

@@ -23,6 +23,7 @@ import (
 	"github.com/cove-engine/cove/internal/network/teardown"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/seccomp"
 	"github.com/cove-engine/cove/internal/spec"
 	"github.com/cove-engine/cove/internal/state"
@@ -131,6 +132,7 @@ type launch struct {
 	cgroups cgroup.Set
 	scope   chan error // how systemd's making of the scope has ended
 	health  *wire.Health
+	uplink  *wire.Uplink
 	netns   int
 	files   []monitor.File
 	ports   []*os.File
@@ -154,7 +156,10 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 	if err != nil {
 		return nil, err
 	}
-	ownNet := clone&unix.CLONE_NEWNET != 0 && len(l.c.Attachments) > 0
+	if l.uplink, err = l.e.uplink(l.c); err != nil {
+		return nil, err
+	}
+	ownNet := clone&unix.CLONE_NEWNET != 0 && (len(l.c.Attachments) > 0 || l.uplink != nil)
 	if ownNet {
 		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
 	}
@@ -272,12 +277,15 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 			return err
 		}
 	}
+	if l.uplink, err = e.uplink(c); err != nil { // now that the ports are known
+		return err
+	}
 	env := l.envelope()
 	if err := m.Start(env, l.files); err != nil {
 		return err
 	}
 	var down wire.GoBody
-	if ownNet {
+	if len(c.Attachments) > 0 && ownNet {
 		td, err := e.setUpNetwork(ctx, c, l.netns, l.networks)
 		if err != nil {
 			return err
@@ -480,6 +488,9 @@ func (l *launch) openRunFile() error {
 	}
 	fd := f.FD()
 	l.files = append(l.files, monitor.File{Name: "run", FD: fd})
+	if member := rootless.Member(); member >= 0 {
+		l.files = append(l.files, monitor.File{Name: memberFile, FD: member})
+	}
 	// The monitor of the run before may still be taking it down.
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
@@ -493,10 +504,16 @@ func (l *launch) openRunFile() error {
 	return nil
 }
 
+// memberFile is what [rootless.Member] is handed as. To close any descriptor
+// of that file would end our own membership, fcntl_locking(2).
+const memberFile = "member"
+
 // closeFiles closes our copies of what was handed to the monitor.
 func (l *launch) closeFiles() {
 	for _, f := range l.files {
-		_ = unix.Close(f.FD)
+		if f.Name != memberFile {
+			_ = unix.Close(f.FD)
+		}
 	}
 	for _, f := range l.ports {
 		_ = f.Close()
@@ -528,7 +545,7 @@ func (l *launch) envelope() wire.Envelope {
 	if e.conf.File.Engine.EventsLogger != "none" {
 		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
 	}
-	env.Health = l.health
+	env.Health, env.Uplink = l.health, l.uplink
 	env.Resolver = e.resolver(c, l.networks)
 	return env
 }

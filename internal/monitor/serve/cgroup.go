@@ -36,6 +36,7 @@ func writeFile(name string, data []byte) error {
 // shared pid namespace, or a dead init that was not reaped, there may be
 // survivors. It returns once they are empty, or after two seconds.
 func (m *Monitor) emptyCgroups() {
+	m.killStrays()
 	deadline := time.Now().Add(2 * time.Second)
 	for wait := time.Millisecond; ; wait *= 2 {
 		left := false

@@ -55,6 +55,7 @@ type Monitor struct {
 	ports  []int // sockets that reserve the published ports
 
 	init    child
+	uplink  child // the network program's namespace; no pid when there is none
 	run     cove.Run
 	streams streams
 	log     logger
@@ -66,6 +67,7 @@ type Monitor struct {
 	killTimer *timer        // SIGKILL after a stop's time-out
 	backoff   time.Duration // before the next restart by policy
 	ended     bool          // the final exit has been handled
+	orphans   bool          // see keepOrphans
 	health    prober
 	stopNames func() // nil when no names are answered
 	// Shared by all, since there is one thread: one read of output, one
@@ -139,6 +141,9 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 		return f
 	}
 	if f := m.prepareInit(); f != nil {
+		return f
+	}
+	if f := m.uplinkReady(); f != nil {
 		return f
 	}
 	return m.release(big)
@@ -216,6 +221,10 @@ func (m *Monitor) setUp() *wire.Failure {
 		return failure("open "+m.env.Dir, err)
 	}
 	_ = unix.Chdir("/")
+	m.keepOrphans()
+	if f := m.startUplink(); f != nil {
+		return f
+	}
 	// The container's cgroups, which cove has made and limited; ourselves
 	// into the monitors', so that whoever ends the caller's does not end us.
 	if f := enterCgroups(m.init.pid, m.env.Cgroups); f != nil {
@@ -259,9 +268,9 @@ func (m *Monitor) serve() {
 const signalsAfter = 100 * time.Millisecond
 
 // watchSignals brings the signals that mean something to a monitor into the
-// loop: SIGUSR1 makes the socket anew, SIGTERM stops the container. (They
-// cannot be blocked and read from a descriptor: the Go runtime unblocks those
-// that end a process in each of its threads.)
+// loop: SIGUSR1 makes the socket anew, SIGTERM stops the container, SIGCHLD may
+// be the end of an orphan. (They cannot be blocked and read from a descriptor:
+// the Go runtime unblocks those that end a process in each of its threads.)
 func (m *Monitor) watchSignals() {
 	var p [2]int
 	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
@@ -271,6 +280,9 @@ func (m *Monitor) watchSignals() {
 	// SIGHUP is caught, not ignored: what is ignored stays so across exec,
 	// and the next init is ours.
 	signal.Notify(ch, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	if m.orphans {
+		signal.Notify(ch, unix.SIGCHLD)
+	}
 	go func() {
 		for s := range ch {
 			_, _ = unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
@@ -283,6 +295,8 @@ func (m *Monitor) watchSignals() {
 			switch syscall.Signal(s) {
 			case unix.SIGUSR1:
 				m.openSocket()
+			case unix.SIGCHLD:
+				m.reapStrays()
 			case unix.SIGHUP:
 			default:
 				m.stop(m.env.StopSignal, m.env.StopTimeout)

@@ -22,6 +22,7 @@ func (m *Monitor) teardown() {
 		m.stopNames() // its sockets hold the network namespace
 		m.stopNames = nil
 	}
+	m.endUplink()
 	// Before the sockets that reserve the ports are closed: a successor's
 	// firewall elements could be taken for ours.
 	_ = teardown.Run(teardown.Teardown{Nft: t.Nft})

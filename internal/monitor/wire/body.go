@@ -41,6 +41,7 @@ type Envelope struct {
 	Health      *Health       `json:"health,omitempty"`
 	Teardown    Teardown      `json:"teardown,omitzero"`
 	Resolver    *Resolver     `json:"resolver,omitempty"`
+	Uplink      *Uplink       `json:"uplink,omitempty"`
 	PidFile     string        `json:"pidfile,omitempty"`
 	Events      *Events       `json:"events,omitempty"`
 }
@@ -86,6 +87,21 @@ type Resolver struct {
 	Dir      string   `json:"dir"`
 	Networks []string `json:"networks"`
 	Upstream []string `json:"upstream,omitempty"`
+}
+
+// Uplink is a program that connects the container's network namespace, the
+// one handed as "ns:", for an ordinary user: pasta or slirp4netns.
+type Uplink struct {
+	Args  []string `json:"args"` // the program's path and its arguments
+	Env   []string `json:"env,omitempty"`
+	Netns string   `json:"netns"` // the file at which the program finds the namespace
+	// ReadyFD says that it writes a byte to descriptor 3 when it is ready;
+	// otherwise it then goes into the background.
+	ReadyFD bool `json:"readyfd,omitempty"`
+	// Requests are sent to its Socket once it is ready: JSON objects, each
+	// answered by one.
+	Socket   string   `json:"socket,omitempty"`
+	Requests []string `json:"requests,omitempty"`
 }
 
 // Events are where the monitor tells what happened and with which words.

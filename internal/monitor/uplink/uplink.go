@@ -1,0 +1,198 @@
+// Package uplink runs the program that connects an ordinary user's container
+// to the network (pasta, slirp4netns) in such a way that it cannot outlive
+// the container's monitor, whatever it does with its own process: it is the
+// child of the first process of a process namespace, and that one dies with
+// the monitor and takes the namespace along.
+//
+// Standard library and x/sys only: it is a part of the monitor's program.
+package uplink
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+const control = 3 // the socket to the monitor
+
+// Main is the life of the namespace's first process; it does not return. Its
+// caller has locked the main thread.
+func Main() {
+	if err := run(); err != nil {
+		_ = wire.SendJSON(control, wire.Failed, wire.Failure{Step: "connect to the network", Text: err.Error()})
+		os.Exit(1)
+	}
+	// What is left is to reap, until there is nobody any more.
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); err != nil && err != unix.EINTR {
+			os.Exit(0)
+		}
+	}
+}
+
+func run() error {
+	unix.CloseOnExec(control)
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	kind, body, fds, err := wire.Receive(control, buf)
+	if err != nil || kind != wire.Prepare || len(fds) != 1 {
+		os.Exit(1) // the monitor is gone
+	}
+	var u wire.Uplink
+	if err := json.Unmarshal(body, &u); err != nil {
+		return err
+	}
+	if err := show(fds[0], u.Netns); err != nil {
+		return err
+	}
+	_ = unix.Close(fds[0])
+	if err := start(&u); err != nil {
+		return err
+	}
+	for _, r := range u.Requests {
+		if err := request(u.Socket, r); err != nil {
+			return err
+		}
+	}
+	return wire.Send(control, wire.Ready, nil)
+}
+
+// show makes the network namespace visible at a path, in this mount namespace
+// only. The programs give up their power over other processes before they
+// look, so a path in /proc is of no use to them.
+func show(netns int, path string) error {
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return &os.PathError{Op: "make private", Path: "/", Err: err}
+	}
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	_ = unix.Close(fd)
+	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(netns), path, "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "mount", Path: path, Err: err}
+	}
+	return nil
+}
+
+// start runs the program and returns once it has connected the namespace.
+func start(u *wire.Uplink) error {
+	var out, ready [2]int
+	for _, p := range []*[2]int{&out, &ready} {
+		if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+			return err
+		}
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	pid, err := syscall.ForkExec(u.Args[0], u.Args, &syscall.ProcAttr{
+		Dir: "/", Env: u.Env,
+		Files: []uintptr{uintptr(null), uintptr(out[1]), uintptr(out[1]), uintptr(ready[1])},
+	})
+	if err != nil {
+		return &os.PathError{Op: "exec", Path: u.Args[0], Err: err}
+	}
+	for _, fd := range []int{null, out[1], ready[1]} {
+		_ = unix.Close(fd)
+	}
+	if u.ReadyFD {
+		var b [1]byte
+		if n, _ := unix.Read(ready[0], b[:]); n == 1 {
+			_ = unix.Close(ready[0])
+			go drain(out[0])
+			return nil
+		}
+	}
+	// It goes into the background when it is ready, and says why if it is
+	// not.
+	_ = unix.Close(ready[0])
+	var ws unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	if ws.Exited() && ws.ExitStatus() == 0 && !u.ReadyFD {
+		_ = unix.Close(out[0])
+		return nil
+	}
+	text := make([]byte, 4096)
+	_ = unix.SetNonblock(out[0], true)
+	n, _ := unix.Read(out[0], text)
+	said := strings.Join(strings.Fields(string(text[:max(n, 0)])), " ")
+	if said == "" {
+		said = "it ended without a word"
+	}
+	return errors.New(u.Args[0] + ": " + said)
+}
+
+// drain keeps a program that goes on talking from being stopped by it.
+func drain(fd int) {
+	var b [512]byte
+	for {
+		if n, err := unix.Read(fd, b[:]); n <= 0 && err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// request asks the program for something over its socket: one JSON object
+// there, one back.
+func request(socket, text string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	file, err := unix.Open(socket, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: socket, Err: err}
+	}
+	defer unix.Close(file)
+	// By descriptor: a socket's path is at most 107 bytes, unix(7).
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)}); err != nil {
+		return &os.PathError{Op: "connect", Path: socket, Err: err}
+	}
+	if _, err := unix.Write(fd, []byte(text)); err != nil {
+		return &os.PathError{Op: "write", Path: socket, Err: err}
+	}
+	if err := unix.Shutdown(fd, unix.SHUT_WR); err != nil {
+		return &os.PathError{Op: "write", Path: socket, Err: err}
+	}
+	var answer []byte
+	buf := make([]byte, 4096)
+	for len(answer) < len(buf) {
+		n, err := unix.Read(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if n <= 0 {
+			break
+		}
+		answer = append(answer, buf[:n]...)
+	}
+	var reply struct {
+		Error *struct {
+			Desc string `json:"desc"`
+		} `json:"error"`
+	}
+	if err := json.Unmarshal(bytes.TrimSpace(answer), &reply); err != nil {
+		return &os.PathError{Op: "read", Path: socket, Err: err}
+	}
+	if reply.Error != nil {
+		return errors.New(text + ": " + reply.Error.Desc)
+	}
+	return nil
+}
