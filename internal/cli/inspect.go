@@ -142,7 +142,7 @@ func facts(c engine.Container) inspect.Facts {
 		Status: c.Status, SizeRw: c.SizeRw, SizeRootFs: c.SizeRootFs,
 		Dir: c.Dir, LogPath: c.LogPath, MountPoint: c.MountPoint, CgroupPath: c.CgroupPath,
 		GraphRoot: c.GraphRoot, VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
-		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork,
+		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode,
 	}
 	if c.Dir != "" {
 		f.HostnamePath = filepath.Join(c.Dir, "hostname")

@@ -117,3 +117,23 @@ func (e *Engine) cgroupDirs(c *cove.Container) ([]string, error) {
 	set, _, err := layout.Set(cgroupPath(c), &specs.LinuxResources{})
 	return set.Dirs, err
 }
+
+// needsCgroup refuses what an ordinary user cannot do where no cgroup is his,
+// in podman's words.
+func (e *Engine) needsCgroup(verb string) error {
+	layout, err := e.cgroups()
+	switch {
+	case err != nil:
+		return err
+	case !e.conf.Rootless || layout.Writable && layout.Unified:
+		return nil
+	case verb == "stats":
+		err = errors.New("stats is not supported in rootless mode without cgroups v2")
+	default:
+		err = errors.New(verb + " is not supported for cgroupv1 rootless containers")
+	}
+	if layout.Unified {
+		err = errors.New(verb + " needs a cgroup, and none is delegated to this user")
+	}
+	return cove.E("", "", cove.Unsupported, err)
+}

@@ -235,6 +235,9 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 		return err
 	}
 	defer h.release()
+	if err := e.needsCgroup("pause"); err != nil {
+		return err
+	}
 	if h.Status != cove.Running {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
 	}
@@ -256,6 +259,9 @@ func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
 		return err
 	}
 	defer h.release()
+	if err := e.needsCgroup("unpause"); err != nil {
+		return err
+	}
 	if h.Status != cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not paused, can't unpause: container state improper", h.ID))
 	}

@@ -81,6 +81,9 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 	if err == nil && size {
 		e.measure(&now)
 	}
+	if e.conf.Rootless {
+		now.NetworkMode = e.networkMode(&c.Spec)
+	}
 	return now, err
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -316,6 +317,9 @@ func (e *Engine) clear(c *Container) error {
 			err = cgroup.Remove(dirs)
 		}
 	}
+	if err == nil && len(dirs) == 0 {
+		err = endInit(c)
+	}
 	errs = append(errs, err)
 	if len(c.Ports) > 0 {
 		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
@@ -328,6 +332,33 @@ func (e *Engine) clear(c *Container) error {
 		return cove.E("clean up container", c.Name, cove.Internal, err)
 	}
 	return nil
+}
+
+// endInit waits for the end of a container that could not have a cgroup: its
+// init dies with its monitor, and its process namespace with it.
+func endInit(c *Container) error {
+	run, err := runfile.Read(c.Dir)
+	if err != nil || run.PID == 0 || run.BootID != bootID() {
+		return nil // it never ran, or in another boot
+	}
+	fd, err := unix.PidfdOpen(run.PID, 0)
+	if err != nil {
+		return nil // it is gone
+	}
+	defer unix.Close(fd)
+	if start, err := procfs.StartTime(run.PID); err != nil || start != run.PIDStart {
+		return nil // it is another process's number by now
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return err
+	}
+	wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if n, err := unix.Poll(wait, int(time.Until(end).Milliseconds())+1); n > 0 || err != nil && err != unix.EINTR {
+			return nil
+		}
+	}
+	return errors.New("its init does not end")
 }
 
 // update runs a write transaction; before it, it drops the records of

@@ -85,6 +85,9 @@ type Container struct {
 	// Settings of the engine that belong to it.
 	GraphRoot, VolumePath, Driver          string
 	Runtime, CgroupManager, DefaultNetwork string
+	// NetworkMode is what it got if it asked for none; filled for one
+	// container, not in lists.
+	NetworkMode string
 }
 
 // ListOptions choose containers. Filters are podman's: key to values, values

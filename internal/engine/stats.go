@@ -21,6 +21,9 @@ import (
 // Stats takes one sample of each named container, of every running one without
 // names, of every one with all. What does not run has used nothing.
 func (e *Engine) Stats(ctx context.Context, nameOrIDs []string, all bool) ([]Stats, error) {
+	if err := e.needsCgroup("stats"); err != nil {
+		return nil, err
+	}
 	var list []Container
 	if len(nameOrIDs) == 0 {
 		var err error

@@ -42,10 +42,12 @@ func topColumns() []topColumn {
 		{"groups", "", "GROUPS", func(t *topTable, p *topProcess) string {
 			return p.groups(func(id uint32) string { return t.inside.group(t.gid(id)) })
 		}},
-		{"hgroup", "", "HGROUP", func(t *topTable, p *topProcess) string { return t.outside.group(p.id("Gid", 1)) }},
-		{"hgroups", "", "HGROUPS", func(t *topTable, p *topProcess) string { return p.groups(t.outside.group) }},
+		{"hgroup", "", "HGROUP", func(t *topTable, p *topProcess) string { return t.outside.group(t.hostGID(p.id("Gid", 1))) }},
+		{"hgroups", "", "HGROUPS", func(t *topTable, p *topProcess) string {
+			return p.groups(func(id uint32) string { return t.outside.group(t.hostGID(id)) })
+		}},
 		{"hpid", "", "HPID", func(_ *topTable, p *topProcess) string { return strconv.Itoa(p.pid) }},
-		{"huser", "", "HUSER", func(t *topTable, p *topProcess) string { return t.outside.user(p.id("Uid", 1)) }},
+		{"huser", "", "HUSER", func(t *topTable, p *topProcess) string { return t.outside.user(t.hostUID(p.id("Uid", 1))) }},
 		{"label", "", "LABEL", func(_ *topTable, p *topProcess) string { return p.label }},
 		{"nice", "%n", "NI", func(_ *topTable, p *topProcess) string { return p.stat[18] }},
 		{"pcpu", "%C", "%CPU", func(t *topTable, p *topProcess) string { return t.cpu(p) }},
@@ -86,15 +88,16 @@ func (e *Engine) Top(ctx context.Context, nameOrID string, descriptors []string)
 		}
 		return rows, nil
 	}
-	dirs, err := e.cgroupDirs(&c.Container)
-	if err != nil {
-		return nil, err
-	}
-	pids, err := cgroup.Pids(dirs)
+	pids, err := e.pids(&c)
 	if err != nil {
 		return nil, err
 	}
 	t := newTopTable(c.Run.PID)
+	if e.conf.Rootless {
+		// IDs are shown to us as they are inside; the host's are others.
+		t.uids, t.gids = nil, nil
+		t.hostUIDs, t.hostGIDs = ownRanges("uid_map"), ownRanges("gid_map")
+	}
 	for _, pid := range pids {
 		if p, ok := readTopProcess(pid); ok {
 			t.processes = append(t.processes, p)
@@ -193,7 +196,9 @@ func printable(s string) string {
 type topTable struct {
 	processes       []*topProcess
 	inside, outside accounts
-	uids, gids      []idRange
+	uids, gids      []idRange // of the container, seen from here
+	// hostUIDs and hostGIDs are of the namespace that cove itself is in.
+	hostUIDs, hostGIDs []idRange
 	boot, now       time.Time
 }
 
@@ -230,6 +235,9 @@ func uptime(si *unix.Sysinfo_t) time.Duration {
 
 func (t *topTable) uid(host uint32) uint32 { return mapID(t.uids, host) }
 func (t *topTable) gid(host uint32) uint32 { return mapID(t.gids, host) }
+
+func (t *topTable) hostUID(here uint32) uint32 { return unmapID(t.hostUIDs, here) }
+func (t *topTable) hostGID(here uint32) uint32 { return unmapID(t.hostGIDs, here) }
 
 func (t *topTable) started(p *topProcess) time.Time {
 	return t.boot.Add(time.Duration(p.number(21)) * time.Second / userHZ)
@@ -395,6 +403,85 @@ func capText(mask string) string {
 	}
 	slices.Sort(names)
 	return strings.Join(names, ",")
+}
+
+// ownRanges reads this process's own map.
+func ownRanges(name string) []idRange {
+	data, err := readProc("/proc/self/"+name, 64<<10)
+	if err != nil {
+		return nil
+	}
+	return parseIDMap(data)
+}
+
+// unmapID is mapID's inverse.
+func unmapID(ranges []idRange, inside uint32) uint32 {
+	for _, r := range ranges {
+		if inside >= r.inside && inside-r.inside < r.size {
+			return r.outside + inside - r.inside
+		}
+	}
+	return inside
+}
+
+// pids lists the processes of a running container: those of its cgroup or,
+// where it could not have one, those of its process namespace. One that shares
+// the host's has all that descend from its init.
+func (e *Engine) pids(c *Container) ([]int, error) {
+	dirs, err := e.cgroupDirs(&c.Container)
+	if err != nil {
+		return nil, err
+	}
+	if len(dirs) > 0 {
+		return cgroup.Pids(dirs)
+	}
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, cove.E("list processes", c.Name, cove.Internal, err)
+	}
+	own, err := os.Readlink("/proc/self/ns/pid")
+	inner, err2 := os.Readlink("/proc/" + strconv.Itoa(c.Run.PID) + "/ns/pid")
+	if err = errors.Join(err, err2); err != nil {
+		return nil, cove.E("list processes", c.Name, cove.Internal, err)
+	}
+	members := map[int]bool{c.Run.PID: true}
+	for again := true; again; {
+		again = false
+		for _, entry := range all {
+			pid, err := strconv.Atoi(entry.Name())
+			if err != nil || members[pid] {
+				continue
+			}
+			if inner == own {
+				members[pid] = members[parentOf(pid)]
+			} else if ns, err := os.Readlink("/proc/" + entry.Name() + "/ns/pid"); err == nil {
+				members[pid] = ns == inner
+			}
+			again = again || inner == own && members[pid]
+		}
+	}
+	var pids []int
+	for pid, is := range members {
+		if is {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids, nil
+}
+
+// parentOf is a process's parent, 0 when it is gone.
+func parentOf(pid int) int {
+	stat, err := readProc("/proc/"+strconv.Itoa(pid)+"/stat", 4096)
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(fields[1])
+	return parent
 }
 
 // idRange is one line of uid_map or gid_map, user_namespaces(7).

@@ -28,6 +28,8 @@ type Facts struct {
 	GraphRoot, VolumePath                          string
 	Driver, Runtime, CgroupManager, DefaultNetwork string
 	OciVersion                                     string
+	// NetworkMode is that of a container for which none was chosen.
+	NetworkMode string
 }
 
 // ContainerData is the shape of `inspect` for a container: podman 5's
@@ -759,7 +761,7 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		LogConfig: &LogConfig{
 			Type: cmp.Or(s.LogDriver, "k8s-file"), Path: cmp.Or(s.LogPath, f.LogPath), Tag: s.LogOpts["tag"], Size: cmp.Or(s.LogOpts["max-size"], "0B"),
 		},
-		NetworkMode:       networkMode(c),
+		NetworkMode:       networkMode(c, f),
 		PortBindings:      map[string][]HostPort{},
 		RestartPolicy:     &RestartPolicy{cmp.Or(s.Restart.Name, "no"), s.Restart.MaxRetries},
 		AutoRemove:        s.Remove,
@@ -835,11 +837,11 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 	return h
 }
 
-func networkMode(c cove.Container) string {
+func networkMode(c cove.Container, f Facts) string {
 	if m := c.Spec.Network; m != "" && m != "private" {
 		return m
 	}
-	return "bridge"
+	return cmp.Or(f.NetworkMode, "bridge")
 }
 
 func securityOpt(s cove.ContainerSpec) []string {

@@ -19,7 +19,9 @@ import (
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/network/native"
+	"github.com/cove-engine/cove/internal/network/userland"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/state/bolt"
 )
@@ -60,13 +62,20 @@ func open(g cli.Globals, images Images, builtin func() ([]byte, error)) (cli.Eng
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
 			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore,
 		}),
-		Networks: native.Driver{},
+		Networks: networks(user),
 		Events:   events(conf),
 		Builtin:  builtin,
 		Monitor: func() (string, error) {
 			return monitor.Program.Path(conf.Scratch()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 		},
 	}), nil
+}
+
+func networks(user bool) network.Driver {
+	if user {
+		return userland.Driver{}
+	}
+	return native.Driver{}
 }
 
 func events(conf *config.Config) event.Writer {

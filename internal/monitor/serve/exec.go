@@ -21,7 +21,7 @@ type execution struct {
 }
 
 // joined are the namespaces an exec enters; the pid namespace is entered by
-// its birth. A namespace shared with the host is joined again, harmlessly.
+// its birth.
 const joined = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
 // startExec starts a process for a client. fds: the plan, then its streams.
@@ -58,7 +58,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	defer unix.Close(null)
 	streams := [3]int{null, null, null}
 	copy(streams[:], stdio)
-	err = inPidNamespace(m.init.pidfd, func() (err error) {
+	err = m.inPidNamespace(m.init.pidfd, func() (err error) {
 		e.child, err = m.clone("cove-exec", streams, 0)
 		return err
 	})
@@ -69,7 +69,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	m.execs[e.pidfd] = e
 	f := enterCgroups(e.pid, m.env.Cgroups)
 	if f == nil {
-		join := joined
+		join := m.joins()
 		if m.flags&unix.CLONE_NEWUSER != 0 {
 			join |= unix.CLONE_NEWUSER
 		}

@@ -114,7 +114,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool) *wire.Failure {
 		return err
 	}
 	if m.pidns >= 0 {
-		err = inPidNamespace(m.pidns, clone)
+		err = m.inPidNamespace(m.pidns, clone)
 	} else {
 		err = clone()
 	}
@@ -272,23 +272,4 @@ func (m *Monitor) killInit() {
 	_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
 	_, _ = unix.Wait4(m.init.pid, nil, 0, nil)
 	m.init.pid = 0
-}
-
-// inPidNamespace runs f with this thread's children born in a pid namespace,
-// given by a descriptor of it or of one of its processes.
-func inPidNamespace(ns int, f func() error) error {
-	own, err := unix.Open("/proc/thread-self/ns/pid_for_children", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(own)
-	if err := unix.Setns(ns, unix.CLONE_NEWPID); err != nil {
-		return err
-	}
-	err = f()
-	if back := unix.Setns(own, unix.CLONE_NEWPID); back != nil {
-		// Every later child would land in a container's namespace.
-		os.Exit(1)
-	}
-	return err
 }

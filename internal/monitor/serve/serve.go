@@ -68,6 +68,8 @@ type Monitor struct {
 	backoff   time.Duration // before the next restart by policy
 	ended     bool          // the final exit has been handled
 	orphans   bool          // see keepOrphans
+	power     power         // see ordinary
+	forward   chan func()   // see onward
 	health    prober
 	stopNames func() // nil when no names are answered
 	// Shared by all, since there is one thread: one read of output, one
