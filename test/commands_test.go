@@ -23,13 +23,16 @@ var fullID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
 // command is a prepared command of a script.
 func (h *house) command(ctx context.Context, env []string, dir string, name string, args ...string) *exec.Cmd {
-	if name == "ctr" || name == "host" || name == "outside" {
+	if name == "ctr" || name == "host" || name == "roots" || name == "outside" {
 		name = h.work + "/.bin/" + name
 	} else if p, err := exec.LookPath(name); err == nil {
 		name = p
 	}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env, cmd.Dir = env, dir
+	if err := h.own(); err != nil {
+		h.tb.Error(err)
+	}
 	// Whoever holds our pipes after the command ended is a fault of its own.
 	cmd.WaitDelay = 3 * time.Second
 	return cmd
@@ -138,7 +141,20 @@ func cmdCode(ts *testscript.TestScript, neg bool, args []string) {
 // cmdShell: [!] sh TEXT [<FILE] — a shell in the script's network namespace,
 // where ctr, host and outside are commands.
 func cmdShell(ts *testscript.TestScript, neg bool, args []string) {
-	judge(ts, neg, run(ts, append([]string{"host", "/bin/sh", "-euc"}, args...)))
+	judge(ts, neg, run(ts, append([]string{shellOf(args), "/bin/sh", "-euc"}, args...)))
+}
+
+// shellOf is whose shell it is: the other side of the link is root's to reach.
+func shellOf(args []string) string {
+	if strings.Contains(strings.Join(args, " "), "outside ") {
+		return "roots"
+	}
+	return "host"
+}
+
+// cmdAsRoot: [!] asroot TEXT — a shell of root's, whoever runs the scripts.
+func cmdAsRoot(ts *testscript.TestScript, neg bool, args []string) {
+	judge(ts, neg, run(ts, append([]string{"roots", "/bin/sh", "-euc"}, args...)))
 }
 
 // cmdOutside: [!] outside TEXT — a shell on the other side of the link.
@@ -156,7 +172,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	h := houseOf(ts)
 	for deadline := time.Now().Add(time.Duration(seconds * float64(time.Second))); ; time.Sleep(50 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		out, err := h.command(ctx, environ(ts), ts.MkAbs("."), "host", "/bin/sh", "-euc", args[1]).CombinedOutput()
+		out, err := h.command(ctx, environ(ts), ts.MkAbs("."), shellOf(args[1:]), "/bin/sh", "-euc", args[1]).CombinedOutput()
 		cancel()
 		if err == nil {
 			_, _ = ts.Stdout().Write(out)
@@ -175,8 +191,11 @@ func cmdSet(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: set name command arg…")
 	}
 	h := houseOf(ts)
-	if args[1] == "sh" {
+	switch args[1] {
+	case "sh":
 		args = slices.Concat(args[:1], []string{"host", "/bin/sh", "-euc"}, args[2:])
+	case "asroot":
+		args = slices.Concat(args[:1], []string{"roots", "/bin/sh", "-euc"}, args[2:])
 	}
 	var out bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

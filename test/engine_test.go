@@ -24,6 +24,7 @@ type engine struct {
 	name   string // cove, podman or docker
 	binary string
 	major  string // of its version
+	user   *account
 }
 
 // underTest finds the engine that COVE_UNDER_TEST names.
@@ -118,7 +119,7 @@ func setup(env *testscript.Env, e engine, images string) error {
 	if err := h.network(id); err != nil {
 		return err
 	}
-	for _, dir := range []string{".bin", ".etc", ".home", ".root", ".run"} {
+	for _, dir := range []string{".bin", ".etc", ".home", ".root", ".run", ".xdg"} {
 		if err := os.MkdirAll(filepath.Join(h.work, dir), 0o755); err != nil {
 			return err
 		}
@@ -127,6 +128,9 @@ func setup(env *testscript.Env, e engine, images string) error {
 		return err
 	}
 	env.Setenv("IMAGES", images)
+	if err := h.own(); err != nil {
+		return err
+	}
 	h.env = append(env.Vars, "PWD="+h.work)
 	if e.name == "docker" {
 		if err := h.dockerd(); err != nil {
@@ -191,8 +195,30 @@ func (h *house) configure(env *testscript.Env) error {
 		flags = "-H unix://" + h.work + "/.docker.sock"
 	}
 	enter := "#!/bin/sh\nexec nsenter --net=" + h.netns + " "
-	files[bin+"/ctr"] = enter + h.binary + " " + flags + " \"$@\"\n"
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if h.user != nil {
+		enter += h.user.prefix()
+		for _, p := range []*string{&self, &h.binary} {
+			to := filepath.Join(bin, filepath.Base(*p)+"-copy")
+			if err := copyProgram(*p, to); err != nil {
+				return err
+			}
+			*p = to
+		}
+		env.Setenv("XDG_RUNTIME_DIR", h.work+"/.xdg")
+		env.Setenv("USER", userName)
+	}
+	ctr := h.binary + " " + flags + " \"$@\"\n"
+	files[bin+"/ctr"] = enter + ctr
+	if h.user != nil {
+		// Called by the user himself, it is in the namespace already.
+		files[bin+"/ctr"] = "#!/bin/sh\n[ \"$(id -u)\" = 0 ] || exec " + ctr + strings.TrimPrefix(enter, "#!/bin/sh\n") + ctr
+	}
 	files[bin+"/host"] = enter + "\"$@\"\n"
+	files[bin+"/roots"] = "#!/bin/sh\nexec nsenter --net=" + h.netns + " \"$@\"\n"
 	files[bin+"/outside"] = "#!/bin/sh\nexec nsenter --net=" + h.out + " \"$@\"\n"
 	for path, text := range files {
 		mode := os.FileMode(0o644)
@@ -202,10 +228,6 @@ func (h *house) configure(env *testscript.Env) error {
 		if err := os.WriteFile(path, []byte(text), mode); err != nil {
 			return err
 		}
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
 	}
 	for k, v := range map[string]string{
 		"SELF":                       self,

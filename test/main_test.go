@@ -77,6 +77,9 @@ func furnish() error {
 		}
 	}
 	// podman keeps only its sockets and locks here; the rest of /run is the host's.
+	if err := addUser(); err != nil {
+		return err
+	}
 	policy := `{"default":[{"type":"insecureAcceptAnything"}]}` + "\n"
 	return os.WriteFile(filepath.Join("/etc/containers", "policy.json"), []byte(policy), 0o644)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -118,6 +119,15 @@ func startRegistry(ts *testscript.TestScript, h *house, name string, o registryt
 	if err != nil {
 		stop()
 		ts.Fatalf("registry: %v: %s", err, line)
+	}
+	if h.user != nil {
+		// Its certificates are root's alone, and the directory above them.
+		if o.TLS {
+			ts.Check(os.Chmod(filepath.Join(r.CertDir, "ca.crt"), 0o644))
+		}
+		for dir := filepath.Dir(r.Storage); len(dir) > len(os.TempDir()); dir = filepath.Dir(dir) {
+			ts.Check(os.Chmod(dir, 0o755))
+		}
 	}
 	return r
 }

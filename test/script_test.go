@@ -3,6 +3,7 @@ package test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -12,10 +13,28 @@ import (
 
 // TestScript runs every script of testdata/script on the engine under test.
 func TestScript(t *testing.T) {
+	runScripts(t, underTest(t))
+}
+
+// TestScriptUser runs them as an ordinary user.
+func TestScriptUser(t *testing.T) {
+	e := underTest(t)
+	if e.name == "docker" {
+		t.Skip("docker's daemon is root's")
+	}
+	for _, program := range []string{"newuidmap", "pasta", "slirp4netns", "setpriv"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs what ordinary users need (test/deps): ", err)
+		}
+	}
+	e.user = &account{uid: userID, gid: userID}
+	runScripts(t, e)
+}
+
+func runScripts(t *testing.T, e engine) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes namespaces, mounts and cgroups")
 	}
-	e := underTest(t)
 	// Short: podman refuses a run root of more than 50 characters.
 	dir, err := os.MkdirTemp("/tmp", "ct")
 	if err != nil {
@@ -28,6 +47,11 @@ func TestScript(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	if e.user != nil {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
 	images := makeImages(t, filepath.Join(dir, "images"))
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
@@ -39,6 +63,7 @@ func TestScript(t *testing.T) {
 			"ctr":      cmdCtr,
 			"code":     cmdCode,
 			"sh":       cmdShell,
+			"asroot":   cmdAsRoot,
 			"outside":  cmdOutside,
 			"until":    cmdUntil,
 			"set":      cmdSet,
@@ -50,8 +75,8 @@ func TestScript(t *testing.T) {
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [cgroup1], [cgroup2], [systemd], [nat], and [privileged]: whether the engine
-// can run privileged containers here.
+// [rootless], [cgroup1], [cgroup2], [systemd], [nat], and [privileged]: whether
+// the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
 	switch name {
 	case "cove", "podman", "docker":
@@ -63,6 +88,8 @@ func (e engine) condition(name string) (bool, error) {
 		// the others for those that they may have.
 		have, err := boundingSet()
 		return e.name != "docker" || have == allCapabilities, err
+	case "rootless":
+		return e.user != nil, nil
 	case "cgroup1":
 		_, err := os.Stat("/sys/fs/cgroup/memory")
 		return err == nil, nil

@@ -2,6 +2,7 @@ package ctrinit
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -118,9 +119,10 @@ func (p *process) setCredentials() *wire.Failure {
 		first = unsafe.Pointer(&pr.GIDs[0])
 	}
 	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(pr.GIDs)), uintptr(first), 0)
-	// In a user namespace without a mapped group list, setgroups is denied
-	// and there is nothing to drop, user_namespaces(7).
-	if errno != 0 && !(errno == unix.EPERM && len(pr.GIDs) == 0 && p.setgroupsDenied()) {
+	// In a user namespace that somebody without help has made, groups are
+	// denied and those of the caller stay, user_namespaces(7).
+	others := slices.ContainsFunc(pr.GIDs, func(g uint32) bool { return g != pr.GID })
+	if errno != 0 && !(errno == unix.EPERM && !others && p.setgroupsDenied()) {
 		return fail("set groups", errno)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), uintptr(pr.GID), uintptr(pr.GID)); errno != 0 {

@@ -34,6 +34,11 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		h.RootPath = c.Spec.Rootfs
 	}
 	h.AppArmor = appArmor()
+	if e.conf.Rootless {
+		for _, r := range ownRanges("gid_map") {
+			h.AvailableGIDs += int(r.size)
+		}
+	}
 	h.Hostname, _ = os.Hostname()
 	if err := e.joined(c, &h); err != nil {
 		return h, err
@@ -204,6 +209,9 @@ func devicesAt(p string) ([]spec.Device, error) {
 			all = append(all, sub...)
 		case entry.Name() == "console":
 		default:
+			if entry.Type()&os.ModeSymlink != 0 {
+				continue // what it leads to is named itself
+			}
 			if d, ok := deviceNode(name); ok {
 				all = append(all, d)
 			}

@@ -338,6 +338,12 @@ func (l *launch) prepareVolumes() error {
 // checkSources refuses binds of what does not exist. Volumes and the
 // container's own files are made later.
 func (l *launch) checkSources() error {
+	// With the host's IPC an ordinary user's container shows the host's queues,
+	// if the host does.
+	l.spec.Mounts = slices.DeleteFunc(l.spec.Mounts, func(m specs.Mount) bool {
+		_, err := os.Stat(m.Source)
+		return m.Type == "bind" && m.Source == "/dev/mqueue" && m.Destination == m.Source && err != nil
+	})
 	for _, m := range l.spec.Mounts {
 		if m.Type != "bind" || strings.HasPrefix(m.Source, l.e.conf.Home()+"/") || strings.HasPrefix(m.Source, l.e.conf.Volumes()+"/") {
 			continue

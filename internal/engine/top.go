@@ -199,7 +199,7 @@ type topTable struct {
 	uids, gids      []idRange // of the container, seen from here
 	// hostUIDs and hostGIDs are of the namespace that cove itself is in.
 	hostUIDs, hostGIDs []idRange
-	boot, now       time.Time
+	boot, now          time.Time
 }
 
 func newTopTable(init int) *topTable {

@@ -194,7 +194,7 @@ func slirpArgs(program, netns, socket string, options []string) ([]string, error
 	if !hostLoopback {
 		args = append(args, "--disable-host-loopback")
 	}
-	return append(append(args, more...), "--api-socket="+socket, "--netns-type=path", netns, "tap0"), nil
+	return append(append(args, more...), "--api-socket="+filepath.Base(socket), "--netns-type=path", netns, "tap0"), nil
 }
 
 // slirpRequests publishes ports over slirp4netns's socket.

@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -105,6 +106,10 @@ func refusal(p cove.PortMapping, err error) error {
 	kind := cove.Unavailable
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
 		kind = cove.Denied
+		if p.HostPort < 1024 {
+			err = fmt.Errorf("%w: an ordinary user cannot publish a privileged port; choose one from 1024 on, or lower net.ipv4.ip_unprivileged_port_start", err)
+			return cove.E(publishOp, portName(p), kind, err)
+		}
 	}
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		kind = cove.Unsupported

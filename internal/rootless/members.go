@@ -21,7 +21,9 @@ import (
 // Byte 0 is locked by whoever looks for the namespace or makes it.
 //
 // Where the file is lost, with a deleted run directory or because it is looked
-// for in another one, the monitors themselves are looked for.
+// for in another one, the processes themselves are looked for. (Only two
+// commands that begin at the same moment with different directories, where
+// there is no /run/user and nothing runs yet, do not find each other.)
 type members struct {
 	fd   int
 	path string
@@ -62,6 +64,11 @@ func openMembers(uid int) (*members, error) {
 	dir, err := RuntimeDir(uid)
 	if err != nil {
 		return nil, err
+	}
+	// All sessions of the user are to look at the same place, whatever their
+	// environment says.
+	if common := "/run/user/" + strconv.Itoa(uid); private(common, true) {
+		dir = common
 	}
 	m := &members{path: filepath.Join(dir, "cove-userns")}
 	m.fd, err = unix.Open(m.path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
@@ -267,12 +274,25 @@ func (m *members) search() (int, error) {
 		if err != nil {
 			continue
 		}
+		// Another command may be making one at this moment, and has not
+		// mapped it yet.
+		if !mapsToRoot("/proc/"+e.Name()+"/uid_map", os.Geteuid()) {
+			_ = unix.Close(fd)
+			continue
+		}
 		if owner, err := unix.IoctlGetUint32(fd, getOwner); err == nil && ino != ownIno && int(owner) == os.Geteuid() {
 			return fd, m.found(fd)
 		}
 		_ = unix.Close(fd)
 	}
 	return -1, nil
+}
+
+// mapsToRoot tells whether a map makes the user root, as seen from outside.
+func mapsToRoot(file string, uid int) bool {
+	text, err := os.ReadFile(file)
+	f := strings.Fields(string(text))
+	return err == nil && len(f) >= 3 && f[0] == "0" && f[1] == strconv.Itoa(uid)
 }
 
 // getOwner is NS_GET_OWNER_UID, ioctl_nsfs(2).

@@ -60,6 +60,9 @@ func (b *builder) allDevices() error {
 		return err
 	}
 	for _, n := range nodes {
+		if b.host.Rootless && (n.Path == "/dev/ptmx" || strings.HasPrefix(n.Path, "/dev/tty")) {
+			continue // the container has its own terminals
+		}
 		if err := b.node(n, n.Path, "rwm"); err != nil {
 			return err
 		}

@@ -130,6 +130,9 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	var msg wire.PrepareBody
 	fds := []int{m.planFD}
 	for _, ns := range m.spaces {
+		if ns.flag == unix.CLONE_NEWPID {
+			continue
+		}
 		msg.Namespaces = append(msg.Namespaces, ns.flag)
 		fds = append(fds, ns.fd)
 	}

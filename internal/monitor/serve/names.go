@@ -16,13 +16,7 @@ func (m *Monitor) startNames() {
 	if conf == nil {
 		return
 	}
-	netns := -1
-	for _, ns := range m.spaces {
-		if ns.flag == unix.CLONE_NEWNET {
-			netns = ns.fd
-		}
-	}
-	udp, tcp, err := listenIn(netns)
+	udp, tcp, err := listenIn(m.space(unix.CLONE_NEWNET))
 	if err != nil {
 		return
 	}

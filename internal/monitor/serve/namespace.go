@@ -82,6 +82,17 @@ func (m *Monitor) onward(ns int, f func() error) error {
 	return <-done
 }
 
+// space is the namespace of a kind that the container shares or that was made
+// for it, -1 when there is none.
+func (m *Monitor) space(flag int) int {
+	for _, ns := range m.spaces {
+		if ns.flag == flag {
+			return ns.fd
+		}
+	}
+	return -1
+}
+
 // joins are the namespaces that an exec has to enter.
 func (m *Monitor) joins() int {
 	if !m.ordinary() {

@@ -15,12 +15,7 @@ func (m *Monitor) startUplink() *wire.Failure {
 	if m.env.Uplink == nil {
 		return nil
 	}
-	netns := -1
-	for _, ns := range m.spaces {
-		if ns.flag == unix.CLONE_NEWNET {
-			netns = ns.fd
-		}
-	}
+	netns := m.space(unix.CLONE_NEWNET)
 	if netns < 0 {
 		return &wire.Failure{Step: "connect to the network", Text: "the network namespace is missing"}
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,17 +71,17 @@ func run() error {
 // show makes the network namespace visible at a path, in this mount namespace
 // only. The programs give up their power over other processes before they
 // look, so a path in /proc is of no use to them.
-func show(netns int, path string) error {
+func show(netns int, at string) error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return &os.PathError{Op: "make private", Path: "/", Err: err}
 	}
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
+		return &os.PathError{Op: "open", Path: at, Err: err}
 	}
 	_ = unix.Close(fd)
-	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(netns), path, "", unix.MS_BIND, ""); err != nil {
-		return &os.PathError{Op: "mount", Path: path, Err: err}
+	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(netns), at, "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "mount", Path: at, Err: err}
 	}
 	return nil
 }
@@ -97,8 +98,16 @@ func start(u *wire.Uplink) error {
 	if err != nil {
 		return err
 	}
+	dir := "/"
+	if u.Socket != "" {
+		dir = path.Dir(u.Socket)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		_ = unix.Unlink(u.Socket) // of a run before
+	}
 	pid, err := syscall.ForkExec(u.Args[0], u.Args, &syscall.ProcAttr{
-		Dir: "/", Env: u.Env,
+		Dir: dir, Env: u.Env,
 		Files: []uintptr{uintptr(null), uintptr(out[1]), uintptr(out[1]), uintptr(ready[1])},
 	})
 	if err != nil {

@@ -99,7 +99,8 @@ type Uplink struct {
 	// otherwise it then goes into the background.
 	ReadyFD bool `json:"readyfd,omitempty"`
 	// Requests are sent to its Socket once it is ready: JSON objects, each
-	// answered by one.
+	// answered by one. It runs in the socket's directory and is told its name
+	// alone: a socket's path is at most 107 bytes, unix(7).
 	Socket   string   `json:"socket,omitempty"`
 	Requests []string `json:"requests,omitempty"`
 }
