@@ -91,6 +91,7 @@ var law = []struct {
 	{"internal/config", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/rootfs/archive", []string{"", "internal/rootfs"}, false, "it packs what rootfs opens"},
 	{"internal/rootfs", []string{"", "internal/plan", "internal/procfs"}, true, "it is linked into the monitor"},
+	{"internal/rootless", []string{""}, true, "it runs before anything else does"},
 	{"internal/companion", []string{"", "internal/companion"}, false, "tool rooms do not know each other"},
 }
 

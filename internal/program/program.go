@@ -32,7 +32,7 @@ type Images func(conf *config.Config, o image.Options) image.Images
 // Main runs the command line and gives the exit code. builtin gives the image
 // that the program carries, nil for none.
 func Main(images Images, builtin func() ([]byte, error)) int {
-	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: rootless.Environ()}
 	return cli.Main(context.Background(), os.Args, std, func(g cli.Globals) (cli.Engine, error) {
 		// Here, where it is certain that an engine is needed: who only asks
 		// for help or the version needs no namespace.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,8 +36,7 @@ const (
 	memberVar = "_COVE_USERNS_MEMBER" // descriptor of the member file
 )
 
-// Variables are those of the environment that are nobody else's business.
-var Variables = []string{doneVar, uidVar, gidVar, memberVar}
+var variables = []string{doneVar, uidVar, gidVar, memberVar}
 
 // mark begins argv[0] of a program that cove_enter (enter_amd64.s) is to take
 // into a user namespace. Then follow: what is to be done or was, the
@@ -112,7 +112,7 @@ func Enter(warn func(string)) error {
 	if host || err != nil || user <= 0 || os.Getenv(doneVar) == "" {
 		// The real root, or root of a container: whatever the environment
 		// says.
-		for _, name := range Variables {
+		for _, name := range variables {
 			_ = os.Unsetenv(name)
 		}
 		return nil
@@ -176,21 +176,17 @@ func enterAs(uid, gid int, warn func(string)) error {
 			return cove.E("enter user namespace", "", cove.Internal, err)
 		}
 	}
-	env := append(environ(), doneVar+"=done", uidVar+"="+strconv.Itoa(uid), gidVar+"="+strconv.Itoa(gid), memberVar+"="+strconv.Itoa(m.fd))
+	env := append(Environ(), doneVar+"=done", uidVar+"="+strconv.Itoa(uid), gidVar+"="+strconv.Itoa(gid), memberVar+"="+strconv.Itoa(m.fd))
 	err = syscall.Exec("/proc/self/exe", append([]string{marked(enter, ns)}, os.Args...), env)
 	return cove.E("enter user namespace", "", cove.Internal, err)
 }
 
-// environ is the environment without the variables.
-func environ() []string {
-	var env []string
-	for _, kv := range os.Environ() {
+// Environ is the environment without what this package has put there.
+func Environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
-		if name != doneVar && name != uidVar && name != gidVar && name != memberVar {
-			env = append(env, kv)
-		}
-	}
-	return env
+		return slices.Contains(variables, name)
+	})
 }
 
 // settle is the rest of entering, inside.
