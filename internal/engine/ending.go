@@ -131,6 +131,11 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 		return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
 	}
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
+		if wait == 128*time.Millisecond {
+			// A monitor does not listen to signals in its first tenth of a
+			// second; as much has passed by now.
+			_ = unix.Kill(c.Run.MonitorPID, unix.SIGUSR1)
+		}
 		time.Sleep(wait)
 		if conn, err = monitor.Dial(path); err == nil {
 			return conn, nil
