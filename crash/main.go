@@ -143,7 +143,6 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 	random := rand.New(rand.NewPCG(seed, 0))
 	_, _ = fmt.Fprintf(w, "seed %d\n%-16s %-8s %6s %6s %6s\n", seed, "command", "process", "calls", "kills", "losses")
 	total, lost := 0, 0
-	var losses []string
 	for _, d := range deeds(filepath.Join(work, "archive.tar"), filepath.Join(work, "layer.tar")) {
 		if !only.MatchString(d.name) || s.podman && d.name != "run --rm" && d.name != "rm -f" {
 			continue
@@ -160,7 +159,7 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 			for _, b := range bad {
 				_, _ = fmt.Fprintf(w, "  LOSS %s\n", b)
 			}
-			total, lost, losses = total+tried, lost+len(bad), append(losses, bad...)
+			total, lost = total+tried, lost+len(bad)
 		}
 	}
 	_, _ = fmt.Fprintf(w, "%d kills, %d losses\n", total, lost)

@@ -27,7 +27,6 @@ type scene struct {
 	// running and nothing else.
 	before []string
 	other  string // what inspect says of the other container's process
-	serial int
 }
 
 // result is how a command ended.
