@@ -127,14 +127,11 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 	if err == nil || !cove.Is(err, cove.NotFound) || c.Run.MonitorPID == 0 || c.Run.PID == 0 {
 		return conn, err
 	}
-	if err := unix.Kill(c.Run.MonitorPID, unix.SIGUSR1); err != nil {
-		return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
-	}
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
-		if wait == 128*time.Millisecond {
-			// A monitor does not listen to signals in its first tenth of a
-			// second; as much has passed by now.
-			_ = unix.Kill(c.Run.MonitorPID, unix.SIGUSR1)
+		// Each time: a monitor that has just begun does not listen to signals
+		// yet, and this one is lost on it.
+		if err := unix.Kill(c.Run.MonitorPID, unix.SIGUSR1); err != nil {
+			return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
 		}
 		time.Sleep(wait)
 		if conn, err = monitor.Dial(path); err == nil {
