@@ -26,7 +26,8 @@ type client struct {
 	fed    bool // has sent stdin
 	exec   *execution
 
-	spill       int // -1 without one
+	spill       int  // -1 without one
+	inMemory    bool // spill is, since the disk is full
 	read, wrote int64
 	paused      bool
 }
@@ -186,21 +187,67 @@ func (c *client) send(packet []byte) {
 	}
 	if c.spill < 0 {
 		fd, err := unix.Openat(c.m.dir, ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-		if err != nil {
+		if err == nil {
+			c.spill = fd
+		} else if !c.spillToMemory() {
 			c.close()
 			return
 		}
-		c.spill = fd
 	}
 	frame := binary.LittleEndian.AppendUint32(nil, uint32(len(packet)))
 	frame = append(frame, packet...)
 	n, err := unix.Pwrite(c.spill, frame, c.wrote)
+	if (err != nil || n != len(frame)) && c.spillToMemory() {
+		n, err = unix.Pwrite(c.spill, frame, c.wrote)
+	}
 	if err != nil || n != len(frame) {
-		c.close() // the disk is full: this client is given up, not the container
+		c.close() // no room anywhere: this client is given up, not the container
 		return
 	}
 	c.wrote += int64(n)
 	c.arm()
+}
+
+// memorySpill is how much a client may be behind in memory when the disk is
+// full, in bytes.
+const memorySpill = 64 << 20
+
+// spillToMemory moves what waits for the client from a full disk into memory.
+// It is false when it has been there already or nothing more fits.
+func (c *client) spillToMemory() bool {
+	if c.inMemory || c.wrote-c.read > memorySpill/2 {
+		return false
+	}
+	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return false
+	}
+	buf := make([]byte, 16<<10)
+	for done := int64(0); done < c.wrote-c.read; {
+		n, err := unix.Pread(c.spill, buf[:min(int64(len(buf)), c.wrote-c.read-done)], c.read+done)
+		if err == nil && n > 0 {
+			n, err = unix.Pwrite(fd, buf[:n], done)
+		}
+		if err != nil || n <= 0 {
+			_ = unix.Close(fd)
+			return false
+		}
+		done += int64(n)
+	}
+	if unix.Ftruncate(fd, memorySpill) != nil {
+		_ = unix.Close(fd)
+		return false
+	}
+	// Writing past the end is an error from here on: that is the limit.
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW)
+	if c.spill >= 0 {
+		_ = unix.Close(c.spill)
+	}
+	c.spill, c.inMemory, c.read, c.wrote = fd, true, 0, c.wrote-c.read
+	return true
 }
 
 // flush sends what the client's file holds.
@@ -229,7 +276,12 @@ func (c *client) flush() {
 	}
 	if c.spill >= 0 {
 		c.read, c.wrote = 0, 0
-		_ = unix.Ftruncate(c.spill, 0)
+		if c.inMemory {
+			_ = unix.Close(c.spill)
+			c.spill, c.inMemory = -1, false
+		} else {
+			_ = unix.Ftruncate(c.spill, 0)
+		}
 	}
 	c.arm()
 }
