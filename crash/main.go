@@ -14,6 +14,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -163,10 +164,11 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 		}
 	}
 	_, _ = fmt.Fprintf(w, "%d kills, %d losses\n", total, lost)
+	err = s.close()
 	if lost > 0 {
-		return fmt.Errorf("%d losses, kept in %s", lost, work)
+		return errors.Join(fmt.Errorf("%d losses; what is left of them is in %s", lost, work), err)
 	}
-	if err := s.close(); err != nil {
+	if err != nil {
 		return err
 	}
 	return os.RemoveAll(work)
