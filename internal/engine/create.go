@@ -291,6 +291,9 @@ func (d *draft) write(desired cove.Desired) error {
 			if err := tx.Get(state.Containers, id, new(struct{})); err != nil {
 				return err
 			}
+			if err := setDependent(tx, id, c.ID, true); err != nil {
+				return err
+			}
 		}
 		for i := range d.volumes {
 			if err := ensureVolume(tx, &d.volumes[i]); err != nil {

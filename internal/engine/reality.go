@@ -506,6 +506,11 @@ func dropRecord(tx state.Tx, c *cove.Container) error {
 			return err
 		}
 	}
+	for _, on := range c.DependsOn {
+		if err := setDependent(tx, on, c.ID, false); err != nil {
+			return err
+		}
+	}
 	return tx.Delete(state.Containers, c.ID)
 }
 

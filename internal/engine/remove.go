@@ -117,14 +117,9 @@ func (e *Engine) killMonitor(h *held) error {
 func (e *Engine) removeDependents(ctx context.Context, h *held, o RemoveOptions) error {
 	var users []string
 	err := e.store.View(func(tx state.Tx) error {
-		users = nil
-		return tx.List(state.Containers, func(id string, raw []byte) error {
-			c, err := decodeContainer(raw)
-			if err == nil && slices.Contains(c.DependsOn, h.ID) && !e.gone(id) {
-				users = append(users, id)
-			}
-			return err
-		})
+		ids, err := dependents(tx, h.ID)
+		users = slices.DeleteFunc(ids, e.gone)
+		return err
 	})
 	if err != nil || len(users) == 0 {
 		return err

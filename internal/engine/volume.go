@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -221,6 +222,9 @@ func (e *Engine) dropVolume(ctx context.Context, name string) error {
 // the one excepted, that uses a volume.
 func volumeUser(tx state.Tx, name, except string) error {
 	return tx.List(state.Containers, func(id string, raw []byte) error {
+		if !bytes.Contains(raw, []byte(name)) {
+			return nil // most: decoding all would take long
+		}
 		c, err := decodeContainer(raw)
 		if err == nil && id != except && usesVolume(c, name) {
 			err = cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+id+": volume is being used"))
