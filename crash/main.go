@@ -177,19 +177,25 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 // kill kills one deed's process at as many of its system calls as asked.
 func (s *scene) kill(d deed, target role, kills int, random *rand.Rand) (calls, tried int, losses []string, err error) {
 	// What a user is told when nobody is killed, the first and the second time.
-	if err := s.prepare(d); err != nil {
-		return 0, 0, nil, err
-	}
-	first, calls, _, err := s.trace(target, 0, d.command...)
-	if err != nil {
-		return 0, 0, nil, err
-	}
-	if first.code != 0 {
-		return 0, 0, nil, fmt.Errorf("without a kill: %s", first)
-	}
-	second := s.run(d.command...)
-	if problem := s.clean(); problem != "" {
-		return 0, 0, nil, fmt.Errorf("without a kill: %s", problem)
+	// Which process is which is read from /proc, where it may be gone already.
+	var first, second result
+	for attempt := 0; calls == 0; attempt++ {
+		if attempt == 5 {
+			return 0, 0, nil, fmt.Errorf("there was no %s", target)
+		}
+		if err := s.prepare(d); err != nil {
+			return 0, 0, nil, err
+		}
+		if first, calls, _, err = s.trace(target, 0, d.command...); err != nil {
+			return 0, 0, nil, err
+		}
+		if first.code != 0 {
+			return 0, 0, nil, fmt.Errorf("without a kill: %s", first)
+		}
+		second = s.run(d.command...)
+		if problem := s.clean(); problem != "" {
+			return 0, 0, nil, fmt.Errorf("without a kill: %s", problem)
+		}
 	}
 	points := random.Perm(calls)
 	if kills > 0 && kills < calls {
@@ -246,7 +252,13 @@ func same(a, b result) bool {
 
 var identifiers = regexp.MustCompile(`[0-9a-f]{12,64}`)
 
-func plain(text string) string { return identifiers.ReplaceAllString(text, "ID") }
+var logLines = regexp.MustCompile(`(?m)^time="[^"]*" level=warning .*\n?`)
+
+// plain is a message without what differs each time and without podman's
+// warnings of what it has mended.
+func plain(text string) string {
+	return identifiers.ReplaceAllString(logLines.ReplaceAllString(text, ""), "ID")
+}
 
 // grace is how long monitors may take for what they still have to do.
 const grace = 5 * time.Second
