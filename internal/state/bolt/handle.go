@@ -70,7 +70,11 @@ func (h *handle) end(write bool) error {
 // disk there is room to record a removal. Where that cannot be done, it is not.
 func reserve(file *os.File) {
 	var st unix.Stat_t
-	if unix.Fstat(int(file.Fd()), &st) == nil && st.Blocks*512 < st.Size {
+	if unix.Fstat(int(file.Fd()), &st) != nil {
+		return
+	}
+	const most = 64 << 20 // more is no growing of bbolt's
+	if holes := st.Size - st.Blocks*512; holes > 0 && holes <= most {
 		_ = unix.Fallocate(int(file.Fd()), 0, 0, st.Size)
 	}
 }
@@ -137,7 +141,7 @@ func (h *handle) check() error {
 	h.size = info.Size()
 	page := int64(os.Getpagesize())
 	var newest uint64
-	var pages int64 = -1
+	var pages, free int64 = -1, 0
 	for _, at := range []int64{0, page} {
 		var b [metaEnd]byte
 		if _, err := h.file.ReadAt(b[:], at); err != nil {
@@ -156,7 +160,7 @@ func (h *handle) check() error {
 			return nil // made on a machine with other pages: bbolt knows what to do
 		}
 		if txid := e.Uint64(b[metaStart+48:]); pages < 0 || txid > newest {
-			newest, pages = txid, int64(e.Uint64(b[metaStart+40:]))
+			newest, pages, free = txid, int64(e.Uint64(b[metaStart+40:])), int64(e.Uint64(b[metaStart+32:]))
 		}
 	}
 	if pages < 0 {
@@ -164,6 +168,39 @@ func (h *handle) check() error {
 	}
 	if info.Size()/page < pages {
 		return damaged(h.path, fmt.Errorf("truncated: %d bytes of at least %d", info.Size(), pages*page))
+	}
+	return h.checkFree(free, pages, page)
+}
+
+// checkFree refuses a list of free pages that names pages beyond the end: bbolt
+// would write there. The list's page has a header of 16 bytes, number, flags,
+// count and overflow, and then the numbers; with a count of 0xFFFF the first
+// of them is the count.
+func (h *handle) checkFree(at, pages, page int64) error {
+	if at < 2 || at >= pages {
+		return damaged(h.path, errors.New("its list of free pages is nowhere"))
+	}
+	e := binary.NativeEndian
+	var head [24]byte
+	if _, err := h.file.ReadAt(head[:], at*page); err != nil {
+		return fault("open state", h.path, err)
+	}
+	count, first := int64(e.Uint16(head[10:])), at*page+16
+	if count == 0xFFFF {
+		count, first = int64(e.Uint64(head[16:])), first+8
+	}
+	const list = 0x10
+	if int64(e.Uint64(head[:])) != at || e.Uint16(head[8:]) != list || count < 0 || count > pages || at+int64(e.Uint32(head[12:])) >= pages {
+		return damaged(h.path, errors.New("its list of free pages is no such list"))
+	}
+	ids := make([]byte, 8*count)
+	if _, err := h.file.ReadAt(ids, first); err != nil {
+		return fault("open state", h.path, err)
+	}
+	for ; len(ids) > 0; ids = ids[8:] {
+		if id := int64(e.Uint64(ids)); id < 2 || id >= pages {
+			return damaged(h.path, fmt.Errorf("its list of free pages names page %d of %d", id, pages))
+		}
 	}
 	return nil
 }
