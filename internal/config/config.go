@@ -40,7 +40,7 @@ type Config struct {
 func Load(o Overrides) (*Config, error) {
 	file, err := conf.New(&conf.Options{Modules: o.Modules})
 	if err != nil {
-		return nil, cove.E("read containers.conf", "", cove.Invalid, oneLine{err})
+		return nil, cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
 	so, err := types.LoadStoreOptions(types.LoadOptions{})
 	if err != nil {
