@@ -152,6 +152,18 @@ type RestartPolicy struct {
 	MaxRetries uint   `json:"maxRetries,omitempty"`
 }
 
+// Restarts tells whether a container that has ended by itself with code is to
+// be started again, after so many restarts. podman-run(1) --restart.
+func (p RestartPolicy) Restarts(code int, restarts uint) bool {
+	switch p.Name {
+	case "always", "unless-stopped":
+		return true
+	case "on-failure":
+		return code != 0 && (p.MaxRetries == 0 || restarts < p.MaxRetries)
+	}
+	return false
+}
+
 // HealthCheck is how a container's health is probed.
 type HealthCheck struct {
 	Test        []string      `json:"test,omitempty"` // NONE, CMD args…, CMD-SHELL command

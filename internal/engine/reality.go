@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,14 +35,15 @@ const (
 	exitUnknown     = "unknown"
 )
 
-// bootID identifies this boot of the kernel, random(4).
-func bootID() string {
+// bootID identifies this boot of the kernel, random(4). Nothing outlives a boot,
+// so it is read once.
+var bootID = sync.OnceValue(func() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
 	return strings.TrimSpace(string(data))
-}
+})
 
 // look derives what a container is doing. It changes nothing: a run that was
 // lost is shown as ended before anybody has recorded it.
@@ -277,9 +279,7 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Spec.Remove {
 		return h.settleAway(ctx)
 	}
-	p := h.Spec.Restart
-	h.due = h.Run.Exit == exitMonitorLost && h.Desired == cove.DesireRun &&
-		(p.Name == "always" || p.Name == "unless-stopped" || p.Name == "on-failure" && (p.MaxRetries == 0 || h.Run.Restarts < p.MaxRetries))
+	h.due = h.Run.Exit == exitMonitorLost && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
 	return nil
 }
 
@@ -408,7 +408,12 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 			// One that cannot go now goes with a later write.
 			_ = e.removeAnonymous(c)
 		}
-		err = e.store.Update(func(tx state.Tx) error { return errors.Join(drop(tx), fn(tx)) })
+		err = e.store.Update(func(tx state.Tx) error {
+			if err := drop(tx); err != nil {
+				return err
+			}
+			return fn(tx)
+		})
 	}
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func ensureVolume(tx state.Tx, v *cove.Volume) error {
 }
 
 // goingVolume is the error that a volume of this name is half removed, and that
-// whoever wants to make it has to finish that first (finishVolume).
+// whoever wants to make it has to finish that first (afterGoing).
 type goingVolume string
 
 func (v goingVolume) Error() string { return "volume " + string(v) + " is being removed" }

@@ -218,10 +218,7 @@ func (c *client) spillToMemory() bool {
 	if c.inMemory || c.wrote-c.read > memorySpill/2 {
 		return false
 	}
-	fd, err := unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
-	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("output", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
+	fd, err := memoryFile("output", unix.MFD_NOEXEC_SEAL)
 	if err != nil {
 		return false
 	}

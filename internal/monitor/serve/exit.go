@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -67,19 +68,10 @@ func (m *Monitor) initExited() {
 	m.finish()
 }
 
-// mayRestart applies the restart policy, podman-run(1) --restart.
+// mayRestart applies the restart policy, unless a user wants the end.
 func (m *Monitor) mayRestart(code int) bool {
-	p := &m.env.Restart
-	if m.stopping {
-		return false
-	}
-	switch p.Policy {
-	case "always", "unless-stopped":
-		return true
-	case "on-failure":
-		return code != 0 && (p.Retries == 0 || m.run.Restarts < p.Retries)
-	}
-	return false
+	p := cove.RestartPolicy{Name: m.env.Restart.Policy, MaxRetries: m.env.Restart.Retries}
+	return !m.stopping && p.Restarts(code, m.run.Restarts)
 }
 
 // restartLater starts init anew after a pause that doubles with every run

@@ -31,16 +31,24 @@ func sealedSelf() (int, error) {
 	return memorySelf()
 }
 
+// memoryFile makes a file in memory that can be sealed. executable is MFD_EXEC
+// or MFD_NOEXEC_SEAL, memfd_create(2), which kernels before 6.3 do not know.
+func memoryFile(name string, executable int) (int, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate(name, flags|executable)
+	if err == unix.EINVAL {
+		fd, err = unix.MemfdCreate(name, flags)
+	}
+	return fd, err
+}
+
 func memorySelf() (int, error) {
 	src, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(src)
-	fd, err := unix.MemfdCreate("cove-monitor", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if err == unix.EINVAL { // before Linux 6.3
-		fd, err = unix.MemfdCreate("cove-monitor", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	}
+	fd, err := memoryFile("cove-monitor", unix.MFD_EXEC)
 	if err != nil {
 		return -1, err
 	}

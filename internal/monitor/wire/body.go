@@ -31,8 +31,7 @@ type Envelope struct {
 	Log     Log      `json:"log"`
 	Cgroups []string `json:"cgroups,omitempty"` // directories to join; removed at the end, deepest last made first gone
 	// MonitorCgroups are joined by the monitor itself.
-	MonitorCgroups []string    `json:"monitorcgroups,omitempty"`
-	CgroupWrites   [][2]string `json:"cgroupwrites,omitempty"` // file, value: before init joins
+	MonitorCgroups []string `json:"monitorcgroups,omitempty"`
 
 	StopSignal  int           `json:"stopsignal"`
 	StopTimeout uint          `json:"stoptimeout"`
