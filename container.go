@@ -58,7 +58,7 @@ type ContainerSpec struct {
 	VolumesFrom       []string `json:"volumesFrom,omitempty"`
 	Devices           []Device `json:"devices,omitempty"`
 	DeviceCgroupRules []string `json:"deviceCgroupRules,omitempty"`
-	ShmSize           int64    `json:"shmSize,omitempty"` // bytes
+	ShmSize           *int64   `json:"shmSize,omitempty"` // bytes, 0 unlimited
 
 	Sysctl       map[string]string `json:"sysctl,omitempty"`
 	Ulimits      []Ulimit          `json:"ulimits,omitempty"`

@@ -444,9 +444,11 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 		s.OOMScoreAdj = &o.oomScoreAdj
 	}
 	if o.shmSize != "" {
-		if s.ShmSize, err = bytesOf("shm-size", o.shmSize); err != nil {
+		size, err := bytesOf("shm-size", o.shmSize)
+		if err != nil {
 			return fmt.Errorf("unable to translate --shm-size: %w", errors.Unwrap(err))
 		}
+		s.ShmSize = &size
 	}
 	for _, u := range o.ulimits {
 		l, err := parseUlimit(u)

@@ -182,7 +182,7 @@ func TestRequest(t *testing.T) {
 		{"-m 64m --memory-swap -1 --memory-reservation 32m --memory-swappiness 10 --cpus 1.5 -c 512 --cpuset-cpus 0-1 --pids-limit -1 --blkio-weight 100 --oom-kill-disable --oom-score-adj -5 --shm-size 1g img", func(s *cove.ContainerSpec) {
 			s.Resources = cove.Resources{Memory: 64 << 20, MemorySwap: -1, MemoryReservation: 32 << 20, MemorySwappiness: ptr[uint64](10),
 				CPUs: 1.5, CPUShares: 512, CpusetCPUs: "0-1", PidsLimit: ptr[int64](-1), BlkioWeight: 100, OOMKillDisable: true}
-			s.OOMScoreAdj, s.ShmSize = ptr(-5), 1<<30
+			s.OOMScoreAdj, s.ShmSize = ptr(-5), ptr(int64(1<<30))
 		}},
 		{"--ulimit nofile=100:200 --ulimit nproc=5 --ulimit host --sysctl net.a=1 img", func(s *cove.ContainerSpec) {
 			s.Ulimits = []cove.Ulimit{{Name: "nofile", Soft: 100, Hard: 200}, {Name: "nproc", Soft: 5, Hard: 5}, {Name: "host"}}

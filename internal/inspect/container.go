@@ -714,6 +714,14 @@ func config(c cove.Container) *ContainerConfig {
 	return k
 }
 
+// shmSize is what was asked for /dev/shm in bytes, else podman's default.
+func shmSize(s cove.ContainerSpec) int64 {
+	if s.ShmSize != nil {
+		return *s.ShmSize
+	}
+	return 65536000
+}
+
 // env is the image's environment with the request's over it.
 func env(c cove.Container) []string {
 	out := []string{}
@@ -783,7 +791,7 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		SecurityOpt:       securityOpt(s),
 		UTSMode:           cmp.Or(s.UTS, "private"),
 		UsernsMode:        s.UserNS,
-		ShmSize:           cmp.Or(s.ShmSize, 65536000),
+		ShmSize:           shmSize(s),
 		Runtime:           "oci",
 		ConsoleSize:       []uint{0, 0},
 		CpuShares:         r.CPUShares,

@@ -247,7 +247,7 @@ var goldenCases = map[string]func(f *fixture){
 	"many": func(f *fixture) {
 		s := &f.c.Spec
 		s.Terminal, s.Env, s.UnsetEnv, s.WorkDir = true, []string{"A=b", "FOO=mine", "E="}, []string{"PATH", "FOO"}, "/tmp"
-		s.Hostname, s.NoHosts, s.NoHostname, s.ShmSize, s.NoNewPrivileges = "foo", true, true, 1<<20, true
+		s.Hostname, s.NoHosts, s.NoHostname, s.ShmSize, s.NoNewPrivileges = "foo", true, true, ptr(int64(1<<20)), true
 		s.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shmmax": "1", "fs.mqueue.msg_max": "5"}
 		s.Mask, s.Unmask = []string{"/foo:/bar"}, []string{"/proc/acpi", "/sys/fs/*"}
 		s.Annotations, s.StopSignal, s.Remove, s.Umask = map[string]string{"x": "y"}, "SIGRTMIN+3", true, "077"

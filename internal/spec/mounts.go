@@ -215,15 +215,13 @@ func (b *builder) shm() *specs.Mount {
 	case b.modes.ipc.is("container"):
 		return nil
 	}
-	size := b.in.ShmSize
-	if size == 0 {
-		size = b.conf.ShmSize
+	size := b.conf.ShmSize
+	if b.in.ShmSize != nil {
+		size = *b.in.ShmSize
 	}
 	m := specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 		Options: []string{"nosuid", "noexec", "nodev", "mode=1777"}}
-	if size > 0 {
-		m.Options = append(m.Options, fmt.Sprintf("size=%d", size))
-	}
+	m.Options = append(m.Options, fmt.Sprintf("size=%d", size))
 	if b.readOnly && !b.in.ReadOnlyTmpfs {
 		m.Options = append(m.Options, "ro")
 	}
