@@ -60,7 +60,7 @@ const networkN1 = `[
 `
 
 func TestNetworkCommands(t *testing.T) {
-	warning := "WARNING! This command removes all networks not used by at least one container.\nAre you sure you want to continue? [y/N] "
+	warning := "WARNING! This will remove all networks not used by at least one container.\nAre you sure you want to continue? [y/N] "
 	for _, c := range []struct {
 		name  string
 		args  []string

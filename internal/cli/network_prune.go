@@ -22,7 +22,7 @@ func networkPruneCommand(a *app) *cobra.Command {
 				return err
 			}
 			if !force {
-				fmt.Fprintln(a.Out, "WARNING! This command removes all networks not used by at least one container.")
+				fmt.Fprintln(a.Out, "WARNING! This will remove all networks not used by at least one container.")
 				if yes, err := a.confirm(); !yes {
 					return err
 				}
