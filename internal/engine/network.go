@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -114,6 +115,7 @@ func (e *Engine) builtinNetwork() cove.Network {
 	name := e.defaultNetwork()
 	return cove.Network{
 		Name: name, ID: network.ID(name), Driver: "bridge", NetworkInterface: "cove0",
+		Created: time.Now(), // as podman says of one that has no file
 		Subnets: []cove.Subnet{{Subnet: p.Masked(), Gateway: p.Masked().Addr().Next()}},
 		IPAM:    map[string]string{"driver": "host-local"},
 	}
