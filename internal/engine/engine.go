@@ -74,14 +74,20 @@ type Engine struct {
 	// builtinArchive is Parts.Builtin.
 	builtinArchive func() ([]byte, error)
 	cgroups        func() (cgroup.Layout, error)
+	pastaMapsGuest func() bool
 }
 
 // New makes an engine. It touches nothing on disk.
 func New(conf *config.Config, p Parts) *Engine {
-	return &Engine{
+	e := &Engine{
 		conf: conf, store: p.Store, locks: p.Locks, images: p.Images, networks: p.Networks,
 		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cgroups: sync.OnceValues(cgroup.Detect),
 	}
+	e.pastaMapsGuest = sync.OnceValue(func() bool {
+		program, err := e.networkProgram("pasta")
+		return err == nil && mapsGuest(program)
+	})
+	return e
 }
 
 // LockPath names the lock file of an object, for the lock manager.

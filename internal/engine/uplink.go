@@ -86,7 +86,7 @@ func (e *Engine) uplink(c *cove.Container) (*wire.Uplink, error) {
 		asked = strings.Split(options, ",")
 	}
 	if kind == "pasta" {
-		u.Args, err = pastaArgs(program, u.Netns, append(slices.Clone(e.conf.File.Network.PastaOptions.Get()), asked...), c.Ports)
+		u.Args, err = pastaArgs(program, u.Netns, append(slices.Clone(e.conf.File.Network.PastaOptions.Get()), asked...), c.Ports, e.pastaMapsGuest)
 		return u, err
 	}
 	u.Socket = filepath.Join(filepath.Dir(e.socket(c.ID)), "slirp4netns")
@@ -100,7 +100,7 @@ func (e *Engine) uplink(c *cove.Container) (*wire.Uplink, error) {
 
 // pastaArgs makes pasta's command line, pasta(1). What the user gives takes the
 // place of what podman would give.
-func pastaArgs(program, netns string, options []string, ports []cove.PortMapping) ([]string, error) {
+func pastaArgs(program, netns string, options []string, ports []cove.PortMapping, mapsGuest func() bool) ([]string, error) {
 	args := append([]string{program, "--config-net"}, options...)
 	args = slices.DeleteFunc(args, func(s string) bool { return s == "--map-gw" }) // podman's own word
 	given := func(names ...string) bool {
@@ -132,7 +132,7 @@ func pastaArgs(program, netns string, options []string, ports []cove.PortMapping
 	if !slices.Contains(options, "--map-gw") && !given("--no-map-gw") {
 		args = append(args, "--no-map-gw")
 	}
-	if !given("--map-guest-addr") && mapsGuest(program) {
+	if !given("--map-guest-addr") && mapsGuest() {
 		args = append(args, "--map-guest-addr", pastaHost)
 	}
 	if !given("-d", "--debug", "--trace", "-q", "--quiet") {
@@ -143,7 +143,7 @@ func pastaArgs(program, netns string, options []string, ports []cove.PortMapping
 
 // mapsGuest tells whether this pasta knows the option that gives the host an
 // address of its own. Older ones have neither it nor a version number; the
-// words of its help are in the program.
+// words of its help are in the program, which is read once.
 func mapsGuest(program string) bool {
 	data, err := os.ReadFile(program)
 	return err == nil && bytes.Contains(data, []byte("map-guest-addr"))
