@@ -54,7 +54,20 @@ type NetworkAttachment struct {
 	StaticIPs []netip.Addr   `json:"staticIPs,omitempty"` // asked by the user
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // leased, with the subnet's prefix length
 	Gateways  []netip.Addr   `json:"gateways,omitempty"`
+	Link      int            `json:"link,omitempty"` // the number in its link's name
+	// Pending is the change of a running container that is under way.
+	Pending Pending `json:"pending,omitempty"`
 }
+
+// Pending is a change of a running container's attachment. It is recorded
+// before the first side effect, so that whoever finds it can finish it.
+type Pending string
+
+// The changes.
+const (
+	Joining Pending = "connect"
+	Leaving Pending = "disconnect"
+)
 
 // PortMapping publishes Range consecutive ports of a container on the host.
 type PortMapping struct {

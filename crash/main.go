@@ -111,6 +111,8 @@ func deeds(archive, layer string) []deed {
 		{"volume rm", [][]string{w("volume create vol")}, w("volume rm vol"), cove},
 		{"network create", nil, w("network create n"), cove},
 		{"network rm", [][]string{w("network create n")}, w("network rm n"), cove},
+		{"network connect", [][]string{w("network create n"), running}, w("network connect n x"), cove},
+		{"network disconnect", [][]string{w("network create n"), running, w("network connect n x")}, w("network disconnect n x"), cove},
 		{"load", [][]string{second, w("rmi localhost/second")}, []string{"load", "-q", "-i", archive}, cove},
 		{"import", nil, second, cove},
 		{"rmi", [][]string{second}, w("rmi localhost/second"), cove},
@@ -142,7 +144,7 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 		return err
 	}
 	random := rand.New(rand.NewPCG(seed, 0))
-	_, _ = fmt.Fprintf(w, "seed %d\n%-16s %-8s %6s %6s %6s\n", seed, "command", "process", "calls", "kills", "losses")
+	_, _ = fmt.Fprintf(w, "seed %d\n%-18s %-8s %6s %6s %6s\n", seed, "command", "process", "calls", "kills", "losses")
 	total, lost := 0, 0
 	for _, d := range deeds(filepath.Join(work, "archive.tar"), filepath.Join(work, "layer.tar")) {
 		if !only.MatchString(d.name) || s.podman && d.name != "run --rm" && d.name != "rm -f" {
@@ -156,7 +158,7 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 			if err != nil {
 				return fmt.Errorf("%s: %w", d.name, err)
 			}
-			_, _ = fmt.Fprintf(w, "%-16s %-8s %6d %6d %6d\n", d.name, r, calls, tried, len(bad))
+			_, _ = fmt.Fprintf(w, "%-18s %-8s %6d %6d %6d\n", d.name, r, calls, tried, len(bad))
 			for _, b := range bad {
 				_, _ = fmt.Fprintf(w, "  LOSS %s\n", b)
 			}

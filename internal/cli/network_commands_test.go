@@ -97,7 +97,15 @@ func TestNetworkCommands(t *testing.T) {
 		{name: "prune no", args: []string{"prune"}, stdin: "\n", out: warning},
 		{name: "prune without answer", args: []string{"prune"}, code: 125, out: warning, err: "EOF"},
 		{name: "prune -f", args: []string{"prune", "-f", "--filter", "until=1h"}, out: "n1\nn2\n", calls: []string{"prune networks until=1h"}},
-		{name: "connect", args: []string{"connect", "n1", "c1"}, code: 125, err: "cove network connect: not supported by cove yet"},
+		{name: "connect", args: []string{"connect", "n1", "c1"}, calls: []string{"connect c1 n1 [] [] "}},
+		{name: "connect with", args: []string{"connect", "--alias", "a,b", "--ip", "10.99.0.9", "--ip6", "fd00::9", "--mac-address", "02:00:00:00:00:09", "n1", "c1"},
+			calls: []string{"connect c1 n1 [a b] [10.99.0.9 fd00::9] 02:00:00:00:00:09"}},
+		{name: "connect bad ip", args: []string{"connect", "--ip", "fd00::9", "n1", "c1"}, code: 125, err: "is not an IPv4 address"},
+		{name: "connect link", args: []string{"connect", "--link", "x", "n1", "c1"}, code: 125, err: "--link is not supported by cove yet"},
+		{name: "connect one", args: []string{"connect", "n1"}, code: 125, err: "accepts 2 arg(s), received 1"},
+		{name: "disconnect", args: []string{"disconnect", "n1", "c1"}, calls: []string{"disconnect c1 n1 false"}},
+		{name: "disconnect -f", args: []string{"disconnect", "-f", "n1", "busy"}, code: 125, err: "used by c1", calls: []string{"disconnect busy n1 true"}},
+		{name: "reload", args: []string{"reload", "c1"}, code: 125, err: "cove network reload: not supported by cove yet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := oneNetwork()

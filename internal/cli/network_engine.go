@@ -21,6 +21,12 @@ type NetworkEngine interface {
 	// RemoveNetwork gives the name of what it removed. Of o only Force
 	// (with the containers on it) and Timeout count.
 	RemoveNetwork(ctx context.Context, nameOrID string, o engine.RemoveOptions) (string, error)
+	// ConnectNetwork puts a container on one more network, a.Network, while it
+	// runs or not; of a count Aliases, StaticIPs and MAC too.
+	ConnectNetwork(ctx context.Context, container string, a cove.NetworkAttachment) error
+	// DisconnectNetwork takes a container off a network. With force what
+	// cannot be done at once is left to the next command.
+	DisconnectNetwork(ctx context.Context, container, network string, force bool) error
 	// PruneNetworks removes what no container uses and gives the names.
 	PruneNetworks(ctx context.Context, filters map[string][]string) ([]string, error)
 }

@@ -139,6 +139,16 @@ func (e *objectsEngine) RemoveNetwork(_ context.Context, name string, o engine.R
 	return name, err
 }
 
+func (e *objectsEngine) ConnectNetwork(_ context.Context, container string, a cove.NetworkAttachment) error {
+	e.call("connect %s %s %v %v %s", container, a.Network, a.Aliases, a.StaticIPs, a.MAC)
+	return e.fail[container]
+}
+
+func (e *objectsEngine) DisconnectNetwork(_ context.Context, container, network string, force bool) error {
+	e.call("disconnect %s %s %v", container, network, force)
+	return e.fail[container]
+}
+
 func (e *objectsEngine) PruneNetworks(_ context.Context, filters map[string][]string) ([]string, error) {
 	e.call("prune networks %s", filterText(filters))
 	return []string{"n1", "n2"}, nil

@@ -454,6 +454,19 @@ func (k *survey) containers(quick bool) {
 				},
 			})
 		}
+		if pending(c) {
+			add(suspicion{
+				Difference: Difference{Kind: "record", Object: c.Name, Problem: "a change of its networks was cut short"}, live: true,
+				still: func() (bool, error) { n, err := k.now(id); return n != nil && pending(&n.Container), err },
+				verb: func() error {
+					h, err := e.holdAsIs(k.ctx, id) // settles it
+					if err == nil {
+						h.release()
+					}
+					return err
+				},
+			})
+		}
 		if now.Run.PID != 0 {
 			k.process(id, c, &now)
 		}
@@ -613,8 +626,8 @@ func (k *survey) links(r network.Reality) {
 	}
 	for id, c := range k.records {
 		for i := range c.Attachments {
-			name := network.LinkName(id, i)
-			if !k.running[id] || present[name] {
+			name := network.LinkName(id, c.Attachments[i].Link)
+			if !k.running[id] || present[name] || c.Attachments[i].Pending != "" {
 				continue
 			}
 			k.suspicions = append(k.suspicions, suspicion{

@@ -21,7 +21,7 @@ import (
 // every number chosen.
 func (l *launch) reserve() ([]cove.PortMapping, error) {
 	kind, _, _ := strings.Cut(l.e.networkMode(&l.c.Spec), ":")
-	if len(l.c.Ports) == 0 || l.ports != nil || len(l.c.Attachments) == 0 && !byProgram(kind) {
+	if len(l.c.Ports) == 0 || l.ports != nil || kind != "bridge" && !byProgram(kind) {
 		return l.c.Ports, nil
 	}
 	ports, files, err := network.Reserve(l.c.Ports)

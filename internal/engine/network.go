@@ -75,6 +75,7 @@ func (d *draft) networks() error {
 		if a.Interface == "" {
 			a.Interface = fmt.Sprintf("eth%d", i)
 		}
+		a.Link = i
 		if a.MAC == "" {
 			a.MAC = randomMAC()
 		}

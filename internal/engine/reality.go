@@ -246,6 +246,9 @@ var errSettledAway = errors.New("no such container")
 // and takes down what it has left. With --rm that is the container itself:
 // the error is errSettledAway then.
 func (h *held) settle(ctx context.Context) error {
+	if err := h.e.settleNetworks(ctx, h); err != nil {
+		return err
+	}
 	if h.Status == cove.Created && h.Spec.Remove && h.Desired == cove.DesireRun {
 		// Its run was killed before the command was let go: we have the lock.
 		return h.settleAway(ctx)

@@ -159,7 +159,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 	if l.uplink, err = l.e.uplink(l.c); err != nil {
 		return nil, err
 	}
-	ownNet := clone&unix.CLONE_NEWNET != 0 && (len(l.c.Attachments) > 0 || l.uplink != nil)
+	ownNet := clone&unix.CLONE_NEWNET != 0 && (l.e.networkMode(&l.c.Spec) == "bridge" || l.uplink != nil)
 	if ownNet {
 		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
 	}

@@ -50,6 +50,12 @@ type Driver interface {
 	// On error nothing of the container's is left behind. The answer undoes
 	// the firewall part; the links go with the namespace.
 	Setup(ctx context.Context, r Request) (teardown.Teardown, error)
+	// Change makes what a running container has be what the request says:
+	// links of networks that it has left go, those of networks that it has
+	// joined come, default routes and published ports follow. The answer takes
+	// the place of Setup's. After an error a part of it may have happened: the
+	// same again, or a Change back, mends it.
+	Change(ctx context.Context, r Request) (teardown.Teardown, error)
 	// Reload replaces the driver's whole firewall by what the requests (all
 	// running containers) and networks (all of them) need, in one step.
 	Reload(ctx context.Context, networks []cove.Network, running []Request) error
@@ -106,7 +112,7 @@ const LinkPrefix = "cv"
 // kernel's 15 characters leave beside the prefix and the index.
 const linkDigits = 12
 
-// LinkName is the name of the host side of the container's index-th link
+// LinkName is the name of the host side of the container's link of that number
 // (0 to 35). The ID must have at least 12 digits.
 func LinkName(containerID string, index int) string {
 	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"

@@ -25,6 +25,7 @@ func (r *Request) Validate() error {
 		return fail(strconv.Itoa(len(r.Networks)) + " networks, at most " + strconv.Itoa(MaxNetworks))
 	}
 	used := map[string]bool{"lo": true}
+	links := map[int]bool{}
 	for i := range r.Networks {
 		m := &r.Networks[i]
 		name := m.Network.Name
@@ -38,6 +39,10 @@ func (r *Request) Validate() error {
 			return fail("network " + name + ": interface " + m.Attachment.Interface + " is used twice")
 		}
 		used[m.Attachment.Interface] = true
+		if l := m.Attachment.Link; l < 0 || l >= MaxNetworks || links[l] {
+			return fail("network " + name + ": bad link number " + strconv.Itoa(l))
+		}
+		links[m.Attachment.Link] = true
 		if m.Attachment.MAC != "" {
 			if mac, err := net.ParseMAC(m.Attachment.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
 				return fail("network " + name + ": bad MAC address " + strconv.Quote(m.Attachment.MAC))

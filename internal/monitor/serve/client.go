@@ -133,6 +133,15 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			m.stop(s.Signal, s.Timeout)
 			c.sendJSON(wire.Ack, nil)
 		}
+	case wire.Networks:
+		var n wire.NetworksBody
+		if json.Unmarshal(body, &n) == nil && !m.ended {
+			m.env.Teardown.Nft, m.env.Teardown.Unlink = n.Nft, n.Unlink
+			m.endNames()
+			m.env.Resolver = n.Resolver
+			m.startNames()
+			c.sendJSON(wire.Ack, nil)
+		}
 	case wire.HealthRun:
 		m.probeNow(c)
 	case wire.Exec:

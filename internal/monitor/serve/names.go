@@ -44,6 +44,14 @@ func (m *Monitor) startNames() {
 	}
 }
 
+// endNames ends what startNames has started.
+func (m *Monitor) endNames() {
+	if m.stopNames != nil {
+		m.stopNames()
+		m.stopNames = nil
+	}
+}
+
 // listenIn makes the resolver's sockets inside the container's network
 // namespace, and comes back.
 func listenIn(netns int) (udp, tcp int, err error) {

@@ -18,10 +18,7 @@ import (
 // same again.
 func (m *Monitor) teardown() {
 	t := &m.env.Teardown
-	if m.stopNames != nil {
-		m.stopNames() // its sockets hold the network namespace
-		m.stopNames = nil
-	}
+	m.endNames() // its sockets hold the network namespace
 	m.endUplink()
 	// Before the sockets that reserve the ports are closed: a successor's
 	// firewall elements could be taken for ours.

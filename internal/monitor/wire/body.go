@@ -170,3 +170,10 @@ type GoBody struct {
 	Nft    [][]byte `json:"nft,omitempty"`
 	Unlink []string `json:"unlink,omitempty"`
 }
+
+// NetworksBody is the body of Networks: what takes the place of the start's.
+type NetworksBody struct {
+	Nft      [][]byte  `json:"nft,omitempty"`
+	Unlink   []string  `json:"unlink,omitempty"`
+	Resolver *Resolver `json:"resolver,omitempty"`
+}

@@ -77,6 +77,7 @@ const (
 	Hold      Kind = 'h' // [client] do not apply the restart policy at the next exit
 	Ack       Kind = 'a' // [monitor] the request was carried out
 	HealthRun Kind = 'H' // [client] run the health check now
+	Networks  Kind = 'N' // [client] [NetworksBody]: the container's networks have changed
 )
 
 // Send writes one packet with descriptors. It restarts when interrupted.

@@ -179,7 +179,7 @@ func (f *firewall) admit(r *network.Request, known map[string]string, ports []el
 		switch {
 		case no.failures[0].Seq >= first && (errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST)):
 			// Another container's element on a port whose socket the caller
-			// holds: its owner is gone.
+			// holds: its owner is gone. Or its own, to another address.
 			for _, x := range no.failures {
 				if x.Seq >= first && int(x.Seq-first) < len(ports) {
 					p := ports[x.Seq-first]

@@ -179,7 +179,7 @@ func bridgeNet(i int) cove.Network {
 
 // joined is container number k's membership of n.
 func joined(n cove.Network, k int, ifname string) network.Membership {
-	a := cove.NetworkAttachment{Network: n.Name, Interface: ifname}
+	a := cove.NetworkAttachment{Network: n.Name, Interface: ifname, Link: int(ifname[len(ifname)-1] - '0')}
 	for _, s := range n.Subnets {
 		ip := s.Gateway
 		for range k + 1 {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -71,36 +72,47 @@ func kindOf(err error) cove.Kind {
 // join makes the container's links, addresses and routes.
 func join(host, inside socket, r *network.Request) error {
 	for i := range r.Networks {
-		n := &r.Networks[i]
-		bridge, err := ensureBridge(host, &n.Network)
-		if err != nil {
+		if err := makeLink(host, r, &r.Networks[i]); err != nil {
 			return err
-		}
-		name := network.LinkName(r.ContainerID, i)
-		var m message
-		m.gateways(bridge, &n.Network)
-		link := m.seq + 1
-		m.veth(name, bridge, r.Netns, n.Attachment.Interface, hardwareAddr(n.Attachment), network.MTU(n.Network))
-		if len(r.Ports) > 0 {
-			m.hairpin(name)
-		}
-		err = connect(host, &m, link)
-		if errors.Is(err, unix.EEXIST) {
-			// Left by an earlier run of this same container whose
-			// namespace something still holds.
-			if err := removeLink(host, name); err != nil {
-				return err
-			}
-			err = connect(host, &m, link)
-		}
-		if err != nil {
-			return os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, err)
 		}
 	}
 	if err := configure(inside, r); err != nil {
 		return err
 	}
 	return settle(host, r)
+}
+
+// makeLink links the container to one network's bridge.
+func makeLink(host socket, r *network.Request, n *network.Membership) error {
+	bridge, err := ensureBridge(host, &n.Network)
+	if err != nil {
+		return err
+	}
+	name := linkName(r, n)
+	var m message
+	m.gateways(bridge, &n.Network)
+	link := m.seq + 1
+	m.veth(name, bridge, r.Netns, n.Attachment.Interface, hardwareAddr(n.Attachment), network.MTU(n.Network))
+	if len(r.Ports) > 0 {
+		m.hairpin(name)
+	}
+	err = connect(host, &m, link)
+	if errors.Is(err, unix.EEXIST) {
+		// Left by an earlier run of this same container whose
+		// namespace something still holds.
+		if err := removeLink(host, name); err != nil {
+			return err
+		}
+		err = connect(host, &m, link)
+	}
+	if err != nil {
+		return os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, err)
+	}
+	return nil
+}
+
+func linkName(r *network.Request, n *network.Membership) string {
+	return network.LinkName(r.ContainerID, n.Attachment.Link)
 }
 
 // settle makes the links pass packets by the time it returns. The kernel tells
@@ -111,7 +123,7 @@ func join(host, inside socket, r *network.Request) error {
 func settle(host socket, r *network.Request) error {
 	var m message
 	for i := range r.Networks {
-		m.ask(network.LinkName(r.ContainerID, i))
+		m.ask(linkName(r, &r.Networks[i]))
 	}
 	for i := range r.Networks {
 		m.ask(r.Networks[i].Network.NetworkInterface)
@@ -138,7 +150,7 @@ func connect(host socket, m *message, link uint32) error {
 }
 
 // configure sets up the inside of the container's namespace, in one send.
-func configure(inside socket, r *network.Request) error {
+func configure(inside socket, r *network.Request, tolerated ...unix.Errno) error {
 	var (
 		m            message
 		have4, have6 bool // a default route
@@ -149,6 +161,9 @@ func configure(inside socket, r *network.Request) error {
 		index, err := inside.index(n.Attachment.Interface)
 		if err != nil {
 			return err
+		}
+		if index == 0 && slices.Contains(tolerated, unix.ENODEV) {
+			continue
 		}
 		if index == 0 {
 			return os.NewSyscallError("find "+n.Attachment.Interface, unix.ENODEV)
@@ -181,7 +196,7 @@ func configure(inside socket, r *network.Request) error {
 			m.route(index, route.Destination, route.Gateway, metric)
 		}
 	}
-	if err := inside.must(&m); err != nil {
+	if err := inside.must(&m, tolerated...); err != nil {
 		return os.NewSyscallError("set up addresses and routes", err)
 	}
 	return nil
@@ -191,7 +206,7 @@ func configure(inside socket, r *network.Request) error {
 func leave(host socket, r *network.Request) error {
 	var errs []error
 	for i := range r.Networks {
-		errs = append(errs, removeLink(host, network.LinkName(r.ContainerID, i)))
+		errs = append(errs, removeLink(host, linkName(r, &r.Networks[i])))
 	}
 	return errors.Join(errs...)
 }

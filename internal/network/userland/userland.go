@@ -24,6 +24,11 @@ func (Driver) Setup(context.Context, network.Request) (teardown.Teardown, error)
 	return teardown.Teardown{}, cove.E("join networks", "", cove.Unsupported, errors.New("bridge networks are not supported by cove for ordinary users yet"))
 }
 
+// Change refuses like Setup.
+func (d Driver) Change(ctx context.Context, r network.Request) (teardown.Teardown, error) {
+	return d.Setup(ctx, r)
+}
+
 // Occupied tells what the host uses: to look is everybody's right.
 func (Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 	return native.Driver{}.Occupied(ctx)

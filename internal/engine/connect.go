@@ -1,0 +1,352 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// ConnectNetwork puts a container on one more network. One that runs is there
+// at once, others when they are started.
+func (e *Engine) ConnectNetwork(ctx context.Context, container string, a cove.NetworkAttachment) error {
+	h, err := e.holdBridged(ctx, container)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	running := h.Run.PID != 0
+	connected := false
+	var n cove.Network
+	err = e.update(func(tx state.Tx) (err error) {
+		if n, err = e.findNetwork(tx, a.Network); err != nil {
+			return err
+		}
+		c := new(cove.Container)
+		if err := tx.Get(state.Containers, h.ID, c); err != nil {
+			return err
+		}
+		if connected = attachedTo(c, n) >= 0; connected {
+			return nil
+		}
+		if len(c.Attachments) == network.MaxNetworks {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("container %s is on %d networks, which is the most", c.ID, network.MaxNetworks))
+		}
+		joined := a
+		joined.Network = n.Name
+		joined.Link, joined.Interface = freeLink(c)
+		if joined.MAC == "" {
+			joined.MAC = randomMAC()
+		}
+		if running {
+			joined.Pending = cove.Joining
+		}
+		c.Attachments = append(c.Attachments, joined)
+		if running || len(a.StaticIPs) > 0 {
+			if err := e.lease(tx, c); err != nil {
+				return err
+			}
+		}
+		h.Container.Container.Attachments = c.Attachments
+		return tx.Put(state.Containers, c.ID, c)
+	})
+	switch {
+	case err != nil:
+		return err
+	case connected && running:
+		return cove.E("", "", cove.Exists, fmt.Errorf("container %s is already connected to network %q: network is already connected", h.ID, a.Network))
+	case connected: // docker's answer, and podman's
+		return nil
+	}
+	if err := e.settleNetworks(ctx, h); err != nil {
+		return errors.Join(err, e.leave(ctx, h, n))
+	}
+	e.connectionEvent(h, n.Name, "connect")
+	return nil
+}
+
+// DisconnectNetwork takes a container off a network. With force, what cannot
+// be done at once is left to the next command.
+func (e *Engine) DisconnectNetwork(ctx context.Context, container, nameOrID string, force bool) error {
+	h, err := e.holdBridged(ctx, container)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	var n cove.Network
+	err = e.store.View(func(tx state.Tx) (err error) {
+		n, err = e.findNetwork(tx, nameOrID)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if attachedTo(&h.Container.Container, n) < 0 {
+		return cove.E("", "", cove.NotFound, fmt.Errorf("container %s is not connected to network %q: network not found", h.ID, nameOrID))
+	}
+	if err := e.leave(ctx, h, n); err != nil && !(force && pending(&h.Container.Container)) {
+		return err
+	}
+	e.connectionEvent(h, n.Name, "disconnect")
+	return nil
+}
+
+// leave takes the container held off a network.
+func (e *Engine) leave(ctx context.Context, h *held, n cove.Network) error {
+	err := e.change(h.ID, func(c *cove.Container) error {
+		if i := attachedTo(c, n); i >= 0 {
+			c.Attachments[i].Pending = cove.Leaving
+		}
+		h.Container.Container.Attachments = c.Attachments
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return e.settleNetworks(ctx, h)
+}
+
+// holdBridged holds a container that can be on networks by name.
+func (e *Engine) holdBridged(ctx context.Context, nameOrID string) (*held, error) {
+	h, err := e.holdAsIs(ctx, nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	if mode := e.networkMode(&h.Spec); mode != "bridge" {
+		h.release()
+		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("%q is not supported: invalid network mode", mode))
+	}
+	return h, nil
+}
+
+func (e *Engine) connectionEvent(h *held, network, status string) {
+	_ = e.events.Write(cove.Event{ID: h.ID, Name: h.Name, Network: network, Status: status, Time: time.Now(), Type: "network"})
+}
+
+// attachedTo finds a container's place among its networks, -1 without one. One
+// that has never been started may know the network by its ID.
+func attachedTo(c *cove.Container, n cove.Network) int {
+	return slices.IndexFunc(c.Attachments, func(a cove.NetworkAttachment) bool {
+		return a.Network == n.Name || len(a.Network) >= 12 && strings.HasPrefix(n.ID, a.Network)
+	})
+}
+
+// freeLink gives the first number that none of the container's links has, and
+// the first name of an interface.
+func freeLink(c *cove.Container) (link int, name string) {
+	has := func(f func(cove.NetworkAttachment) bool) bool { return slices.ContainsFunc(c.Attachments, f) }
+	for has(func(a cove.NetworkAttachment) bool { return a.Link == link }) {
+		link++
+	}
+	for i := 0; ; i++ {
+		name = fmt.Sprintf("eth%d", i)
+		if !has(func(a cove.NetworkAttachment) bool { return a.Interface == name }) {
+			return link, name
+		}
+	}
+}
+
+func pending(c *cove.Container) bool {
+	return slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return a.Pending != "" })
+}
+
+// without is the container without the attachments that are in a change.
+func without(c *cove.Container, p cove.Pending) *cove.Container {
+	other := *c
+	other.Attachments = slices.DeleteFunc(slices.Clone(c.Attachments), func(a cove.NetworkAttachment) bool { return a.Pending == p })
+	return &other
+}
+
+// settleNetworks completes the changes of the container's networks that its
+// record says are under way.
+func (e *Engine) settleNetworks(ctx context.Context, h *held) error {
+	c := &h.Container.Container
+	if !pending(c) {
+		return nil
+	}
+	if h.Run.PID != 0 {
+		if err := e.carryOut(ctx, h); err != nil {
+			if aerr := h.again(); aerr != nil || h.Run.PID != 0 {
+				return err
+			}
+			// It has ended in the meantime.
+		}
+	}
+	if h.Run.PID == 0 {
+		// Of what a killed command has made, its monitor knew nothing.
+		e.forgetNames(c)
+		if len(c.Ports) > 0 {
+			if err := e.networks.RemoveElements(ctx, c.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return e.update(func(tx state.Tx) error {
+		now := new(cove.Container)
+		if err := tx.Get(state.Containers, h.ID, now); err != nil {
+			return err
+		}
+		for _, a := range now.Attachments {
+			if a.Pending == cove.Leaving {
+				if err := tx.Unlease(a.Network, now.ID); err != nil {
+					return err
+				}
+			}
+		}
+		now = without(now, cove.Leaving)
+		for i := range now.Attachments {
+			now.Attachments[i].Pending = ""
+		}
+		h.Container.Container.Attachments = now.Attachments
+		return tx.Put(state.Containers, now.ID, now)
+	})
+}
+
+// carryOut makes a running container's links, addresses, routes, ports, names
+// and files what its record wants them to be, and tells its monitor.
+func (e *Engine) carryOut(ctx context.Context, h *held) error {
+	before, after := without(&h.Container.Container, cove.Joining), without(&h.Container.Container, cove.Leaving)
+	var was, is []cove.Network
+	err := e.store.View(func(tx state.Tx) (err error) {
+		if was, err = e.networksOf(tx, before); err == nil {
+			is, err = e.networksOf(tx, after)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	netns, err := networkOf(&h.Container)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(netns)
+	r := network.Request{ContainerID: h.ID, Netns: netns, Ports: after.Ports}
+	for i, n := range is {
+		r.Networks = append(r.Networks, network.Membership{Network: n, Attachment: after.Attachments[i]})
+	}
+	down, err := e.networks.Change(ctx, r)
+	if err != nil {
+		return err
+	}
+	e.forgetNames(before)
+	names, err := e.publishNames(after, is)
+	if err != nil {
+		return err
+	}
+	if err := e.changeFiles(before, after, was, is); err != nil {
+		return err
+	}
+	body := wire.NetworksBody{Nft: down.Nft, Unlink: names, Resolver: e.resolver(after, is)}
+	if after.Spec.Remove && after.Spec.CIDFile != "" {
+		body.Unlink = append(body.Unlink, after.Spec.CIDFile)
+	}
+	conn, err := e.dial(&h.Container)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(conn.FD(), unix.SHUT_RDWR) })()
+	if err := conn.Request(wire.Networks, body); err != nil {
+		return cove.E("tell the monitor of container", h.Name, cove.Unavailable, err)
+	}
+	return nil
+}
+
+// networkOf opens a running container's network namespace.
+func networkOf(c *Container) (int, error) {
+	fd, err := openNamespace("/proc/" + strconv.Itoa(c.Run.PID) + "/ns/net")
+	if err != nil {
+		return -1, err
+	}
+	// After the opening: now it was no other process of that number.
+	if start, err := procfs.StartTime(c.Run.PID); err != nil || c.Run.PIDStart != 0 && start != c.Run.PIDStart {
+		_ = unix.Close(fd)
+		return -1, cove.E("find the network of container", c.Name, cove.NotFound, unix.ESRCH)
+	}
+	return fd, nil
+}
+
+// changeFiles changes what the engine has written into the container's
+// /etc/hosts and /etc/resolv.conf. What the container itself has written
+// there stays.
+func (e *Engine) changeFiles(before, after *cove.Container, was, is []cove.Network) error {
+	dir := e.dir(after.ID)
+	read := func(name string) (string, error) {
+		fd, err := unix.Open(filepath.Join(dir, name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return "", cove.E("read", filepath.Join(dir, name), fileKind(err), err)
+		}
+		defer unix.Close(fd)
+		text, err := readUpTo(fd, 1<<20)
+		return string(text), err
+	}
+	write := func(name, old, text string) error {
+		if old == text {
+			return nil
+		}
+		if err := replaceFile(filepath.Join(dir, name), text); err != nil {
+			return cove.E("write files of container", after.Name, fileKind(err), err)
+		}
+		return nil
+	}
+	name, err := read("hostname")
+	if err != nil {
+		return err
+	}
+	name = strings.TrimSpace(name)
+	old, err := e.hosts(before, "bridge", name)
+	if err != nil {
+		return err
+	}
+	text, err := e.hosts(after, "bridge", name)
+	if err != nil {
+		return err
+	}
+	present, err := read("hosts")
+	if err != nil {
+		return err
+	}
+	if err := write("hosts", present, exchange(present, old, text)); err != nil {
+		return err
+	}
+	present, err = read("resolv.conf")
+	if err != nil {
+		return err
+	}
+	if present != e.resolvConf(before, "bridge", was) {
+		return nil // the order of its lines matters: it is the container's own now
+	}
+	return write("resolv.conf", present, e.resolvConf(after, "bridge", is))
+}
+
+// exchange takes the lines of old that are not in new out of text, and adds
+// those of new that are neither in it nor in old.
+func exchange(text, old, new string) string {
+	was, is, there := split(old), split(new), split(text)
+	there = slices.DeleteFunc(there, func(l string) bool { return slices.Contains(was, l) && !slices.Contains(is, l) })
+	for _, l := range is {
+		if !slices.Contains(was, l) && !slices.Contains(there, l) {
+			there = append(there, l)
+		}
+	}
+	return strings.Join(there, "\n") + "\n"
+}
+
+func split(text string) []string {
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
