@@ -56,7 +56,7 @@ func open(g cli.Globals, images Images, builtin func() ([]byte, error)) (cli.Eng
 		return nil, err
 	}
 	return engine.New(conf, engine.Parts{
-		Store: bolt.Open(conf.StateFile(), 0),
+		Store: bolt.Open(conf.StateFile(), 0, nil),
 		Locks: file.New(engine.LockPath(conf)),
 		Images: images(conf, image.Options{
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,

@@ -17,7 +17,8 @@ const (
 	TableMeta Table = "meta"
 )
 
-// Tables lists every table that a transaction may touch.
+// Tables lists every table that a transaction may touch. A store that lacks one
+// is damaged: a new table takes a new [Schema] and a way to make it in an older store.
 func Tables() []Table {
 	t := []Table{TableMeta, tableNames, tableLeases, tableOwners, tableRuns, tableRovers, tableSeqs}
 	for _, b := range Buckets() {
@@ -31,7 +32,7 @@ var ErrReadOnly = errors.New("write in a read-only transaction")
 
 // Rows are the ordered rows of one transaction: all that a back end supplies.
 // Keys are not empty. Values are valid until the next write or the end of the
-// transaction and must not be changed. A table never written to is empty.
+// transaction and must not be changed.
 type Rows interface {
 	// Get gives the value of key, nil when there is none.
 	Get(t Table, key string) ([]byte, error)

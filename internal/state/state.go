@@ -18,9 +18,6 @@ import "net/netip"
 // migrated by the first transaction.
 const Schema = 1
 
-// SchemaKey is the [Tx] meta key that holds the layout's version, in decimal.
-const SchemaKey = "schema"
-
 // Bucket is one kind of record.
 type Bucket string
 

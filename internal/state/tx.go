@@ -20,27 +20,6 @@ type tx struct{ rows Rows }
 // Over makes a back end's rows a Tx.
 func Over(rows Rows) Tx { return tx{rows} }
 
-// CheckSchema reads the layout's version: Unsupported when it is newer than
-// known, old when it must be migrated first. A store without a number is old.
-func CheckSchema(rows Rows, known int) (old bool, version int, err error) {
-	raw, err := rows.Get(TableMeta, SchemaKey)
-	if err != nil {
-		return false, 0, err
-	}
-	if raw == nil {
-		return true, 0, nil
-	}
-	version, err = strconv.Atoi(string(raw))
-	if err != nil || version < 0 {
-		return false, 0, cove.E("read state", "", cove.Internal, fmt.Errorf("schema number %q is not a number", clip(string(raw))))
-	}
-	if version > known {
-		return false, version, cove.E("read state", "", cove.Unsupported,
-			fmt.Errorf("written by a newer cove (schema %d, this one knows %d): use the newer cove, the file is left as it is", version, known))
-	}
-	return version < known, version, nil
-}
-
 func (t tx) Get(b Bucket, id string, into any) error {
 	raw, err := t.rows.Get(Table(b), id)
 	if err != nil {

@@ -1,77 +1,170 @@
 package bolt
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/state"
 	"github.com/cove-engine/cove/internal/state/statetest"
 )
 
-func again(path string, timeout time.Duration) state.Store { return Open(path, timeout) }
+func again(path string, timeout time.Duration) state.Store { return Open(path, timeout, nil) }
 
 func TestMain(m *testing.M) {
 	statetest.Child(again)
 	os.Exit(m.Run())
 }
 
-func TestSuite(t *testing.T) {
-	statetest.Run(t, statetest.Backend{
-		Open:  func(t testing.TB) state.Store { return Open(filepath.Join(t.TempDir(), "state.db"), 0) },
-		Again: again,
-	})
+var backend = statetest.Backend{
+	Open:  func(t testing.TB) state.Store { return Open(filepath.Join(t.TempDir(), "state.db"), 0, nil) },
+	Again: again,
+	With:  func(path string, l state.Layout) state.Store { return With(path, time.Second, l, nil) },
 }
 
-// TestMigration: the first update of a newer release lifts the layout in its
-// own transaction; a migration that fails leaves the store as it was.
-func TestMigration(t *testing.T) {
+func TestSuite(t *testing.T) { statetest.Run(t, backend) }
+
+// tall makes a file whose trees have branches.
+func tall(t testing.TB) []byte {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "state.db")
-	if err := Open(path, 0).Update(func(tx state.Tx) error { return tx.SetMeta("k", []byte("old")) }); err != nil {
-		t.Fatal(err)
-	}
-	broken := errors.New("broken")
-	newer := Open(path, time.Second)
-	newer.schema = state.Schema + 2
-	newer.migrations = make([]func(*bbolt.Tx) error, newer.schema)
-	newer.migrations[state.Schema] = func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(state.TableMeta)).Put([]byte("k"), []byte("new"))
-	}
-	newer.migrations[state.Schema+1] = func(*bbolt.Tx) error { return broken }
-	if err := newer.View(func(state.Tx) error { t.Error("ran on an old layout"); return nil }); !errors.Is(err, broken) {
-		t.Errorf("a failed migration: %v", err)
-	}
-	check := func(s *Store, want string) {
-		t.Helper()
-		err := s.View(func(tx state.Tx) error {
-			if v, err := tx.Meta("k"); string(v) != want {
-				t.Errorf("got %q, %v; want %q", v, err, want)
+	for from := 0; from < 600; from += 200 { // several: there are free pages then
+		err := Open(path, 0, nil).Update(func(tx state.Tx) error {
+			for i := from; i < from+200; i++ {
+				id := fmt.Sprintf("%064x", i*7919)
+				c := cove.Container{ID: id, Name: fmt.Sprint("n", id)}
+				if err := errors.Join(tx.Put(state.Containers, id, c), tx.Claim(state.Containers, c.Name, id)); err != nil {
+					return err
+				}
 			}
 			return nil
 		})
 		if err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
 	}
-	check(Open(path, 0), "old")
-	newer.migrations[state.Schema+1] = nil // nothing to change
-	check(newer, "new")
-	if err := Open(path, 0).View(func(state.Tx) error { return nil }); !cove.Is(err, cove.Unsupported) {
-		t.Errorf("the older release: %v", err)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return raw
+}
+
+// mend gives the newest meta page its checksum, so that damage in it is met.
+func mend(raw []byte) {
+	page := os.Getpagesize()
+	for _, at := range []int{0, page} {
+		sum := fnv.New64a()
+		sum.Write(raw[at+metaStart : at+metaSum])
+		binary.NativeEndian.PutUint64(raw[at+metaSum:], sum.Sum64())
+	}
+}
+
+// bend changes a field of a page's header or of one of its first elements to
+// what could stand there: a number of another page, a place, a small number.
+func bend(raw []byte, r *rand.Rand) {
+	page := os.Getpagesize()
+	pages := len(raw) / page
+	at := r.IntN(pages) * page
+	n := binary.NativeEndian
+	small := []uint64{0, 1, 2, 3, uint64(r.IntN(pages)), uint64(r.IntN(page)), uint64(r.IntN(1 << 16)), r.Uint64()}
+	value := small[r.IntN(len(small))]
+	switch r.IntN(6) {
+	case 0:
+		n.PutUint64(raw[at:], value)
+	case 1:
+		n.PutUint16(raw[at+8:], uint16(value))
+	case 2:
+		n.PutUint16(raw[at+10:], uint16(value))
+	case 3:
+		n.PutUint32(raw[at+12:], uint32(value))
+	case 4: // a child
+		n.PutUint64(raw[at+pageHead+elemSize*r.IntN(8)+8:], value)
+	case 5:
+		n.PutUint32(raw[at+pageHead+4*r.IntN(40):], uint32(value))
+	}
+}
+
+// TestDamagedPages: pages that lead in circles, to each other's middle or to
+// nowhere, which bbolt would follow for ever.
+func TestDamagedPages(t *testing.T) {
+	good := tall(t)
+	path := filepath.Join(statetest.InMemory(t), "state.db")
+	if err := statetest.TryDamaged(t, backend, path, good); err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	const rounds = 300
+	found := 0
+	for range rounds {
+		raw := bytes.Clone(good)
+		for range 1 + r.IntN(3) {
+			bend(raw, r)
+		}
+		mend(raw)
+		if statetest.TryDamaged(t, backend, path, raw) != nil {
+			found++
+		}
+	}
+	t.Logf("%d of %d damages were noticed", found, rounds)
+	if found < rounds/4 {
+		t.Errorf("only %d of %d damages were noticed", found, rounds)
+	}
+}
+
+// TestCircle: each branch leads to itself and to any other page.
+func TestCircle(t *testing.T) {
+	good := tall(t)
+	page := os.Getpagesize()
+	path := filepath.Join(statetest.InMemory(t), "state.db")
+	branches := 0
+	for at := 2 * page; at < len(good); at += page {
+		if binary.NativeEndian.Uint16(good[at+8:]) != branchPage || int(binary.NativeEndian.Uint64(good[at:])) != at/page {
+			continue
+		}
+		branches++
+		for _, to := range []int{at / page, 0, 2, 3, rand.IntN(len(good) / page), rand.IntN(len(good) / page), len(good) / page} {
+			raw := bytes.Clone(good)
+			binary.NativeEndian.PutUint64(raw[at+pageHead+8:], uint64(to))
+			_ = statetest.TryDamaged(t, backend, path, raw)
+		}
+	}
+	if branches == 0 {
+		t.Error("the file has no branch")
+	}
+}
+
+// FuzzFile bends and cuts a file as the fuzzer says.
+func FuzzFile(f *testing.F) {
+	good := tall(f)
+	path := filepath.Join(statetest.InMemory(f), "state.db")
+	f.Add([]byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, edits []byte) {
+		raw := bytes.Clone(good)
+		for ; len(edits) >= 4; edits = edits[4:] {
+			at := (int(binary.BigEndian.Uint16(edits)) % (len(raw) / 64)) * 64
+			raw[at+int(edits[2])%64] = edits[3]
+		}
+		mend(raw)
+		_ = statetest.TryDamaged(t, backend, path, raw)
+	})
 }
 
 // TestViewsTogether: views run beside each other, an update alone, also within
 // one process.
 func TestViewsTogether(t *testing.T) {
-	s := Open(filepath.Join(t.TempDir(), "state.db"), time.Second)
+	s := Open(filepath.Join(t.TempDir(), "state.db"), time.Second, nil)
 	if err := s.Update(func(state.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +179,7 @@ func TestViewsTogether(t *testing.T) {
 }
 
 func benchStore(b *testing.B, n int) *Store {
-	s := Open(filepath.Join(b.TempDir(), "state.db"), 0)
+	s := Open(filepath.Join(b.TempDir(), "state.db"), 0, nil)
 	err := s.Update(func(tx state.Tx) error {
 		for i := range n {
 			c := cove.Container{ID: fmt.Sprintf("%064x", i*7919), CommandLine: []string{strings.Repeat("x", 2000)}}

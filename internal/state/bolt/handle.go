@@ -6,38 +6,42 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"math"
 	"os"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state/turnstile"
 )
 
 // handle is one opening of the file for one transaction.
 type handle struct {
-	path  string
-	file  *os.File // locked; bbolt's once db is set
-	fresh bool     // being made: empty until bbolt fills it
-	db    *bbolt.DB
-	tx    *bbolt.Tx
-	size  int64 // of the file when it was opened; 0 when fresh
-	lost  bool  // bbolt panicked inside itself: its close may not be trusted
+	path string
+	file *os.File // locked; bbolt's once db is set
+	tree *tree    // the file as it was; nil when it is being made
+	db   *bbolt.DB
+	tx   *bbolt.Tx
+	lost bool // bbolt panicked inside itself: its close may not be trusted
 }
 
-// open hands the file to bbolt and begins the transaction.
+// open checks the file and begins the transaction.
 func (h *handle) open(write bool) error {
-	if !h.fresh {
-		if err := h.check(); err != nil {
-			return err
-		}
+	if err := h.check(); err != nil {
+		return err
 	}
+	return h.begin(write)
+}
+
+// begin hands the file to bbolt, which fills an empty one.
+func (h *handle) begin(write bool) error {
 	return h.guard(func() (err error) {
 		if h.db, err = bbolt.Open(h.path, 0o600, options(h.file, write)); err != nil {
 			if _, ok := errors.AsType[unix.Errno](err); ok {
-				return fault("open state", h.path, err)
+				return turnstile.Fault("open state", h.path, err)
 			}
-			return damaged(h.path, err)
+			return turnstile.Damaged(h.path, err)
 		}
 		h.tx, err = h.db.Begin(write)
 		return err
@@ -62,7 +66,7 @@ func (h *handle) end(write bool) error {
 		if _, ok := errors.AsType[unix.Errno](err); !ok {
 			return cove.E("write state", h.path, cove.Unavailable, err)
 		}
-		return fault("write state", h.path, err)
+		return turnstile.Fault("write state", h.path, err)
 	})
 }
 
@@ -82,10 +86,13 @@ func reserve(file *os.File) {
 // close rolls back what has not been committed, unlocks and closes.
 func (h *handle) close() error {
 	var err error
+	if h.tree != nil {
+		err = h.tree.close()
+	}
 	if h.tx != nil && !h.lost {
 		tx := h.tx
 		h.tx = nil
-		err = h.guard(tx.Rollback)
+		err = errors.Join(err, h.guard(tx.Rollback))
 	}
 	if h.db != nil && !h.lost {
 		if h.db.IsReadOnly() {
@@ -107,100 +114,122 @@ func (h *handle) guard(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			h.lost = true
-			err = damaged(h.path, fmt.Errorf("%v", p))
+			err = turnstile.Damaged(h.path, fmt.Errorf("%v", p))
 		}
 	}()
 	return f()
 }
 
-// damaged is the error for a file that is not a whole store.
-func damaged(path string, cause error) error {
-	return cove.E("open state", path, cove.Internal, fmt.Errorf(
-		"the file is damaged and has been left as it is (%w): put a copy back, or move it away (mv %s %s.damaged) to begin with an empty store",
-		cause, path, path))
-}
-
-// The fields of bbolt's meta page that check needs: after the page's header of
-// 16 bytes magic, version, page size, flags (4 bytes each), root (16), free
-// list, high-water page, transaction, and FNV-1a checksum of what precedes
-// it (8 each), in the machine's byte order.
+// The fields of bbolt's meta page that check needs: after the page's header
+// magic, version, page size, flags (4 bytes each), root page, sequence, free
+// list, high-water page, transaction, and FNV-1a checksum of what precedes it
+// (8 each), in the machine's byte order.
 const (
 	metaMagic = 0xED0CDAED
-	metaStart = 16
+	metaStart = pageHead
 	metaSum   = metaStart + 56
 	metaEnd   = metaSum + 8
 )
+
+type meta struct {
+	page, root, free, pages, txid uint64
+}
+
+// readMeta gives the meta page at a place; nil when there is no whole one.
+func (h *handle) readMeta(at int64) (*meta, error) {
+	var b [metaEnd]byte
+	if _, err := h.file.ReadAt(b[:], at); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, nil
+		}
+		return nil, turnstile.Fault("open state", h.path, err)
+	}
+	n := binary.NativeEndian
+	sum := fnv.New64a()
+	sum.Write(b[metaStart:metaSum])
+	if n.Uint32(b[metaStart:]) != metaMagic || sum.Sum64() != n.Uint64(b[metaSum:]) {
+		return nil, nil
+	}
+	at8 := func(i int) uint64 { return n.Uint64(b[metaStart+i:]) }
+	return &meta{page: uint64(n.Uint32(b[metaStart+8:])), root: at8(16), free: at8(32), pages: at8(40), txid: at8(48)}, nil
+}
 
 // check refuses a file that is shorter than its meta page says, or that has
 // no whole meta page, before bbolt maps and trusts it.
 func (h *handle) check() error {
 	info, err := h.file.Stat()
 	if err != nil {
-		return fault("open state", h.path, err)
+		return turnstile.Fault("open state", h.path, err)
 	}
-	h.size = info.Size()
-	page := int64(os.Getpagesize())
-	var newest uint64
-	var pages, free int64 = -1, 0
-	for _, at := range []int64{0, page} {
-		var b [metaEnd]byte
-		if _, err := h.file.ReadAt(b[:], at); err != nil {
-			if errors.Is(err, io.EOF) {
-				continue
-			}
-			return fault("open state", h.path, err)
+	newest, err := h.readMeta(0)
+	if err != nil {
+		return err
+	}
+	// The second meta page begins where the first ends.
+	second := []int64{4 << 10, 16 << 10, 64 << 10}
+	if newest != nil {
+		second = []int64{int64(newest.page)}
+	}
+	for _, at := range second {
+		m, err := h.readMeta(at)
+		if err != nil {
+			return err
 		}
-		e := binary.NativeEndian
-		sum := fnv.New64a()
-		sum.Write(b[metaStart:metaSum])
-		if e.Uint32(b[metaStart:]) != metaMagic || sum.Sum64() != e.Uint64(b[metaSum:]) {
-			continue
-		}
-		if size := int64(e.Uint32(b[metaStart+8:])); size != page {
-			return nil // made on a machine with other pages: bbolt knows what to do
-		}
-		if txid := e.Uint64(b[metaStart+48:]); pages < 0 || txid > newest {
-			newest, pages, free = txid, int64(e.Uint64(b[metaStart+40:])), int64(e.Uint64(b[metaStart+32:]))
+		if m != nil && uint64(at) == m.page && (newest == nil || m.txid > newest.txid) {
+			newest = m
 		}
 	}
-	if pages < 0 {
-		return damaged(h.path, fmt.Errorf("no valid header in its %d bytes", info.Size()))
+	switch {
+	case newest == nil:
+		return turnstile.Damaged(h.path, fmt.Errorf("no valid header in its %d bytes", info.Size()))
+	case newest.page < 1<<10 || newest.page > 64<<10 || newest.pages < 4 || newest.pages > math.MaxInt64/newest.page:
+		return turnstile.Damaged(h.path, errors.New("its header makes no sense"))
+	case uint64(info.Size())/newest.page < newest.pages:
+		return turnstile.Damaged(h.path, fmt.Errorf("truncated: %d bytes of at least %d", info.Size(), newest.pages*newest.page))
 	}
-	if info.Size()/page < pages {
-		return damaged(h.path, fmt.Errorf("truncated: %d bytes of at least %d", info.Size(), pages*page))
+	page, pages := int64(newest.page), int64(newest.pages)
+	free, err := h.readFree(int64(newest.free), pages, page)
+	if err != nil {
+		return err
 	}
-	return h.checkFree(free, pages, page)
-}
-
-// checkFree refuses a list of free pages that names pages beyond the end: bbolt
-// would write there. The list's page has a header of 16 bytes, number, flags,
-// count and overflow, and then the numbers; with a count of 0xFFFF the first
-// of them is the count.
-func (h *handle) checkFree(at, pages, page int64) error {
-	if at < 2 || at >= pages {
-		return damaged(h.path, errors.New("its list of free pages is nowhere"))
-	}
-	e := binary.NativeEndian
-	var head [24]byte
-	if _, err := h.file.ReadAt(head[:], at*page); err != nil {
-		return fault("open state", h.path, err)
-	}
-	count, first := int64(e.Uint16(head[10:])), at*page+16
-	if count == 0xFFFF {
-		count, first = int64(e.Uint64(head[16:])), first+8
-	}
-	const list = 0x10
-	if int64(e.Uint64(head[:])) != at || e.Uint16(head[8:]) != list || count < 0 || count > pages || at+int64(e.Uint32(head[12:])) >= pages {
-		return damaged(h.path, errors.New("its list of free pages is no such list"))
-	}
-	ids := make([]byte, 8*count)
-	if _, err := h.file.ReadAt(ids, first); err != nil {
-		return fault("open state", h.path, err)
-	}
-	for ; len(ids) > 0; ids = ids[8:] {
-		if id := int64(e.Uint64(ids)); id < 2 || id >= pages {
-			return damaged(h.path, fmt.Errorf("its list of free pages names page %d of %d", id, pages))
-		}
+	if h.tree, err = mapTree(int(h.file.Fd()), page, pages, newest.root, free); err != nil {
+		return turnstile.Fault("open state", h.path, err)
 	}
 	return nil
+}
+
+// readFree reads the list of free pages. One that names pages beyond the end
+// is refused: bbolt would write there. The numbers follow the page's header;
+// with a count of 0xFFFF the first of them is the count.
+func (h *handle) readFree(at, pages, page int64) ([]uint64, error) {
+	if at < 2 || at >= pages {
+		return nil, turnstile.Damaged(h.path, errors.New("its list of free pages is nowhere"))
+	}
+	n := binary.NativeEndian
+	var head [pageHead + 8]byte
+	if _, err := h.file.ReadAt(head[:], at*page); err != nil {
+		return nil, turnstile.Fault("open state", h.path, err)
+	}
+	count, first, more := int64(n.Uint16(head[10:])), int64(pageHead), int64(n.Uint32(head[12:]))
+	if count == 0xFFFF {
+		count, first = int64(n.Uint64(head[pageHead:])), first+8
+	}
+	const list = 0x10
+	if int64(n.Uint64(head[:])) != at || n.Uint16(head[8:]) != list || more >= pages-at || count < 0 || count > ((more+1)*page-first)/8 {
+		return nil, turnstile.Damaged(h.path, errors.New("its list of free pages is no such list"))
+	}
+	raw := make([]byte, 8*count)
+	if _, err := h.file.ReadAt(raw, at*page+first); err != nil {
+		return nil, turnstile.Fault("open state", h.path, err)
+	}
+	free := make([]uint64, count)
+	last := uint64(1)
+	for i := range free {
+		free[i] = n.Uint64(raw[8*i:])
+		if free[i] <= last || free[i] >= uint64(pages) {
+			return nil, turnstile.Damaged(h.path, fmt.Errorf("its list of free pages names page %d of %d", free[i], pages))
+		}
+		last = free[i]
+	}
+	return free, nil
 }

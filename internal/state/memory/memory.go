@@ -33,7 +33,7 @@ func (s *Store) Close() error { return nil }
 func (s *Store) View(fn func(state.Tx) error) error {
 	r := &rows{root: s.snapshot()}
 	if len(r.root) > 0 {
-		if _, _, err := state.CheckSchema(r, state.Schema); err != nil {
+		if _, err := state.Present().Check(r); err != nil {
 			return err
 		}
 	}
@@ -48,14 +48,12 @@ func (s *Store) Update(fn func(state.Tx) error) error {
 	for t, n := range s.snapshot() {
 		r.root[t] = n
 	}
-	old, _, err := state.CheckSchema(r, state.Schema)
-	if err != nil {
-		return err
+	begin := state.Present().Lift
+	if len(r.root) == 0 {
+		begin = state.Present().Begin
 	}
-	if old {
-		if err := r.Put(state.TableMeta, state.SchemaKey, []byte{'0' + state.Schema}); err != nil {
-			return err
-		}
+	if err := begin(r); err != nil {
+		return err
 	}
 	if err := fn(state.Over(r)); err != nil {
 		return err

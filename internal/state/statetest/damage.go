@@ -2,8 +2,10 @@ package statetest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,32 +47,8 @@ func testDamage(t *testing.T, b Backend) {
 		half[i] = 0xa5
 	}
 	zeroed := make([]byte, len(good))
-	path := filepath.Join(t.TempDir(), "state")
-	try := func(raw []byte) error {
-		if err := os.WriteFile(path, raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := b.Again(path, time.Second)
-		err := s.View(func(tx state.Tx) error {
-			for _, b := range state.Buckets() {
-				if err := tx.List(b, func(string, []byte) error { return nil }); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil && contents(t, path) != string(raw) {
-			t.Error("a view changed the file")
-		}
-		e := s.Update(func(tx state.Tx) error { _, err := tx.Next("x"); return err })
-		if e != nil && contents(t, path) != string(raw) {
-			t.Errorf("a failed update changed the file: %v", e)
-		}
-		if err == nil {
-			err = e
-		}
-		return err
-	}
+	path := filepath.Join(InMemory(t), "state")
+	try := func(raw []byte) error { return TryDamaged(t, b, path, raw) }
 	for name, raw := range map[string][]byte{
 		"empty": {}, "one byte": {0}, "text": []byte("{\"not\":\"a store\"}\n"), "garbage": bytes.Repeat([]byte("garbage!"), 4096),
 		"zeros": zeroed, "first page only": good[:4096], "half": good[:len(good)/2], "two pages": good[:8192],
@@ -87,7 +65,9 @@ func testDamage(t *testing.T, b Backend) {
 		wantKind(t, name, err, cove.Internal)
 	}
 	_ = try(half) // may or may not be noticed; must not panic
-	r := rand.New(rand.NewPCG(1, 2))
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
 	for range 300 {
 		bad := bytes.Clone(good)
 		for range 1 + r.IntN(20) {
@@ -107,6 +87,98 @@ func testDamage(t *testing.T, b Backend) {
 	if err := b.Again(path, time.Second).View(func(state.Tx) error { return nil }); err == nil {
 		t.Error("a symbolic link was followed")
 	}
+}
+
+// InMemory gives a directory that lives in memory where there is such a place:
+// for tests of many files that no power loss will ever see.
+func InMemory(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "cove-state-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// TryDamaged writes raw to path, does everything there is to do with that
+// store, and gives the first error. Nothing may panic or take long, and what
+// fails must leave the file as it is.
+func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
+	t.Helper()
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const long = 30 * time.Second // a loaded machine's milliseconds
+	late := time.AfterFunc(long, func() { panic("a damaged file was not done with after " + long.String()) })
+	defer late.Stop()
+	s := b.Again(path, time.Second)
+	do := func(what string, run func(func(state.Tx) error) error, fn func(state.Tx) error) {
+		e := run(fn)
+		if e == nil {
+			raw = []byte(contents(t, path))
+			return
+		}
+		if contents(t, path) != string(raw) {
+			t.Errorf("a failed %s changed the file: %v", what, e)
+		}
+		if contains(e.Error(), "\n") {
+			t.Errorf("%s: more than a line: %v", what, e)
+		}
+		if err == nil {
+			err = e
+		}
+	}
+	var ids, names []string
+	do("view", s.View, func(tx state.Tx) error {
+		for _, b := range state.Buckets() {
+			keep := func(id string, _ []byte) error { ids = append(ids, id); return nil }
+			name := func(name, _ string) error { names = append(names, name); return nil }
+			if err := errors.Join(tx.List(b, keep), tx.Names(b, name)); err != nil {
+				return oneOf(err)
+			}
+		}
+		return tx.Leases("n", func(netip.Addr, string) error { return nil })
+	})
+	do("lookup", s.View, func(tx state.Tx) error {
+		for _, id := range ids {
+			err := tx.Get(state.Containers, id, new(cove.Container))
+			if _, e := tx.Find(state.Containers, "n"+id); e != nil && err == nil {
+				err = e
+			}
+			if err != nil && !cove.Is(err, cove.NotFound) {
+				return err
+			}
+		}
+		return nil
+	})
+	do("step", s.Update, func(tx state.Tx) error { _, err := tx.Next("x"); return err })
+	do("growth", func(func(state.Tx) error) error { _, err := grow(s); return err }, nil)
+	do("removal", s.Update, func(tx state.Tx) error {
+		for _, id := range ids {
+			err := tx.Delete(state.Containers, id)
+			if err == nil || cove.Is(err, cove.NotFound) {
+				err = tx.Unlease("n", id)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		for _, name := range names {
+			if err := tx.Release(state.Containers, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// oneOf gives the first of joined errors.
+func oneOf(err error) error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		return many.Unwrap()[0]
+	}
+	return err
 }
 
 // testFileLimit: a file that may not grow gives errors and stays whole.

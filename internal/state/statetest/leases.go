@@ -154,6 +154,56 @@ func testFullNetwork(t *testing.T, b Backend) {
 	}
 }
 
+// testJoinedLeases joins a thousand runs of addresses in one transaction: what
+// is found afterwards lies far from where it was looked for.
+func testJoinedLeases(t *testing.T, b Backend) {
+	s := b.Open(t)
+	subnet := netip.MustParsePrefix("10.3.0.0/16")
+	const n = 1000
+	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 3, byte(i >> 8), byte(i)}) }
+	lease := func(tx state.Tx, i int) error {
+		_, err := tx.Lease("n", subnet, at(2), at(60000), at(i), nil, fmt.Sprint(i))
+		return err
+	}
+	update(t, s, func(tx state.Tx) error {
+		for i := 2; i < n; i += 2 {
+			if err := lease(tx, i); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	update(t, s, func(tx state.Tx) error {
+		for i := 3; i < n; i += 2 {
+			if err := lease(tx, i); err != nil {
+				return err
+			}
+			got, err := tx.Lease("m", subnet, at(2), at(60000), netip.Addr{}, nil, "x")
+			if err != nil || !got.IsValid() {
+				return fmt.Errorf("another network: %s, %w", got, err)
+			}
+		}
+		got, err := tx.Lease("n", subnet, at(2), at(60000), netip.Addr{}, nil, "late")
+		if err != nil || got != at(n) {
+			t.Errorf("the first free address after %s is %s, not %s: %v", at(n-1), at(n), got, err)
+		}
+		return nil
+	})
+	update(t, s, func(tx state.Tx) error {
+		for i := 2; i < n; i++ {
+			if err := tx.Unlease("n", fmt.Sprint(i)); err != nil {
+				return err
+			}
+		}
+		return tx.Leases("n", func(a netip.Addr, owner string) error {
+			if owner != "late" {
+				t.Errorf("%s is still leased to %s", a, owner)
+			}
+			return nil
+		})
+	})
+}
+
 func testMany(t *testing.T, b Backend) {
 	s := b.Open(t)
 	const n = 10000
