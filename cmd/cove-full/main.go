@@ -3,8 +3,6 @@
 package main
 
 import (
-	"os"
-
 	"github.com/cove-engine/cove/internal/companion/hello"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/image"
@@ -17,5 +15,5 @@ func main() {
 	if library.Reexec() {
 		return
 	}
-	os.Exit(program.Main(func(_ *config.Config, o image.Options) image.Images { return library.Open(o) }, hello.Archive))
+	program.Main(func(_ *config.Config, o image.Options) image.Images { return library.Open(o) }, hello.Archive, 0)
 }

@@ -22,9 +22,9 @@ func main() {
 	debug.SetGCPercent(800)
 	sysmon.Calm(time.Millisecond)
 
-	os.Exit(program.Main(func(conf *config.Config, o image.Options) image.Images {
+	program.Main(func(conf *config.Config, o image.Options) image.Images {
 		return front.Open(o, func() error { return becomeFull(conf) })
-	}, nil))
+	}, nil, 20*time.Millisecond)
 }
 
 // becomeFull replaces this program by the full build, which does the command

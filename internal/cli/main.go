@@ -59,7 +59,7 @@ func Main(ctx context.Context, args []string, std Stdio, open func(Globals) (Eng
 	})
 	err := a.execute(ctx, args)
 	if err != nil {
-		a.printError(err)
+		a.printError(ctx, err)
 		return exitCode(err)
 	}
 	return a.code
@@ -128,12 +128,16 @@ func (a *app) run(ctx context.Context, words []string) error {
 	return root.ExecuteContext(ctx)
 }
 
-// printError writes err as podman does, one line per joined error.
-func (a *app) printError(err error) {
+// printError writes err as podman does, one line per joined error. Whoever has
+// called the command off need not be told.
+func (a *app) printError(ctx context.Context, err error) {
 	if e, ok := errors.AsType[*exitError](err); ok && e.err == nil {
 		return
 	}
 	for _, e := range flatten(err) {
+		if ctx.Err() != nil && errors.Is(e, context.Canceled) {
+			continue
+		}
 		fmt.Fprintf(a.Err, "Error: %s\n", strings.TrimRight(e.Error(), "\n"))
 	}
 }

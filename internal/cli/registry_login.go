@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/interrupt"
 )
 
 func loginCommand(a *app) *cobra.Command {
@@ -28,6 +29,9 @@ func loginCommand(a *app) *cobra.Command {
 			eng, err := a.imageEngine()
 			if err != nil {
 				return err
+			}
+			if !o.PasswordStdin {
+				defer interrupt.Ask()()
 			}
 			return eng.Login(c.Context(), first(args), o)
 		},

@@ -166,10 +166,15 @@ func (s *selection) check(args []string) error {
 }
 
 // each runs verb on every target, prints the name of each that succeeded and
-// joins the errors of the others. Missing ones pass with ignore.
-func (a *app) each(ts []target, ignore bool, verb func(target) error) error {
+// joins the errors of the others. Missing ones pass with ignore. When ctx ends
+// the rest is left.
+func (a *app) each(ctx context.Context, ts []target, ignore bool, verb func(target) error) error {
 	var errs []error
 	for _, t := range ts {
+		if ctx.Err() != nil {
+			errs = append(errs, context.Cause(ctx))
+			break
+		}
 		err := verb(t)
 		switch {
 		case err == nil:

@@ -59,7 +59,7 @@ func (o *startOptions) run(ctx context.Context, args []string) error {
 		return err
 	}
 	if !attached {
-		return o.each(ts, false, func(t target) error {
+		return o.each(ctx, ts, false, func(t target) error {
 			r, err := e.Start(ctx, t.name, engine.StartOptions{})
 			for _, w := range r.Warnings {
 				o.warn(w)

@@ -79,7 +79,7 @@ func (o *stopOptions) stop(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return o.each(ts, o.ignore, func(t target) error {
+	return o.each(ctx, ts, o.ignore, func(t target) error {
 		return e.Stop(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal})
 	})
 }
@@ -114,7 +114,7 @@ Exit codes:
 			if err != nil {
 				return err
 			}
-			return o.each(ts, false, func(t target) error {
+			return o.each(ctx, ts, false, func(t target) error {
 				return e.Restart(ctx, t.name, engine.StopOptions{Timeout: o.timeout()})
 			})
 		},
@@ -153,7 +153,7 @@ Exit codes:
 			if err != nil {
 				return err
 			}
-			return o.each(ts, false, func(t target) error { return e.Kill(ctx, t.name, o.signal) })
+			return o.each(ctx, ts, false, func(t target) error { return e.Kill(ctx, t.name, o.signal) })
 		},
 	}
 	fs := c.Flags()
@@ -201,7 +201,7 @@ func pauseLike(a *app, name, long string, suits func(engine.Container) bool, ver
 			if err != nil {
 				return err
 			}
-			return o.each(ts, false, func(t target) error { return verb(c.Context(), e, t.name) })
+			return o.each(c.Context(), ts, false, func(t target) error { return verb(c.Context(), e, t.name) })
 		},
 	}
 	o.selection.flags(c.Flags(), "alfc", title(name))

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/interrupt"
 )
 
 // notYet are entries for podman's commands that cove lacks: known, so that
@@ -95,6 +96,7 @@ func parseFilters(kind string, list, known []string) (map[string][]string, error
 // confirm asks whether to go on. Anything but an answer that begins with y is
 // a no, which is no error; the end of the input is one.
 func (a *app) confirm() (bool, error) {
+	defer interrupt.Ask()()
 	fmt.Fprint(a.Out, "Are you sure you want to continue? [y/N] ")
 	answer, err := readLine(a.In)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/interrupt"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -142,7 +143,9 @@ const otherSignals = 100 * time.Millisecond
 func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func()) {
 	ch := make(chan os.Signal, 16)
 	var others <-chan time.Time
+	back := func() {}
 	if proxy && !s.terminal {
+		back = interrupt.Forward()
 		signal.Notify(ch, promptSignals...)
 		others = time.After(otherSignals)
 	}
@@ -171,7 +174,7 @@ func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func
 			}
 		}
 	}()
-	return func() { close(done) }
+	return func() { close(done); back() }
 }
 
 func (s *session) resize() {

@@ -60,7 +60,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		result.StartFailed = recorded || d.noLease || cove.Is(err, cove.WrongStatus)
 		switch {
 		case !recorded:
-		case spec.Remove:
+		case spec.Remove || ctx.Err() != nil:
 			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
 		default:
 			err = e.runFailed(d.c, err)

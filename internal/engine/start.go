@@ -77,6 +77,9 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		})
 	}
 	conn, err := l.do(ctx)
+	if err != nil && ctx.Err() != nil {
+		return result, err // it is as it was
+	}
 	if err != nil {
 		return result, e.startFailed(h, err)
 	}
@@ -177,6 +180,9 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 	}
 	defer l.closeFiles()
 	if err := l.prepare(ctx, m, ownNet, joins); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		m.Abort()
 		return nil, l.undo.because(err)
 	}
@@ -280,6 +286,9 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	if l.uplink, err = e.uplink(c); err != nil { // now that the ports are known
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	env := l.envelope()
 	if err := m.Start(env, l.files); err != nil {
 		return err
@@ -297,7 +306,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 		}
 		l.undo.add(func() error { e.forgetNames(c); return nil })
 	}
-	if err := m.Ready(); err != nil {
+	if err := m.Ready(ctx); err != nil {
 		return err
 	}
 	if err := l.writePidFiles(m.MonitorPID()); err != nil {

@@ -418,7 +418,7 @@ func state(c cove.Container, f Facts) *ContainerState {
 		Paused:     f.Status == cove.Paused,
 		OOMKilled:  r.OOMKilled,
 		ExitCode:   int32(r.ExitCode),
-		Error:      r.Error,
+		Error:      cmp.Or(r.Error, r.Exit),
 		StartedAt:  r.Started,
 		FinishedAt: r.Finished,
 	}

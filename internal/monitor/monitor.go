@@ -4,6 +4,7 @@
 package monitor
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -116,9 +117,13 @@ func (s *Starting) Start(env wire.Envelope, files []File) error {
 	return nil
 }
 
-// Ready waits until the container is prepared up to its exec.
-func (s *Starting) Ready() error {
+// Ready waits until the container is prepared up to its exec, or ctx ends.
+func (s *Starting) Ready(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.fd, unix.SHUT_RDWR) })
 	kind, body, _, err := s.receive()
+	if !stop() {
+		return ctx.Err()
+	}
 	if err != nil {
 		return s.why("", err)
 	}

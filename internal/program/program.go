@@ -8,9 +8,9 @@
 package program
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/cove-engine/cove/internal/cli"
 	"github.com/cove-engine/cove/internal/companion/monitor"
@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove/internal/engine"
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/interrupt"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/network/native"
@@ -29,11 +30,12 @@ import (
 // Images opens the image store for a configuration.
 type Images func(conf *config.Config, o image.Options) image.Images
 
-// Main runs the command line and gives the exit code. builtin gives the image
-// that the program carries, nil for none.
-func Main(images Images, builtin func() ([]byte, error)) int {
+// Main runs the command line and does not return. builtin gives the image that
+// the program carries, nil for none. Signals are caught after signals.
+func Main(images Images, builtin func() ([]byte, error), signals time.Duration) {
+	ctx := interrupt.Context(signals)
 	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: rootless.Environ()}
-	return cli.Main(context.Background(), os.Args, std, func(g cli.Globals) (cli.Engine, error) {
+	interrupt.Exit(ctx, cli.Main(ctx, os.Args, std, func(g cli.Globals) (cli.Engine, error) {
 		// Here, where it is certain that an engine is needed: who only asks
 		// for help or the version needs no namespace.
 		err := rootless.Enter(func(warning string) { fmt.Fprintln(os.Stderr, "WARNING:", warning) })
@@ -41,7 +43,7 @@ func Main(images Images, builtin func() ([]byte, error)) int {
 			return nil, err
 		}
 		return open(g, images, builtin)
-	})
+	}))
 }
 
 func open(g cli.Globals, images Images, builtin func() ([]byte, error)) (cli.Engine, error) {

@@ -28,7 +28,7 @@ func (s *Store) Import(ctx context.Context, source string, o image.ImportOptions
 		defer os.Remove(path)
 	} else if source == "-" {
 		var remove func()
-		if path, remove, err = spool(tmp, o.Stdin); err != nil {
+		if path, remove, err = spool(ctx, tmp, o.Stdin); err != nil {
 			return "", fail(op, "from standard input", err)
 		}
 		defer remove()

@@ -43,7 +43,7 @@ func (s *Store) LoadFrom(ctx context.Context, r io.Reader, o image.LoadOptions) 
 	if err != nil {
 		return nil, err
 	}
-	path, remove, err := spool(lib.runtime.SystemContext().BigFilesTemporaryDir, r)
+	path, remove, err := spool(ctx, lib.runtime.SystemContext().BigFilesTemporaryDir, r)
 	if err != nil {
 		return nil, fail(op, "", err)
 	}
@@ -182,14 +182,24 @@ func members(path_ string) ([]string, error) {
 	}
 }
 
-// spool copies a stream to a temporary file.
-func spool(dir string, r io.Reader) (path string, remove func(), err error) {
+// spool copies a stream to a temporary file. A reader that does not answer any
+// more is left behind when ctx ends.
+func spool(ctx context.Context, dir string, r io.Reader) (path string, remove func(), err error) {
 	f, err := os.CreateTemp(dir, "cove-image-")
 	if err != nil {
 		return "", nil, err
 	}
 	remove = func() { os.Remove(f.Name()) }
-	_, err = io.Copy(f, r)
+	copied := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(f, r)
+		copied <- err
+	}()
+	select {
+	case err = <-copied:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		remove()
 		return "", nil, err

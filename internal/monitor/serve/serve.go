@@ -93,6 +93,7 @@ type child struct {
 // i (stdin) and p (descriptor 4 is a pid namespace for init). Descriptor 3 is
 // the socket to cove.
 func Main(args []string) {
+	noteSignals()
 	runtime.LockOSThread()
 	debug.SetGCPercent(20)
 	setName("cove-monitor") // the file's name has a checksum in it
@@ -265,8 +266,8 @@ func (m *Monitor) serve() {
 }
 
 // signalsAfter is when a monitor begins to listen to signals: a goroutine and a
-// thread, more than many a container's whole life takes. Until then SIGTERM
-// does what SIGKILL does.
+// thread, more than many a container's whole life takes. Until then they are
+// taken note of: noteSignals.
 const signalsAfter = 100 * time.Millisecond
 
 // watchSignals brings the signals that mean something to a monitor into the
@@ -284,6 +285,9 @@ func (m *Monitor) watchSignals() {
 	signal.Notify(ch, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	if m.orphans {
 		signal.Notify(ch, unix.SIGCHLD)
+	}
+	if signalNoted() {
+		m.stop(m.env.StopSignal, m.env.StopTimeout)
 	}
 	go func() {
 		for s := range ch {

@@ -1,0 +1,117 @@
+package interrupt
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// roleVar makes this program a command that waits for signals.
+const roleVar = "INTERRUPT_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	role := os.Getenv(roleVar)
+	if role == "" {
+		os.Exit(m.Run())
+	}
+	ctx := Context(0)
+	switch role {
+	case "forwards":
+		Forward()
+	case "asks":
+		Ask()
+	}
+	fmt.Println("ready")
+	switch role {
+	case "stuck", "asks":
+		time.Sleep(time.Minute)
+	case "forwards":
+		time.Sleep(300 * time.Millisecond)
+		Exit(ctx, 3)
+	}
+	<-ctx.Done()
+	fmt.Println("undone")
+	Exit(ctx, 125)
+}
+
+func TestSignals(t *testing.T) {
+	for _, test := range []struct {
+		role    string
+		signals []syscall.Signal
+		out     string
+		signal  syscall.Signal // that it dies by
+		code    int
+	}{
+		{"undoes", []syscall.Signal{syscall.SIGTERM}, "undone", syscall.SIGTERM, -1},
+		{"undoes", []syscall.Signal{syscall.SIGINT}, "undone", syscall.SIGINT, -1},
+		{"stuck", []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}, "", syscall.SIGINT, -1},
+		{"asks", []syscall.Signal{syscall.SIGINT}, "", syscall.SIGINT, -1},
+		{"forwards", []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}, "", 0, 3},
+	} {
+		t.Run(test.role, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+			cmd.Env = append(os.Environ(), roleVar+"="+test.role)
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			lines := bufio.NewScanner(out)
+			if !lines.Scan() || lines.Text() != "ready" {
+				t.Fatal("it did not start: ", lines.Text())
+			}
+			begin := time.Now()
+			for i, s := range test.signals {
+				if i > 0 {
+					time.Sleep(200 * time.Millisecond)
+				}
+				if err := cmd.Process.Signal(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var rest []string
+			for lines.Scan() {
+				rest = append(rest, lines.Text())
+			}
+			_ = cmd.Wait()
+			ws := cmd.ProcessState.Sys().(syscall.WaitStatus)
+			if got := strings.Join(rest, " "); got != test.out || ws.Signaled() != (test.signal != 0) || ws.ExitStatus() != test.code ||
+				ws.Signaled() && ws.Signal() != test.signal {
+				t.Errorf("%q, %v", got, cmd.ProcessState)
+			}
+			if d := time.Since(begin); d > 30*time.Second {
+				t.Errorf("took %v", d)
+			}
+		})
+	}
+}
+
+// What hangs ends all the same.
+func TestGrace(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVar+"=stuck")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bufio.NewScanner(out).Scan()
+	begin := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGTERM || time.Since(begin) < grace {
+		t.Errorf("%v after %v", cmd.ProcessState, time.Since(begin))
+	}
+}

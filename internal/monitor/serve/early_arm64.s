@@ -1,0 +1,11 @@
+#include "textflag.h"
+
+// note is a signal handler, called by the kernel: see early.go. It returns to
+// the kernel's own code (the vdso).
+TEXT note<>(SB),NOSPLIT|NOFRAME,$0
+	MOVD	$1, R1
+	MOVW	R1, ·noted(SB)
+	RET
+
+DATA ·noteSignal(SB)/8, $note<>(SB)
+GLOBL ·noteSignal(SB), NOPTR, $8
