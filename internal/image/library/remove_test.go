@@ -36,9 +36,12 @@ func (p place) empty(t testing.TB) {
 			}
 		}
 	}
-	left, _ := filepath.Glob(filepath.Join(p.opts.TmpDir, "*cove-*"))
-	more, _ := filepath.Glob(filepath.Join(p.opts.TmpDir, "container_images_*"))
-	if left = append(left, more...); len(left) > 0 {
+	var left []string
+	for _, pattern := range []string{"cove-transfer-*/*", ".cove-*", "container_images_*"} {
+		more, _ := filepath.Glob(filepath.Join(p.opts.TmpDir, pattern))
+		left = append(left, more...)
+	}
+	if len(left) > 0 {
 		t.Errorf("temporary files left: %v", left)
 	}
 }

@@ -75,7 +75,11 @@ func (s *Store) open() (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	rt, err := libimage.RuntimeFromStoreOptions(&libimage.RuntimeOptions{SystemContext: s.systemContext()}, &o)
+	sys := s.systemContext()
+	if sys.BigFilesTemporaryDir, err = transferDir(o.GraphRoot, sys.BigFilesTemporaryDir); err != nil {
+		return nil, fail("open image store", o.GraphRoot, err)
+	}
+	rt, err := libimage.RuntimeFromStoreOptions(&libimage.RuntimeOptions{SystemContext: sys}, &o)
 	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
