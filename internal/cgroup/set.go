@@ -21,6 +21,8 @@ type Set struct {
 	// Parents are the cgroups above them, uppermost first, that Make makes
 	// when they are missing and Remove leaves.
 	Parents []Parent `json:"parents,omitempty"`
+	// Unified is the one of Dirs that is of version 2.
+	Unified string `json:"unified,omitempty"`
 	// Cpuset is the one of Dirs that lies in a version 1 cpuset hierarchy,
 	// which admits no process before it has processors and memory nodes.
 	Cpuset string `json:"cpuset,omitempty"`
@@ -191,7 +193,8 @@ func (p *plan) legacy(at string) {
 		}
 	}
 	if p.l.hybrid() {
-		p.set.Dirs = append(p.set.Dirs, p.l.Mount+at)
+		p.set.Unified = p.l.Mount + at
+		p.set.Dirs = append(p.set.Dirs, p.set.Unified)
 		for _, above := range ancestors(at) {
 			p.set.Parents = append(p.set.Parents, Parent{Dir: p.l.Mount + above})
 		}
@@ -219,7 +222,8 @@ func (p *plan) unified(at string) {
 	switch {
 	case p.l.Writable:
 		top := p.l.Mount + p.l.Base
-		p.set.Dirs = []string{top + at}
+		p.set.Unified = top + at
+		p.set.Dirs = []string{p.set.Unified}
 		p.set.Enable = slices.Clone(p.l.Controllers)
 		p.set.Parents = []Parent{{Dir: top, Enable: p.set.Enable, Visible: true, Empty: p.l.Nested}}
 		for _, above := range ancestors(at) {

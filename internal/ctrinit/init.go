@@ -131,6 +131,9 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 	if p.plan.Version > plan.Version {
 		return false, &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
 	}
+	if f := joinCgroups(msg.Cgroups); f != nil {
+		return false, f
+	}
 	if p.proc, err = openProc(); err != nil {
 		return false, fail("open /proc", err)
 	}
@@ -188,13 +191,32 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		return true, nil
 	}
 	if p.plan.CgroupNS {
-		// After the monitor has put us into the container's cgroups: they
-		// become the root of the new namespace.
+		// The container's cgroups, in which we are by now, become the root of
+		// the new namespace.
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
 			return false, fail("make cgroup namespace", err)
 		}
 	}
 	return false, nil
+}
+
+// joinCgroups moves this thread, which is what will be left of the process
+// after exec, into cgroups of version 1. To move a thread that is the caller
+// needs no lock against the forks and exits of the whole system, which takes
+// the kernel about ten milliseconds to get (cgroup_procs_write_start in
+// kernel/cgroup/cgroup.c); to move a process does.
+func joinCgroups(dirs []string) *wire.Failure {
+	for _, dir := range dirs {
+		fd, err := unix.Open(dir+"/tasks", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			_, err = unix.Write(fd, []byte("0"))
+			_ = unix.Close(fd)
+		}
+		if err != nil {
+			return fail("join cgroup "+dir, err)
+		}
+	}
+	return nil
 }
 
 // rootOf clones the root mount of a mount namespace.

@@ -82,11 +82,6 @@ func (e *Engine) startScope(c *cove.Container, layout cgroup.Layout, monitor int
 
 const monitorName = "monitor"
 
-// scopeMonitor is the monitor's cgroup in its container's scope.
-func scopeMonitor(c *cove.Container, layout cgroup.Layout) string {
-	return layout.Mount + scopeOf(c).Path() + "/" + monitorName
-}
-
 // cgroupPath is the container's cgroup, from the root of its hierarchies.
 func cgroupPath(c *cove.Container) string {
 	if c.CgroupManager == systemd {

@@ -59,16 +59,16 @@ func (l *launch) reservePorts() error {
 	return nil
 }
 
-// monitorCgroups makes the monitors' cgroup, once and for all, and gives its
-// directories. A host where it cannot be made keeps monitors where they are.
-// Under systemd the monitor is in its container's scope already.
-func (e *Engine) monitorCgroups(c *cove.Container, layout cgroup.Layout) []string {
+// monitorCgroups makes the monitors' cgroup, once and for all, and gives it. A
+// host where it cannot be made keeps monitors where they are. Under systemd
+// the monitor moves to its container's scope.
+func (e *Engine) monitorCgroups(c *cove.Container, layout cgroup.Layout) cgroup.Set {
 	if c.CgroupManager == systemd {
-		return []string{scopeMonitor(c, layout)}
+		return cgroup.Set{}
 	}
 	set, _, err := layout.Set(monitorCgroup, nil)
 	if err != nil {
-		return nil
+		return cgroup.Set{}
 	}
 	for _, dir := range set.Dirs {
 		if _, err := os.Lstat(dir); err == nil {
@@ -77,12 +77,12 @@ func (e *Engine) monitorCgroups(c *cove.Container, layout cgroup.Layout) []strin
 		// Another cove may be making it at the same moment: then it is there.
 		if set.Make() != nil {
 			if _, err := os.Lstat(dir); err != nil {
-				return nil
+				return cgroup.Set{}
 			}
 		}
 		break
 	}
-	return set.Dirs
+	return set
 }
 
 // resolver is what the monitor needs to answer for names; nil when none of

@@ -115,9 +115,9 @@ func exitCodeOf(err error) int {
 	return 125
 }
 
-// launch starts one container: it forks the monitor before anything else is
-// known, makes the record durable and the network while monitor and init
-// start up, and lets the command go when all is ready.
+// launch starts one container: it forks the monitor, makes the record durable
+// and the network while it starts up, has init cloned as soon as there is a
+// cgroup for it to be born in, and lets the command go when all is ready.
 type launch struct {
 	e        *Engine
 	c        *cove.Container
@@ -134,13 +134,15 @@ type launch struct {
 	filter  seccomp.Program
 	cgroups cgroup.Set
 	scope   chan error // how systemd's making of the scope has ended
-	health  *wire.Health
-	uplink  *wire.Uplink
-	netns   int
-	files   []monitor.File
-	ports   []*os.File
-	undo    undo
-	started wire.StartedBody
+	// monitorCgroups are those that the monitor was not born in.
+	monitorCgroups []string
+	health         *wire.Health
+	uplink         *wire.Uplink
+	netns          int
+	files          []monitor.File
+	ports          []*os.File
+	undo           undo
+	started        wire.StartedBody
 }
 
 // do carries the launch out. On error nothing of it is left; the record is
@@ -174,7 +176,13 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 		defer unix.Close(pidns)
 		joins = slices.Delete(joins, i, i+1) // by birth, not by setns
 	}
-	m, err := monitor.Fork(program, clone, l.c.Spec.Terminal, l.c.Spec.Stdin, pidns)
+	var m *monitor.Starting
+	l.monitorCgroups, err = l.layout.Born(l.e.monitorCgroups(l.c, l.layout), func(unified int) (err error) {
+		m, err = monitor.Fork(program, monitor.Birth{
+			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin, PIDNamespace: pidns, Cgroup: unified,
+		})
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -270,12 +278,13 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	}
 	for _, step := range []func() error{
 		func() error { return e.makeDir(c) },
-		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
-		l.prepareVolumes,
 		// Before the cgroups: the monitor of the run before may be about to
 		// remove those of this name.
 		l.openRunFile,
 		l.makeCgroups,
+		func() error { return m.Clone(l.cgroups.Unified) },
+		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
+		l.prepareVolumes,
 		func() error { return l.writePlan(joins) },
 		l.reservePorts,
 	} {
@@ -546,7 +555,7 @@ func (l *launch) envelope() wire.Envelope {
 		ID: c.ID, Name: c.Name, Dir: e.dir(c.ID), Socket: e.socket(c.ID),
 		Generation: l.run.Generation + 1, BootID: bootID(),
 		Terminal: c.Spec.Terminal, Stdin: c.Spec.Stdin, AttachOut: l.attach != nil, StdinOnce: c.Spec.Stdin && l.attach != nil && !l.attach.NoStdin,
-		Cgroups: l.cgroups.Dirs, MonitorCgroups: e.monitorCgroups(c, l.layout),
+		Cgroups: l.cgroups.Dirs, Unified: l.cgroups.Unified, MonitorCgroups: l.monitorCgroups,
 		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),
 		Lifetime: time.Duration(c.Spec.Timeout) * time.Second,
 		PidFile:  c.Spec.PidFile,

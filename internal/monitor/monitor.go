@@ -32,12 +32,21 @@ type Starting struct {
 	reaped chan struct{} // closed when the monitor's process is gone
 }
 
-// Fork starts the monitor's program, which forks its container's init at
-// once: flags are init's CLONE_NEW* flags. terminal and stdin say which
-// streams the container has. pidns is the pid namespace that init is born in,
-// -1 for the monitor's own: a process cannot change it later. The caller must
-// end with Start and Go, or Abort.
-func Fork(program string, flags uintptr, terminal, stdin bool, pidns int) (*Starting, error) {
+// Birth is what has to be known of a container before its monitor is forked.
+type Birth struct {
+	Flags           uintptr // init's CLONE_NEW* flags
+	Terminal, Stdin bool    // which streams the container has
+	// PIDNamespace is the one that init is born in, -1 for the monitor's own:
+	// a process cannot change it later.
+	PIDNamespace int
+	// Cgroup is the directory of a version 2 cgroup that the monitor is born
+	// in, -1 for the caller's.
+	Cgroup int
+}
+
+// Fork starts the monitor's program. The caller must go on with Clone, Start
+// and Go, or end with Abort.
+func Fork(program string, b Birth) (*Starting, error) {
 	ours, theirs, err := wire.Pair()
 	if err != nil {
 		return nil, cove.E("start monitor", "", cove.Internal, err)
@@ -50,26 +59,27 @@ func Fork(program string, flags uintptr, terminal, stdin bool, pidns int) (*Star
 	}
 	defer unix.Close(null)
 	streams := ""
-	if terminal {
+	if b.Terminal {
 		streams += "t"
 	}
-	if stdin {
+	if b.Stdin {
 		streams += "i"
 	}
 	n := uintptr(null)
 	files := []uintptr{n, n, n, uintptr(theirs)}
-	if pidns >= 0 {
+	if b.PIDNamespace >= 0 {
 		streams += "p"
-		files = append(files, uintptr(pidns))
+		files = append(files, uintptr(b.PIDNamespace))
 	}
 	pid, err := syscall.ForkExec(program,
-		[]string{"cove-monitor", strconv.Itoa(wire.Version), strconv.FormatUint(uint64(flags), 10), streams},
+		[]string{"cove-monitor", strconv.Itoa(wire.Version), strconv.FormatUint(uint64(b.Flags), 10), streams},
 		&syscall.ProcAttr{
 			Dir: "/",
 			// A monitor lives long and does little: one thread for Go code,
 			// few pages kept.
 			Env:   []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=madvdontneed=1", "PATH=" + os.Getenv("PATH")},
 			Files: files,
+			Sys:   &syscall.SysProcAttr{UseCgroupFD: b.Cgroup >= 0, CgroupFD: b.Cgroup},
 		})
 	if err != nil {
 		_ = unix.Close(ours)
@@ -86,6 +96,15 @@ func Fork(program string, flags uintptr, terminal, stdin bool, pidns int) (*Star
 		}
 	}()
 	return s, nil
+}
+
+// Clone lets the monitor clone init, in the version 2 cgroup at path unless
+// that is empty. It does not wait for it.
+func (s *Starting) Clone(cgroup string) error {
+	if err := wire.Send(s.fd, wire.Clone, []byte(cgroup)); err != nil {
+		return s.why("", err)
+	}
+	return nil
 }
 
 // File is a descriptor handed to the monitor, under the name that

@@ -3,6 +3,7 @@ package serve
 import (
 	"bytes"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -12,14 +13,43 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-// enterCgroups puts a process into cgroups; 0 is ourselves.
-func enterCgroups(pid int, dirs []string) *wire.Failure {
+// enterCgroups joins cgroups. It takes a lock against every fork and exit of
+// the system, and with it some milliseconds: whoever can is born in its cgroup
+// (version 2) or moves a single thread (version 1, see ctrinit).
+func enterCgroups(dirs []string) *wire.Failure {
 	for _, dir := range dirs {
-		if err := writeFile(dir+"/cgroup.procs", []byte(strconv.Itoa(pid))); err != nil {
+		if err := writeFile(dir+"/cgroup.procs", []byte("0")); err != nil {
 			return failure("join cgroup "+dir, err)
 		}
 	}
 	return nil
+}
+
+// legacyCgroups are the container's of version 1.
+func (m *Monitor) legacyCgroups() (dirs []string) {
+	for _, dir := range m.env.Cgroups {
+		if dir != m.env.Unified {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// initCgroup is the version 2 cgroup that init is in now: one below its
+// container's, if it has made some.
+func (m *Monitor) initCgroup() string {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(m.init.pid) + "/cgroup")
+	if err != nil {
+		return m.env.Unified
+	}
+	own := "/" + path.Base(m.env.Unified) + "/"
+	for line := range strings.Lines(string(data)) {
+		at, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::")
+		if _, below, found := strings.Cut(at, own); ok && found {
+			return m.env.Unified + "/" + below
+		}
+	}
+	return m.env.Unified
 }
 
 func writeFile(name string, data []byte) error {

@@ -59,7 +59,11 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	streams := [3]int{null, null, null}
 	copy(streams[:], stdio)
 	err = m.inPidNamespace(m.init.pidfd, func() (err error) {
-		e.child, err = m.clone("cove-exec", streams, 0)
+		e.child, err = m.clone("cove-exec", streams, 0, m.env.Unified)
+		if err == unix.EBUSY {
+			// A cgroup that hands controllers down has no members, cgroups(7).
+			e.child, err = m.clone("cove-exec", streams, 0, m.initCgroup())
+		}
 		return err
 	})
 	if err != nil {
@@ -67,19 +71,16 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		return
 	}
 	m.execs[e.pidfd] = e
-	f := enterCgroups(e.pid, m.env.Cgroups)
-	if f == nil {
-		join := m.joins()
-		if m.flags&unix.CLONE_NEWUSER != 0 {
-			join |= unix.CLONE_NEWUSER
-		}
-		err := wire.SendJSON(e.socket, wire.Prepare, wire.PrepareBody{Join: join}, plan, m.init.pidfd)
-		if err != nil {
-			f = failure("send the plan to exec", err)
-		}
-		// It need not wait for anybody. If it has failed by now, it says why.
-		_ = wire.Send(e.socket, wire.Go, nil)
+	var f *wire.Failure
+	body := wire.PrepareBody{Join: m.joins(), Cgroups: m.legacyCgroups()}
+	if m.flags&unix.CLONE_NEWUSER != 0 {
+		body.Join |= unix.CLONE_NEWUSER
 	}
+	if err := wire.SendJSON(e.socket, wire.Prepare, body, plan, m.init.pidfd); err != nil {
+		f = failure("send the plan to exec", err)
+	}
+	// It need not wait for anybody. If it has failed by now, it says why.
+	_ = wire.Send(e.socket, wire.Go, nil)
 	m.watch(e.socket, unix.EPOLLIN, func(uint32) { m.execSpoke(e) })
 	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
 	if f != nil {

@@ -99,10 +99,7 @@ func (m *Monitor) restart() {
 		}
 		return
 	}
-	f := m.cloneInit(m.env.Terminal, m.env.Stdin)
-	if f == nil {
-		f = enterCgroups(m.init.pid, m.env.Cgroups)
-	}
+	f := m.cloneInit(m.env.Terminal, m.env.Stdin, m.env.Unified)
 	if f == nil {
 		f = m.prepareInit()
 	}

@@ -25,13 +25,11 @@ type prober struct {
 	began       time.Time
 }
 
-// startHealth begins checking a run.
+// startHealth begins checking a run, which has been recorded as starting.
 func (m *Monitor) startHealth() {
 	if m.env.Health == nil {
 		return
 	}
-	m.run.Health = &cove.Health{Status: "starting"}
-	_ = m.record.Write(&m.run, false)
 	m.health.pipe = -1
 	m.scheduleProbe()
 }

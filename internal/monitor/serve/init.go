@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -74,13 +75,22 @@ func memorySelf() (int, error) {
 }
 
 // clone starts our own program as a child that speaks over a socket on its
-// descriptor 3 and dies with this thread.
-func (m *Monitor) clone(name string, stdio [3]int, flags uintptr) (child, error) {
+// descriptor 3 and dies with this thread, in the version 2 cgroup at path
+// unless that is empty.
+func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string) (child, error) {
 	ours, theirs, err := wire.Pair()
 	if err != nil {
 		return child{}, err
 	}
 	defer unix.Close(theirs)
+	cgroupFD := -1
+	if cgroup != "" {
+		if cgroupFD, err = unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			_ = unix.Close(ours)
+			return child{}, err
+		}
+		defer unix.Close(cgroupFD)
+	}
 	pidfd := -1
 	attr := &syscall.ProcAttr{
 		// The container's init does nothing in parallel.
@@ -89,8 +99,10 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr) (child, error)
 		Sys: &syscall.SysProcAttr{
 			// Pdeathsig is left to the child: package syscall would compare
 			// its parent's pid across pid namespaces and kill it.
-			Cloneflags: flags,
-			PidFD:      &pidfd,
+			Cloneflags:  flags,
+			PidFD:       &pidfd,
+			UseCgroupFD: cgroupFD >= 0,
+			CgroupFD:    cgroupFD,
 		},
 	}
 	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(m.exe), []string{name}, attr)
@@ -110,15 +122,15 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr) (child, error)
 	return child{pid: pid, pidfd: pidfd, socket: ours}, nil
 }
 
-// cloneInit starts init in its new namespaces, before it is known what it
-// will be.
-func (m *Monitor) cloneInit(terminal, stdin bool) *wire.Failure {
+// cloneInit starts init in its new namespaces and its cgroup of version 2,
+// before it is known what it will be.
+func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 	theirs, err := m.streams.open(terminal, stdin)
 	if err != nil {
 		return failure("make the container's streams", err)
 	}
 	clone := func() error {
-		m.init, err = m.clone("cove-init", theirs, m.flags)
+		m.init, err = m.clone("cove-init", theirs, m.flags, cgroup)
 		return err
 	}
 	if m.pidns >= 0 {
@@ -135,7 +147,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool) *wire.Failure {
 
 // prepareInit sends init its plan and waits until it is ready.
 func (m *Monitor) prepareInit() *wire.Failure {
-	var msg wire.PrepareBody
+	msg := wire.PrepareBody{Cgroups: m.legacyCgroups()}
 	fds := []int{m.planFD}
 	for _, ns := range m.spaces {
 		if ns.flag == unix.CLONE_NEWPID {
@@ -234,6 +246,9 @@ func (m *Monitor) letGo() *wire.Failure {
 	m.run.PIDStart, _ = procfs.StartTime(m.init.pid) // 0 is "not known"
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
 	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit, m.run.Down = 0, false, "", "", false
+	if m.env.Health != nil {
+		m.run.Health = &cove.Health{Status: "starting"}
+	}
 	if err := m.record.Write(&m.run, false); err != nil {
 		return failure("write run file", err)
 	}

@@ -127,9 +127,6 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	if m.exe, err = sealedSelf(); err != nil {
 		return failure("seal own program", err)
 	}
-	if f := m.cloneInit(terminal, stdin); f != nil {
-		return f
-	}
 	// Outside Go's heap, where it would stay: what a monitor has once used
 	// it keeps.
 	big, err := unix.Mmap(-1, 0, wire.Max, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -137,6 +134,13 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 		return failure("map memory", err)
 	}
 	defer unix.Munmap(big)
+	kind, body, _, err := wire.Receive(control, big)
+	if err != nil || kind != wire.Clone {
+		os.Exit(1) // called off
+	}
+	if f := m.cloneInit(terminal, stdin, string(body)); f != nil {
+		return f
+	}
 	if f := m.receiveStart(big); f != nil {
 		return f
 	}
@@ -228,12 +232,9 @@ func (m *Monitor) setUp() *wire.Failure {
 	if f := m.startUplink(); f != nil {
 		return f
 	}
-	// The container's cgroups, which cove has made and limited; ourselves
-	// into the monitors', so that whoever ends the caller's does not end us.
-	if f := enterCgroups(m.init.pid, m.env.Cgroups); f != nil {
-		return f
-	}
-	if f := enterCgroups(0, m.env.MonitorCgroups); f != nil {
+	// Into the monitors' cgroups, so that whoever ends the caller's does not
+	// end us.
+	if f := enterCgroups(m.env.MonitorCgroups); f != nil {
 		return f
 	}
 	m.run = cove.Run{Generation: m.env.Generation, BootID: m.env.BootID, MonitorPID: os.Getpid(), Restarts: m.env.Restart.Count}

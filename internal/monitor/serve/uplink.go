@@ -23,7 +23,7 @@ func (m *Monitor) startUplink() *wire.Failure {
 	if err != nil {
 		return failure("open /dev/null", err)
 	}
-	m.uplink, err = m.clone("cove-uplink", [3]int{null, null, null}, unix.CLONE_NEWPID|unix.CLONE_NEWNS)
+	m.uplink, err = m.clone("cove-uplink", [3]int{null, null, null}, unix.CLONE_NEWPID|unix.CLONE_NEWNS, "")
 	_ = unix.Close(null)
 	if err == nil {
 		err = wire.SendJSON(m.uplink.socket, wire.Prepare, m.env.Uplink, netns)

@@ -30,7 +30,9 @@ type Envelope struct {
 
 	Log     Log      `json:"log"`
 	Cgroups []string `json:"cgroups,omitempty"` // directories to join; removed at the end, deepest last made first gone
-	// MonitorCgroups are joined by the monitor itself.
+	Unified string   `json:"unified,omitempty"` // the one of them of version 2
+	// MonitorCgroups are joined by the monitor itself: those that it was not
+	// born in.
 	MonitorCgroups []string `json:"monitorcgroups,omitempty"`
 
 	StopSignal  int           `json:"stopsignal"`
@@ -162,6 +164,8 @@ type PrepareBody struct {
 	Shm bool `json:"shm,omitempty"`
 	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
 	Join int `json:"join,omitempty"`
+	// Cgroups are the container's of version 1, which a process joins itself.
+	Cgroups []string `json:"cgroups,omitempty"`
 }
 
 // GoBody is the body of cove's Go: what the monitor has to undo at the end

@@ -8,12 +8,13 @@
 //
 //	cove                     monitor                    init
 //	 | fork, exec             |                          |
+//	 |----------------------->|                          |
+//	 | Clone                  |                          |
 //	 |----------------------->| clone, exec              |
 //	 |                        |------------------------->| waits
 //	 | Start + fds            |                          |
-//	 |----------------------->| joins cgroups            |
-//	 |                        | Prepare + plan, netns    |
-//	 |                        |------------------------->| mounts …
+//	 |----------------------->| Prepare + plan, netns    |
+//	 |                        |------------------------->| joins cgroups, mounts …
 //	 |                        |                    Ready |
 //	 | Go                     |<-------------------------| waits
 //	 |----------------------->| Go                       |
@@ -56,6 +57,7 @@ type Kind byte
 
 // The kinds; in brackets who sends them.
 const (
+	Clone     Kind = 'C' // [cove] path of the version 2 cgroup that init is born in; none when empty
 	Start     Kind = 'S' // [cove] [Envelope], with descriptors
 	FDs       Kind = 'f' // [cove] more descriptors for the Start that follows
 	Go        Kind = 'G' // [cove, monitor] everything outside is ready: exec
