@@ -67,6 +67,9 @@ func writeFile(name string, data []byte) error {
 // survivors. It returns once they are empty, or after two seconds.
 func (m *Monitor) emptyCgroups() {
 	m.killStrays()
+	if m.unpopulated() {
+		return
+	}
 	deadline := time.Now().Add(2 * time.Second)
 	for wait := time.Millisecond; ; wait *= 2 {
 		left := false
@@ -80,6 +83,17 @@ func (m *Monitor) emptyCgroups() {
 		}
 		time.Sleep(wait)
 	}
+}
+
+// unpopulated tells that nobody is in the container's version 2 cgroup or
+// below it, nor therefore in the others, which a process enters and leaves
+// with it. Version 1 has no such word for it.
+func (m *Monitor) unpopulated() bool {
+	if m.env.Unified == "" {
+		return false
+	}
+	data, err := os.ReadFile(m.env.Unified + "/cgroup.events")
+	return err == nil && bytes.Contains(data, []byte("populated 0\n"))
 }
 
 // killAll kills every process of a cgroup and of those below it, and tells

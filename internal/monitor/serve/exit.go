@@ -8,6 +8,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // stop ends the container: sig now, SIGKILL after timeout seconds, no restart
@@ -144,6 +145,10 @@ func (m *Monitor) finish() {
 	}
 	for _, c := range m.clients {
 		c.sendJSON(wire.Done, nil)
+	}
+	if t.Remove {
+		// Nobody needs to wait for it: its place is taken already.
+		_ = rootfs.Empty(t.Removed)
 	}
 }
 

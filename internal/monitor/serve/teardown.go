@@ -10,7 +10,6 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network/teardown"
-	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // teardown undoes what was made for the run. Each step tolerates that it was
@@ -46,7 +45,6 @@ func (m *Monitor) teardown() {
 	}
 	if t.Remove && m.run.Removed {
 		m.event("remove", m.run.ExitCode)
-		_ = rootfs.Empty(t.Removed)
 	}
 }
 
