@@ -308,6 +308,7 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 			now.Status = cove.Exited
 		}
 		if done, code := waited(&now, o.Conditions); done {
+			e.heal(ctx, &now)
 			return code, nil
 		}
 		// The monitor tells the end at once; other statuses are looked for.

@@ -78,6 +78,9 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 		return Container{}, err
 	}
 	now, err := e.look(c)
+	if err == nil && e.heal(ctx, &now) {
+		return e.Container(ctx, c.ID, size)
+	}
 	if err == nil && size {
 		e.measure(&now)
 	}

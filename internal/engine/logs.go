@@ -28,6 +28,9 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 			return !alive(e.dir(rec.ID))
 		},
 	}, func(l logs.Line) error { return each(LogLine(l)) })
+	if now, err := e.look(rec); err == nil {
+		e.heal(ctx, &now)
+	}
 	if cove.Is(err, cove.NotFound) {
 		if _, ferr := e.find(rec.ID); ferr == nil {
 			return nil // nothing was ever written

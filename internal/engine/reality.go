@@ -165,6 +165,11 @@ func (h *held) release() { _ = h.lock.Unlock() }
 // monitor that was killed.
 func (e *Engine) hold(ctx context.Context, nameOrID string) (*held, error) {
 	h, err := e.holdAsIs(ctx, nameOrID)
+	return e.restartDue(ctx, h, err)
+}
+
+// restartDue starts a container whose restart policy asks for it.
+func (e *Engine) restartDue(ctx context.Context, h *held, err error) (*held, error) {
 	if err != nil || !h.due {
 		return h, err
 	}
@@ -194,25 +199,49 @@ func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
 			}
 			return nil, err
 		}
-		h := &held{e: e, lock: l}
-		// Once more under the lock: it may have changed or gone.
-		if err = e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, c.ID, c) }); err == nil {
-			h.Container, err = e.look(c)
-		}
-		if err == nil {
-			err = h.settle(ctx)
-		}
-		if err != nil {
-			if cove.Is(err, cove.NotFound) {
-				// Its remover has taken the lock file away, and we have
-				// made a new one.
-				_ = os.Remove(LockPath(e.conf)(lock.Container, c.ID))
-			}
-			h.release()
-			return nil, err
-		}
-		return h, nil
+		return e.holdLocked(ctx, c.ID, l)
 	}
+}
+
+// holdLocked is holdAsIs with the lock taken; it is released on error.
+func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held, error) {
+	h, c := &held{e: e, lock: l}, new(cove.Container)
+	// Once more under the lock: it may have changed or gone.
+	err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+	if err == nil {
+		h.Container, err = e.look(c)
+	}
+	if err == nil {
+		err = h.settle(ctx)
+	}
+	if err != nil {
+		if cove.Is(err, cove.NotFound) {
+			// Its remover has taken the lock file away, and we have made a
+			// new one.
+			_ = os.Remove(LockPath(e.conf)(lock.Container, id))
+		}
+		h.release()
+		return nil, err
+	}
+	return h, nil
+}
+
+// heal settles what a killed monitor has left, for verbs that only look at a
+// container. They do not wait for its lock: whoever holds it does the same. What
+// fails is left to a verb that changes something.
+func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
+	if !unsettled(c) {
+		return false
+	}
+	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
+	if err != nil {
+		return false
+	}
+	h, err := e.holdLocked(ctx, c.ID, l)
+	if h, err = e.restartDue(ctx, h, err); err == nil {
+		h.release()
+	}
+	return err == nil || errors.Is(err, errSettledAway)
 }
 
 // find looks a container up by name, ID or beginning of an ID.
@@ -374,7 +403,7 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 	var dropped, waiting []*cove.Container
 	drop := func(tx state.Tx) error {
 		dropped, waiting = dropped[:0], waiting[:0]
-		lost, err := lostWithBoot(tx)
+		lost, err := e.lostWithBoot(tx)
 		if err != nil {
 			return err
 		}
@@ -432,8 +461,9 @@ const bootKey = "boot"
 
 // lostWithBoot gives, for the first write after the machine has stopped, the
 // --rm containers that have stopped with it: no monitor was left to remove
-// them, and a volatile layer cannot be mounted again.
-func lostWithBoot(tx state.Tx) (lost []string, err error) {
+// them, and a volatile layer cannot be mounted again. Nobody's names are those
+// of a running container any more.
+func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 	boot := bootID()
 	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot {
 		return nil, err
@@ -447,6 +477,9 @@ func lostWithBoot(tx state.Tx) (lost []string, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if err := os.RemoveAll(e.namesDir()); err != nil {
+		return nil, cove.E("remove", e.namesDir(), fileKind(err), err)
 	}
 	return lost, tx.SetMeta(bootKey, []byte(boot))
 }
