@@ -40,13 +40,14 @@ func main() {
 	kills := flag.Int("kills", 20, "kills for each command and process; 0 is every system call")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "where the drawing begins")
 	only := flag.String("only", "", "only the commands whose name matches this `REGEX`")
+	signal := flag.Int("signal", int(syscall.SIGKILL), "the signal that kills; SIGTERM, 15, asks to undo")
 	podman := flag.Bool("podman", false, "kill podman, with runc, instead: run --rm and rm -f")
 	inside := flag.Bool("inside", false, "we are in our own namespaces already")
 	flag.Parse()
 	if !*inside {
 		os.Exit(enter())
 	}
-	if err := sweep(&scene{binary: *cove, podman: *podman}, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
+	if err := sweep(&scene{binary: *cove, podman: *podman, signal: syscall.Signal(*signal)}, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		os.Exit(1)
 	}
@@ -81,12 +82,19 @@ type deed struct {
 }
 
 var (
-	all  = []role{roleCommand, roleMonitor, roleInit}
-	cove = []role{roleCommand}
+	all    = []role{roleCommand, roleMonitor, roleInit}
+	cove   = []role{roleCommand}
+	beside = []role{roleCommand, roleItsMonitor, roleItsInit}
 )
 
-func deeds(archive, layer string) []deed {
-	running := []string{"run", "-d", "--name", "x", image, "sleep", "100000"}
+func (s *scene) deeds() []deed {
+	archive, layer := filepath.Join(s.work, "archive.tar"), filepath.Join(s.work, "layer.tar")
+	run := func(args ...string) []string {
+		start := []string{"run", "-d", "--name", "x", "--conmon-pidfile", filepath.Join(s.work, "monitor.pid"), "--pidfile", filepath.Join(s.work, "init.pid"), image}
+		return append(start, args...)
+	}
+	running := run("sleep", "100000")
+	ends := run("sh", "-c", "echo a; sleep 0.3; echo b; sleep 0.3")
 	created := []string{"create", "--name", "x", image, "sleep", "100000"}
 	w := strings.Fields
 	second := []string{"import", layer, "localhost/second:latest"}
@@ -98,15 +106,22 @@ func deeds(archive, layer string) []deed {
 		{"create", nil, created, cove},
 		{"start", [][]string{created}, w("start x"), all},
 		{"start -a", [][]string{append(w("create --name x"), image, "true")}, w("start -a x"), all},
-		{"stop", [][]string{running}, w("stop -t 0 x"), cove},
-		{"restart", [][]string{running}, w("restart -t 0 x"), all},
-		{"exec", [][]string{running}, w("exec x true"), cove},
-		{"kill", [][]string{running}, w("kill x"), cove},
-		{"pause", [][]string{running}, w("pause x"), cove},
-		{"unpause", [][]string{running, w("pause x")}, w("unpause x"), cove},
+		{"stop", [][]string{running}, w("stop -t 0 x"), beside},
+		{"stop --time", [][]string{run("sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.02; done")}, w("stop -t 20 x"), beside},
+		{"restart", [][]string{running}, w("restart -t 0 x"), append(all, roleItsMonitor, roleItsInit)},
+		{"exec", [][]string{running}, w("exec x true"), beside},
+		{"exec -d", [][]string{running}, w("exec -d x true"), beside},
+		{"kill", [][]string{running}, w("kill x"), beside},
+		{"pause", [][]string{running}, w("pause x"), beside},
+		{"unpause", [][]string{running, w("pause x")}, w("unpause x"), beside},
+		{"attach", [][]string{ends}, w("attach x"), beside},
+		{"logs -f", [][]string{ends}, w("logs -f x"), beside},
+		{"wait", [][]string{ends}, w("wait x"), beside},
 		{"rename", [][]string{created}, w("rename x y"), cove},
 		{"rm", [][]string{append(w("create --name x -v /data2"), image, "true")}, w("rm -v x"), cove},
-		{"rm -f", [][]string{running}, w("rm -f -t 0 x"), cove},
+		{"rm -f", [][]string{running}, w("rm -f -t 0 x"), beside},
+		{"rm -af", [][]string{running}, w("rm -af -t 0 --filter name=x"), beside},
+		{"container prune", [][]string{created}, w("container prune -f"), cove},
 		{"volume create", nil, w("volume create vol"), cove},
 		{"volume rm", [][]string{w("volume create vol")}, w("volume rm vol"), cove},
 		{"network create", nil, w("network create n"), cove},
@@ -146,7 +161,7 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 	random := rand.New(rand.NewPCG(seed, 0))
 	_, _ = fmt.Fprintf(w, "seed %d\n%-18s %-8s %6s %6s %6s\n", seed, "command", "process", "calls", "kills", "losses")
 	total, lost := 0, 0
-	for _, d := range deeds(filepath.Join(work, "archive.tar"), filepath.Join(work, "layer.tar")) {
+	for _, d := range s.deeds() {
 		if !only.MatchString(d.name) || s.podman && d.name != "run --rm" && d.name != "rm -f" {
 			continue
 		}
@@ -180,7 +195,7 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 func (s *scene) kill(d deed, target role, kills int, random *rand.Rand) (calls, tried int, losses []string, err error) {
 	// What a user is told when nobody is killed, the first and the second time.
 	// Which process is which is read from /proc, where it may be gone already.
-	var first, second result
+	var first, second, third result
 	for attempt := 0; calls == 0; attempt++ {
 		if attempt == 5 {
 			return 0, 0, nil, fmt.Errorf("there was no %s", target)
@@ -197,6 +212,11 @@ func (s *scene) kill(d deed, target role, kills int, random *rand.Rand) (calls, 
 		second = s.run(d.command...)
 		if problem := s.clean(); problem != "" {
 			return 0, 0, nil, fmt.Errorf("without a kill: %s", problem)
+		}
+	}
+	if target == roleItsMonitor || target == roleItsInit {
+		if third, err = s.afterwards(d, target); err != nil {
+			return 0, 0, nil, err
 		}
 	}
 	points := random.Perm(calls)
@@ -221,8 +241,8 @@ func (s *scene) kill(d deed, target role, kills int, random *rand.Rand) (calls, 
 		}
 		if problem == "" {
 			again := s.run(d.command...)
-			if !same(again, first) && !same(again, second) {
-				problem = fmt.Sprintf("once more: %s; the first time it is %s, the second %s", again, first, second)
+			if !same(again, first) && !same(again, second) && !same(again, third) {
+				problem = fmt.Sprintf("once more: %s; the first time it is %s, the second %s, afterwards %s", again, first, second, third)
 			}
 		}
 		if problem == "" {
@@ -236,6 +256,29 @@ func (s *scene) kill(d deed, target role, kills int, random *rand.Rand) (calls, 
 		}
 	}
 	return calls, tried, losses, nil
+}
+
+// afterwards is what a user is told when x's process is dead before the command
+// begins.
+func (s *scene) afterwards(d deed, target role) (result, error) {
+	if err := s.prepare(d); err != nil {
+		return result{}, err
+	}
+	pid, err := s.running(target)
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err != nil {
+		return result{}, err
+	}
+	for syscall.Kill(pid, 0) == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	r := s.run(d.command...)
+	if problem := s.clean(); problem != "" {
+		return r, fmt.Errorf("after a kill before the command: %s", problem)
+	}
+	return r, nil
 }
 
 func (s *scene) prepare(d deed) error {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 // whatever is killed, in a network namespace of its own.
 type scene struct {
 	podman bool // the reference, for comparison
+	signal syscall.Signal
 	binary string
 	work   string
 	env    []string
@@ -112,9 +114,22 @@ func content(f *os.File) string {
 	return string(data)
 }
 
+// running gives the process of the container x, or its monitor.
+func (s *scene) running(r role) (pid int, err error) {
+	name := "monitor.pid"
+	if r == roleItsInit {
+		name = "init.pid"
+	}
+	data, err := os.ReadFile(filepath.Join(s.work, name))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(data)))
+}
+
 // open loads the image and starts the other container.
 func (s *scene) open() error {
-	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
+	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "TMPDIR=" + filepath.Join(s.work, "tmp"), "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
 		"CONTAINERS_STORAGE_CONF=" + filepath.Join(s.work, "storage.conf")}
 	for name, text := range map[string]string{
 		"containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n" +
@@ -124,6 +139,9 @@ func (s *scene) open() error {
 		if err := os.WriteFile(filepath.Join(s.work, name), []byte(text), 0o644); err != nil {
 			return err
 		}
+	}
+	if err := os.MkdirAll(filepath.Join(s.work, "tmp"), 0o755); err != nil {
+		return err
 	}
 	if err := writeLayer(filepath.Join(s.work, "layer.tar")); err != nil {
 		return err
@@ -180,7 +198,15 @@ func (s *scene) reality() ([]string, error) {
 			all = append(all, "mount: "+f[4])
 		}
 	}
-	dirs := []string{s.root() + "/cove", s.work + "/run"}
+	dirs := []string{s.root() + "/cove", s.work + "/run/cove", s.work + "/tmp"}
+	for _, pattern := range []string{"overlay/*", "overlay-images/*", "overlay-containers/*", "overlay-layers/*"} {
+		found, _ := filepath.Glob(filepath.Join(s.root(), pattern))
+		for _, f := range found {
+			if !strings.HasSuffix(f, ".json") && !strings.HasSuffix(f, ".lock") {
+				all = append(all, "image store: "+f)
+			}
+		}
+	}
 	if s.podman {
 		dirs = []string{s.root() + "/overlay-containers"} // its containers' own
 	}

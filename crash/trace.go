@@ -18,21 +18,26 @@ import (
 type role string
 
 const (
-	roleCommand role = "cove"      // the command itself
-	roleMonitor role = "monitor"   // the container's monitor
-	roleInit    role = "init"      // the container's init, until its exec
-	roleOther   role = "container" // the container's own processes, and what else there is
+	roleCommand role = "cove"    // the command itself
+	roleMonitor role = "monitor" // the container's monitor
+	roleInit    role = "init"    // the container's init, until its exec
+	// Of the container x, which runs already.
+	roleItsMonitor role = "x's monitor"
+	roleItsInit    role = "x's init"  // killed at the command's calls, for it makes none
+	roleOther      role = "container" // the container's own processes, and what else there is
 )
 
 // tracer runs a command under ptrace(2), counts the system calls of all threads
-// of the process of one role, and kills that process as it enters the one of
-// the number asked for. Everything else runs on.
+// of the process of one role, and kills a process, mostly that one, as it enters
+// the one of the number asked for. Everything else runs on.
 //
 // It has to be a process of its own (the "trace" argument of this program):
 // when it ends the kernel lets go of whatever is still traced.
 type tracer struct {
 	target role
 	at     int // 0 never kills
+	signal unix.Signal
+	victim int // another process than the one whose calls are counted; 0 is none
 
 	threads map[int]*thread
 	command int // its pid
@@ -52,19 +57,28 @@ const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | uni
 	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC
 
 // traceMain is the life of the tracing process: arguments are the role, the
-// number of the system call, and the command. It writes "count N" or "killed N"
-// to descriptor 3 and ends as the command does.
+// number of the system call, the signal, the pid of a process that runs already
+// (or 0), and the command. It writes "count N" or "killed N" to descriptor 3 and
+// ends as the command does.
 func traceMain(args []string) int {
-	if len(args) < 3 {
+	if len(args) < 5 {
 		return 125
 	}
-	at, err := strconv.Atoi(args[1])
-	if err != nil {
-		return 125
+	var numbers [3]int
+	for i := range numbers {
+		n, err := strconv.Atoi(args[1+i])
+		if err != nil {
+			return 125
+		}
+		numbers[i] = n
 	}
 	runtime.LockOSThread()
-	t := &tracer{target: role(args[0]), at: at, threads: map[int]*thread{}}
-	if err := t.run(args[2:]); err != nil {
+	t := &tracer{target: role(args[0]), at: numbers[0], signal: unix.Signal(numbers[1]), threads: map[int]*thread{}}
+	pid := numbers[2]
+	if t.target == roleItsInit {
+		t.target, t.victim, pid = roleCommand, pid, 0
+	}
+	if err := t.run(args[4:], pid); err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		return 125
 	}
@@ -79,7 +93,10 @@ func traceMain(args []string) int {
 	return t.status.ExitStatus()
 }
 
-func (t *tracer) run(argv []string) error {
+func (t *tracer) run(argv []string, running int) error {
+	if err := t.seize(running); err != nil {
+		return err
+	}
 	// It waits until it is traced. PTRACE_SEIZE, because with the older
 	// attachment what is born while we end is left stopped.
 	self, err := os.Executable()
@@ -113,6 +130,32 @@ func (t *tracer) run(argv []string) error {
 			return err
 		}
 		t.event(tid, ws)
+	}
+	return nil
+}
+
+// seize attaches to the threads of a process that runs already.
+func (t *tracer) seize(pid int) error {
+	if pid == 0 {
+		return nil
+	}
+	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			return err
+		}
+		if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(tid), 0, traceOptions, 0, 0); errno != 0 {
+			return errno
+		}
+		t.threads[tid] = &thread{process: pid, role: t.target}
+		// It has to stop once for its calls to be seen from then on.
+		if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_INTERRUPT, uintptr(tid), 0, 0, 0, 0); errno != 0 {
+			return errno
+		}
 	}
 	return nil
 }
@@ -151,7 +194,11 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 			t.count++
 			if t.count == t.at {
 				t.killed = true
-				_ = unix.Kill(th.process, unix.SIGKILL)
+				victim := th.process
+				if t.victim != 0 {
+					victim = t.victim
+				}
+				_ = unix.Kill(victim, t.signal)
 			}
 		}
 	case ws>>16 == unix.PTRACE_EVENT_STOP && stop != unix.SIGTRAP:
@@ -235,6 +282,12 @@ func sameProcess(pid, tid int) bool {
 // trace runs a command in a tracing process. It gives how many system calls
 // the process of the role made, or, when at is reached, was killed at.
 func (s *scene) trace(target role, at int, argv ...string) (r result, count int, killed bool, err error) {
+	running := 0
+	if target == roleItsMonitor || target == roleItsInit {
+		if running, err = s.running(target); err != nil {
+			return r, 0, false, err
+		}
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return r, 0, false, err
@@ -244,7 +297,7 @@ func (s *scene) trace(target role, at int, argv ...string) (r result, count int,
 	if err != nil {
 		return r, 0, false, err
 	}
-	cmd := exec.Command(self, append([]string{"trace", string(target), strconv.Itoa(at)}, s.argv(argv)...)...)
+	cmd := exec.Command(self, append([]string{"trace", string(target), strconv.Itoa(at), strconv.Itoa(int(s.signal)), strconv.Itoa(running)}, s.argv(argv)...)...)
 	cmd.ExtraFiles = []*os.File{write}
 	r = s.finish(cmd, write)
 	var word string
