@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -228,4 +231,31 @@ func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no background command %d", n)
 	}
 	ts.Check(jobs[n].Process.Signal(unix.SignalNum("SIG" + args[0])))
+}
+
+// cmdLose: lose all|half DIR — removes everything below a directory, or each
+// of it with the chance of one half, as something that clears up temporary
+// files may do.
+func cmdLose(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 || args[0] != "all" && args[0] != "half" {
+		ts.Fatalf("usage: lose all|half directory")
+	}
+	seed := uint64(time.Now().UnixNano())
+	ts.Logf("seed %d", seed)
+	chance := rand.New(rand.NewPCG(seed, 0))
+	var doomed []string
+	ts.Check(filepath.WalkDir(args[1], func(path string, _ fs.DirEntry, err error) error {
+		if path != args[1] && (args[0] == "all" || chance.IntN(2) == 0) {
+			doomed = append(doomed, path)
+		}
+		return err
+	}))
+	for _, path := range slices.Backward(doomed) {
+		if fi, err := os.Lstat(path); err == nil && (!fi.IsDir() || args[0] == "all") {
+			ts.Check(os.RemoveAll(path))
+			ts.Logf("lost %s", path)
+		} else if err == nil && os.Remove(path) == nil { // not empty ones
+			ts.Logf("lost %s", path)
+		}
+	}
 }

@@ -70,6 +70,7 @@ func runScripts(t *testing.T, e engine) {
 			"term":     cmdTerm,
 			"registry": cmdRegistry,
 			"signal":   cmdSignal,
+			"lose":     cmdLose,
 		},
 	})
 }

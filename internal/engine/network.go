@@ -318,7 +318,9 @@ func (e *Engine) networksOf(tx state.Tx, c *cove.Container) ([]cove.Network, err
 
 // namesDir is where the containers' resolvers find names: a directory per
 // network, in it one per name, in it a file per container with its addresses.
-func (e *Engine) namesDir() string { return filepath.Join(e.conf.Scratch(), "names") }
+// It is of no use after a boot, and all the same not below the run root: what
+// is swept away there would not be missed before a name is not found.
+func (e *Engine) namesDir() string { return filepath.Join(e.conf.Home(), "names") }
 
 // namesOf are the names of the container on a network.
 func namesOf(c *cove.Container, a *cove.NetworkAttachment) []string {
