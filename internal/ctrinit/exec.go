@@ -57,6 +57,9 @@ func (p *process) exec() *wire.Failure {
 			return f
 		}
 	}
+	if f := p.startHooks(); f != nil {
+		return f
+	}
 	name, f := lookPath(pr.Args, pr.Env)
 	if f != nil {
 		return f
@@ -114,11 +117,7 @@ func (p *process) setCredentials() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
 		return fail("keep capabilities", err)
 	}
-	var first unsafe.Pointer
-	if len(pr.GIDs) > 0 {
-		first = unsafe.Pointer(&pr.GIDs[0])
-	}
-	_, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(pr.GIDs)), uintptr(first), 0)
+	errno := setgroups(pr.GIDs)
 	// In a user namespace that somebody without help has made, groups are
 	// denied and those of the caller stay, user_namespaces(7).
 	others := slices.ContainsFunc(pr.GIDs, func(g uint32) bool { return g != pr.GID })
@@ -147,6 +146,9 @@ func (p *process) setCredentials() *wire.Failure {
 			}
 		}
 	}
+	if p.plan.OCI != nil {
+		return nil
+	}
 	return dieWithMonitor() // a change of credentials has cleared it, prctl(2)
 }
 
@@ -156,7 +158,7 @@ func dieWithMonitor() *wire.Failure {
 		return fail("die with the monitor", err)
 	}
 	// It may have died before: then its end of the socket is shut.
-	fds := []unix.PollFd{{Fd: control, Events: unix.POLLIN}}
+	fds := []unix.PollFd{{Fd: int32(control), Events: unix.POLLIN}}
 	if n, _ := unix.Poll(fds, 0); n > 0 && fds[0].Revents&unix.POLLHUP != 0 {
 		os.Exit(1)
 	}
@@ -181,9 +183,16 @@ func (p *process) loadFilter() *wire.Failure {
 	}
 	const instruction = 8 // sizeof(struct sock_filter)
 	prog := unix.SockFprog{Len: uint16(len(filter) / instruction), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
-	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(&prog)))
+	give, err := p.oci.awaitListener(p.plan.OCI)
+	if err != nil {
+		return fail("load the seccomp filter", err)
+	}
+	listener, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
 		return fail("load the seccomp filter", errno)
+	}
+	if give != nil {
+		return give(int(listener))
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ import (
 	"github.com/cove-engine/cove/internal/plan"
 )
 
-const control = 3 // the socket to the monitor
+var control = 3 // the socket to the monitor
 
 // process is the state of one init or exec between its clone and its exec.
 type process struct {
@@ -38,6 +38,7 @@ type process struct {
 	attr int   // where the LSM label for the next exec is written; -1 without
 	gift []int // sources of mounts to be given to the user
 	shm  int   // a detached mount for /dev/shm, another container's; -1 without
+	oci  handed
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
@@ -175,6 +176,9 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		_ = unix.Close(rest[0])
 		rest = rest[1:]
 	}
+	if rest, f = p.oci.take(msg.Handed, rest); f != nil {
+		return false, f
+	}
 	if msg.Join != 0 {
 		if len(rest) == 0 {
 			return false, &wire.Failure{Step: "enter the container", Text: "a descriptor is missing"}
@@ -255,6 +259,8 @@ func namespaceName(flag int) string {
 		return "user"
 	case unix.CLONE_NEWCGROUP:
 		return "cgroup"
+	case unix.CLONE_NEWTIME:
+		return "time"
 	}
 	return "a"
 }

@@ -43,7 +43,7 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 		_ = unix.Close(p.shm)
 		return nil
 	}
-	mfd, dir, err := detached(m)
+	mfd, dir, err := p.detached(m)
 	if err != nil {
 		return fail(step, err)
 	}
@@ -52,6 +52,20 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 		return fail(step, err)
 	}
 	return nil
+}
+
+// detached is the mount m without a place, made here or by whoever has handed
+// it over. dir tells whether it is a directory.
+func (p *process) detached(m *plan.Mount) (fd int, dir bool, err error) {
+	if m.Handed == 0 {
+		return detached(m)
+	}
+	if fd, err = p.oci.mount(m.Handed); err != nil {
+		return -1, false, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, err
 }
 
 // detached makes the mount m without a place. dir tells whether it is a

@@ -16,8 +16,10 @@ func (p *process) enterRoot() *wire.Failure {
 	if flags == 0 {
 		flags = unix.MS_SLAVE | unix.MS_REC
 	}
-	if err := unix.Mount("", "/", "", flags, ""); err != nil {
-		return fail("set the propagation of /", err)
+	if p.plan.OCI == nil || !p.plan.OCI.Chroot {
+		if err := unix.Mount("", "/", "", flags, ""); err != nil {
+			return fail("set the propagation of /", err)
+		}
 	}
 	root, f := p.openRoot()
 	if f != nil {
@@ -68,11 +70,23 @@ func (p *process) enterRoot() *wire.Failure {
 			return fail("make / read-only", err)
 		}
 	}
-	// pivot_root(2), "pivot_root(".", ".")": the old root ends up on top of
-	// the new one, where it is taken off.
+	if f := p.createHooks(); f != nil {
+		return f
+	}
 	if err := unix.Fchdir(root); err != nil {
 		return fail("enter the root", err)
 	}
+	_ = unix.Close(root)
+	if p.plan.OCI != nil {
+		return p.changeRoot()
+	}
+	return pivotRoot()
+}
+
+// pivotRoot makes the working directory the root, pivot_root(2),
+// "pivot_root(".", ".")": the old root ends up on top of the new one, where it
+// is taken off.
+func pivotRoot() *wire.Failure {
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fail("pivot_root", err)
 	}
@@ -82,13 +96,15 @@ func (p *process) enterRoot() *wire.Failure {
 	if err := unix.Chdir("/"); err != nil {
 		return fail("enter /", err)
 	}
-	_ = unix.Close(root)
 	return nil
 }
 
 // openRoot mounts the root file system and opens it.
 func (p *process) openRoot() (int, *wire.Failure) {
 	r := &p.plan.Root
+	if r.Handed > 0 {
+		return p.handedRoot()
+	}
 	if r.Overlay != nil {
 		if err := rootfs.MountOverlay(r.Overlay, r.Path); err != nil {
 			return -1, fail("mount overlay on "+r.Path, err)

@@ -31,6 +31,7 @@ type Plan struct {
 	Chown      []string `json:"chown,omitempty"`
 	LoopbackUp bool     `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
 	Process    Process  `json:"process"`
+	OCI        *OCI     `json:"oci,omitempty"`
 }
 
 // Root is the container's root file system.
@@ -41,6 +42,9 @@ type Root struct {
 	Overlay     *Overlay `json:"overlay,omitempty"`
 	ReadOnly    bool     `json:"readonly,omitempty"`
 	Propagation uint64   `json:"propagation,omitempty"` // MS_* of the host's mounts in our namespace; 0 is slave
+	// Handed says that the root comes with the plan as a detached mount, and
+	// as which one, from 1.
+	Handed int `json:"handed,omitempty"`
 }
 
 // Overlay is an overlay mount to be made on Root.Path.
@@ -70,6 +74,8 @@ type Mount struct {
 	Data           []string    `json:"data,omitempty"`       // key or key=value, for fsconfig
 	CopyUp         bool        `json:"copyup,omitempty"`     // tmpfs that starts with the content below it
 	Subsystems     [][2]string `json:"subsystems,omitempty"` // cgroup v1: name, host directory
+	IDMap          *IDMapping  `json:"idmap,omitempty"`      // who hands the mount over has made it so
+	Handed         int         `json:"handed,omitempty"`     // as [Root.Handed]
 }
 
 // Device is a node to be made inside the root.

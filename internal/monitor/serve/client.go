@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -227,7 +228,7 @@ func (c *client) spillToMemory() bool {
 	if c.inMemory || c.wrote-c.read > memorySpill/2 {
 		return false
 	}
-	fd, err := memoryFile("output", unix.MFD_NOEXEC_SEAL)
+	fd, err := ctrinit.MemoryFile("output", unix.MFD_NOEXEC_SEAL)
 	if err != nil {
 		return false
 	}

@@ -30,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -124,7 +125,7 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	}
 	unix.CloseOnExec(control)
 	var err error
-	if m.exe, err = sealedSelf(); err != nil {
+	if m.exe, err = ctrinit.Self(); err != nil {
 		return failure("seal own program", err)
 	}
 	// Outside Go's heap, where it would stay: what a monitor has once used

@@ -162,6 +162,11 @@ type PrepareBody struct {
 	Namespaces []int `json:"ns,omitempty"` // CLONE_NEW* flags
 	// Shm says that /dev/shm is that of another container.
 	Shm bool `json:"shm,omitempty"`
+	// Handed names further descriptors before the pidfd, for the OCI runtime:
+	// "mount" (a detached one), "start" (a listening socket on which start
+	// comes), "waiting" (a lock held until exec), "notify" (a connection to
+	// the seccomp agent).
+	Handed []string `json:"handed,omitempty"`
 	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
 	Join int `json:"join,omitempty"`
 	// Cgroups are the container's of version 1, which a process joins itself.

@@ -2,6 +2,7 @@ package native
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -48,7 +49,10 @@ var propagations = map[string]struct {
 func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 	out := plan.Mount{Target: path.Clean("/" + m.Destination), Type: m.Type, Source: m.Source}
 	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		return out, unsupported("mount %s: uidMappings", m.Destination)
+		if !o.Runtime {
+			return out, unsupported("mount %s: uidMappings", m.Destination)
+		}
+		out.IDMap = &plan.IDMapping{UIDs: ranges(m.UIDMappings), GIDs: ranges(m.GIDMappings)}
 	}
 	bind := m.Type == "bind"
 	for _, opt := range m.Options {
@@ -66,7 +70,22 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 			continue
 		case "notmpcopyup":
 			continue
-		case "remount", "sync", "dirsync", "mand", "iversion", "silent", "idmap", "ridmap":
+		case "sync", "dirsync", "mand":
+			if o.Runtime && !bind { // words of fsconfig(2)
+				out.Data = append(out.Data, opt)
+				continue
+			}
+			return out, unsupported("mount %s: option %s", m.Destination, opt)
+		case "idmap", "ridmap":
+			if o.Runtime {
+				if out.IDMap == nil {
+					out.IDMap = &plan.IDMapping{} // the container's own
+				}
+				out.IDMap.Recursive = opt == "ridmap"
+				continue
+			}
+			return out, unsupported("mount %s: option %s", m.Destination, opt)
+		case "remount", "iversion", "silent":
 			return out, unsupported("mount %s: option %s", m.Destination, opt)
 		}
 		if p, ok := propagations[opt]; ok {
@@ -97,6 +116,8 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 			return out, invalid("mount %s: source %q is not absolute", m.Destination, m.Source)
 		}
 		out.Type = "bind"
+	case out.IDMap != nil:
+		return out, unsupported("mount %s: idmap of what is not a bind mount", m.Destination)
 	case m.Type == "cgroup", m.Type == "cgroup2":
 		out.Type, out.Subsystems = "cgroup", o.CgroupV1
 	case m.Type == "":
@@ -112,4 +133,20 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 		}
 	}
 	return out, nil
+}
+
+// MountOptions are the words of a mount that are not its file system's.
+func MountOptions() []string {
+	all := []string{
+		"async", "bind", "defaults", "dirsync", "idmap", "loud", "mand", "noiversion", "nomand", "rbind", "ridmap", "sync", "tmpcopyup",
+	}
+	for name := range attributes {
+		all = append(all, name)
+		all = append(all, "r"+name)
+	}
+	for name := range propagations {
+		all = append(all, name)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }

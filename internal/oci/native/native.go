@@ -40,6 +40,9 @@ type Options struct {
 	LoopbackUp bool
 	// JoinShm: /dev/shm is that of another container.
 	JoinShm bool
+	// Runtime: the OCI runtime's program carries the plan out, which can do
+	// more (oci.go).
+	Runtime bool
 }
 
 // Join is a namespace that the spec names by path.
@@ -87,16 +90,25 @@ func CloneFlags(namespaces []specs.LinuxNamespace) (clone uintptr, joins []Join,
 
 // Compile makes the plan for a spec.
 func Compile(s *specs.Spec, o Options) (*Compiled, error) {
-	if err := refuse(s); err != nil {
+	if s.Process == nil || s.Root == nil || s.Linux == nil {
+		return nil, invalid("a spec needs process, root and linux")
+	}
+	var more *plan.OCI
+	var err error
+	if o.Runtime {
+		more, err = outside(s)
+	} else {
+		err = refuse(s)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c := &Compiled{Plan: plan.Plan{
 		Version: plan.Version, Hostname: s.Hostname, Domainname: s.Domainname,
 		Masked: s.Linux.MaskedPaths, ReadOnly: s.Linux.ReadonlyPaths,
 		Root:       plan.Root{Path: s.Root.Path, Overlay: o.Overlay, ReadOnly: s.Root.Readonly},
-		LoopbackUp: o.LoopbackUp,
+		LoopbackUp: o.LoopbackUp, OCI: more,
 	}}
-	var err error
 	if c.Clone, c.Joins, c.Plan.CgroupNS, err = CloneFlags(s.Linux.Namespaces); err != nil {
 		return nil, err
 	}
@@ -111,7 +123,15 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 		if m.Target == "/dev" && m.Type == "tmpfs" {
 			c.Plan.SetupDev = true
 		}
+		if o.Runtime && m.Target == "/dev" && m.Type == "tmpfs" && m.Set&unix.MOUNT_ATTR_RDONLY != 0 {
+			m.Set &^= unix.MOUNT_ATTR_RDONLY
+			more.DevReadOnly = true
+		}
 		c.Plan.Mounts = append(c.Plan.Mounts, m)
+	}
+	if o.Runtime {
+		// As from runc: whatever /dev is, unless it is somebody's.
+		c.Plan.SetupDev = !slices.ContainsFunc(c.Plan.Mounts, func(m plan.Mount) bool { return m.Type == "bind" && m.Target == "/dev" })
 	}
 	if o.JoinShm && !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/shm" }) {
 		c.Plan.Mounts = append(c.Plan.Mounts, plan.Mount{
@@ -136,6 +156,8 @@ func rootPropagation(word string) (uint64, error) {
 		return unix.MS_REC | unix.MS_PRIVATE, nil
 	case "slave", "rslave":
 		return unix.MS_REC | unix.MS_SLAVE, nil
+	case "unbindable", "runbindable":
+		return 0, nil // of the root itself: outside
 	case "shared", "rshared":
 		return unix.MS_REC | unix.MS_SLAVE, nil // mounts of ours never travel to the host unless a bind asks for it
 	}
@@ -144,24 +166,22 @@ func rootPropagation(word string) (uint64, error) {
 
 // refuse names what of the spec is not carried out here.
 func refuse(s *specs.Spec) error {
-	if s.Process == nil || s.Root == nil || s.Linux == nil {
-		return invalid("a spec needs process, root and linux")
-	}
 	l := s.Linux
+	if err := foreign(s); err != nil {
+		return err
+	}
 	switch {
 	//lint:ignore SA1019 Prestart is old and still used
 	case s.Hooks != nil && (len(s.Hooks.Prestart)+len(s.Hooks.CreateRuntime)+len(s.Hooks.CreateContainer)+len(s.Hooks.StartContainer)+len(s.Hooks.Poststart)+len(s.Hooks.Poststop)) > 0:
 		return unsupported("hooks")
-	case l.IntelRdt != nil:
-		return unsupported("linux.intelRdt")
 	case l.Personality != nil:
 		return unsupported("linux.personality")
 	case len(l.TimeOffsets) > 0:
 		return unsupported("linux.timeOffsets")
 	case len(l.UIDMappings)+len(l.GIDMappings) > 0:
 		return unsupported("linux.uidMappings")
-	case l.MountLabel != "":
-		return unsupported("linux.mountLabel")
+	case l.MemoryPolicy != nil:
+		return unsupported("linux.memoryPolicy")
 	case s.Process.Scheduler != nil:
 		return unsupported("process.scheduler")
 	case s.Process.IOPriority != nil:

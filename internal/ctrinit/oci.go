@@ -1,0 +1,422 @@
+package ctrinit
+
+import (
+	"encoding/json"
+	"os"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// Runtime is Main for the OCI runtime's program, whose socket is the
+// descriptor socket. Other than the monitor's, this parent does not stay: init
+// and exec outlive it, once it has said Go, and init then waits for a start.
+//
+//	create                    init                     start
+//	 | clone, exec             |                         |
+//	 | Prepare + plan, mounts  |                         |
+//	 |------------------------>| mounts …                |
+//	 |                 Mounted |                         |
+//	 |<------------------------| when hooks want it      |
+//	 | Go                      |                         |
+//	 |------------------------>| hooks, root             |
+//	 |                   Ready |                         |
+//	 |<------------------------|                         |
+//	 | Go: it is recorded      |                         |
+//	 |------------------------>| accepts                 |
+//	                           |<------------------------| connects, Go
+//	                           | exec: the socket closes |
+//	                           |- - - - - - - - - - - - >|
+//
+// Running hooks is left to the caller, to keep what it takes out of the
+// monitor's program.
+func Runtime(socket int, run func(point string, hooks []plan.Hook, state plan.HookState) error) {
+	runtime.LockOSThread()
+	control = socket
+	p := &process{proc: -1, attr: -1, shm: -1, oci: handed{start: -1, waiting: -1, notify: -1, run: run}}
+	failure := p.live()
+	_ = wire.SendJSON(control, wire.Failed, failure)
+	os.Exit(1)
+}
+
+// live returns only when something failed.
+func (p *process) live() *wire.Failure {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fail("hide from the container", err)
+	}
+	unix.CloseOnExec(control)
+	isExec, f := p.prepare()
+	if f != nil {
+		return f
+	}
+	o := p.plan.OCI
+	if o == nil {
+		return &wire.Failure{Step: "read the plan", Text: "it is not the OCI runtime's"}
+	}
+	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
+		return fail("setsid", err)
+	}
+	if o.Keyring != "" {
+		if err := joinKeyring(o.Keyring); err != nil {
+			return fail("make session keyring", err)
+		}
+	}
+	if f := p.timeNamespace(); f != nil {
+		return f
+	}
+	if !isExec {
+		if f := p.enterRoot(); f != nil {
+			return f
+		}
+	}
+	master := -1
+	if p.plan.Process.Terminal {
+		if master, f = p.openTerminal(!isExec); f != nil {
+			return f
+		}
+	}
+	if f := p.enterWorkDir(); f != nil {
+		return f
+	}
+	if f := p.checkCommand(); f != nil {
+		return f
+	}
+	if f := p.schedule(); f != nil {
+		return f
+	}
+	if err := p.report(wire.Ready, master); err != nil {
+		return fail("report", err)
+	}
+	if !isExec {
+		p.awaitStart()
+	}
+	return p.exec()
+}
+
+// report tells the runtime something and waits for its word.
+func (p *process) report(kind wire.Kind, master int) error {
+	var err error
+	if master >= 0 {
+		err = wire.Send(control, kind, nil, master)
+		_ = unix.Close(master)
+	} else {
+		err = wire.Send(control, kind, nil)
+	}
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64)
+	if k, _, _, err := wire.Receive(control, buf); err != nil || k != wire.Go {
+		os.Exit(1) // called off
+	}
+	return nil
+}
+
+// awaitStart waits for a start, which from then on is told what fails.
+func (p *process) awaitStart() {
+	buf := make([]byte, 64)
+	for {
+		fd, _, err := unix.Accept4(p.oci.start, unix.SOCK_CLOEXEC)
+		if err == unix.EINTR || err == unix.ECONNABORTED {
+			continue
+		}
+		if err != nil {
+			os.Exit(1)
+		}
+		if k, _, _, err := wire.Receive(fd, buf); err == nil && k == wire.Go {
+			control = fd
+			return
+		}
+		_ = unix.Close(fd) // killed before it said so
+	}
+}
+
+// handed are the descriptors that only the OCI runtime sends.
+type handed struct {
+	mounts  []int
+	start   int
+	waiting int // held, no more
+	notify  int
+	run     func(string, []plan.Hook, plan.HookState) error
+}
+
+// take sorts descriptors by their names and gives those that are left.
+func (h *handed) take(names []string, fds []int) ([]int, *wire.Failure) {
+	if len(fds) < len(names) {
+		return nil, &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
+	}
+	for i, name := range names {
+		switch name {
+		case "mount":
+			h.mounts = append(h.mounts, fds[i])
+		case "start":
+			h.start = fds[i]
+		case "waiting":
+			h.waiting = fds[i]
+		case "notify":
+			h.notify = fds[i]
+		}
+	}
+	return fds[len(names):], nil
+}
+
+func (h *handed) mount(n int) (int, error) {
+	if n < 1 || n > len(h.mounts) {
+		return -1, unix.EBADF
+	}
+	return h.mounts[n-1], nil
+}
+
+// Detached makes a bind mount for an init that cannot: one of a user namespace
+// may neither reach every source nor map its owners. users is the user
+// namespace of an idmapped mount, -1 without.
+func Detached(m *plan.Mount, users int) (int, error) {
+	early := *m
+	if early.Propagation == 0 {
+		// What is mounted below it later must not reach the host.
+		early.Propagation, early.PropagationRec = unix.MS_SLAVE, true
+	}
+	fd, _, err := detached(&early)
+	if err != nil || users < 0 {
+		return fd, err
+	}
+	var flags uint
+	if m.IDMap.Recursive {
+		flags = unix.AT_RECURSIVE
+	}
+	err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(users)})
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// handedRoot attaches the root that came with the plan. Its own path may be
+// out of reach, but any place will do: it becomes the root, and the place goes
+// with the old one.
+func (p *process) handedRoot() (int, *wire.Failure) {
+	r := &p.plan.Root
+	fd, err := p.oci.mount(r.Handed)
+	if err != nil {
+		return -1, fail("mount root "+r.Path, err)
+	}
+	err = unix.MoveMount(fd, "", unix.AT_FDCWD, r.Path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err == unix.EACCES || err == unix.ENOENT {
+		err = unix.MoveMount(fd, "", p.proc, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	}
+	if err != nil {
+		return -1, fail("mount root "+r.Path, err)
+	}
+	return fd, nil
+}
+
+// changeRoot is pivotRoot where a spec wants it otherwise. The working
+// directory is the new root.
+func (p *process) changeRoot() *wire.Failure {
+	o := p.plan.OCI
+	switch {
+	case o.Chroot:
+		if f := chroot(); f != nil {
+			return f
+		}
+	case o.NoPivot:
+		if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+			return fail("move the root", err)
+		}
+		if f := chroot(); f != nil {
+			return f
+		}
+	default:
+		if f := pivotRoot(); f != nil {
+			return f
+		}
+	}
+	if o.DevReadOnly {
+		if err := unix.MountSetattr(unix.AT_FDCWD, "/dev", unix.AT_SYMLINK_NOFOLLOW, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return fail("make /dev read-only", err)
+		}
+	}
+	if o.Propagation != 0 {
+		if err := unix.Mount("", "/", "", uintptr(o.Propagation), ""); err != nil {
+			return fail("set the propagation of the root", err)
+		}
+	}
+	return nil
+}
+
+func chroot() *wire.Failure {
+	if err := unix.Chroot("."); err != nil {
+		return fail("chroot", err)
+	}
+	if err := unix.Chdir("/"); err != nil {
+		return fail("enter /", err)
+	}
+	return nil
+}
+
+// checkCommand tells at create what exec would say at start, for the sake of
+// those who ask then. access(2) asks for the real user; exec sets it for good.
+func (p *process) checkCommand() *wire.Failure {
+	pr := &p.plan.Process
+	_ = setgroups(pr.GIDs) // exec tells if it fails
+	none := ^uintptr(0)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), none, none); errno != 0 {
+		return fail("set group", errno)
+	}
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(pr.UID), none, none); errno != 0 {
+		return fail("set user", errno)
+	}
+	name, f := lookPath(pr.Args, pr.Env)
+	if f != nil {
+		return f
+	}
+	var st unix.Stat_t
+	err := unix.Stat(name, &st)
+	if err == nil {
+		err = unix.Access(name, unix.X_OK)
+	}
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = unix.EACCES
+	}
+	if err != nil {
+		f = fail("exec "+pr.Args[0], err)
+		f.Exec = true
+		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
+	}
+	return f
+}
+
+// timeNamespace makes one that exec enters (since Linux 6.3 whatever the way
+// the process was made), and sets its clocks while nobody is in it.
+func (p *process) timeNamespace() *wire.Failure {
+	o := p.plan.OCI
+	if !o.TimeNS {
+		return nil
+	}
+	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
+		return fail("make time namespace", err)
+	}
+	if len(o.TimeOffsets) == 0 {
+		return nil
+	}
+	buf := make([]byte, 64)
+	n, err := unix.Readlinkat(p.proc, "self", buf)
+	if err != nil {
+		return fail("set time offsets", err)
+	}
+	fd, err := p.openBeneath(string(buf[:n])+"/timens_offsets", unix.O_WRONLY)
+	if err != nil {
+		return fail("set time offsets", err)
+	}
+	defer unix.Close(fd)
+	for _, line := range o.TimeOffsets {
+		if _, err := unix.Write(fd, []byte(line)); err != nil {
+			return fail("set time offset "+line, err)
+		}
+	}
+	return nil
+}
+
+func joinKeyring(name string) error {
+	id, err := unix.KeyctlJoinSessionKeyring(name)
+	if err == unix.ENOSYS || err == unix.EPERM {
+		return nil // a kernel without keyrings, or a filter around us: nothing is shared
+	}
+	if err != nil {
+		return err
+	}
+	// Only possessor and owner: whoever of the container has another user
+	// must not look into it. 0x3f are all rights of one class, keyctl(2).
+	return unix.KeyctlSetperm(id, 0x3f3f0000)
+}
+
+// createHooks lets those of the runtime's side run and runs the container's.
+// Both are before the root changes.
+func (p *process) createHooks() *wire.Failure {
+	o := p.plan.OCI
+	if o == nil {
+		return nil
+	}
+	if o.Outside {
+		if err := p.report(wire.Mounted, -1); err != nil {
+			return fail("report", err)
+		}
+	}
+	return p.hooks("createContainer", o.CreateContainer, "creating")
+}
+
+// startHooks run as the user's command would: their paths are the image's.
+func (p *process) startHooks() *wire.Failure {
+	if p.plan.OCI == nil {
+		return nil
+	}
+	return p.hooks("startContainer", p.plan.OCI.StartContainer, "created")
+}
+
+func (p *process) hooks(point string, hooks []plan.Hook, status string) *wire.Failure {
+	state := p.plan.OCI.State
+	state.Status, state.PID = status, os.Getpid()
+	if err := p.oci.run(point, hooks, state); err != nil {
+		return &wire.Failure{Step: "run hooks", Text: err.Error()}
+	}
+	return nil
+}
+
+// awaitListener readies another thread to send the filter's listener to the
+// agent: the one that loads the filter may not be allowed to any more. What
+// it needs itself are read and write, which the profile's compiler keeps from
+// being asked about. Nothing is done without an agent.
+func (h *handed) awaitListener(o *plan.OCI) (give func(listener int) *wire.Failure, err error) {
+	if h.notify < 0 || o == nil {
+		return nil, nil
+	}
+	state := o.State
+	state.Status = "creating"
+	text, err := json.Marshal(struct {
+		Version  string         `json:"ociVersion"`
+		FDs      []string       `json:"fds"`
+		PID      int            `json:"pid"`
+		Metadata string         `json:"metadata,omitempty"`
+		State    plan.HookState `json:"state"`
+	}{state.Version, []string{"seccompFd"}, state.PID, o.NotifyMetadata, state})
+	if err != nil {
+		return nil, err
+	}
+	var there, back [2]int
+	if err := unix.Pipe2(there[:], unix.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	if err := unix.Pipe2(back[:], unix.O_CLOEXEC); err != nil {
+		return nil, err
+	}
+	go func() {
+		runtime.LockOSThread()
+		buf := make([]byte, 16)
+		n, err := unix.Read(there[0], buf)
+		if err != nil || n == 0 {
+			return
+		}
+		listener, _ := strconv.Atoi(string(buf[:n]))
+		answer := []byte{0}
+		if err := unix.Sendmsg(h.notify, text, unix.UnixRights(listener), nil, unix.MSG_NOSIGNAL); err != nil {
+			answer[0] = 1
+		}
+		_ = unix.Close(listener)
+		_, _ = unix.Write(back[1], answer)
+	}()
+	return func(listener int) *wire.Failure {
+		if _, err := unix.Write(there[1], []byte(strconv.Itoa(listener))); err != nil {
+			return fail("send the seccomp listener", err)
+		}
+		answer := make([]byte, 1)
+		if n, err := unix.Read(back[0], answer); err != nil || n != 1 || answer[0] != 0 {
+			return &wire.Failure{Step: "send the seccomp listener", Text: "the agent did not take it"}
+		}
+		return nil
+	}, nil
+}
