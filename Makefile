@@ -17,10 +17,11 @@ help: ## this list
 # pack PROGRAM PACKAGE: into the package that carries it
 pack = @sha256sum < bin/$(1) | cut -d' ' -f1 > internal/companion/$(2)/files/$(1).sum; gzip -9 -n < bin/$(1) > internal/companion/$(2)/files/$(1).gz
 
-build: ## bin/cove, one static file with its companions inside
+build: ## bin/cove, one static file with its companions inside, and bin/cove-runtime
 	@mkdir -p bin
 	$(BUILD) -o bin/cove-monitor ./cmd/cove-monitor
 	$(call pack,cove-monitor,monitor)
+	$(BUILD) -o bin/cove-runtime ./cmd/cove-runtime
 	$(BUILD) -o bin/hello ./cmd/hello
 	$(call pack,hello,hello)
 	$(call BUILD,$(ENTER)) -o bin/cove-full ./cmd/cove-full
@@ -30,18 +31,20 @@ build: ## bin/cove, one static file with its companions inside
 arm64: ## the same for linux/arm64, into bin/arm64
 	@mkdir -p bin/arm64
 	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-monitor ./cmd/cove-monitor
+	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-runtime ./cmd/cove-runtime
 	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-full ./cmd/cove-full
 	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove ./cmd/cove
 
-install: ## bin/cove and shell completion into PREFIX (and DESTDIR)
+install: ## bin/cove, bin/cove-runtime and shell completion into PREFIX (and DESTDIR)
 	install -D -m 755 bin/cove $(DESTDIR)$(PREFIX)/bin/cove
+	install -m 755 bin/cove-runtime $(DESTDIR)$(PREFIX)/bin/cove-runtime
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/cove completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove
 	bin/cove completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove
 	bin/cove completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
 
 uninstall: ## take away what install has put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
+	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/bin/cove-runtime $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
 
 IMAGE ?= cove.local/hello

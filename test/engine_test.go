@@ -253,7 +253,11 @@ func (h *house) configure(env *testscript.Env) error {
 
 // ociRuntime is the one that podman can use here: crun wants cgroup version 2
 // alone.
+// COVE_TEST_RUNTIME is another one to be tried, docker's too.
 func ociRuntime() string {
+	if path := os.Getenv("COVE_TEST_RUNTIME"); path != "" {
+		return path
+	}
 	if unified() {
 		return "crun"
 	}
@@ -274,7 +278,11 @@ var nat = sync.OnceValue(func() bool {
 // dockerd starts a daemon of the script's own.
 func (h *house) dockerd() error {
 	conf := filepath.Join(h.work, ".etc", "daemon.json")
-	if err := os.WriteFile(conf, []byte("{}\n"), 0o644); err != nil {
+	settings := "{}\n"
+	if path := os.Getenv("COVE_TEST_RUNTIME"); path != "" {
+		settings = fmt.Sprintf("{\"runtimes\": {\"other\": {\"path\": %q}}, \"default-runtime\": \"other\"}\n", path)
+	}
+	if err := os.WriteFile(conf, []byte(settings), 0o644); err != nil {
 		return err
 	}
 	log, err := os.Create(filepath.Join(h.work, ".dockerd.log"))

@@ -111,3 +111,13 @@ func walkFD(fd int, name string, visit func(fd int) error) error {
 	}
 	return nil
 }
+
+// Enter puts a process into the cgroups.
+func Enter(dirs []string, pid int) error {
+	for _, d := range dirs {
+		if err := writeFile(d+"/cgroup.procs", strconv.Itoa(pid)); err != nil {
+			return cove.E("join cgroup", d, kind(err), err)
+		}
+	}
+	return nil
+}

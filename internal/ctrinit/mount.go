@@ -54,18 +54,51 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 	return nil
 }
 
-// detached is the mount m without a place, made here or by whoever has handed
-// it over. dir tells whether it is a directory.
+// detached is the mount m without a place, made here, before, or by whoever has
+// handed it over. dir tells whether it is a directory.
 func (p *process) detached(m *plan.Mount) (fd int, dir bool, err error) {
-	if m.Handed == 0 {
+	early, shared := p.shared[m]
+	switch {
+	case shared:
+		// A copy has a number, by which mounts are listed, after those that
+		// are there already; before Linux 6.15 the first one has to do.
+		fd, err = unix.OpenTree(early, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+		if err != nil {
+			fd, err = early, nil
+		} else {
+			_ = unix.Close(early)
+		}
+	case m.Handed != 0:
+		fd, err = p.oci.mount(m.Handed)
+	default:
 		return detached(m)
 	}
-	if fd, err = p.oci.mount(m.Handed); err != nil {
+	if err != nil {
 		return -1, false, err
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
 	return fd, st.Mode&unix.S_IFMT == unix.S_IFDIR, err
+}
+
+// shareWithHost makes those mounts that are to be shared with the host while
+// what they show still is: soon every mount here is but a slave of the host's.
+func (p *process) shareWithHost() *wire.Failure {
+	for i := range p.plan.Mounts {
+		m := &p.plan.Mounts[i]
+		if m.Type != "bind" || m.Handed != 0 || m.Propagation != unix.MS_SHARED {
+			continue
+		}
+		fd, _, err := detached(m)
+		if err != nil {
+			return fail("mount "+m.Source+" on "+m.Target, err)
+		}
+		if p.shared == nil {
+			p.shared = map[*plan.Mount]int{}
+		}
+		p.shared[m] = fd
+	}
+	return nil
 }
 
 // detached makes the mount m without a place. dir tells whether it is a

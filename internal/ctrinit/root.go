@@ -12,6 +12,9 @@ import (
 // enterRoot mounts everything of the plan and makes it the root. From here on
 // nothing of the host can be reached but the descriptors in p.
 func (p *process) enterRoot() *wire.Failure {
+	if f := p.shareWithHost(); f != nil {
+		return f
+	}
 	flags := uintptr(p.plan.Root.Propagation)
 	if flags == 0 {
 		flags = unix.MS_SLAVE | unix.MS_REC

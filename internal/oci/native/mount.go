@@ -109,6 +109,9 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 	}
 	switch {
 	case bind:
+		if o.Runtime {
+			out.Data = nil // the kernel would not read it, and runc hands it over
+		}
 		if len(out.Data) > 0 {
 			return out, invalid("mount %s: %q is not an option of a bind mount", m.Destination, out.Data[0])
 		}

@@ -66,6 +66,7 @@ var namespaceFlags = map[specs.LinuxNamespaceType]int{
 	specs.UTSNamespace:     unix.CLONE_NEWUTS,
 	specs.UserNamespace:    unix.CLONE_NEWUSER,
 	specs.CgroupNamespace:  unix.CLONE_NEWCGROUP,
+	specs.TimeNamespace:    unix.CLONE_NEWTIME,
 }
 
 // CloneFlags are the flags of init for a spec, and the namespaces it joins
@@ -78,6 +79,7 @@ func CloneFlags(namespaces []specs.LinuxNamespace) (clone uintptr, joins []Join,
 			return 0, nil, false, unsupported("linux.namespaces: %s", ns.Type)
 		case ns.Path != "":
 			joins = append(joins, Join{flag, ns.Path})
+		case ns.Type == specs.TimeNamespace: // by init, too
 		case ns.Type == specs.CgroupNamespace:
 			// Made by init itself, once it is in its cgroups.
 			cgroup = true
@@ -178,6 +180,8 @@ func refuse(s *specs.Spec) error {
 		return unsupported("linux.personality")
 	case len(l.TimeOffsets) > 0:
 		return unsupported("linux.timeOffsets")
+	case slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.TimeNamespace }):
+		return unsupported("linux.namespaces: time")
 	case len(l.UIDMappings)+len(l.GIDMappings) > 0:
 		return unsupported("linux.uidMappings")
 	case l.MemoryPolicy != nil:

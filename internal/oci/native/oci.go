@@ -248,3 +248,13 @@ func Capabilities() []string {
 	slices.SortFunc(all, func(a, b string) int { return int(capabilities[a]) - int(capabilities[b]) })
 	return all
 }
+
+// Namespaces are the kinds that a spec may name.
+func Namespaces() []string {
+	var all []string
+	for kind := range namespaceFlags {
+		all = append(all, string(kind))
+	}
+	slices.Sort(all)
+	return all
+}

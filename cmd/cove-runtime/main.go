@@ -1,0 +1,36 @@
+// Command cove-runtime is an OCI runtime: docker, containerd, podman and CRI-O
+// run containers with it in place of runc, whose command line it has.
+package main
+
+import (
+	"os"
+	stdruntime "runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/runtime"
+	"github.com/cove-engine/cove/internal/sysmon"
+)
+
+// Only a lock taken during initialisation keeps main on the process's main
+// thread (package runtime): the one whose credentials and namespaces exec
+// keeps, and in whose name children are cloned into namespaces.
+func init() { stdruntime.LockOSThread() }
+
+func main() {
+	sysmon.Calm(5 * time.Millisecond)
+	switch {
+	case os.Args[0] == runtime.InitName && len(os.Args) == 2:
+		if socket, err := strconv.Atoi(os.Args[1]); err == nil {
+			ctrinit.Runtime(socket, runtime.RunHooks)
+		}
+	case os.Args[0] == runtime.MapName:
+		runtime.HoldMap()
+	}
+	// What the caller has left open is for nobody but who is promised it.
+	_ = unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}

@@ -1,0 +1,107 @@
+package runtime
+
+import (
+	"errors"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+)
+
+// cgroups are a container's cgroups before they are made.
+type cgroups struct {
+	layout cgroup.Layout
+	set    cgroup.Set
+	path   string
+	scope  *cgroup.Scope // systemd's, around init
+}
+
+// scoped is the cgroup within a scope that is ours: what lies in the scope's
+// own, systemd resets.
+const scoped = "container"
+
+func (r *Runtime) planCgroups(s *specs.Spec, id string) (*cgroups, error) {
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	g := &cgroups{layout: layout}
+	if r.Systemd {
+		if !layout.Systemd() {
+			return nil, cove.E("", "--systemd-cgroup", cove.Unsupported, errors.New("systemd does not manage cgroups of version 2 here"))
+		}
+		if g.scope, err = scopeOf(s.Linux.CgroupsPath, id); err != nil {
+			return nil, err
+		}
+		g.path = path.Join(g.scope.Path(), scoped)
+	} else if g.path = path.Clean("/" + s.Linux.CgroupsPath); g.path == "/" {
+		g.path = "/cove-runtime/" + id
+	}
+	var warnings []string
+	g.set, warnings, err = layout.Set(g.path, resources(s))
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		r.warn(w)
+	}
+	if g.scope != nil {
+		g.set = g.set.Delegated()
+	}
+	return g, nil
+}
+
+// resources are the spec's. A container without device rules gets what runc
+// gives it, the devices that every container has.
+func resources(s *specs.Spec) *specs.LinuxResources {
+	all := specs.LinuxResources{}
+	if s.Linux.Resources != nil {
+		all = *s.Linux.Resources
+	}
+	if len(all.Devices) == 0 {
+		all.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
+	}
+	return &all
+}
+
+// scopeOf reads "slice:prefix:name".
+func scopeOf(text, id string) (*cgroup.Scope, error) {
+	slice, prefix, name := "system.slice", "cove-runtime", id
+	if text != "" {
+		parts := strings.Split(text, ":")
+		if len(parts) != 3 {
+			return nil, invalid("linux.cgroupsPath: %q is not slice:prefix:name", text)
+		}
+		prefix, name = parts[1], parts[2]
+		if parts[0] != "" {
+			slice = parts[0]
+		}
+	}
+	if !strings.HasSuffix(slice, ".slice") || strings.Contains(slice, "/") {
+		return nil, invalid("linux.cgroupsPath: %q is not a slice", slice)
+	}
+	if strings.HasSuffix(name, ".slice") || strings.Contains(name+prefix, "/") {
+		return nil, invalid("linux.cgroupsPath: %q is not the name of a scope", name)
+	}
+	if prefix != "" {
+		name = prefix + "-" + name
+	}
+	return &cgroup.Scope{Name: name + ".scope", Slice: slice, Description: "container " + id}, nil
+}
+
+// make makes them with init inside.
+func (g *cgroups) make(pid int) error {
+	if g.scope != nil {
+		g.scope.PID = pid
+		if err := g.scope.Start(); err != nil {
+			return err
+		}
+	}
+	if err := g.set.Make(); err != nil {
+		return err
+	}
+	return cgroup.Enter(g.set.Dirs, pid)
+}

@@ -1,0 +1,426 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/seccomp"
+)
+
+// CreateOptions are the flags of create and run.
+type CreateOptions struct {
+	Bundle        string
+	ConsoleSocket string
+	PIDFile       string
+	Preserve      int // descriptors from 3 on that the command keeps
+	NoPivot       bool
+	NoKeyring     bool
+	// Listen are sockets of systemd's, the first of the descriptors from 3 on.
+	Listen int
+	// KeepTerminal gives the terminal's master to the caller where no console
+	// socket takes it: for run.
+	KeepTerminal bool
+}
+
+// Born is a container or process that was just made.
+type Born struct {
+	*Container
+	PID    int
+	PIDFD  int
+	Master int // of its terminal; -1 without, or when it was given away
+}
+
+// creation is a create under way.
+type creation struct {
+	*Container
+	o      CreateOptions
+	spec   *specs.Spec
+	plan   *native.Compiled
+	groups *cgroups
+	child  *child
+	notify int // connection to the seccomp agent
+	start  int // the socket on which start will come
+	lock   int
+	users  map[string]int // user namespaces of idmapped mounts
+}
+
+// Create makes a container up to the execution of its command.
+func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	bundle, err := filepath.Abs(o.Bundle)
+	if err != nil {
+		return nil, cove.E("create container", id, cove.Invalid, err)
+	}
+	spec, err := loadSpec(bundle)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.check(spec, bundle); err != nil {
+		return nil, err
+	}
+	if spec.Process.Terminal && o.ConsoleSocket == "" && !o.KeepTerminal {
+		return nil, invalid("process.terminal: create needs --console-socket for it")
+	}
+	if !spec.Process.Terminal && o.ConsoleSocket != "" {
+		return nil, invalid("--console-socket: process.terminal is not set")
+	}
+	if o.Listen > 0 {
+		// PID 1 is what init is, and what sd_listen_fds(3) compares with.
+		spec.Process.Env = append(spec.Process.Env, "LISTEN_FDS="+strconv.Itoa(o.Listen), "LISTEN_PID=1")
+		o.Preserve += o.Listen
+	}
+	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1}
+	c.record = record{
+		Version: recordVersion, ID: id, OCIVersion: spec.Version, Bundle: bundle, Rootfs: spec.Root.Path,
+		Created: time.Now().UTC(), Notes: spec.Annotations, Process: spec.Process,
+	}
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		c.Owner = u.Username
+	}
+	if spec.Hooks != nil {
+		c.Poststart, c.Poststop = native.Hooks(spec.Hooks.Poststart), native.Hooks(spec.Hooks.Poststop)
+	}
+	if c.lock, err = r.claim(id); err != nil {
+		return nil, err
+	}
+	defer unix.Close(c.lock)
+	defer func() {
+		if err != nil {
+			err = c.undo(err)
+		}
+	}()
+	if err := c.compile(); err != nil {
+		return nil, err
+	}
+	return c.make()
+}
+
+// compile makes the plans of everything, and what is to be known for removing
+// it is on the disk then.
+func (c *creation) compile() (err error) {
+	if c.groups, err = c.r.planCgroups(c.spec, c.ID); err != nil {
+		return err
+	}
+	opts := native.Options{
+		Runtime: true, CgroupV1: c.groups.layout.Subsystems(c.groups.set.Dirs),
+		LoopbackUp: false,
+	}
+	if s := c.spec.Linux.Seccomp; s != nil {
+		p, err := seccomp.Cache{Dir: c.r.programs()}.Spec(s, runtime.GOARCH)
+		if err != nil {
+			return err
+		}
+		if p.Notify && s.ListenerPath == "" {
+			return invalid("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs it")
+		}
+		opts.Seccomp, opts.SeccompFlags = p.BPF, p.Flags
+		if p.Notify {
+			if c.notify, err = dialAgent(s.ListenerPath); err != nil {
+				return err
+			}
+		}
+	}
+	opts.UserNamespace = c.groups.layout.Rootless || c.has(specs.UserNamespace)
+	if c.plan, err = native.Compile(c.spec, opts); err != nil {
+		return err
+	}
+	o := c.plan.Plan.OCI
+	o.NoPivot = c.o.NoPivot
+	if !c.o.NoKeyring {
+		o.Keyring = "_ses." + c.ID
+	}
+	c.plan.Plan.Process.KeepFDs = c.o.Preserve
+	// Written from here: init may lack the right in its user namespace.
+	c.plan.Plan.Process.OOMScoreAdj = nil
+	c.Seccomp, c.SeccompFlags = opts.Seccomp, opts.SeccompFlags
+	c.UserNamespace = c.has(specs.UserNamespace)
+	c.Cgroups, c.CgroupPath = c.groups.set.Dirs, c.groups.path
+	return c.save()
+}
+
+func (c *creation) has(kind specs.LinuxNamespaceType) bool {
+	for _, n := range c.spec.Linux.Namespaces {
+		if n.Type == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// make makes the container.
+func (c *creation) make() (*Born, error) {
+	if err := c.sockets(); err != nil {
+		return nil, err
+	}
+	if err := c.clone(); err != nil {
+		return nil, err
+	}
+	if err := c.groups.make(c.child.pid); err != nil {
+		return nil, err
+	}
+	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
+		if err := os.WriteFile("/proc/"+strconv.Itoa(c.child.pid)+"/oom_score_adj", []byte(strconv.Itoa(*adj)), 0); err != nil {
+			return nil, cove.E("", "process.oomScoreAdj", kindOf(err), err)
+		}
+	}
+	if err := c.send(); err != nil {
+		return nil, err
+	}
+	master, err := c.prepared()
+	if err != nil {
+		return nil, err
+	}
+	if c.o.ConsoleSocket != "" {
+		err := sendConsole(c.o.ConsoleSocket, master)
+		_ = unix.Close(master)
+		if err != nil {
+			return nil, err
+		}
+		master = -1
+	}
+	if err := writePIDFile(c.o.PIDFile, c.child.pid); err != nil {
+		return nil, err
+	}
+	c.Complete = true
+	if err := c.save(); err != nil {
+		return nil, err
+	}
+	if err := wire.Send(c.child.socket, wire.Go, nil); err != nil {
+		return nil, c.child.died()
+	}
+	return &Born{Container: c.Container, PID: c.child.pid, PIDFD: c.child.pidfd, Master: master}, nil
+}
+
+// sockets makes the socket for start, and the file that init holds the lock on.
+func (c *creation) sockets() (err error) {
+	c.start, err = listen(c.lock)
+	if err != nil {
+		return cove.E("make socket", c.ID, cove.Internal, err)
+	}
+	return nil
+}
+
+// clone clones init and records it.
+func (c *creation) clone() (err error) {
+	k := cloning{
+		clone: c.plan.Clone, uids: c.spec.Linux.UIDMappings, gids: c.spec.Linux.GIDMappings,
+		stdio: [3]int{0, 1, 2}, preserve: c.o.Preserve,
+	}
+	for _, j := range c.plan.Joins {
+		switch j.Flag {
+		case unix.CLONE_NEWNS: // by init, see send
+		case unix.CLONE_NEWUSER:
+			return cove.E("", "linux.namespaces", cove.Unsupported, errors.New("user: a path is not supported"))
+		case unix.CLONE_NEWTIME:
+			return cove.E("", "linux.namespaces", cove.Unsupported, errors.New("time: a path is not supported"))
+		default:
+			k.joins = append(k.joins, j)
+		}
+	}
+	if c.child, err = k.do(); err != nil {
+		return err
+	}
+	c.PID = c.child.pid
+	if c.PIDStart, err = procfs.StartTime(c.PID); err != nil {
+		return cove.E("clone init", "", cove.Internal, err)
+	}
+	return c.save()
+}
+
+// send hands init its plan, with what it cannot reach or make itself.
+func (c *creation) send() (err error) {
+	p := &c.plan.Plan
+	p.OCI.State = c.hookState(Creating)
+	var body wire.PrepareBody
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	for _, j := range c.plan.Joins {
+		if j.Flag == unix.CLONE_NEWNS {
+			fd, err := openNamespace(j)
+			if err != nil {
+				return cove.E("join namespace", j.Path, kindOf(err), err)
+			}
+			body.Namespaces, fds = append(body.Namespaces, j.Flag), append(fds, fd)
+		}
+	}
+	mounts := 0
+	hand := func(m *plan.Mount, users int) error {
+		fd, err := ctrinit.Detached(m, users)
+		if err != nil {
+			return cove.E("mount", m.Source+" on "+m.Target, kindOf(err), err)
+		}
+		mounts++
+		m.Handed = mounts
+		body.Handed, fds = append(body.Handed, "mount"), append(fds, fd)
+		return nil
+	}
+	if c.UserNamespace {
+		root := plan.Mount{Target: "/", Type: "bind", Source: p.Root.Path, Recursive: true}
+		if err := hand(&root, -1); err != nil {
+			return err
+		}
+		p.Root.Handed = root.Handed
+	}
+	for i := range p.Mounts {
+		m := &p.Mounts[i]
+		if m.Type != "bind" || !c.UserNamespace && m.IDMap == nil {
+			continue
+		}
+		users := -1
+		if m.IDMap != nil {
+			if users, err = c.userNamespaceFor(m.IDMap); err != nil {
+				return err
+			}
+		}
+		if err := hand(m, users); err != nil {
+			return err
+		}
+	}
+	waiting, err := unix.Openat(c.lock, "waiting", unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return cove.E("record container", c.ID, cove.Internal, err)
+	}
+	fds, body.Handed = append(fds, waiting), append(body.Handed, "waiting")
+	if err := unix.Flock(waiting, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return cove.E("record container", c.ID, cove.Internal, err)
+	}
+	fds, body.Handed = append(fds, c.start), append(body.Handed, "start")
+	c.start = -1
+	if c.notify >= 0 {
+		fds, body.Handed = append(fds, c.notify), append(body.Handed, "notify")
+		c.notify = -1
+	}
+	return sendPlan(c.child, p, body, fds)
+}
+
+// prepared lets init go on through the hooks until it waits for start, and
+// gives the terminal's master, -1 without one.
+func (c *creation) prepared() (int, error) {
+	for {
+		kind, fds, err := c.child.await(wire.Mounted, wire.Ready)
+		if err != nil {
+			return -1, err
+		}
+		if kind == wire.Ready {
+			if len(fds) == 1 {
+				return fds[0], nil
+			}
+			return -1, nil
+		}
+		h := c.spec.Hooks
+		state := c.hookState(Creating)
+		//lint:ignore SA1019 Prestart is old and still used
+		if err := RunHooks("prestart", native.Hooks(h.Prestart), state); err != nil {
+			return -1, cove.E("create container", c.ID, cove.Internal, err)
+		}
+		if err := RunHooks("createRuntime", native.Hooks(h.CreateRuntime), state); err != nil {
+			return -1, cove.E("create container", c.ID, cove.Internal, err)
+		}
+		if err := wire.Send(c.child.socket, wire.Go, nil); err != nil {
+			return -1, c.child.died()
+		}
+	}
+}
+
+// undo takes back what was made; nothing of the container is left.
+func (c *creation) undo(err error) error {
+	if c.child != nil {
+		c.child.kill()
+	}
+	for _, fd := range []int{c.notify, c.start} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	return errors.Join(err, c.remove())
+}
+
+// userNamespaceFor makes a user namespace with a map for an idmapped mount; an
+// empty one stands for the container's own.
+func (c *creation) userNamespaceFor(m *plan.IDMapping) (int, error) {
+	if len(m.UIDs)+len(m.GIDs) == 0 {
+		if !c.UserNamespace {
+			return -1, invalid("mounts: idmap without mappings, and there is no user namespace")
+		}
+		return openOf(c.child.pid, "user")
+	}
+	key := fmt.Sprint(m.UIDs, m.GIDs)
+	if fd, ok := c.users[key]; ok {
+		return fd, nil
+	}
+	fd, err := mappedNamespace(m)
+	if err != nil {
+		return -1, cove.E("", "mounts.uidMappings", kindOf(err), err)
+	}
+	if c.users == nil {
+		c.users = map[string]int{}
+	}
+	c.users[key] = fd
+	return fd, nil
+}
+
+func openOf(pid int, ns string) (int, error) {
+	return unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+}
+
+// remove takes away all that a container has outside of its bundle. It may be
+// called again after a failure.
+func (c *Container) remove() error {
+	if len(c.Cgroups) > 0 {
+		if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
+			return err
+		}
+		if err := cgroup.Remove(c.Cgroups); err != nil {
+			return err
+		}
+	}
+	// The record last: without it nobody would find the rest.
+	dir := c.r.dir(c.ID)
+	for _, name := range []string{"start", "waiting", "state.json.new", "state.json"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return cove.E("remove container", c.ID, cove.Internal, err)
+		}
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return cove.E("remove container", c.ID, cove.Internal, err)
+	}
+	return nil
+}
+
+func writePIDFile(path string, pid int) error {
+	if path == "" {
+		return nil
+	}
+	// Whoever looks for it finds a whole number in it.
+	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	err := os.WriteFile(temp, []byte(strconv.Itoa(pid)), 0o644)
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return cove.E("write pid file", path, cove.Internal, err)
+	}
+	return nil
+}

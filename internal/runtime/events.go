@@ -1,0 +1,129 @@
+package runtime
+
+import (
+	"bufio"
+	"bytes"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/cgroup"
+)
+
+// Event is one line of events, in runc's form.
+type Event struct {
+	Type string `json:"type"` // stats, oom
+	ID   string `json:"id"`
+	Data *Stats `json:"data,omitempty"`
+}
+
+// Stats are what a container uses. What runc's form has and this host does not
+// count is left out.
+type Stats struct {
+	CPU struct {
+		Usage struct {
+			Total  uint64 `json:"total"` // nanoseconds
+			Kernel uint64 `json:"kernel"`
+			User   uint64 `json:"user"`
+		} `json:"usage"`
+	} `json:"cpu"`
+	Memory struct {
+		Cache uint64 `json:"cache"`
+		Usage Memory `json:"usage"`
+		Swap  Memory `json:"swap"`
+	} `json:"memory"`
+	Pids struct {
+		Current uint64 `json:"current"`
+		Limit   uint64 `json:"limit"`
+	} `json:"pids"`
+	Blkio struct {
+		Bytes []IO `json:"ioServiceBytesRecursive,omitempty"`
+	} `json:"blkio"`
+}
+
+// Memory is in bytes.
+type Memory struct {
+	Limit uint64 `json:"limit"`
+	Usage uint64 `json:"usage"`
+}
+
+// IO is the sum over all devices.
+type IO struct {
+	Op    string `json:"op"`
+	Value uint64 `json:"value"`
+}
+
+// Events calls each with what the container uses, every interval until it
+// stops, and with each time that its memory ran out; once is the first of
+// them alone.
+func (r *Runtime) Events(id string, interval time.Duration, once bool, each func(Event) error) error {
+	if interval <= 0 {
+		return invalid("--interval: must be more than 0")
+	}
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	init, err := c.hold()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(init)
+	ooms := c.ooms()
+	for {
+		u, err := cgroup.Stats(c.Cgroups)
+		if err != nil {
+			return err
+		}
+		if err := each(Event{Type: "stats", ID: id, Data: stats(u)}); err != nil || once {
+			return err
+		}
+		for next := time.Now().Add(interval); time.Until(next) > 0; {
+			wait := min(time.Until(next), 500*time.Millisecond)
+			fds := []unix.PollFd{{Fd: int32(init), Events: unix.POLLIN}}
+			ended, _ := unix.Poll(fds, int(wait.Milliseconds())+1)
+			for now := c.ooms(); ooms < now; ooms++ {
+				if err := each(Event{Type: "oom", ID: id}); err != nil {
+					return err
+				}
+			}
+			if ended > 0 {
+				return nil
+			}
+		}
+	}
+}
+
+func stats(u cgroup.Usage) *Stats {
+	s := new(Stats)
+	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.CPU, u.CPUKernel, u.CPUUser
+	s.Memory.Cache = u.MemoryTotal - u.Memory
+	s.Memory.Usage = Memory{Limit: u.MemoryLimit, Usage: u.MemoryTotal}
+	s.Memory.Swap.Usage = u.Swap
+	s.Pids.Current, s.Pids.Limit = u.Pids, u.PidsLimit
+	if u.BlockIn+u.BlockOut > 0 {
+		s.Blkio.Bytes = []IO{{"Read", u.BlockIn}, {"Write", u.BlockOut}}
+	}
+	return s
+}
+
+// ooms counts the processes that the kernel has killed for want of memory.
+func (c *Container) ooms() (n uint64) {
+	for _, d := range c.Cgroups {
+		for _, file := range []string{"/memory.oom_control", "/memory.events"} {
+			text, err := os.ReadFile(d + file)
+			if err != nil {
+				continue
+			}
+			for s := bufio.NewScanner(bytes.NewReader(text)); s.Scan(); {
+				if value, ok := bytes.CutPrefix(s.Bytes(), []byte("oom_kill ")); ok {
+					v, _ := strconv.ParseUint(string(value), 10, 64)
+					n += v
+				}
+			}
+		}
+	}
+	return n
+}

@@ -1,0 +1,183 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// ExecOptions are the flags of exec.
+type ExecOptions struct {
+	ConsoleSocket string
+	PIDFile       string
+	Preserve      int
+	IgnorePaused  bool
+	// Cgroup is below the container's own.
+	Cgroup       string
+	KeepTerminal bool
+}
+
+// ExecProcess is the process that an exec of the container starts from: that of
+// its spec.
+func (c *Container) ExecProcess() *specs.Process {
+	p := *c.record.Process
+	return &p
+}
+
+// Exec puts a process into a running container.
+func (r *Runtime) Exec(id string, p *specs.Process, o ExecOptions) (*Born, error) {
+	c, err := r.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	status, err := c.Status()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case status == Stopped, status == Creating:
+		return nil, cove.E("", "", cove.WrongStatus, errors.New("cannot exec in a "+string(status)+" container"))
+	case status == Paused && !o.IgnorePaused:
+		return nil, cove.E("", "", cove.WrongStatus, errors.New("cannot exec in a paused container (use --ignore-paused to override)"))
+	}
+	if err := r.checkProcess(p); err != nil {
+		return nil, err
+	}
+	if p.Terminal && o.ConsoleSocket == "" && !o.KeepTerminal {
+		return nil, invalid("process.terminal: exec --detach needs --console-socket for it")
+	}
+	pl, err := c.execPlan(p, o)
+	if err != nil {
+		return nil, err
+	}
+	pidfd, err := c.hold()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(pidfd)
+	k, err := c.cloneExec(p, o, pidfd)
+	if err != nil {
+		return nil, err
+	}
+	master, err := c.runExec(k, p, o, pl, pidfd)
+	if err != nil {
+		k.kill()
+		return nil, err
+	}
+	return &Born{Container: c, PID: k.pid, PIDFD: k.pidfd, Master: master}, nil
+}
+
+func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error) {
+	compiled, err := native.Process(p, &native.Options{Seccomp: c.Seccomp, SeccompFlags: c.SeccompFlags &^ unix.SECCOMP_FILTER_FLAG_NEW_LISTENER})
+	if err != nil {
+		return nil, err
+	}
+	if c.SeccompFlags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 {
+		// The agent of the container's filter knows the container's only.
+		return nil, cove.E("exec", c.ID, cove.Unsupported, errors.New("linux.seccomp: SCMP_ACT_NOTIFY together with exec is not supported"))
+	}
+	compiled.OOMScoreAdj, compiled.KeepFDs = nil, o.Preserve
+	more, err := native.ExecOCI(p)
+	if err != nil {
+		return nil, err
+	}
+	more.State = c.hookState(Running)
+	return &plan.Plan{Version: plan.Version, Process: compiled, OCI: more}, nil
+}
+
+// cloneExec clones the process into the container's process namespace, with
+// the first processors that it asks for.
+func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*child, error) {
+	if c.UserNamespace {
+		return nil, cove.E("exec", c.ID, cove.Unsupported, errors.New("in a container with a user namespace it is not supported"))
+	}
+	if p.ExecCPUAffinity != nil && p.ExecCPUAffinity.Initial != "" {
+		cpus, err := native.CPUs(p.ExecCPUAffinity.Initial)
+		if err != nil {
+			return nil, err
+		}
+		var own, set unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &own); err != nil {
+			return nil, cove.E("", "process.execCPUAffinity", kindOf(err), err)
+		}
+		for _, n := range cpus {
+			set.Set(n)
+		}
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return nil, cove.E("", "process.execCPUAffinity.initial", kindOf(err), err)
+		}
+		defer func() { _ = unix.SchedSetaffinity(0, &own) }()
+	}
+	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, within: pidfd}
+	return k.do()
+}
+
+// runExec sees the process to its command.
+func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.Plan, pidfd int) (int, error) {
+	dirs := c.Cgroups
+	if o.Cgroup != "" {
+		dirs = nil
+		for _, d := range c.Cgroups {
+			dirs = append(dirs, d+"/"+o.Cgroup)
+		}
+	}
+	if err := cgroup.Enter(dirs, k.pid); err != nil {
+		return -1, err
+	}
+	if p.OOMScoreAdj != nil {
+		if err := os.WriteFile("/proc/"+strconv.Itoa(k.pid)+"/oom_score_adj", []byte(strconv.Itoa(*p.OOMScoreAdj)), 0); err != nil {
+			return -1, cove.E("", "process.oomScoreAdj", kindOf(err), err)
+		}
+	}
+	if err := sendPlan(k, pl, wire.PrepareBody{Join: c.joins()}, []int{pidfd}); err != nil {
+		return -1, err
+	}
+	_, fds, err := k.await(wire.Ready)
+	if err != nil {
+		return -1, err
+	}
+	master := -1
+	if len(fds) == 1 {
+		master = fds[0]
+	}
+	if o.ConsoleSocket != "" && master >= 0 {
+		err := sendConsole(o.ConsoleSocket, master)
+		_ = unix.Close(master)
+		if err != nil {
+			return -1, err
+		}
+		master = -1
+	}
+	if err := writePIDFile(o.PIDFile, k.pid); err != nil {
+		return -1, err
+	}
+	if err := wire.Send(k.socket, wire.Go, nil); err != nil {
+		return -1, k.died()
+	}
+	return master, executed(k.socket)
+}
+
+// joins are the namespaces that an exec has to enter. Those that the container
+// shares with us are left alone: an ordinary user has no right to enter them.
+func (c *Container) joins() int {
+	flags := 0
+	for name, flag := range map[string]int{
+		"mnt": unix.CLONE_NEWNS, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
+	} {
+		own, err1 := os.Stat("/proc/self/ns/" + name)
+		its, err2 := os.Stat("/proc/" + strconv.Itoa(c.PID) + "/ns/" + name)
+		if err1 != nil || err2 != nil || !os.SameFile(own, its) {
+			flags |= flag
+		}
+	}
+	return flags
+}

@@ -1,0 +1,126 @@
+package runtime
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+)
+
+// Kill sends a signal to the container's first process, or with all to every
+// process in its cgroups.
+func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	if all {
+		return c.killAll(sig)
+	}
+	fd, err := c.hold()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
+		if err == unix.ESRCH {
+			return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+		}
+		return cove.E("kill container", id, kindOf(err), err)
+	}
+	// A frozen process gets what ends it only once it is thawed.
+	if sig == unix.SIGKILL {
+		if frozen, err := cgroup.Frozen(c.Cgroups); err == nil && frozen {
+			return cgroup.Thaw(c.Cgroups)
+		}
+	}
+	return nil
+}
+
+func (c *Container) killAll(sig unix.Signal) error {
+	if sig == unix.SIGKILL {
+		if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
+			return err
+		}
+		return nil
+	}
+	pids, err := cgroup.Pids(c.Cgroups)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := c.signal(pid, sig); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// signal sends a signal to a process that is found to be the container's still
+// while it is held.
+func (c *Container) signal(pid int, sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	pids, err := cgroup.Pids(c.Cgroups)
+	if err != nil {
+		return err
+	}
+	for _, p := range pids {
+		if p != pid {
+			continue
+		}
+		if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil && err != unix.ESRCH {
+			return cove.E("kill container", c.ID, kindOf(err), err)
+		}
+	}
+	return nil
+}
+
+// Signal reads a signal's name or number.
+func Signal(word string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(word); err == nil {
+		if n < 0 || n > 64 {
+			return 0, invalid("%s is not a signal", word)
+		}
+		return unix.Signal(n), nil
+	}
+	name := strings.ToUpper(word)
+	if !strings.HasPrefix(name, "SIG") {
+		name = "SIG" + name
+	}
+	if s := unix.SignalNum(name); s != 0 {
+		return s, nil
+	}
+	if n, ok := realTime(name); ok {
+		return n, nil
+	}
+	return 0, invalid("unknown signal %q", word)
+}
+
+// realTime reads RTMIN, RTMIN+1 … RTMAX-1, RTMAX; two are the C library's.
+func realTime(name string) (unix.Signal, bool) {
+	const first, last = 34, 64
+	if rest, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
+		if rest == "" {
+			return first, true
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(rest, "+"))
+		return unix.Signal(first + n), err == nil && rest[0] == '+' && n <= last-first
+	}
+	if rest, ok := strings.CutPrefix(name, "SIGRTMAX"); ok {
+		if rest == "" {
+			return last, true
+		}
+		n, err := strconv.Atoi(strings.TrimPrefix(rest, "-"))
+		return unix.Signal(last - n), err == nil && rest[0] == '-' && n <= last-first
+	}
+	return 0, false
+}

@@ -1,0 +1,171 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
+)
+
+// recordVersion is that of the record's form.
+const recordVersion = 1
+
+// record is state.json.
+type record struct {
+	Version    int               `json:"version"`
+	ID         string            `json:"id"`
+	OCIVersion string            `json:"ociVersion"`
+	Bundle     string            `json:"bundle"`
+	Rootfs     string            `json:"rootfs"`
+	Created    time.Time         `json:"created"`
+	Owner      string            `json:"owner"`
+	Notes      map[string]string `json:"annotations,omitempty"`
+	// Complete says that create has come to its end.
+	Complete bool   `json:"complete,omitempty"`
+	PID      int    `json:"pid,omitempty"`
+	PIDStart uint64 `json:"pidStart,omitempty"`
+
+	Cgroups    []string `json:"cgroups,omitempty"` // directories
+	CgroupPath string   `json:"cgroupPath,omitempty"`
+	// Process is what exec starts from, with the compiled filter.
+	Process       *specs.Process `json:"process"`
+	Seccomp       []byte         `json:"seccomp,omitempty"`
+	SeccompFlags  uint           `json:"seccompFlags,omitempty"`
+	UserNamespace bool           `json:"userNamespace,omitempty"`
+	Poststart     []plan.Hook    `json:"poststart,omitempty"`
+	Poststop      []plan.Hook    `json:"poststop,omitempty"`
+}
+
+// Container is a container of the root, as it was recorded.
+type Container struct {
+	record
+	r *Runtime
+}
+
+// Open finds a container.
+func (r *Runtime) Open(id string) (*Container, error) {
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	c := &Container{r: r}
+	data, err := os.ReadFile(filepath.Join(r.dir(id), "state.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(r.dir(id)); err != nil {
+			return nil, missing(id)
+		}
+		// A create that was killed at once, or that has just begun.
+		c.record = record{Version: recordVersion, ID: id}
+		return c, nil
+	}
+	if err != nil {
+		return nil, cove.E("read container", id, cove.Internal, err)
+	}
+	if err := json.Unmarshal(data, &c.record); err != nil {
+		return nil, cove.E("read container", id, cove.Internal, err)
+	}
+	if c.Version > recordVersion {
+		return nil, cove.E("read container", id, cove.Unsupported, errors.New("it was made by a newer cove-runtime"))
+	}
+	return c, nil
+}
+
+// save writes the record; it is there as a whole or not at all.
+func (c *Container) save() error {
+	data, err := json.Marshal(&c.record)
+	if err != nil {
+		return cove.E("record container", c.ID, cove.Internal, err)
+	}
+	path := filepath.Join(c.r.dir(c.ID), "state.json")
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return cove.E("record container", c.ID, cove.Internal, err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return cove.E("record container", c.ID, cove.Internal, err)
+	}
+	return nil
+}
+
+// Status is what the container does.
+type Status string
+
+// The statuses of runtime-spec, and that of a frozen container.
+const (
+	Creating Status = "creating"
+	Created  Status = "created"
+	Running  Status = "running"
+	Paused   Status = "paused"
+	Stopped  Status = "stopped"
+)
+
+// Status derives the status.
+func (c *Container) Status() (Status, error) {
+	switch {
+	case !c.Complete && c.busy():
+		return Creating, nil
+	case !c.alive(), !c.Complete:
+		return Stopped, nil
+	}
+	if frozen, err := cgroup.Frozen(c.Cgroups); err != nil || frozen {
+		return Paused, err
+	}
+	if c.locked("waiting", unix.LOCK_SH) {
+		return Created, nil
+	}
+	return Running, nil
+}
+
+// alive reports whether init is there and not a zombie.
+func (c *Container) alive() bool {
+	if c.PID == 0 {
+		return false
+	}
+	state, start, err := procfs.Look(c.PID)
+	return err == nil && start == c.PIDStart && state != 'Z' && state != 'X'
+}
+
+// busy reports whether a verb that changes the container is at work.
+func (c *Container) busy() bool { return c.locked(".", unix.LOCK_SH) }
+
+func (c *Container) locked(name string, how int) bool {
+	fd, err := unix.Open(filepath.Join(c.r.dir(c.ID), name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return unix.Flock(fd, how|unix.LOCK_NB) == unix.EWOULDBLOCK
+}
+
+// hold opens init by descriptor: a pid is only a number.
+func (c *Container) hold() (int, error) {
+	gone := cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+	if !c.alive() {
+		return -1, gone
+	}
+	fd, err := unix.PidfdOpen(c.PID, 0)
+	if err != nil {
+		return -1, gone
+	}
+	if !c.alive() {
+		_ = unix.Close(fd)
+		return -1, gone
+	}
+	return fd, nil
+}
+
+// hookState is what hooks read.
+func (c *Container) hookState(status Status) plan.HookState {
+	s := plan.HookState{Version: c.OCIVersion, ID: c.ID, Status: string(status), Bundle: c.Bundle, Annotations: c.Notes}
+	if status != Stopped {
+		s.PID = c.PID
+	}
+	return s
+}

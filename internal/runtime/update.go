@@ -1,0 +1,37 @@
+package runtime
+
+import (
+	"errors"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+)
+
+// Update changes a container's limits to those that are given.
+func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
+	c, err := r.Open(id)
+	if err != nil {
+		return err
+	}
+	status, err := c.Status()
+	if err != nil {
+		return err
+	}
+	if status == Stopped || status == Creating {
+		return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+	}
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	set, warnings, err := layout.Set(c.CgroupPath, limits)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		r.warn(w)
+	}
+	return set.Apply()
+}
