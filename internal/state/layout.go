@@ -49,10 +49,12 @@ func (l Layout) version(rows Rows) (int, error) {
 		return 0, err
 	}
 	mark := string(raw)
-	for _, not := range []string{MarkMoved, MarkComing} {
-		if other, ok := strings.CutPrefix(mark, not); ok {
-			return 0, Moved(other)
-		}
+	if to, ok := strings.CutPrefix(mark, MarkMoved); ok {
+		return 0, Moved(to)
+	}
+	if from, ok := strings.CutPrefix(mark, MarkComing); ok {
+		return 0, cove.E("read state", "", cove.Unavailable, fmt.Errorf(
+			"it is a copy that another command is making of the records in %s: run the command again; if nobody is, put that store back", from))
 	}
 	version, err := strconv.Atoi(mark)
 	if err != nil || version < 1 {
@@ -65,9 +67,9 @@ func (l Layout) version(rows Rows) (int, error) {
 	return version, nil
 }
 
-// Moved is the answer of a store that turns out not to be the one in use.
-func Moved(other string) error {
-	return cove.E("read state", "", cove.Unavailable, fmt.Errorf("another command has just moved the records to or from %s: run the command again", other))
+// Moved is the answer of a store whose records another back end has now.
+func Moved(to string) error {
+	return cove.E("read state", "", cove.Unavailable, fmt.Errorf("another command has just moved the records to %s: run the command again", to))
 }
 
 // Lift brings an older store to the layout, in the transaction of rows.

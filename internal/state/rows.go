@@ -1,6 +1,10 @@
 package state
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/cove-engine/cove"
+)
 
 // Table is one ordered set of rows of a back end.
 type Table string
@@ -29,6 +33,9 @@ func Tables() []Table {
 
 // ErrReadOnly is what [Rows] answer to a write inside a view.
 var ErrReadOnly = errors.New("write in a read-only transaction")
+
+// ReadOnly is [ErrReadOnly] with its operation.
+func ReadOnly() error { return cove.E("write state", "", cove.Internal, ErrReadOnly) }
 
 // Rows are the ordered rows of one transaction: all that a back end supplies.
 // Keys are not empty. Values are valid until the next write or the end of the

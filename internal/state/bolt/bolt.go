@@ -8,7 +8,6 @@ package bolt
 
 import (
 	"errors"
-	"io/fs"
 	"os"
 	"runtime/debug"
 	"time"
@@ -19,87 +18,24 @@ import (
 	"github.com/cove-engine/cove/internal/state/turnstile"
 )
 
-// Store is a state.Store in a bbolt file.
-type Store struct {
-	file   turnstile.File
-	layout state.Layout
-	absent func() error
-}
+// File is a state.File.
+type File struct{ file turnstile.File }
 
-// Open names the file; nothing is touched before the first transaction, and
-// no file is made before the first Update. timeout is how long a transaction
-// waits for those of others; 0 is [turnstile.DefaultTimeout]. absent, which may
-// be nil, is asked before a file that is not there counts as an empty store.
-func Open(path string, timeout time.Duration, absent func() error) *Store {
-	return With(path, timeout, state.Present(), absent)
-}
-
-// With opens a store of another layout than this release's.
-func With(path string, timeout time.Duration, layout state.Layout, absent func() error) *Store {
-	if absent == nil {
-		absent = func() error { return nil }
-	}
-	return &Store{turnstile.File{Path: path, Timeout: timeout}, layout, absent}
+// Open is a state.Opener.
+func Open(path string, timeout time.Duration) state.File {
+	return &File{turnstile.File{Path: path, Timeout: timeout}}
 }
 
 // Path is the file.
-func (s *Store) Path() string { return s.file.Path }
+func (s *File) Path() string { return s.file.Path }
 
-// Close does nothing: no handle outlives a transaction.
-func (s *Store) Close() error { return nil }
-
-// View runs fn on a snapshot. Writers wait until it returns, so fn does
-// nothing slow. A store that does not exist yet is empty.
-func (s *Store) View(fn func(state.Tx) error) error {
-	for {
-		old := false
-		err := s.Raw(false, func(r state.Rows) (err error) {
-			if old, err = s.layout.Check(r); err != nil || old {
-				return err
-			}
-			return fn(state.Over(r))
-		})
-		if errors.Is(err, turnstile.ErrNone) {
-			if err := errors.Join(s.absent(), s.file.Creatable()); err != nil {
-				return err
-			}
-			return fn(state.Over(&rows{}))
-		}
-		if err != nil || !old {
-			return err
-		}
-		if err := s.Update(func(state.Tx) error { return nil }); err != nil { // lifts it
-			return err
-		}
-	}
-}
-
-// Update runs fn alone and returns once its writes are on disk. It makes the
-// file (0600) and its directory (0700) on first use.
-func (s *Store) Update(fn func(state.Tx) error) error {
-	for {
-		err := s.Raw(true, func(r state.Rows) error {
-			if err := s.layout.Lift(r); err != nil {
-				return err
-			}
-			return fn(state.Over(r))
-		})
-		if !errors.Is(err, turnstile.ErrNone) {
-			return err
-		}
-		if err := s.absent(); err != nil {
-			return err
-		}
-		if err := s.Make(s.layout.Begin); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
-}
+// Creatable tells whether a missing file could be made.
+func (s *File) Creatable() error { return s.file.Creatable() }
 
 // Raw runs fn on the rows, whatever their layout. Its own panics pass through
 // after a roll-back; bbolt's, and faults on pages that are not there, become
 // errors. turnstile.ErrNone when there is no file.
-func (s *Store) Raw(write bool, fn func(state.Rows) error) (err error) {
+func (s *File) Raw(write bool, fn func(state.Rows) error) (err error) {
 	file, err := s.file.Lock(write)
 	if err != nil {
 		return err
@@ -138,7 +74,7 @@ func options(file *os.File, write bool) *bbolt.Options {
 
 // Make makes the file with its tables and what fill puts into them; it appears
 // whole and synced. fs.ErrExist when there is one.
-func (s *Store) Make(fill func(state.Rows) error) (err error) {
+func (s *File) Make(fill func(state.Rows) error) (err error) {
 	file, publish, err := s.file.Unnamed()
 	if err != nil {
 		return turnstile.Fault("create state", s.file.Path, err)
@@ -177,4 +113,4 @@ func (s *Store) Make(fill func(state.Rows) error) (err error) {
 }
 
 // Remove removes the file.
-func (s *Store) Remove() error { return s.file.Remove() }
+func (s *File) Remove() error { return s.file.Remove() }

@@ -18,7 +18,9 @@ import (
 	"github.com/cove-engine/cove/internal/state/statetest"
 )
 
-func again(path string, timeout time.Duration) state.Store { return Open(path, timeout, nil) }
+func again(path string, timeout time.Duration) state.Store {
+	return state.In(Open(path, timeout), state.Present(), nil)
+}
 
 func TestMain(m *testing.M) {
 	statetest.Child(again)
@@ -26,9 +28,9 @@ func TestMain(m *testing.M) {
 }
 
 var backend = statetest.Backend{
-	Open:  func(t testing.TB) state.Store { return Open(filepath.Join(t.TempDir(), "state.db"), 0, nil) },
+	Open:  func(t testing.TB) state.Store { return again(filepath.Join(t.TempDir(), "state.db"), 0) },
 	Again: again,
-	With:  func(path string, l state.Layout) state.Store { return With(path, time.Second, l, nil) },
+	With:  func(path string, l state.Layout) state.Store { return state.In(Open(path, time.Second), l, nil) },
 }
 
 func TestSuite(t *testing.T) { statetest.Run(t, backend) }
@@ -38,7 +40,7 @@ func tall(t testing.TB) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "state.db")
 	for from := 0; from < 600; from += 200 { // several: there are free pages then
-		err := Open(path, 0, nil).Update(func(tx state.Tx) error {
+		err := again(path, 0).Update(func(tx state.Tx) error {
 			for i := from; i < from+200; i++ {
 				id := fmt.Sprintf("%064x", i*7919)
 				c := cove.Container{ID: id, Name: fmt.Sprint("n", id)}
@@ -164,7 +166,7 @@ func FuzzFile(f *testing.F) {
 // TestViewsTogether: views run beside each other, an update alone, also within
 // one process.
 func TestViewsTogether(t *testing.T) {
-	s := Open(filepath.Join(t.TempDir(), "state.db"), time.Second, nil)
+	s := again(filepath.Join(t.TempDir(), "state.db"), time.Second)
 	if err := s.Update(func(state.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -178,8 +180,8 @@ func TestViewsTogether(t *testing.T) {
 	}
 }
 
-func benchStore(b *testing.B, n int) *Store {
-	s := Open(filepath.Join(b.TempDir(), "state.db"), 0, nil)
+func benchStore(b *testing.B, n int) state.Store {
+	s := again(filepath.Join(b.TempDir(), "state.db"), 0)
 	err := s.Update(func(tx state.Tx) error {
 		for i := range n {
 			c := cove.Container{ID: fmt.Sprintf("%064x", i*7919), CommandLine: []string{strings.Repeat("x", 2000)}}

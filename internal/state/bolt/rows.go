@@ -11,8 +11,7 @@ import (
 	"github.com/cove-engine/cove/internal/state/turnstile"
 )
 
-// rows are state.Rows over one transaction. Without a transaction they are an
-// empty, read-only store.
+// rows are state.Rows over one transaction.
 type rows struct {
 	tx     *bbolt.Tx
 	h      *handle
@@ -52,7 +51,7 @@ func (r *rows) meets(look func(*tree) error) error {
 }
 
 func (r *rows) Get(t state.Table, key string) (value []byte, err error) {
-	if r.tx == nil || key == "" {
+	if key == "" {
 		return nil, nil
 	}
 	if err := r.meets(func(h *tree) error { return h.forGet(string(t), []byte(key)) }); err != nil {
@@ -81,7 +80,7 @@ func (r *rows) touch(row []byte) error {
 
 func (r *rows) Put(t state.Table, key string, value []byte) error {
 	if !r.write {
-		return readOnly()
+		return state.ReadOnly()
 	}
 	r.writes++
 	if err := r.meets(func(h *tree) error { return h.forGet(string(t), []byte(key)) }); err != nil {
@@ -97,7 +96,7 @@ func (r *rows) Put(t state.Table, key string, value []byte) error {
 
 func (r *rows) Delete(t state.Table, key string) error {
 	if !r.write {
-		return readOnly()
+		return state.ReadOnly()
 	}
 	r.writes++
 	if err := r.meets(func(h *tree) error { return h.forDelete(string(t), []byte(key)) }); err != nil {
@@ -107,9 +106,6 @@ func (r *rows) Delete(t state.Table, key string) error {
 }
 
 func (r *rows) Ascend(t state.Table, from string, each func(string, []byte) (bool, error)) error {
-	if r.tx == nil {
-		return nil
-	}
 	var c *bbolt.Cursor
 	var key string
 	var value, last []byte // last is where the way has been looked at to
@@ -148,9 +144,6 @@ func (r *rows) Ascend(t state.Table, from string, each func(string, []byte) (boo
 }
 
 func (r *rows) Floor(t state.Table, key string) (k string, value []byte, ok bool, err error) {
-	if r.tx == nil {
-		return "", nil, false, nil
-	}
 	err = r.meets(func(h *tree) error {
 		_, before := h.forWalk(string(t), []byte(key), -1)
 		_, after := h.forWalk(string(t), []byte(key), +1) // where the cursor may stop first
@@ -176,5 +169,3 @@ func (r *rows) Floor(t state.Table, key string) (k string, value []byte, ok bool
 	})
 	return k, value, ok, err
 }
-
-func readOnly() error { return cove.E("write state", "", cove.Internal, state.ErrReadOnly) }

@@ -6,7 +6,6 @@ package memory
 import (
 	"sync"
 
-	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -85,7 +84,7 @@ func (r *rows) Get(t state.Table, key string) ([]byte, error) {
 
 func (r *rows) Put(t state.Table, key string, value []byte) error {
 	if !r.write {
-		return cove.E("write state", "", cove.Internal, state.ErrReadOnly)
+		return state.ReadOnly()
 	}
 	if value == nil {
 		value = []byte{}
@@ -97,7 +96,7 @@ func (r *rows) Put(t state.Table, key string, value []byte) error {
 
 func (r *rows) Delete(t state.Table, key string) error {
 	if !r.write {
-		return cove.E("write state", "", cove.Internal, state.ErrReadOnly)
+		return state.ReadOnly()
 	}
 	low, _, high := r.root[t].split(key)
 	r.root[t] = join(low, high)

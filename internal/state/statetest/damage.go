@@ -37,7 +37,7 @@ func contents(t testing.TB, path string) string {
 func testDamage(t *testing.T, b Backend) {
 	s := b.Open(t)
 	for range 60 {
-		if _, err := grow(s); err != nil {
+		if _, err := Grow(s); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -152,7 +152,7 @@ func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
 		return nil
 	})
 	do("step", s.Update, func(tx state.Tx) error { _, err := tx.Next("x"); return err })
-	do("growth", func(func(state.Tx) error) error { _, err := grow(s); return err }, nil)
+	do("growth", func(func(state.Tx) error) error { _, err := Grow(s); return err }, nil)
 	do("removal", s.Update, func(tx state.Tx) error {
 		for _, id := range ids {
 			err := tx.Delete(state.Containers, id)
@@ -193,7 +193,7 @@ func testFileLimit(t *testing.T, b Backend) {
 			t.Errorf("limit %d: %v: %s", limit, err, &said)
 		}
 		told := uint64(bytes.Count(out, []byte("\n")))
-		if got := whole(t, b.Again(path, time.Second)); got != told {
+		if got := Whole(t, b.Again(path, time.Second)); got != told {
 			t.Errorf("limit %d: %d objects, %d told", limit, got, told)
 		}
 	}
@@ -218,20 +218,20 @@ func testFullDisk(t *testing.T, b Backend) {
 	var err error
 	for range 10000 {
 		var n uint64
-		if n, err = grow(s); err != nil {
+		if n, err = Grow(s); err != nil {
 			break
 		}
 		last = n
 	}
 	wantKind(t, "a full disk", err, cove.Unavailable)
-	if got := whole(t, s); got != last || last == 0 {
+	if got := Whole(t, s); got != last || last == 0 {
 		t.Errorf("%d objects, %d told", got, last)
 	}
 	// There is room again.
 	if err := unix.Mount("none", dir, "tmpfs", unix.MS_REMOUNT, "size=8m"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := grow(s); err != nil || n != last+1 {
+	if n, err := Grow(s); err != nil || n != last+1 {
 		t.Errorf("with room again: %d, %v", n, err)
 	}
 }

@@ -29,6 +29,8 @@ type Backend struct {
 	Again func(path string, timeout time.Duration) state.Store
 	// With opens a store of another layout; nil only when Again is.
 	With func(path string, l state.Layout) state.Store
+	// Beside are the endings of files that belong to the store's.
+	Beside []string
 }
 
 // Run runs the suite.
