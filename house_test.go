@@ -5,6 +5,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -133,6 +134,22 @@ func checkImports(t *testing.T, dir string, files, allowed []string, std bool, w
 				}
 			case std && strings.Contains(strings.Split(path, "/")[0], ".") && !strings.HasPrefix(path, "golang.org/x/sys/"):
 				t.Errorf("%s imports %s: %s", name, path, why)
+			}
+		}
+	}
+}
+
+// TestFastBuild: what takes long to initialise, or is rarely wanted, stays out
+// of the program that people start.
+func TestFastBuild(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-tags", "containers_image_openpgp,exclude_graphdriver_btrfs", "./cmd/cove").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range strings.Fields(string(out)) {
+		for _, heavy := range []string{"github.com/ncruces/go-sqlite3", "go.podman.io/image/v5/copy", "go.podman.io/storage/drivers"} {
+			if strings.HasPrefix(out, heavy) {
+				t.Errorf("cmd/cove links %s", out)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/library"
 	"github.com/cove-engine/cove/internal/program"
+	"github.com/cove-engine/cove/internal/state/sqlite"
 )
 
 func main() {
@@ -15,5 +16,9 @@ func main() {
 	if library.Reexec() {
 		return
 	}
-	program.Main(func(_ *config.Config, o image.Options) image.Images { return library.Open(o) }, hello.Archive, 0)
+	program.Build{
+		Images:  func(_ *config.Config, o image.Options) image.Images { return library.Open(o) },
+		Builtin: hello.Archive,
+		SQLite:  sqlite.Open,
+	}.Main()
 }

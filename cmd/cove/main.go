@@ -22,9 +22,13 @@ func main() {
 	debug.SetGCPercent(800)
 	sysmon.Calm(time.Millisecond)
 
-	program.Main(func(conf *config.Config, o image.Options) image.Images {
-		return front.Open(o, func() error { return becomeFull(conf) })
-	}, nil, 20*time.Millisecond)
+	program.Build{
+		Images: func(conf *config.Config, o image.Options) image.Images {
+			return front.Open(o, func() error { return becomeFull(conf) })
+		},
+		Full:    becomeFull,
+		Signals: 20 * time.Millisecond,
+	}.Main()
 }
 
 // becomeFull replaces this program by the full build, which does the command

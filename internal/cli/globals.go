@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,7 +49,7 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	arrayVar(fs, &g.RuntimeFlags, "runtime-flag", "", "add global flags for the container runtime")
 	fs.StringVar(&g.Conmon, "conmon", g.Conmon, "Path of the conmon binary")
 	fs.StringVar(&g.EventsBackend, "events-backend", g.EventsBackend, `Events backend to use ("file"|"journald"|"none")`)
-	fs.StringVar(&g.DBBackend, "db-backend", g.DBBackend, "Database backend to use")
+	fs.StringVar(&g.DBBackend, "db-backend", g.DBBackend, `Database backend to use ("boltdb"|"sqlite")`)
 	fs.StringVar(&g.NetworkConfigDir, "network-config-dir", g.NetworkConfigDir, "Path of the configuration directory for networks")
 	fs.StringVar(&g.NetworkBackend, "network-backend", g.NetworkBackend, "Network backend to use")
 	fs.StringVar(&g.VolumePath, "volumepath", g.VolumePath, "Path to the volume directory in which volume data is stored")
@@ -76,6 +77,13 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 	}
 	if b := g.EventsBackend; b != "" && b != "file" && b != "journald" && b != "none" {
 		return fmt.Errorf("invalid events backend %q: must be file, journald or none", b)
+	}
+	switch g.DBBackend {
+	case "", "boltdb", "sqlite":
+	case "memory":
+		return errors.New(`database backend "memory" ends with the command: it is for programs that use cove's engine`)
+	default:
+		return fmt.Errorf("unsupported database backend: %q", g.DBBackend)
 	}
 	return nil
 }

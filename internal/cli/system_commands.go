@@ -12,7 +12,8 @@ func systemCommands() []entry {
 				{name: "check", short: "Compare records with reality", build: systemCheckCommand},
 				{name: "df", short: "Show cove disk usage", build: systemDfCommand},
 				events, info,
-			}, notYet("connection", "migrate", "prune", "renumber", "reset", "service")...)
+				{name: "migrate", short: "Move the records to another back end or layout", build: systemMigrateCommand},
+			}, notYet("connection", "prune", "renumber", "reset", "service")...)
 		}),
 	}
 }

@@ -19,5 +19,7 @@ type SystemEngine interface {
 	// Check compares records with reality; with repair it also finishes or
 	// undoes what it finds. quick leaves out what has to read file contents.
 	Check(ctx context.Context, repair, quick bool) ([]engine.Difference, error)
+	// Migrate moves the records to the configured back end and layout.
+	Migrate(ctx context.Context, o engine.MigrateOptions) (engine.Migration, error)
 	DiskUsage(ctx context.Context) (inspect.DiskUsage, error)
 }

@@ -19,6 +19,7 @@ type Overrides struct {
 	DriverOptions                          []string
 	VolumePath, NetworkConfigDir           string
 	CgroupManager, EventsBackend, Runtime  string
+	DBBackend                              string
 	Modules                                []string
 	// Rootless says that the caller is an ordinary user, in his namespace.
 	Rootless bool
@@ -57,7 +58,7 @@ func Load(o Overrides) (*Config, error) {
 		{&c.GraphRoot, o.GraphRoot}, {&c.RunRoot, o.RunRoot}, {&c.Driver, o.Driver}, {&c.ImageStore, o.ImageStore},
 		{&file.Engine.VolumePath, o.VolumePath}, {&file.Network.NetworkConfigDir, o.NetworkConfigDir},
 		{&file.Engine.CgroupManager, o.CgroupManager}, {&file.Engine.EventsLogger, o.EventsBackend},
-		{&file.Engine.OCIRuntime, o.Runtime},
+		{&file.Engine.OCIRuntime, o.Runtime}, {&file.Engine.DBBackend, o.DBBackend},
 	} {
 		if set.from != "" {
 			*set.to = set.from
@@ -106,8 +107,10 @@ func (c *Config) Removed() string { return filepath.Join(c.Home(), "removed") }
 // mounted, in a mount namespace of the container's own.
 func (c *Config) Merged() string { return filepath.Join(c.Home(), "merged") }
 
-// StateFile is the state store.
-func (c *Config) StateFile() string { return filepath.Join(c.Home(), "state.db") }
+// BoltFile and SQLiteFile are where the back ends keep the store; there is one
+// of them.
+func (c *Config) BoltFile() string   { return filepath.Join(c.Home(), "state.db") }
+func (c *Config) SQLiteFile() string { return filepath.Join(c.Home(), "state.sqlite") }
 
 // Volumes is where named volumes are: volume_path, unless it is the default:
 // podman keeps its volumes there, under records that are its own; sharing the

@@ -33,6 +33,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"sync"
@@ -50,7 +51,11 @@ import (
 // Parts are the rooms an engine works with. They are wired by cmd/cove; none
 // may do anything before it is used.
 type Parts struct {
-	Store    state.Store
+	Store state.Store
+	// Backend is the name of the store's back end.
+	Backend string
+	// Migrate moves the store to the configured back end and layout.
+	Migrate  func() (Migration, error)
 	Locks    lock.Manager
 	Images   image.Images
 	Networks network.Driver
@@ -71,6 +76,8 @@ type Engine struct {
 	networks network.Driver
 	events   event.Writer
 	monitor  func() (string, error)
+	backend  string
+	migrate  func() (Migration, error)
 	// builtinArchive is Parts.Builtin.
 	builtinArchive func() ([]byte, error)
 	cgroups        func() (cgroup.Layout, error)
@@ -80,14 +87,32 @@ type Engine struct {
 // New makes an engine. It touches nothing on disk.
 func New(conf *config.Config, p Parts) *Engine {
 	e := &Engine{
-		conf: conf, store: p.Store, locks: p.Locks, images: p.Images, networks: p.Networks,
+		conf: conf, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks,
 		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cgroups: sync.OnceValues(cgroup.Detect),
 	}
+	e.store = state.Remember(p.Store, state.Paths{
+		GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, VolumePath: conf.Volumes(), Driver: conf.Driver,
+	}, e.running)
 	e.pastaMapsGuest = sync.OnceValue(func() bool {
 		program, err := e.networkProgram("pasta")
 		return err == nil && mapsGuest(program)
 	})
 	return e
+}
+
+// running gives the name of a container that runs; "" for none.
+func (e *Engine) running(tx state.Tx) (name string, err error) {
+	err = tx.List(state.Containers, func(id string, raw []byte) error {
+		c := new(cove.Container)
+		if err := json.Unmarshal(raw, c); err != nil {
+			return cove.E("read record", id, cove.Internal, err)
+		}
+		if seen, err := e.look(c); err == nil && seen.Run.PID != 0 {
+			name = c.Name
+		}
+		return nil
+	})
+	return name, err
 }
 
 // LockPath names the lock file of an object, for the lock manager.

@@ -50,7 +50,7 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	h := inspect.HostInfo{
 		Arch: runtime.GOARCH, OS: runtime.GOOS, CPUs: runtime.NumCPU(),
 		CgroupManager: e.cgroupManager(), CgroupsVersion: "v1", CgroupControllers: controllers(layout),
-		CPUUtilization: cpuUsage(cpuTicks()), DatabaseBackend: "boltdb", Distribution: distribution(),
+		CPUUtilization: cpuUsage(cpuTicks()), DatabaseBackend: e.backend, Distribution: distribution(),
 		EventLogger: "file", LogDriver: e.logDriver(&cove.Container{}), Linkmode: "static",
 		NetworkBackend: "native", NetworkBackendInfo: inspect.NetworkInfo{Backend: "native", Version: cove.Version},
 		OCIRuntime: &inspect.RuntimeInfo{Name: "cove", Version: cove.Version},

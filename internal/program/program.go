@@ -24,16 +24,28 @@ import (
 	"github.com/cove-engine/cove/internal/network/native"
 	"github.com/cove-engine/cove/internal/network/userland"
 	"github.com/cove-engine/cove/internal/rootless"
-	"github.com/cove-engine/cove/internal/state/bolt"
+	"github.com/cove-engine/cove/internal/state"
 )
 
-// Images opens the image store for a configuration.
-type Images func(conf *config.Config, o image.Options) image.Images
+// Build is what one of the two builds has or lacks.
+type Build struct {
+	// Images opens the image store for a configuration.
+	Images func(conf *config.Config, o image.Options) image.Images
+	// Builtin gives the image that the program carries; nil for none.
+	Builtin func() ([]byte, error)
+	// SQLite opens that back end of the state store; nil where it is left
+	// out.
+	SQLite state.Opener
+	// Full replaces the program by the full build, which has all of it; it
+	// returns only when that cannot be. nil in the full build.
+	Full func(conf *config.Config) error
+	// Signals are caught after so long.
+	Signals time.Duration
+}
 
-// Main runs the command line and does not return. builtin gives the image that
-// the program carries, nil for none. Signals are caught after signals.
-func Main(images Images, builtin func() ([]byte, error), signals time.Duration) {
-	ctx := interrupt.Context(signals)
+// Main runs the command line and does not return.
+func (b Build) Main() {
+	ctx := interrupt.Context(b.Signals)
 	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: rootless.Environ()}
 	interrupt.Exit(ctx, cli.Main(ctx, os.Args, std, func(g cli.Globals) (cli.Engine, error) {
 		// Here, where it is certain that an engine is needed: who only asks
@@ -42,31 +54,35 @@ func Main(images Images, builtin func() ([]byte, error), signals time.Duration) 
 		if err != nil {
 			return nil, err
 		}
-		return open(g, images, builtin)
+		return b.open(g)
 	}))
 }
 
-func open(g cli.Globals, images Images, builtin func() ([]byte, error)) (cli.Engine, error) {
+func (b Build) open(g cli.Globals) (cli.Engine, error) {
 	_, _, user := rootless.User()
 	conf, err := config.Load(config.Overrides{
 		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, DriverOptions: g.StorageOpts,
 		VolumePath: g.VolumePath, NetworkConfigDir: g.NetworkConfigDir, CgroupManager: g.CgroupManager,
-		EventsBackend: g.EventsBackend, Runtime: g.Runtime, Modules: g.Modules,
+		EventsBackend: g.EventsBackend, Runtime: g.Runtime, DBBackend: g.DBBackend, Modules: g.Modules,
 		Rootless: user,
 	})
 	if err != nil {
 		return nil, err
 	}
+	kept, err := b.store(conf)
+	if err != nil {
+		return nil, err
+	}
 	return engine.New(conf, engine.Parts{
-		Store: bolt.Open(conf.StateFile(), 0, nil),
+		Store: kept.store, Backend: kept.backend, Migrate: kept.migrate,
 		Locks: file.New(engine.LockPath(conf)),
-		Images: images(conf, image.Options{
+		Images: b.Images(conf, image.Options{
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
 			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore,
 		}),
 		Networks: networks(user),
 		Events:   events(conf),
-		Builtin:  builtin,
+		Builtin:  b.Builtin,
 		Monitor: func() (string, error) {
 			return monitor.Program.Path(conf.Scratch()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 		},
