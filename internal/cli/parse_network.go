@@ -21,7 +21,7 @@ type networkFlags struct {
 // is to the default network of containers.conf.
 func (f networkFlags) spec(s *cove.ContainerSpec) error {
 	mode := ""
-	for _, v := range f.networks {
+	for i, v := range f.networks {
 		name, opts, hasOpts := strings.Cut(v, ":")
 		var m string
 		switch name {
@@ -29,7 +29,10 @@ func (f networkFlags) spec(s *cove.ContainerSpec) error {
 			m = ""
 		case "bridge":
 			m = "bridge"
-			if hasOpts {
+			if i > 0 {
+				return errors.New("can only set extra network names, selected mode bridge conflicts with bridge: invalid argument")
+			}
+			if hasOpts || len(f.networks) > 1 {
 				at, err := parseAttachment("", opts)
 				if err != nil {
 					return err
