@@ -107,6 +107,10 @@ func (c *Config) Removed() string { return filepath.Join(c.Home(), "removed") }
 // mounted, in a mount namespace of the container's own.
 func (c *Config) Merged() string { return filepath.Join(c.Home(), "merged") }
 
+// UserNetwork is the file in which those who are in the network namespace of
+// an ordinary user's bridges hold locks.
+func (c *Config) UserNetwork() string { return filepath.Join(c.Home(), "network") }
+
 // BoltFile and SQLiteFile are where the back ends keep the store; there is one
 // of them.
 func (c *Config) BoltFile() string   { return filepath.Join(c.Home(), "state.db") }

@@ -603,9 +603,43 @@ func (k *survey) network() {
 		k.fail(err)
 		return
 	}
+	k.uplink()
 	k.links(r)
 	k.elements(r)
 	k.bridges(r)
+}
+
+// uplink looks for what connects an ordinary user's bridges.
+func (k *survey) uplink() {
+	if k.e.lan == nil {
+		return
+	}
+	on := ""
+	for id, c := range k.records {
+		if k.running[id] && len(c.Attachments) > 0 {
+			on = id
+		}
+	}
+	if on == "" {
+		return
+	}
+	k.suspicions = append(k.suspicions, suspicion{
+		Difference: Difference{Kind: "uplink", Object: k.e.userMode(), Owner: on, Problem: "missing, and containers are on this user's networks"},
+		still: func() (bool, error) {
+			kept, err := k.e.lan.Kept()
+			if idle, ierr := k.idle(on); kept || idle || err != nil || ierr != nil {
+				return false, errors.Join(err, ierr)
+			}
+			return true, nil
+		},
+		repair: func() error {
+			netns, _, err := k.e.lan.Join()
+			if err == nil {
+				err = unix.Close(netns)
+			}
+			return err
+		},
+	})
 }
 
 func (k *survey) links(r network.Reality) {
@@ -679,7 +713,7 @@ func (k *survey) elements(r network.Reality) {
 			func() error { return e.networks.RemoveElements(k.ctx, id) })
 	}
 	for id, c := range k.records {
-		if !k.running[id] || len(c.Ports) == 0 || len(c.Attachments) == 0 || len(ports[id]) > 0 {
+		if e.lan != nil || !k.running[id] || len(c.Ports) == 0 || len(c.Attachments) == 0 || len(ports[id]) > 0 {
 			continue
 		}
 		k.suspicions = append(k.suspicions, suspicion{

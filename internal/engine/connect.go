@@ -250,6 +250,9 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 		return err
 	}
 	body := wire.NetworksBody{Nft: down.Nft, Unlink: names, Resolver: e.resolver(after, is)}
+	if e.lan != nil {
+		body.Forward.Targets = targets(after, is)
+	}
 	if after.Spec.Remove && after.Spec.CIDFile != "" {
 		body.Unlink = append(body.Unlink, after.Spec.CIDFile)
 	}

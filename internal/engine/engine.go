@@ -45,6 +45,7 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -59,7 +60,9 @@ type Parts struct {
 	Locks    lock.Manager
 	Images   image.Images
 	Networks network.Driver
-	Events   event.Writer
+	// UserNetwork is where an ordinary user's bridges are; nil for root.
+	UserNetwork *rootless.Network
+	Events      event.Writer
 	// Monitor gives the path of the monitor's program.
 	Monitor func() (string, error)
 	// Builtin gives the image that the program carries, as a docker
@@ -74,6 +77,7 @@ type Engine struct {
 	locks    lock.Manager
 	images   image.Images
 	networks network.Driver
+	lan      *rootless.Network // Parts.UserNetwork
 	events   event.Writer
 	monitor  func() (string, error)
 	backend  string
@@ -87,12 +91,15 @@ type Engine struct {
 // New makes an engine. It touches nothing on disk.
 func New(conf *config.Config, p Parts) *Engine {
 	e := &Engine{
-		conf: conf, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks,
+		conf: conf, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks, lan: p.UserNetwork,
 		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cgroups: sync.OnceValues(cgroup.Detect),
 	}
 	e.store = state.Remember(p.Store, state.Paths{
 		GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, VolumePath: conf.Volumes(), Driver: conf.Driver,
 	}, e.running)
+	if e.lan != nil {
+		e.lan.Keep = e.keepUplink
+	}
 	e.pastaMapsGuest = sync.OnceValue(func() bool {
 		program, err := e.networkProgram("pasta")
 		return err == nil && mapsGuest(program)

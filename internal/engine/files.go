@@ -150,7 +150,7 @@ func (e *Engine) hostGateway(c *cove.Container, mode string) string {
 	if mode == "host" {
 		return "127.0.0.1"
 	}
-	if u, err := e.uplink(c); err == nil && u != nil {
+	if u, err := e.connection(c); err == nil && u != nil {
 		return userHost(u)
 	}
 	for _, a := range c.Attachments {
@@ -172,7 +172,7 @@ func (e *Engine) resolvConf(c *cove.Container, mode string, networks []cove.Netw
 			return err == nil && ip.IsLoopback()
 		})
 	}
-	if u, err := e.uplink(c); err == nil && u != nil {
+	if u, err := e.connection(c); err == nil && u != nil {
 		servers = append([]string{userResolver(u)}, servers...)
 	}
 	if v := conf.DNSServers.Get(); len(v) > 0 {
@@ -224,6 +224,9 @@ func (e *Engine) upstream(c *cove.Container) []string {
 		return v
 	}
 	servers, _, _ := hostResolver()
+	if u, err := e.connection(c); err == nil && u != nil {
+		servers = append([]string{userResolver(u)}, servers...)
+	}
 	return servers
 }
 

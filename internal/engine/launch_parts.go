@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -40,6 +41,36 @@ func (l *launch) reserve() ([]cove.PortMapping, error) {
 	return ports, nil
 }
 
+// home has the monitor of an ordinary user's container on bridges live where
+// these are.
+func (l *launch) home(ownNet bool) error {
+	if l.e.lan == nil || !ownNet || l.uplink != nil {
+		return nil
+	}
+	netns, file, err := l.e.lan.Join()
+	if err != nil {
+		return err
+	}
+	l.files = append(l.files, monitor.File{Name: "home", FD: netns}, monitor.File{Name: networkFile, FD: file})
+	return nil
+}
+
+// targets are the container's addresses that the world may reach through
+// published ports, one of each family.
+func targets(c *cove.Container, networks []cove.Network) []string {
+	var all []string
+	have := map[bool]bool{} // by family
+	for i, n := range networks {
+		for _, p := range c.Attachments[i].Addresses {
+			if six := p.Addr().Is6(); !n.Internal && !have[six] {
+				have[six] = true
+				all = append(all, p.Addr().String())
+			}
+		}
+	}
+	return all
+}
+
 // reservePorts hands the sockets that reserve the published ports to the
 // monitor.
 func (l *launch) reservePorts() error {
@@ -48,15 +79,31 @@ func (l *launch) reservePorts() error {
 		return err
 	}
 	l.c.Ports = ports
-	for _, f := range l.ports {
+	names := l.portNames()
+	for i, f := range l.ports {
 		// Our copies are closed with l.ports, not twice.
 		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return cove.E("reserve port", "", cove.Internal, err)
 		}
-		l.files = append(l.files, monitor.File{Name: "hold", FD: fd})
+		l.files = append(l.files, monitor.File{Name: names[i], FD: fd})
 	}
 	return nil
+}
+
+// portNames tells the monitor what the sockets of published ports are for.
+func (l *launch) portNames() []string {
+	names := make([]string, 0, len(l.ports))
+	for _, p := range l.c.Ports {
+		for i := range network.Count(p) {
+			name := "hold"
+			if l.e.lan != nil {
+				name = fmt.Sprintf("port:%s:%d", cmp.Or(p.Protocol, "tcp"), int(p.ContainerPort)+i)
+			}
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // monitorCgroups makes the monitors' cgroup, once and for all, and gives it. A

@@ -275,6 +275,9 @@ var errSettledAway = errors.New("no such container")
 // and takes down what it has left. With --rm that is the container itself:
 // the error is errSettledAway then.
 func (h *held) settle(ctx context.Context) error {
+	if err := h.settleUplink(); err != nil {
+		return err
+	}
 	if err := h.e.settleNetworks(ctx, h); err != nil {
 		return err
 	}
@@ -313,6 +316,22 @@ func (h *held) settle(ctx context.Context) error {
 	}
 	h.due = h.Run.Exit == exitMonitorLost && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
 	return nil
+}
+
+// settleUplink connects an ordinary user's bridges anew when what did it was
+// killed and this container is on them.
+func (h *held) settleUplink() error {
+	if h.e.lan == nil || h.Run.PID == 0 || len(h.Attachments) == 0 {
+		return nil
+	}
+	if kept, err := h.e.lan.Kept(); err != nil || kept {
+		return err
+	}
+	netns, _, err := h.e.lan.Join()
+	if err != nil {
+		return err
+	}
+	return unix.Close(netns)
 }
 
 // settleAway carries out --rm, unless others depend on the container.

@@ -278,6 +278,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	}
 	for _, step := range []func() error{
 		func() error { return e.makeDir(c) },
+		func() error { return l.home(ownNet) },
 		// Before the cgroups: the monitor of the run before may be about to
 		// remove those of this name.
 		l.openRunFile,
@@ -532,10 +533,13 @@ func (l *launch) openRunFile() error {
 // of that file would end our own membership, fcntl_locking(2).
 const memberFile = "member"
 
+// networkFile is the one of [rootless.Network], with the same caution.
+const networkFile = "network"
+
 // closeFiles closes our copies of what was handed to the monitor.
 func (l *launch) closeFiles() {
 	for _, f := range l.files {
-		if f.Name != memberFile {
+		if f.Name != memberFile && f.Name != networkFile {
 			_ = unix.Close(f.FD)
 		}
 	}
@@ -571,5 +575,8 @@ func (l *launch) envelope() wire.Envelope {
 	}
 	env.Health, env.Uplink = l.health, l.uplink
 	env.Resolver = e.resolver(c, l.networks)
+	if e.lan != nil {
+		env.Forward = wire.Forward{Member: rootless.Residents, Targets: targets(c, l.networks)}
+	}
 	return env
 }

@@ -15,8 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/rootless"
 )
 
 // An ordinary user cannot change the host's network, so the containers of one
@@ -65,9 +67,52 @@ func (e *Engine) checkUserNetwork(c *cove.Container, mode string) error {
 		_, err := e.uplink(c)
 		return err
 	case kind == "bridge" && e.conf.Rootless:
-		return cove.E("", "", cove.Unsupported, errors.New("bridge networks are not supported by cove for ordinary users yet: use --network pasta, slirp4netns, none or host"))
+		if i := slices.IndexFunc(c.Ports, func(p cove.PortMapping) bool { return p.Protocol == "sctp" }); i >= 0 {
+			return cove.E("", "", cove.Unsupported, fmt.Errorf("port %d/sctp: an ordinary user's bridge networks publish tcp and udp", c.Ports[i].ContainerPort))
+		}
+		_, err := e.sharedUplink()
+		return err
 	}
 	return nil
+}
+
+// sharedUplink is the program that connects the bridges of an ordinary user.
+func (e *Engine) sharedUplink() (*wire.Uplink, error) {
+	u, err := e.uplinkBy(e.userMode(), "", nil, filepath.Join(e.conf.Home(), "netns"), filepath.Join(e.conf.Scratch(), "slirp4netns"))
+	if err == nil && !u.ReadyFD {
+		// Not the host's name, which may be one of a bridge.
+		u.Args = slices.Insert(u.Args, 1, "--ns-ifname", "uplink")
+	}
+	return u, err
+}
+
+// keepUplink starts the process that connects the namespace of the user's
+// bridges (rootless.Network.Keep).
+func (e *Engine) keepUplink(netns, file int) error {
+	u, err := e.sharedUplink()
+	if err != nil {
+		return err
+	}
+	program, err := e.monitor()
+	if err != nil {
+		return err
+	}
+	layout, err := e.cgroups()
+	if err != nil {
+		return err
+	}
+	u.Keep = &wire.Keep{FD: rootless.KeptNamespace, Own: rootless.Keeper, Users: rootless.Residents,
+		Cgroups: e.monitorCgroups(&cove.Container{CgroupManager: cgroupfs}, layout).Dirs}
+	return monitor.Keep(program, *u, netns, file)
+}
+
+// connection is the program through which the container reaches the world, its
+// own or the one of all bridges; nil when there is none.
+func (e *Engine) connection(c *cove.Container) (*wire.Uplink, error) {
+	if e.lan != nil && e.networkMode(&c.Spec) == "bridge" {
+		return e.sharedUplink()
+	}
+	return e.uplink(c)
 }
 
 // uplink is the program that connects the container, nil when it needs none.
@@ -76,24 +121,31 @@ func (e *Engine) uplink(c *cove.Container) (*wire.Uplink, error) {
 	if !byProgram(kind) {
 		return nil, nil
 	}
+	dir := filepath.Dir(e.socket(c.ID))
+	return e.uplinkBy(kind, options, c.Ports, filepath.Join(e.dir(c.ID), "netns"), filepath.Join(dir, "slirp4netns"))
+}
+
+// uplinkBy is the command line of one of the programs, which is shown the
+// network namespace at a path.
+func (e *Engine) uplinkBy(kind, options string, ports []cove.PortMapping, netns, socket string) (*wire.Uplink, error) {
 	program, err := e.networkProgram(kind)
 	if err != nil {
 		return nil, cove.E("", "", cove.Unavailable, fmt.Errorf("network mode %s: %s is not installed: install pasta (package passt) or slirp4netns, or use --network none", kind, kind))
 	}
-	u := &wire.Uplink{Env: []string{"PATH=" + os.Getenv("PATH")}, Netns: filepath.Join(e.dir(c.ID), "netns")}
+	u := &wire.Uplink{Env: []string{"PATH=" + os.Getenv("PATH")}, Netns: netns}
 	var asked []string
 	if options != "" {
 		asked = strings.Split(options, ",")
 	}
 	if kind == "pasta" {
-		u.Args, err = pastaArgs(program, u.Netns, append(slices.Clone(e.conf.File.Network.PastaOptions.Get()), asked...), c.Ports, e.pastaMapsGuest)
+		u.Args, err = pastaArgs(program, u.Netns, append(slices.Clone(e.conf.File.Network.PastaOptions.Get()), asked...), ports, e.pastaMapsGuest)
 		return u, err
 	}
-	u.Socket = filepath.Join(filepath.Dir(e.socket(c.ID)), "slirp4netns")
+	u.Socket = socket
 	u.ReadyFD = true
 	asked = append(slices.Clone(e.conf.File.Engine.NetworkCmdOptions.Get()), asked...)
 	if u.Args, err = slirpArgs(program, u.Netns, u.Socket, asked); err == nil {
-		u.Requests, err = slirpRequests(c.Ports)
+		u.Requests, err = slirpRequests(ports)
 	}
 	return u, err
 }

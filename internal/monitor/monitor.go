@@ -107,6 +107,51 @@ func (s *Starting) Clone(cgroup string) error {
 	return nil
 }
 
+// Keep starts the process that connects the network namespace of an ordinary
+// user's bridges with u.Keep, and returns once it is connected. files are the
+// namespace and the file of locks. A caller that is killed before takes the
+// process along.
+func Keep(program string, u wire.Uplink, files ...int) error {
+	const op = "connect the network of this user"
+	ours, theirs, err := wire.Pair()
+	if err != nil {
+		return cove.E(op, "", cove.Internal, err)
+	}
+	c := &Conn{fd: ours}
+	defer c.Close()
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		_ = unix.Close(theirs)
+		return cove.E(op, "", cove.Internal, err)
+	}
+	n := uintptr(null)
+	pid, err := syscall.ForkExec(program, []string{"cove-uplink"}, &syscall.ProcAttr{
+		Dir: "/", Env: []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=madvdontneed=1"},
+		Files: []uintptr{n, n, n, uintptr(theirs)},
+		Sys:   &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS},
+	})
+	_ = unix.Close(null)
+	_ = unix.Close(theirs)
+	if err != nil {
+		return cove.E(op, program, cove.Internal, err)
+	}
+	go func() { // it may end before us
+		for {
+			if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+				return
+			}
+		}
+	}()
+	if err := c.SendJSON(wire.Prepare, u, files...); err != nil {
+		return cove.E(op, "", cove.Internal, err)
+	}
+	kind, body, _, err := c.receive()
+	if err != nil {
+		return cove.E(op, "", cove.Internal, errors.New("the process that connects it has ended unexpectedly"))
+	}
+	return expect(kind, body, wire.Ready)
+}
+
 // File is a descriptor handed to the monitor, under the name that
 // [wire.Envelope.Handed] explains.
 type File struct {

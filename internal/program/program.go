@@ -73,6 +73,7 @@ func (b Build) open(g cli.Globals) (cli.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	lan := userNetwork(conf)
 	return engine.New(conf, engine.Parts{
 		Store: kept.store, Backend: kept.backend, Migrate: kept.migrate,
 		Locks: file.New(engine.LockPath(conf)),
@@ -80,20 +81,34 @@ func (b Build) open(g cli.Globals) (cli.Engine, error) {
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
 			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore,
 		}),
-		Networks: networks(user),
-		Events:   events(conf),
-		Builtin:  b.Builtin,
+		Networks:    networks(lan),
+		UserNetwork: lan,
+		Events:      events(conf),
+		Builtin:     b.Builtin,
 		Monitor: func() (string, error) {
 			return monitor.Program.Path(conf.Scratch()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 		},
 	}), nil
 }
 
-func networks(user bool) network.Driver {
-	if user {
-		return userland.Driver{}
+// userNetwork is where an ordinary user's bridges are; nil for root, whose
+// bridges are the host's.
+func userNetwork(conf *config.Config) *rootless.Network {
+	if !conf.Rootless {
+		return nil
 	}
-	return native.Driver{}
+	return &rootless.Network{Path: conf.UserNetwork()}
+}
+
+func networks(lan *rootless.Network) network.Driver {
+	if lan == nil {
+		return native.Driver{}
+	}
+	join := func() (int, error) {
+		netns, _, err := lan.Join()
+		return netns, err
+	}
+	return userland.Driver{Join: join, Find: lan.Find}
 }
 
 func events(conf *config.Config) event.Writer {

@@ -216,19 +216,29 @@ func (m *members) lock(cmd int, kind int16, at int64) error {
 func (m *members) holders() ([]int, error) {
 	var pids []int
 	for at := int64(1); ; {
-		l := unix.Flock_t{Type: unix.F_WRLCK, Start: at}
-		if err := unix.FcntlFlock(uintptr(m.fd), unix.F_GETLK, &l); err != nil {
-			return nil, err
+		pid, next, err := m.holder(at, 0)
+		if err != nil || pid == 0 {
+			return pids, err
 		}
-		if l.Type == unix.F_UNLCK {
-			return pids, nil
-		}
-		if l.Pid <= 0 {
-			return nil, errors.New("containers of this user run outside of this process namespace")
-		}
-		pids = append(pids, int(l.Pid))
-		at = l.Start + 1
+		pids = append(pids, pid)
+		at = next
 	}
+}
+
+// holder gives a process that holds a lock on one of the n bytes from at on (0:
+// all), and the byte behind that; 0 when there is none.
+func (m *members) holder(at, n int64) (pid int, next int64, err error) {
+	l := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: n}
+	if err := unix.FcntlFlock(uintptr(m.fd), unix.F_GETLK, &l); err != nil {
+		return 0, 0, err
+	}
+	if l.Type == unix.F_UNLCK {
+		return 0, 0, nil
+	}
+	if l.Pid <= 0 {
+		return 0, 0, errors.New("containers of this user run outside of this process namespace")
+	}
+	return int(l.Pid), l.Start + 1, nil
 }
 
 // namespaceOf opens the user namespace of a process.

@@ -141,6 +141,9 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			m.endNames()
 			m.env.Resolver = n.Resolver
 			m.startNames()
+			if m.env.Forward.Targets = n.Forward.Targets; m.retarget != nil {
+				m.retarget()
+			}
 			c.sendJSON(wire.Ack, nil)
 		}
 	case wire.HealthRun:

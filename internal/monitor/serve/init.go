@@ -171,6 +171,9 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 	// Now that the network is there, lo included, and before the command can
 	// ask.
 	m.startNames()
+	if f := m.startPorts(); f != nil {
+		return f
+	}
 	if f := m.letGo(); f != nil {
 		return f
 	}

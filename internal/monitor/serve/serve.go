@@ -31,6 +31,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/monitor/forward"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -54,6 +55,9 @@ type Monitor struct {
 	shm    int   // mount namespace of another container's shared memory
 	mntns  int   // init's mount namespace, held until the exit is told
 	ports  []int // sockets that reserve the published ports
+	fwd    []forward.Port
+	home   int // the network namespace to live in, -1 for where it is
+	lan    int // the file in which that is told
 
 	init    child
 	uplink  child // the network program's namespace; no pid when there is none
@@ -73,6 +77,8 @@ type Monitor struct {
 	forward   chan func()   // see onward
 	health    prober
 	stopNames func() // nil when no names are answered
+	stopPorts func() // nil when no ports are forwarded
+	retarget  func() // tells it other addresses
 	// Shared by all, since there is one thread: one read of output, one
 	// message of a client.
 	buf   [16 << 10]byte
@@ -105,7 +111,7 @@ func Main(args []string) {
 	if err != nil {
 		os.Exit(125)
 	}
-	m := &Monitor{flags: uintptr(flags), planFD: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	m := &Monitor{flags: uintptr(flags), planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
 	if strings.Contains(args[2], "p") {
 		m.pidns = joinPID
 		unix.CloseOnExec(joinPID)
@@ -208,6 +214,15 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 			becomeMember(fds[i])
 		case name == "hold":
 			m.ports = append(m.ports, fds[i])
+		case strings.HasPrefix(name, "port:"):
+			protocol, port, _ := strings.Cut(name[5:], ":")
+			number, _ := strconv.ParseUint(port, 10, 16)
+			m.ports = append(m.ports, fds[i])
+			m.fwd = append(m.fwd, forward.Port{FD: fds[i], Protocol: protocol, Port: uint16(number)})
+		case name == "home":
+			m.home = fds[i]
+		case name == "network":
+			m.lan = fds[i]
 		case name == "run":
 			m.record = runfile.Attach(fds[i])
 		}
@@ -230,6 +245,9 @@ func (m *Monitor) setUp() *wire.Failure {
 	}
 	_ = unix.Chdir("/")
 	m.keepOrphans()
+	if f := m.moveIn(); f != nil {
+		return f
+	}
 	if f := m.startUplink(); f != nil {
 		return f
 	}

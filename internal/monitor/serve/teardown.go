@@ -19,6 +19,7 @@ func (m *Monitor) teardown() {
 	t := &m.env.Teardown
 	m.endNames() // its sockets hold the network namespace
 	m.endUplink()
+	m.endPorts()
 	// Before the sockets that reserve the ports are closed: a successor's
 	// firewall elements could be taken for ours.
 	_ = teardown.Run(teardown.Teardown{Nft: t.Nft})

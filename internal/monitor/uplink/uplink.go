@@ -46,12 +46,17 @@ func run() error {
 	}
 	buf := make([]byte, 64<<10)
 	kind, body, fds, err := wire.Receive(control, buf)
-	if err != nil || kind != wire.Prepare || len(fds) != 1 {
-		os.Exit(1) // the monitor is gone
+	if err != nil || kind != wire.Prepare || len(fds) == 0 {
+		os.Exit(1) // the parent is gone
 	}
 	var u wire.Uplink
 	if err := json.Unmarshal(body, &u); err != nil {
 		return err
+	}
+	if u.Keep != nil {
+		if err := settle(u.Keep, fds); err != nil {
+			return err
+		}
 	}
 	if err := show(fds[0], u.Netns); err != nil {
 		return err
@@ -62,6 +67,13 @@ func run() error {
 	}
 	for _, r := range u.Requests {
 		if err := request(u.Socket, r); err != nil {
+			return err
+		}
+	}
+	if u.Keep != nil {
+		go leave(u.Keep, fds[1])
+		// From here on it is nobody's.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0); err != nil {
 			return err
 		}
 	}

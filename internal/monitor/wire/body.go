@@ -14,7 +14,10 @@ type Envelope struct {
 	// order: "plan", "ns:FLAG" (a namespace to join, FLAG its CLONE_NEW*),
 	// "shm" (a mount namespace that is nothing but shared memory, for
 	// /dev/shm), "hold" (kept open for the life of the container: published
-	// ports), "member" (the file in which members of an ordinary user's
+	// ports), "port:PROTOCOL:PORT" (a bound socket, to be forwarded to that
+	// port of the container), "home" (the network namespace that the monitor
+	// itself lives in), "network" (the file in which those who do so hold
+	// locks), "member" (the file in which members of an ordinary user's
 	// namespace hold locks), "run" (the run file, with the lock that shows
 	// that the monitor lives).
 	Handed []string `json:"handed"`
@@ -43,6 +46,7 @@ type Envelope struct {
 	Teardown    Teardown      `json:"teardown,omitzero"`
 	Resolver    *Resolver     `json:"resolver,omitempty"`
 	Uplink      *Uplink       `json:"uplink,omitempty"`
+	Forward     Forward       `json:"forward,omitzero"`
 	PidFile     string        `json:"pidfile,omitempty"`
 	Events      *Events       `json:"events,omitempty"`
 }
@@ -90,6 +94,13 @@ type Resolver struct {
 	Upstream []string `json:"upstream,omitempty"`
 }
 
+// Forward says where published ports lead that no firewall forwards, and with
+// which byte of the file "network" its monitor is found.
+type Forward struct {
+	Targets []string `json:"targets,omitempty"` // addresses of the container
+	Member  int64    `json:"member,omitempty"`  // the byte is this and the monitor's process ID
+}
+
 // Uplink is a program that connects the container's network namespace, the
 // one handed as "ns:", for an ordinary user: pasta or slirp4netns.
 type Uplink struct {
@@ -104,6 +115,19 @@ type Uplink struct {
 	// alone: a socket's path is at most 107 bytes, unix(7).
 	Socket   string   `json:"socket,omitempty"`
 	Requests []string `json:"requests,omitempty"`
+	// Keep asks for a life of its own, for the namespace of an ordinary
+	// user's bridges; nil: it dies with its parent.
+	Keep *Keep `json:"keep,omitempty"`
+}
+
+// Keep is how the first process of a shared uplink is found and when it ends.
+// With Prepare come the network namespace and the file of locks.
+type Keep struct {
+	FD    int   `json:"fd"`    // at this descriptor others find the namespace
+	Own   int64 `json:"own"`   // the byte of the file that it locks
+	Users int64 `json:"users"` // it ends when no byte from there on is locked
+	// Cgroups are joined, as by a monitor.
+	Cgroups []string `json:"cgroups,omitempty"`
 }
 
 // Events are where the monitor tells what happened and with which words.
@@ -185,4 +209,5 @@ type NetworksBody struct {
 	Nft      [][]byte  `json:"nft,omitempty"`
 	Unlink   []string  `json:"unlink,omitempty"`
 	Resolver *Resolver `json:"resolver,omitempty"`
+	Forward  Forward   `json:"forward,omitzero"`
 }

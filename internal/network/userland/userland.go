@@ -1,12 +1,15 @@
 // Package userland is the network driver of an ordinary user. He has no power
-// over the host's links and firewall: his containers are connected by a
-// program each (pasta, slirp4netns), which is the monitor's, and networks are
-// records that no container can join yet.
+// over the host's links and firewall, but over those of network namespaces of
+// his own: there is one in which his bridges are (internal/rootless), and in it
+// everything is as it is for root. Published ports are not the firewall's
+// there: monitors forward them (internal/monitor/forward).
 package userland
 
 import (
 	"context"
-	"errors"
+	"runtime"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/network"
@@ -15,39 +18,107 @@ import (
 )
 
 // Driver implements network.Driver.
-type Driver struct{}
+type Driver struct {
+	// Join gives a descriptor of the namespace, made if need be; Find the same,
+	// or -1 when there is none.
+	Join, Find func() (int, error)
+}
 
 var _ network.Driver = Driver{}
 
-// Setup refuses: no container of an ordinary user is on a bridge.
-func (Driver) Setup(context.Context, network.Request) (teardown.Teardown, error) {
-	return teardown.Teardown{}, cove.E("join networks", "", cove.Unsupported, errors.New("bridge networks are not supported by cove for ordinary users yet"))
+// within calls f inside the namespace. The thread is thrown away: the host's
+// namespace cannot be entered again.
+func within(netns int, f func() error) error {
+	defer unix.Close(netns)
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: it ends with this goroutine
+		err := unix.Setns(netns, unix.CLONE_NEWNET)
+		if err != nil {
+			err = cove.E("enter the network of this user", "", cove.Internal, err)
+		} else {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
-// Change refuses like Setup.
-func (d Driver) Change(ctx context.Context, r network.Request) (teardown.Teardown, error) {
-	return d.Setup(ctx, r)
+// joined calls f inside, wherever that is.
+func (d Driver) joined(f func() error) error {
+	netns, err := d.Join()
+	if err != nil {
+		return err
+	}
+	return within(netns, f)
 }
 
-// Occupied tells what the host uses: to look is everybody's right.
+// found calls f inside if there is an inside.
+func (d Driver) found(f func() error) error {
+	netns, err := d.Find()
+	if err != nil || netns < 0 {
+		return err
+	}
+	return within(netns, f)
+}
+
+// Setup makes everything but the published ports.
+func (d Driver) Setup(ctx context.Context, r network.Request) (t teardown.Teardown, err error) {
+	r.Ports = nil
+	err = d.joined(func() (err error) {
+		t, err = native.Driver{}.Setup(ctx, r)
+		return err
+	})
+	return t, err
+}
+
+// Change changes everything but the published ports.
+func (d Driver) Change(ctx context.Context, r network.Request) (t teardown.Teardown, err error) {
+	r.Ports = nil
+	err = d.joined(func() (err error) {
+		t, err = native.Driver{}.Change(ctx, r)
+		return err
+	})
+	return t, err
+}
+
+// Occupied tells what the host uses: to look is everybody's right, and what
+// the containers are to reach are the host's neighbours.
 func (Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 	return native.Driver{}.Occupied(ctx)
 }
 
-// Reload has nothing to replace.
-func (Driver) Reload(context.Context, []cove.Network, []network.Request) error { return nil }
+// Reload implements network.Driver.
+func (d Driver) Reload(ctx context.Context, networks []cove.Network, running []network.Request) error {
+	for i := range running {
+		running[i].Ports = nil
+	}
+	return d.found(func() error { return native.Driver{}.Reload(ctx, networks, running) })
+}
 
-// List finds nothing: what the kernel holds of cove's is root's.
-func (Driver) List(context.Context) (network.Reality, error) { return network.Reality{}, nil }
+// List implements network.Driver.
+func (d Driver) List(ctx context.Context) (r network.Reality, err error) {
+	err = d.found(func() (err error) {
+		r, err = native.Driver{}.List(ctx)
+		return err
+	})
+	return r, err
+}
 
-// RemoveLink has none to remove, and so have the following.
-func (Driver) RemoveLink(context.Context, string) error { return nil }
+// RemoveLink implements network.Driver.
+func (d Driver) RemoveLink(ctx context.Context, name string) error {
+	return d.found(func() error { return native.Driver{}.RemoveLink(ctx, name) })
+}
 
-// RemoveElements does nothing.
+// RemoveElements has none to remove.
 func (Driver) RemoveElements(context.Context, string) error { return nil }
 
-// RemoveNetwork does nothing.
-func (Driver) RemoveNetwork(context.Context, cove.Network) error { return nil }
+// RemoveNetwork implements network.Driver.
+func (d Driver) RemoveNetwork(ctx context.Context, n cove.Network) error {
+	return d.found(func() error { return native.Driver{}.RemoveNetwork(ctx, n) })
+}
 
-// RemoveBridge does nothing.
-func (Driver) RemoveBridge(context.Context, string) error { return nil }
+// RemoveBridge implements network.Driver.
+func (d Driver) RemoveBridge(ctx context.Context, name string) error {
+	return d.found(func() error { return native.Driver{}.RemoveBridge(ctx, name) })
+}
