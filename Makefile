@@ -21,7 +21,7 @@ build: ## bin/cove, one static file with its companions inside, and bin/cove-run
 	@mkdir -p bin
 	$(BUILD) -o bin/cove-monitor ./cmd/cove-monitor
 	$(call pack,cove-monitor,monitor)
-	$(BUILD) -o bin/cove-runtime ./cmd/cove-runtime
+	$(call BUILD,$(ENTER)) -o bin/cove-runtime ./cmd/cove-runtime
 	$(BUILD) -o bin/hello ./cmd/hello
 	$(call pack,hello,hello)
 	$(call BUILD,$(ENTER)) -o bin/cove-full ./cmd/cove-full
@@ -31,7 +31,7 @@ build: ## bin/cove, one static file with its companions inside, and bin/cove-run
 arm64: ## the same for linux/arm64, into bin/arm64
 	@mkdir -p bin/arm64
 	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-monitor ./cmd/cove-monitor
-	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-runtime ./cmd/cove-runtime
+	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-runtime ./cmd/cove-runtime
 	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-full ./cmd/cove-full
 	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove ./cmd/cove
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/runtime"
 	"github.com/cove-engine/cove/internal/sysmon"
 )
@@ -23,10 +24,18 @@ func init() { stdruntime.LockOSThread() }
 func main() {
 	sysmon.Calm(5 * time.Millisecond)
 	switch {
-	case os.Args[0] == runtime.InitName && len(os.Args) == 2:
-		if socket, err := strconv.Atoi(os.Args[1]); err == nil {
-			ctrinit.Runtime(socket, runtime.RunHooks)
+	case (os.Args[0] == runtime.InitName || os.Args[0] == runtime.CloneName) && len(os.Args) > 1:
+		socket, err := strconv.Atoi(os.Args[1])
+		if err != nil {
+			break
 		}
+		if err := rootless.Joined(); err != nil {
+			ctrinit.Refuse(socket, err)
+		}
+		if os.Args[0] == runtime.CloneName {
+			runtime.CloneWithin(socket, os.Args[2:])
+		}
+		ctrinit.Runtime(socket, runtime.RunHooks)
 	case os.Args[0] == runtime.MapName:
 		runtime.HoldMap()
 	}

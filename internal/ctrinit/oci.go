@@ -43,6 +43,12 @@ func Runtime(socket int, run func(point string, hooks []plan.Hook, state plan.Ho
 	os.Exit(1)
 }
 
+// Refuse tells that the process did not begin as it should have.
+func Refuse(socket int, err error) {
+	_ = wire.SendJSON(socket, wire.Failed, fail("join namespaces", err))
+	os.Exit(1)
+}
+
 // live returns only when something failed.
 func (p *process) live() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {

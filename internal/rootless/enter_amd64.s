@@ -20,6 +20,15 @@ TEXT cove_enter(SB),NOSPLIT|NOFRAME,$0
 	CMPB	8(BX), $104	// 'h'
 	JEQ	hold
 	MOVQ	$0x10000000, SI	// CLONE_NEWUSER
+	CMPB	8(BX), $85	// 'U': nothing more than that
+	JEQ	join
+	MOVQ	$0x80, SI	// CLONE_NEWTIME
+	CMPB	8(BX), $84	// 'T'
+	JEQ	join
+	MOVQ	$0x10000080, SI
+	CMPB	8(BX), $66	// 'B': both, of a process
+	JEQ	join
+	MOVQ	$0x10000000, SI
 	MOVQ	$308, AX	// setns
 	SYSCALL
 	TESTQ	AX, AX
@@ -31,6 +40,14 @@ TEXT cove_enter(SB),NOSPLIT|NOFRAME,$0
 	TESTQ	AX, AX
 	JNE	failed
 	MOVB	$109, 8(BX)	// 'm': and in a mount namespace of its own
+	JMP	start
+
+join:
+	MOVQ	$308, AX	// setns
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	failed
+	MOVB	$106, 8(BX)	// 'j': joined
 	JMP	start
 
 failed:

@@ -18,6 +18,15 @@ TEXT cove_enter(SB),NOSPLIT|NOFRAME,$0
 	CMP	$104, R9	// 'h'
 	BEQ	hold
 	MOVD	$0x10000000, R1	// CLONE_NEWUSER
+	CMP	$85, R9	// 'U': nothing more than that
+	BEQ	join
+	MOVD	$0x80, R1	// CLONE_NEWTIME
+	CMP	$84, R9	// 'T'
+	BEQ	join
+	MOVD	$0x10000080, R1
+	CMP	$66, R9	// 'B': both, of a process
+	BEQ	join
+	MOVD	$0x10000000, R1
 	MOVD	$268, R8	// setns
 	SVC
 	CBNZ	R0, failed
@@ -28,6 +37,14 @@ TEXT cove_enter(SB),NOSPLIT|NOFRAME,$0
 	SVC
 	CBNZ	R0, failed
 	MOVD	$109, R9	// 'm': and in a mount namespace of its own
+	MOVB	R9, 8(R19)
+	B	start
+
+join:
+	MOVD	$268, R8	// setns
+	SVC
+	CBNZ	R0, failed
+	MOVD	$106, R9	// 'j': joined
 	MOVB	R9, 8(R19)
 	B	start
 

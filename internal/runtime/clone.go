@@ -15,7 +15,11 @@ import (
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/rootless"
 )
+
+// initEnv keeps init's Go runtime small: it does nothing in parallel.
+var initEnv = []string{"GOMAXPROCS=1", "GOGC=off"}
 
 // cloning is how a process of a container begins.
 type cloning struct {
@@ -28,6 +32,11 @@ type cloning struct {
 	// within is a process in whose process namespace it is born, by its
 	// descriptor; 0 none.
 	within int
+	// kinds are the user and time namespaces that it joins in its first
+	// instructions, by the descriptor special; a thread of ours cannot.
+	kinds, special int
+	// user is the user namespace in which the new namespaces are made; 0 none.
+	user int
 }
 
 // child is a process of ours that waits for its plan.
@@ -56,17 +65,23 @@ func (c *cloning) do() (k *child, err error) {
 			_ = unix.Close(ours)
 		}
 	}()
+	socket := 3 + c.preserve
 	files := []uintptr{uintptr(c.stdio[0]), uintptr(c.stdio[1]), uintptr(c.stdio[2])}
 	for i := range c.preserve {
 		files = append(files, uintptr(3+i))
 	}
 	files = append(files, uintptr(theirs))
-	pidfd := -1
-	attr := &syscall.ProcAttr{
-		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
-		Files: files,
-		Sys:   &syscall.SysProcAttr{Cloneflags: c.clone, PidFD: &pidfd},
+	args := []string{InitName, strconv.Itoa(socket)}
+	if c.kinds != 0 {
+		mark, err := rootless.Mark(c.kinds, len(files))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, uintptr(c.special))
+		args = append([]string{mark}, args...)
 	}
+	pidfd := -1
+	attr := &syscall.ProcAttr{Env: initEnv, Files: files, Sys: &syscall.SysProcAttr{Cloneflags: c.clone, PidFD: &pidfd}}
 	if c.clone&unix.CLONE_NEWUSER != 0 {
 		attr.Sys.UidMappings, attr.Sys.GidMappings = idMap(c.uids), idMap(c.gids)
 		attr.Sys.GidMappingsEnableSetgroups = os.Geteuid() == 0
@@ -74,14 +89,22 @@ func (c *cloning) do() (k *child, err error) {
 		// the exec.
 		attr.Sys.Credential = &syscall.Credential{NoSetGroups: os.Geteuid() != 0}
 	}
+	if c.user != 0 {
+		if args, attr, err = c.cloner(args, attr); err != nil {
+			return nil, err
+		}
+	}
 	back, err := c.enter()
 	if err != nil {
 		return nil, err
 	}
-	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), []string{InitName, strconv.Itoa(3 + c.preserve)}, attr)
+	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), args, attr)
 	back()
 	if err != nil {
 		return nil, cove.E("clone init", "", kindOf(err), err)
+	}
+	if c.user != 0 {
+		return cloned(pid, ours)
 	}
 	if pidfd < 0 {
 		if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {

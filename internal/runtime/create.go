@@ -227,10 +227,17 @@ func (c *creation) clone() (err error) {
 	for _, j := range c.plan.Joins {
 		switch j.Flag {
 		case unix.CLONE_NEWNS: // by init, see send
-		case unix.CLONE_NEWUSER:
-			return cove.E("", "linux.namespaces", cove.Unsupported, errors.New("user: a path is not supported"))
-		case unix.CLONE_NEWTIME:
-			return cove.E("", "linux.namespaces", cove.Unsupported, errors.New("time: a path is not supported"))
+		case unix.CLONE_NEWUSER, unix.CLONE_NEWTIME:
+			fd, err := openNamespace(j)
+			if err != nil {
+				return cove.E("join namespace", j.Path, kindOf(err), err)
+			}
+			defer unix.Close(fd)
+			if j.Flag == unix.CLONE_NEWUSER {
+				k.user = fd
+			} else {
+				k.kinds, k.special = j.Flag, fd
+			}
 		default:
 			k.joins = append(k.joins, j)
 		}

@@ -97,9 +97,6 @@ func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error
 // cloneExec clones the process into the container's process namespace, with
 // the first processors that it asks for.
 func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*child, error) {
-	if c.UserNamespace {
-		return nil, cove.E("exec", c.ID, cove.Unsupported, errors.New("in a container with a user namespace it is not supported"))
-	}
 	if p.ExecCPUAffinity != nil && p.ExecCPUAffinity.Initial != "" {
 		cpus, err := native.CPUs(p.ExecCPUAffinity.Initial)
 		if err != nil {
@@ -117,7 +114,13 @@ func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*chil
 		}
 		defer func() { _ = unix.SchedSetaffinity(0, &own) }()
 	}
-	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, within: pidfd}
+	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, within: pidfd, special: pidfd}
+	if c.UserNamespace {
+		k.kinds |= unix.CLONE_NEWUSER
+	}
+	if c.apart("time") {
+		k.kinds |= unix.CLONE_NEWTIME
+	}
 	return k.do()
 }
 
@@ -173,11 +176,16 @@ func (c *Container) joins() int {
 	for name, flag := range map[string]int{
 		"mnt": unix.CLONE_NEWNS, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
 	} {
-		own, err1 := os.Stat("/proc/self/ns/" + name)
-		its, err2 := os.Stat("/proc/" + strconv.Itoa(c.PID) + "/ns/" + name)
-		if err1 != nil || err2 != nil || !os.SameFile(own, its) {
+		if c.apart(name) {
 			flags |= flag
 		}
 	}
 	return flags
+}
+
+// apart reports whether the container is in another namespace than we are.
+func (c *Container) apart(name string) bool {
+	own, err1 := os.Stat("/proc/self/ns/" + name)
+	its, err2 := os.Stat("/proc/" + strconv.Itoa(c.PID) + "/ns/" + name)
+	return err2 == nil && (err1 != nil || !os.SameFile(own, its))
 }
