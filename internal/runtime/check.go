@@ -64,6 +64,9 @@ func (r *Runtime) check(s *specs.Spec, bundle string) error {
 	s.Root.Path = path
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
+		if filepath.Clean("/"+m.Destination) == "/" {
+			return invalid("mounts: %q is the root itself", m.Destination)
+		}
 		bind := m.Type == "bind"
 		for _, o := range m.Options {
 			bind = bind || o == "bind" || o == "rbind"

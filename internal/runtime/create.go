@@ -121,7 +121,7 @@ func (c *creation) compile() (err error) {
 	}
 	opts := native.Options{
 		Runtime: true, CgroupV1: c.groups.layout.Subsystems(c.groups.set.Dirs),
-		LoopbackUp: false,
+		LoopbackUp: !c.joinsNetwork(),
 	}
 	if s := c.spec.Linux.Seccomp; s != nil {
 		p, err := seccomp.Cache{Dir: c.r.programs()}.Spec(s, runtime.GOARCH)
@@ -163,6 +163,17 @@ func (c *creation) has(kind specs.LinuxNamespaceType) bool {
 		}
 	}
 	return false
+}
+
+// joinsNetwork reports whether somebody has made the network namespace, and so
+// cares for it.
+func (c *creation) joinsNetwork() bool {
+	for _, n := range c.spec.Linux.Namespaces {
+		if n.Type == specs.NetworkNamespace {
+			return n.Path != ""
+		}
+	}
+	return true
 }
 
 // make makes the container.
