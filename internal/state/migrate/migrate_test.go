@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -239,5 +240,35 @@ func TestTwo(t *testing.T) {
 	_, err := migrate.Find(a, b)
 	if !cove.Is(err, cove.Internal) || !strings.Contains(fmt.Sprint(err), a.Path()) || !strings.Contains(fmt.Sprint(err), b.Path()) {
 		t.Errorf("two stores: %v", err)
+	}
+}
+
+// TestPowerLoss lets the power fail at any moment of a migration.
+func TestPowerLoss(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := t.TempDir()
+	fill(t, from, 20)
+	for _, way := range []string{"there", "back"} {
+		t.Run(way, func(t *testing.T) {
+			c := exec.Command(self)
+			c.Env = append(os.Environ(), childEnv+"="+from)
+			r := statetest.Record(t, c, from)
+			dir := statetest.InMemory(t)
+			found := map[string]int{}
+			r.Moments(t, func(moment int, chance *rand.Rand) {
+				r.Crash(t, moment, chance, dir)
+				s, here := open(t, dir)
+				if n := statetest.Whole(t, s); n != 20 {
+					t.Fatalf("power lost after step %d: %d objects of 20", moment, n)
+				}
+				found[here.Name]++
+			})
+			if len(found) != 2 {
+				t.Errorf("the store was always found in the same place: %v", found)
+			}
+		})
 	}
 }

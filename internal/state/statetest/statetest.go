@@ -57,6 +57,7 @@ func Run(t *testing.T, b Backend) {
 		t.Run("writer among readers", func(t *testing.T) { testWriterAmongReaders(t, b) })
 		t.Run("killed", func(t *testing.T) { testKilled(t, b) })
 		t.Run("killed at each system call", func(t *testing.T) { testKilledAtEachCall(t, b) })
+		t.Run("power loss", func(t *testing.T) { testPowerLoss(t, b) })
 		t.Run("damaged file", func(t *testing.T) { testDamage(t, b) })
 		t.Run("file size limit", func(t *testing.T) { testFileLimit(t, b) })
 		t.Run("full disk", func(t *testing.T) { testFullDisk(t, b) })
