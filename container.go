@@ -1,9 +1,6 @@
 package cove
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // ContainerSpec is what was asked for: the one description of a container,
 // made by command line, API and YAML alike, stored as it was asked and turned
@@ -221,9 +218,6 @@ type Container struct {
 	Run           Run    `json:"run,omitzero"`
 	// CommandLine is the cove command that made it, for inspect.
 	CommandLine []string `json:"commandLine,omitempty"`
-
-	// Unknown keeps the fields that a newer cove wrote.
-	Unknown map[string]json.RawMessage `json:"-"`
 }
 
 // Run is one container's life as the monitor records it: written by the

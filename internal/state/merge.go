@@ -1,6 +1,8 @@
 package state
 
 import (
+	"bytes"
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -8,49 +10,35 @@ import (
 )
 
 // keepUnknown gives fresh, the JSON of record, with those fields of stored
-// added that record's type does not know, at the top level and in "spec": a
-// newer cove's fields survive an older cove's write.
+// added that record's type does not know, at any depth: a newer cove's fields
+// survive an older cove's write. A higher "schema" stays too.
 func keepUnknown(stored, fresh []byte, record any) ([]byte, error) {
 	t := structOf(reflect.TypeOf(record))
 	if t == nil {
 		return fresh, nil // the caller stores what it decoded itself
 	}
-	var was map[string]json.RawMessage
-	if err := json.Unmarshal(stored, &was); err != nil {
-		return nil, fmt.Errorf("stored record: %w", err)
+	was, ok := object(stored)
+	if !ok {
+		return nil, fmt.Errorf("stored record: %.80q is no JSON object", stored)
 	}
-	known := fields(t)
-	extra := unknown(was, known)
-	var specExtra map[string]json.RawMessage
-	if spec := structOf(known["spec"]); spec != nil && was["spec"] != nil {
-		var wasSpec map[string]json.RawMessage
-		if json.Unmarshal(was["spec"], &wasSpec) == nil {
-			specExtra = unknown(wasSpec, fields(spec))
-		}
-	}
-	schema := was["schema"]
-	if !newer(schema, record) {
-		schema = nil
-	}
-	if len(extra) == 0 && len(specExtra) == 0 && schema == nil {
+	keepSchema := newer(was["schema"], record)
+	if !keepSchema && knows(stored, t) {
 		return fresh, nil
 	}
-	fresh, err := add(fresh, extra)
-	if err == nil && schema != nil {
-		fresh, err = add(fresh, map[string]json.RawMessage{"schema": schema})
+	fresh, err := merge(stored, fresh, t)
+	if err != nil || !keepSchema {
+		return fresh, err
 	}
-	if err == nil && len(specExtra) > 0 {
-		var top struct {
-			Spec json.RawMessage `json:"spec"`
-		}
-		if err = json.Unmarshal(fresh, &top); err != nil || top.Spec == nil {
-			return fresh, err
-		}
-		if top.Spec, err = add(top.Spec, specExtra); err == nil {
-			fresh, err = add(fresh, map[string]json.RawMessage{"spec": top.Spec})
-		}
-	}
-	return fresh, err
+	now, _ := object(fresh)
+	now["schema"] = was["schema"]
+	return json.Marshal(now)
+}
+
+// knows tells whether t has a field for all that a record holds.
+func knows(record []byte, t reflect.Type) bool {
+	d := json.NewDecoder(bytes.NewReader(record))
+	d.DisallowUnknownFields()
+	return d.Decode(reflect.New(t).Interface()) == nil
 }
 
 // newer reports whether the stored schema number is above record's.
@@ -63,35 +51,99 @@ func newer(stored json.RawMessage, record any) bool {
 	return v.IsValid() && v.CanInt() && int64(was) > v.Int()
 }
 
-// add sets fields of a JSON object.
-func add(object []byte, fields map[string]json.RawMessage) ([]byte, error) {
-	if len(fields) == 0 {
-		return object, nil
+// merge adds to fresh what stored has and t does not know.
+func merge(stored, fresh json.RawMessage, t reflect.Type) (json.RawMessage, error) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
 	}
-	m := map[string]json.RawMessage{}
-	if err := json.Unmarshal(object, &m); err != nil {
-		return nil, err
+	switch {
+	case structOf(t) != nil:
+		return mergeStruct(stored, fresh, t)
+	case t.Kind() == reflect.Map && t.Key().Kind() == reflect.String:
+		was, ok := object(stored)
+		now, both := object(fresh)
+		if !ok || !both {
+			return fresh, nil
+		}
+		for k, v := range was {
+			if _, ok := now[k]; ok {
+				var err error
+				if now[k], err = merge(v, now[k], t.Elem()); err != nil {
+					return nil, err
+				}
+			}
+		}
+		return json.Marshal(now)
+	case t.Kind() == reflect.Slice && structOf(t.Elem()) != nil:
+		return mergeSlice(stored, fresh, t.Elem())
 	}
-	for k, v := range fields {
-		m[k] = v
-	}
-	return json.Marshal(m)
+	return fresh, nil
 }
 
-// unknown picks the fields of a JSON object that are not known. Names compare
-// as encoding/json does when decoding, without regard to case.
-func unknown(object map[string]json.RawMessage, known map[string]reflect.Type) map[string]json.RawMessage {
-	var extra map[string]json.RawMessage
-	for k, v := range object {
-		if _, ok := known[strings.ToLower(k)]; ok {
+func mergeStruct(stored, fresh json.RawMessage, t reflect.Type) (json.RawMessage, error) {
+	was, ok := object(stored)
+	now, both := object(fresh)
+	if !ok || !both {
+		return fresh, nil
+	}
+	known := fields(t)
+	for name, v := range was {
+		f, ok := known[strings.ToLower(name)]
+		if !ok {
+			now[name] = v
 			continue
 		}
-		if extra == nil {
-			extra = map[string]json.RawMessage{}
+		here, there := now[f.name]
+		if !there {
+			// Left out as empty; what is not known of it may not be. A
+			// pointer or a list is left out because it is gone.
+			if f.t.Kind() != reflect.Struct || structOf(f.t) == nil {
+				continue
+			}
+			here = json.RawMessage("{}")
 		}
-		extra[k] = v
+		merged, err := merge(v, here, f.t)
+		if err != nil {
+			return nil, err
+		}
+		if there || string(merged) != "{}" {
+			now[f.name] = merged
+		}
 	}
-	return extra
+	return json.Marshal(now)
+}
+
+// mergeSlice finds the stored element of a list again by what t knows of it.
+func mergeSlice(stored, fresh json.RawMessage, t reflect.Type) (json.RawMessage, error) {
+	var was, now []json.RawMessage
+	if json.Unmarshal(stored, &was) != nil || json.Unmarshal(fresh, &now) != nil {
+		return fresh, nil
+	}
+	left := map[string][]json.RawMessage{} // by what is known
+	for _, w := range was {
+		v := reflect.New(t)
+		if json.Unmarshal(w, v.Interface()) != nil {
+			continue
+		}
+		if known, err := json.Marshal(v.Interface()); err == nil {
+			left[string(known)] = append(left[string(known)], w)
+		}
+	}
+	for i, n := range now {
+		if same := left[string(n)]; len(same) > 0 {
+			left[string(n)] = same[1:]
+			var err error
+			if now[i], err = merge(same[0], n, t); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return json.Marshal(now)
+}
+
+// object takes a JSON object apart; ok is false for anything else.
+func object(raw json.RawMessage) (m map[string]json.RawMessage, ok bool) {
+	return m, json.Unmarshal(raw, &m) == nil && m != nil
 }
 
 // structOf gives the struct that t is or points to when encoding/json writes
@@ -101,15 +153,23 @@ func structOf(t reflect.Type) reflect.Type {
 		t = t.Elem()
 	}
 	if t == nil || t.Kind() != reflect.Struct || t.Implements(reflect.TypeFor[json.Marshaler]()) ||
-		reflect.PointerTo(t).Implements(reflect.TypeFor[json.Marshaler]()) {
+		reflect.PointerTo(t).Implements(reflect.TypeFor[json.Marshaler]()) ||
+		reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextMarshaler]()) {
 		return nil
 	}
 	return t
 }
 
-// fields maps the JSON names of t's fields, in lower case, to their types.
-func fields(t reflect.Type) map[string]reflect.Type {
-	m := make(map[string]reflect.Type, t.NumField())
+// field is a field as it is written.
+type field struct {
+	name string
+	t    reflect.Type
+}
+
+// fields maps the JSON names of t's fields, in lower case as decoding compares
+// them, to the fields.
+func fields(t reflect.Type) map[string]field {
+	m := make(map[string]field, t.NumField())
 	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "-" && f.Tag.Get("json") == "-" {
@@ -129,7 +189,7 @@ func fields(t reflect.Type) map[string]reflect.Type {
 		if name == "" {
 			name = f.Name
 		}
-		m[strings.ToLower(name)] = f.Type
+		m[strings.ToLower(name)] = field{name, f.Type}
 	}
 	return m
 }

@@ -61,8 +61,8 @@ type Tx interface {
 	// none.
 	Get(b Bucket, id string, into any) error
 	// Put stores record, a struct or a pointer to one, under id. Fields
-	// of the stored record that record's type does not know, at the top
-	// level and in "spec", are kept, and so is a higher "schema". Exists
+	// of the stored record that record's type does not know, at any depth,
+	// are kept, and so is a higher "schema". Exists
 	// when id belongs to the other kind of one ID space.
 	Put(b Bucket, id string, record any) error
 	// Delete removes record id. NotFound when there is none. Its names

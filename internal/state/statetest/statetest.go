@@ -3,11 +3,13 @@
 package statetest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -164,34 +166,71 @@ func testRecords(t *testing.T, b Backend) {
 
 func testUnknownFields(t *testing.T, b Backend) {
 	s := b.Open(t)
-	id := "abc"
-	future := map[string]any{
-		"schema": 7, "id": id, "name": "old", "future": map[string]any{"deep": []int{1}},
-		"spec": map[string]any{"image": "i", "newFlag": true}, "run": map[string]any{"newRun": 1},
+	const stored = `{
+		"schema": 7, "id": "abc", "name": "old", "future": {"deep": [1]},
+		"spec": {"image": "i", "newFlag": true, "resources": {"newLimit": 5}, "restart": {"name": "always", "newDelay": 1},
+			"health": {"test": ["NONE"], "newProbe": 1}, "labels": {"a": "b"}},
+		"run": {"exitCode": 3, "newRun": 1},
+		"mounts": [{"type": "bind", "destination": "/a", "newKey": "a"}, {"type": "bind", "destination": "/b", "newKey": "b"}],
+		"attachments": [{"network": "n", "newIndex": 2}]
+	}`
+	update(t, s, func(tx state.Tx) error { return tx.Put(state.Containers, "abc", json.RawMessage(stored)) })
+	change := func(how func(*cove.Container)) (got map[string]any) {
+		t.Helper()
+		update(t, s, func(tx state.Tx) error {
+			var c cove.Container
+			if err := tx.Get(state.Containers, "abc", &c); err != nil {
+				return err
+			}
+			how(&c)
+			return tx.Put(state.Containers, "abc", &c)
+		})
+		view(t, s, func(tx state.Tx) error { return tx.Get(state.Containers, "abc", &got) })
+		return got
 	}
-	update(t, s, func(tx state.Tx) error { return tx.Put(state.Containers, id, future) })
-	update(t, s, func(tx state.Tx) error {
-		var c cove.Container
-		if err := tx.Get(state.Containers, id, &c); err != nil {
-			return err
+	want := func(got map[string]any, what, text string) {
+		t.Helper()
+		var at any = got
+		for _, key := range strings.Split(what, ".") {
+			switch in := at.(type) {
+			case map[string]any:
+				at = in[key]
+			case []any:
+				n, _ := strconv.Atoi(key)
+				at = in[n]
+			}
 		}
+		if raw, _ := json.Marshal(at); string(raw) != text {
+			t.Errorf("%s is %s, want %s", what, raw, text)
+		}
+	}
+	got := change(func(c *cove.Container) {
 		c.Schema, c.Name, c.Spec.Image = cove.Schema, "new", ""
-		return tx.Put(state.Containers, id, &c)
+		c.Mounts = append([]cove.Mount{{Type: "tmpfs", Destination: "/t"}}, c.Mounts...)
+		c.Run.ExitCode = 4
 	})
-	view(t, s, func(tx state.Tx) error {
-		var m map[string]any
-		if err := tx.Get(state.Containers, id, &m); err != nil {
-			return err
-		}
-		spec := m["spec"].(map[string]any)
-		if m["name"] != "new" || m["schema"] != 7.0 || fmt.Sprint(m["future"]) != "map[deep:[1]]" || spec["newFlag"] != true {
-			t.Errorf("got %v", m)
-		}
-		if _, ok := spec["image"]; ok {
-			t.Errorf("a known field that was emptied is back: %v", spec)
-		}
-		return nil
+	want(got, "schema", "7")
+	want(got, "name", `"new"`)
+	want(got, "future", `{"deep":[1]}`)
+	want(got, "spec.newFlag", "true")
+	want(got, "spec.image", "null") // known, and emptied
+	want(got, "spec.resources", `{"newLimit":5}`)
+	want(got, "spec.restart.newDelay", "1")
+	want(got, "spec.health.newProbe", "1")
+	want(got, "run.newRun", "1")
+	want(got, "run.exitCode", "4")
+	want(got, "mounts.0.newKey", "null")
+	want(got, "mounts.1.newKey", `"a"`)
+	want(got, "mounts.2.newKey", `"b"`)
+	want(got, "attachments.0.newIndex", "2")
+	got = change(func(c *cove.Container) {
+		c.Mounts = c.Mounts[2:]
+		c.Spec.Health, c.Attachments = nil, nil
 	})
+	want(got, "mounts", `[{"destination":"/b","newKey":"b","type":"bind"}]`)
+	want(got, "spec.health", "null")
+	want(got, "attachments", "null")
+	want(got, "spec.resources", `{"newLimit":5}`)
 }
 
 func testNames(t *testing.T, b Backend) {
