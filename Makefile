@@ -35,17 +35,20 @@ arm64: ## the same for linux/arm64, into bin/arm64
 	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-full ./cmd/cove-full
 	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove ./cmd/cove
 
-install: ## bin/cove, bin/cove-runtime and shell completion into PREFIX (and DESTDIR)
+install: ## bin/cove, bin/cove-runtime, shell completion and the unit that starts containers after a boot into PREFIX (and DESTDIR)
 	install -D -m 755 bin/cove $(DESTDIR)$(PREFIX)/bin/cove
 	install -m 755 bin/cove-runtime $(DESTDIR)$(PREFIX)/bin/cove-runtime
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/cove completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove
 	bin/cove completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove
 	bin/cove completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
+	for kind in system user; do install -d $(DESTDIR)$(PREFIX)/lib/systemd/$$kind; \
+	  sed 's,@BINDIR@,$(PREFIX)/bin,' contrib/systemd/cove-restart.service > $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/cove-restart.service; done
 
 uninstall: ## take away what install has put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/bin/cove-runtime $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
-	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish \
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/cove-restart.service $(DESTDIR)$(PREFIX)/lib/systemd/user/cove-restart.service
 
 IMAGE ?= cove.local/hello
 run: build ## build cove and run a container: make run [IMAGE=…]

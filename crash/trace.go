@@ -51,6 +51,7 @@ type thread struct {
 	process int
 	role    role
 	inCall  bool
+	execed  bool // since it was born
 }
 
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
@@ -224,7 +225,7 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 				delete(t.threads, other)
 			}
 		}
-		th.process, th.inCall = tid, true // exec's own exit stop follows
+		th.process, th.inCall, th.execed = tid, true, true // exec's own exit stop follows
 		if th.role = roleCommand; tid != t.command {
 			th.role = roleOf(tid)
 		}
@@ -238,6 +239,9 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 		if c == nil {
 			c = &thread{}
 			t.threads[child] = c
+		}
+		if c.execed {
+			return // it was faster than its parent's event
 		}
 		if cause == unix.PTRACE_EVENT_CLONE && sameProcess(th.process, child) {
 			c.process, c.role = th.process, th.role

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
 )
 
@@ -54,7 +55,15 @@ func (o *startOptions) run(ctx context.Context, args []string) error {
 	if attached && (len(args) > 1 || o.all) {
 		return errors.New("you cannot start and attach multiple containers at once")
 	}
-	e, ts, err := o.choose(ctx, o.app, args, func(c engine.Container) bool { return !running(c) })
+	filters, err := splitFilters(o.filters)
+	if err != nil {
+		return err
+	}
+	_, byPolicy := filters["restart-policy"]
+	e, ts, err := o.choose(ctx, o.app, args, func(c engine.Container) bool {
+		// Whoever asks by policy wants what should run.
+		return !running(c) && !(byPolicy && c.Spec.Restart.Name == "unless-stopped" && c.Desired == cove.DesireStop)
+	})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -207,7 +208,19 @@ func (e *Engine) filterTest(key, v string) (func(*Container) bool, error) {
 			return status == v
 		}, nil
 	case "restart-policy":
-		return func(c *Container) bool { return c.Spec.Restart.Name == v }, nil
+		if !slices.Contains([]string{"no", "always", "on-failure", "unless-stopped"}, v) {
+			return nil, badFilter(key, v, "is not a restart policy")
+		}
+		return func(c *Container) bool { return cmp.Or(c.Spec.Restart.Name, "no") == v }, nil
+	case "should-start-on-boot":
+		want, err := strconv.ParseBool(v)
+		if err != nil {
+			return nil, badFilter(key, v, "is neither true nor false")
+		}
+		return func(c *Container) bool {
+			p := c.Spec.Restart.Name
+			return want == (p == "always" || p == "unless-stopped" && c.Desired == cove.DesireRun)
+		}, nil
 	case "before", "since", "after":
 		other, err := e.find(v)
 		if err != nil {
