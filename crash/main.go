@@ -271,7 +271,8 @@ func (s *scene) afterwards(d deed, target role) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	for syscall.Kill(pid, 0) == nil {
+	// One that is frozen dies when it is thawed.
+	for deadline := time.Now().Add(2 * time.Second); syscall.Kill(pid, 0) == nil && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	r := s.run(d.command...)

@@ -13,7 +13,9 @@ func systemCommands() []entry {
 				{name: "df", short: "Show cove disk usage", build: systemDfCommand},
 				events, info,
 				{name: "migrate", short: "Move the records to another back end or layout", build: systemMigrateCommand},
-			}, notYet("connection", "prune", "renumber", "reset", "service")...)
+				{name: "prune", short: "Remove unused data", build: systemPruneCommand},
+				{name: "reset", short: "Remove everything of cove's", build: systemResetCommand},
+			}, notYet("connection", "renumber", "service")...)
 		}),
 	}
 }

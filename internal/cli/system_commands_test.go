@@ -192,7 +192,6 @@ func TestSystemCheck(t *testing.T) {
 	e.on(t, "", "system", "check", "--format", "{{.Kind}}").want(t, 125, "mount\n", "no store")
 	e.wantCalls(t, "check false false", "check false false", "check true true", "check true false", "check false false")
 	e.on(t, "", "system", "check", "--max", "1h").want(t, 125, "", "--max is not supported by cove yet")
-	e.on(t, "", "system", "reset", "-f").want(t, 125, "", "cove system reset: not supported by cove yet")
 }
 
 func TestSystemDf(t *testing.T) {
@@ -238,4 +237,16 @@ func TestSystemDf(t *testing.T) {
 		"Images         0           0           0B          0B (0%)\n"+
 		"Containers     0           0           0B          0B (0%)\n"+
 		"Local Volumes  0           0           0B          0B (0%)\n", "")
+}
+
+func TestSystemReset(t *testing.T) {
+	e := &objectsEngine{}
+	r := e.on(t, "n\n", "system", "reset")
+	if r.code != 0 || !strings.Contains(r.out, `"/graph/cove"`) || !strings.Contains(r.out, "Images stay") {
+		t.Errorf("%d %s%s", r.code, r.out, r.err)
+	}
+	e.wantCalls(t)
+	e.on(t, "y\n", "system", "reset")
+	e.on(t, "", "system", "reset", "-f").want(t, 0, "", "")
+	e.wantCalls(t, "reset", "reset")
 }

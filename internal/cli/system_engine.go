@@ -21,5 +21,9 @@ type SystemEngine interface {
 	Check(ctx context.Context, repair, quick bool) ([]engine.Difference, error)
 	// Migrate moves the records to the configured back end and layout.
 	Migrate(ctx context.Context, o engine.MigrateOptions) (engine.Migration, error)
+	// Reset removes all that is cove's, but no images; Places are the
+	// directories that go with it.
+	Reset(ctx context.Context) error
+	Places() (home, scratch string)
 	DiskUsage(ctx context.Context) (inspect.DiskUsage, error)
 }

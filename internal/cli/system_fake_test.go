@@ -172,6 +172,8 @@ func (e *objectsEngine) Check(_ context.Context, repair, quick bool) ([]engine.D
 }
 
 func (e *objectsEngine) DiskUsage(context.Context) (inspect.DiskUsage, error) { return e.usage, nil }
+func (e *objectsEngine) Reset(context.Context) error                          { e.calls = append(e.calls, "reset"); return nil }
+func (e *objectsEngine) Places() (string, string)                             { return "/graph/cove", "/run/cove" }
 
 func (e *objectsEngine) Images(_ context.Context, o image.ListOptions) ([]image.Summary, error) {
 	e.call("images %v %v", o.All, o.Filters)

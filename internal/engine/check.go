@@ -52,6 +52,11 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	if err := e.prepareHome(); err != nil {
 		return nil, err
 	}
+	if repair && !quick { // a pin may be missing
+		if err := e.images.Ready(); err != nil {
+			return nil, err
+		}
+	}
 	k := &survey{e: e, ctx: ctx}
 	if err := k.read(); err != nil {
 		return nil, err
@@ -526,12 +531,20 @@ func (k *survey) layers(c *cove.Container, add func(suspicion)) {
 			})
 		}
 	}
-	pin := filepath.Join(k.e.conf.GraphRoot, "overlay", image.PinID("layer", c.Image.ID))
-	if own && !exists(pin) {
-		add(suspicion{
-			Difference: Difference{Kind: "pin", Object: pin, Problem: "missing: other tools may remove the layers of image " + c.Image.Name + " until it is run again"}, live: true,
-			still: func() (bool, error) { return !exists(pin), nil },
-		})
+	for _, part := range []string{"layer", "container layer"} {
+		pin := image.PinID(part, c.Image.ID)
+		missing := func() bool {
+			return !exists(filepath.Join(k.e.conf.GraphRoot, "overlay", pin)) &&
+				(k.e.conf.ImageStore == "" || !exists(filepath.Join(k.e.conf.ImageStore, "overlay", pin)))
+		}
+		if own && missing() {
+			add(suspicion{
+				Difference: Difference{Kind: "pin", Object: pin, Problem: "missing: other tools may remove the layers of image " + c.Image.Name}, live: true,
+				still: func() (bool, error) { return missing(), nil },
+				// To find the image for a container is to pin it.
+				repair: func() error { _, err := k.e.images.Resolve(k.ctx, c.Image.ID, ""); return err },
+			})
+		}
 	}
 }
 
@@ -804,32 +817,44 @@ func (k *survey) mounts() {
 // processes looks for monitors of containers that have no record. Which
 // container a monitor is for, and of which store, its liveness lock tells.
 func (k *survey) processes() {
-	pids, err := dirNames("/proc")
+	pids, err := processes()
 	k.fail(err)
-	for _, text := range pids {
-		pid, err := strconv.Atoi(text)
-		if err != nil {
-			continue
-		}
-		id := k.monitorOf(pid)
+	for _, pid := range pids {
+		id := k.e.monitorOf(pid)
 		if id == "" || k.records[id] != nil {
 			continue
 		}
 		k.suspicions = append(k.suspicions, suspicion{
-			Difference: Difference{Kind: "process", Object: text, Owner: id, Problem: "a monitor whose container has no record"},
+			Difference: Difference{Kind: "process", Object: strconv.Itoa(pid), Owner: id, Problem: "a monitor whose container has no record"},
 			kind:       lock.Container, id: id, live: true,
 			still: func() (bool, error) {
 				now, err := k.now(id)
-				return err == nil && now == nil && k.monitorOf(pid) == id, err
+				return err == nil && now == nil && k.e.monitorOf(pid) == id, err
 			},
-			repair: func() error { return k.endMonitor(pid, id) },
+			repair: func() error {
+				if k.replaced {
+					return errReplaced
+				}
+				return k.e.endMonitor(pid, id)
+			},
 		})
 	}
 }
 
+// processes lists the process IDs that there are.
+func processes() (pids []int, err error) {
+	names, err := dirNames("/proc")
+	for _, text := range names {
+		if pid, err := strconv.Atoi(text); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
 // monitorOf gives the ID of the container of ours that a process monitors, ""
 // when it is no monitor or another store's.
-func (k *survey) monitorOf(pid int) string {
+func (e *Engine) monitorOf(pid int) string {
 	p, ok := openProcess(pid)
 	if !ok {
 		return ""
@@ -851,7 +876,7 @@ func (k *survey) monitorOf(pid int) string {
 		target = strings.TrimSuffix(target, " (deleted)")
 		parent, id := filepath.Split(filepath.Dir(target))
 		parent = filepath.Clean(parent)
-		if filepath.Base(target) == runfile.Name && isID(id) && (parent == k.e.conf.Containers() || parent == k.e.conf.Removed()) {
+		if filepath.Base(target) == runfile.Name && isID(id) && (parent == e.conf.Containers() || parent == e.conf.Removed()) {
 			return id
 		}
 	}
@@ -860,16 +885,13 @@ func (k *survey) monitorOf(pid int) string {
 
 // endMonitor kills a monitor; its init dies with it, and what is left in the
 // cgroup is the cgroup's own difference of the next check.
-func (k *survey) endMonitor(pid int, id string) error {
-	if k.replaced {
-		return errReplaced
-	}
+func (e *Engine) endMonitor(pid int, id string) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	if k.monitorOf(pid) != id { // it was another process when we opened it
+	if e.monitorOf(pid) != id { // it was another process when we opened it
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {

@@ -277,14 +277,15 @@ func TestCheckEmptyHome(t *testing.T) {
 
 // The layers of a container's image, and what keeps other tools from them.
 func TestCheckLayers(t *testing.T) {
-	e, _ := engineWith(t)
+	e, r := engineWith(t)
 	c := stored(t, e, "a", func(c *cove.Container) {
 		c.Image.ID, c.Image.Name = strings.Repeat("cd", 32), "example.org/app:1"
 		c.Image.Layers = []string{"overlay/layer/diff", t.TempDir()}
 	})
 	layer := filepath.Join(e.conf.GraphRoot, c.Image.Layers[0])
 	pin := filepath.Join(e.conf.GraphRoot, "overlay", image.PinID("layer", c.Image.ID))
-	for _, dir := range []string{layer, pin} {
+	record := filepath.Join(e.conf.GraphRoot, "overlay", image.PinID("container layer", c.Image.ID))
+	for _, dir := range []string{layer, pin, record} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -292,13 +293,17 @@ func TestCheckLayers(t *testing.T) {
 	if got := differences(t, e, false); len(got) > 0 {
 		t.Errorf("found %q", got)
 	}
-	for dir, want := range map[string]string{layer: "layer: missing", pin: "pin: missing"} {
+	for dir, want := range map[string]string{layer: "layer: missing", pin: "pin: missing", record: "pin: missing"} {
 		if err := os.Rename(dir, dir+".away"); err != nil {
 			t.Fatal(err)
 		}
 		if got := differences(t, e, false); len(got) != 1 || !strings.HasPrefix(got[0], want) {
 			t.Errorf("found %q, want %s", got, want)
 		}
+		if got := differences(t, e, true); strings.HasPrefix(want, "pin") != (len(r.images.resolved) == 1 && r.images.resolved[0] == c.Image.ID) {
+			t.Errorf("repaired %q by %q", got, r.images.resolved)
+		}
+		r.images.resolved = nil
 		if err := os.Rename(dir+".away", dir); err != nil {
 			t.Fatal(err)
 		}

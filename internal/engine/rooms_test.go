@@ -106,8 +106,8 @@ func (f *fakeNetworks) RemoveElements(_ context.Context, id string) error {
 // fakeImages is a store of images that refuses to remove used ones.
 type fakeImages struct {
 	image.Images
-	all    []image.Summary
-	loaded []string
+	all              []image.Summary
+	loaded, resolved []string
 }
 
 func (f *fakeImages) find(name string) *image.Summary {
@@ -159,6 +159,13 @@ func (f *fakeImages) Load(_ context.Context, path string, _ image.LoadOptions) (
 
 func (f *fakeImages) LoadFrom(ctx context.Context, _ io.Reader, o image.LoadOptions) ([]string, error) {
 	return f.Load(ctx, "", o)
+}
+
+func (f *fakeImages) Ready() error { return nil }
+
+func (f *fakeImages) Resolve(_ context.Context, name, _ string) (cove.ImageConfig, error) {
+	f.resolved = append(f.resolved, name)
+	return cove.ImageConfig{}, nil
 }
 
 func (f *fakeImages) Tag(string, ...string) error   { return nil }

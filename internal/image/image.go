@@ -64,6 +64,10 @@ type Images interface {
 	Remove(ctx context.Context, nameOrIDs []string, o RemoveOptions, users Users) ([]RemoveReport, error)
 	Prune(ctx context.Context, all bool, filters []string, users Users) ([]RemoveReport, error)
 
+	// Retire takes what is cove's own out of the store: pins, and the directory
+	// for blobs in flight. Images stay.
+	Retire(ctx context.Context) error
+
 	// Login checks and keeps credentials, Logout forgets them.
 	Login(ctx context.Context, registry string, o LoginOptions) error
 	Logout(registry string, o LogoutOptions) error

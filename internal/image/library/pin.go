@@ -1,6 +1,7 @@
 package library
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -117,6 +118,33 @@ func (l *library) sweepPins(users image.Users) error {
 		errs = append(errs, l.deleteUnused(lay.Parent))
 	}
 	return errors.Join(errs...)
+}
+
+// Retire removes every pin, and the directory for blobs in flight. An image that
+// another tool has force-removed goes with its last pin.
+func (s *Store) Retire(ctx context.Context) error {
+	const op = "unpin images"
+	lib, err := s.library()
+	if err != nil {
+		return err
+	}
+	layers, err := lib.store.Layers()
+	errs := []error{err}
+	for _, lay := range layers {
+		id, ok := pinned(lay.Names)
+		if !ok {
+			continue
+		}
+		err := lib.unpin(id)
+		if err == nil && !lib.imageExists(id) {
+			err = lib.deleteUnused(lay.Parent)
+		}
+		errs = append(errs, err)
+	}
+	if dir := lib.runtime.SystemContext().BigFilesTemporaryDir; strings.HasPrefix(filepath.Base(dir), transferPrefix) {
+		_ = os.Remove(dir)
+	}
+	return fail(op, "", errors.Join(errs...))
 }
 
 func pinned(names []string) (imageID string, ok bool) {

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const transferPrefix = "cove-transfer-"
+
 // transferDir gives the directory for blobs on their way into the store or out
 // of it. The libraries remove what they put there, unless they are killed. So
 // the store has a directory of its own in image_copy_tmp_dir, every process
@@ -26,7 +28,7 @@ func transferDir(graphRoot, parent string) (string, error) {
 		}
 	}
 	sum := sha256.Sum256([]byte(graphRoot))
-	dir := filepath.Join(parent, "cove-transfer-"+hex.EncodeToString(sum[:8]))
+	dir := filepath.Join(parent, transferPrefix+hex.EncodeToString(sum[:8]))
 	fd, err := openOwn(dir)
 	if err == unix.EACCES {
 		// Everybody may write to /var/tmp, and somebody was there before us.

@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/rootfs"
+)
+
+// Places are the directories that are cove's own: what must not be lost, and
+// what can be made again.
+func (e *Engine) Places() (home, scratch string) { return e.conf.Home(), e.conf.Scratch() }
+
+// Reset removes all that is cove's: containers, volumes, networks, the pins of
+// images, and its directories. Images stay, the store is not cove's alone. It
+// works also when the state store cannot be read any more; one that was cut
+// short goes on with the next.
+func (e *Engine) Reset(ctx context.Context) error {
+	if err := e.images.Ready(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(e.conf.Home()); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	// What a verb cannot remove, or a store that cannot be read keeps it from
+	// finding, is removed below by what the directories and the kernel tell.
+	_ = e.removeRecorded(ctx)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := e.removeUnrecorded(); err != nil {
+		return err
+	}
+	if err := e.images.Retire(ctx); err != nil {
+		return err
+	}
+	return e.removePlaces()
+}
+
+// removeRecorded removes everything that has a record, by the ordinary verbs.
+func (e *Engine) removeRecorded(ctx context.Context) error {
+	all, err := e.records()
+	errs := []error{err}
+	for _, c := range all {
+		err := e.Remove(ctx, c.ID, RemoveOptions{Force: true, Volumes: true, Depend: true})
+		if !cove.Is(err, cove.NotFound) {
+			errs = append(errs, err)
+		}
+	}
+	_, _, err = e.PruneVolumes(ctx, nil)
+	errs = append(errs, err)
+	_, err = e.PruneNetworks(ctx, nil)
+	errs = append(errs, err)
+	networks, err := e.Networks(ctx, nil)
+	errs = append(errs, err)
+	for _, n := range networks { // the default one, which has no end of its own
+		if bridgeEmpty(n.NetworkInterface) {
+			errs = append(errs, e.networks.RemoveNetwork(ctx, n))
+		}
+	}
+	_, err = e.Check(ctx, true, false)
+	return errors.Join(append(errs, err)...)
+}
+
+// removeUnrecorded ends every container that still has a directory.
+func (e *Engine) removeUnrecorded() error {
+	for _, parent := range []string{e.conf.Containers(), e.conf.Removed()} {
+		ids, err := dirNames(parent)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			dir := filepath.Join(parent, id)
+			if !isID(id) {
+				continue
+			}
+			if err := e.endMonitors(id); err != nil {
+				return err
+			}
+			if !monitorEnds(dir, 10*time.Second) {
+				return cove.E("reset", id, cove.Unavailable, errors.New("the container's monitor does not end"))
+			}
+			if err := e.networks.RemoveElements(context.Background(), id); err != nil {
+				return err
+			}
+			if err := e.clear(&Container{Container: cove.Container{ID: id}, Dir: dir}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// endMonitors ends the monitors of a container; their inits die with them.
+func (e *Engine) endMonitors(id string) error {
+	pids, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if e.monitorOf(pid) == id {
+			if err := e.endMonitor(pid, id); err != nil {
+				return cove.E("reset", id, cove.Internal, err)
+			}
+		}
+	}
+	return nil
+}
+
+// removePlaces removes cove's directories, the state store last.
+func (e *Engine) removePlaces() error {
+	home := e.conf.Home()
+	names, err := dirNames(home)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "state.") {
+			continue
+		}
+		path := filepath.Join(home, name)
+		err := os.Remove(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			err = rootfs.RemoveTree(path)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return cove.E("remove", path, fileKind(err), err)
+		}
+	}
+	if err := rootfs.RemoveTree(home); err != nil {
+		return cove.E("remove", home, fileKind(err), err)
+	}
+	// Another store's containers may have their sockets there.
+	scratch := e.conf.Scratch()
+	_ = os.RemoveAll(filepath.Join(scratch, "bin"))
+	_ = os.Remove(filepath.Join(scratch, "containers"))
+	_ = os.Remove(scratch)
+	return nil
+}
