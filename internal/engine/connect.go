@@ -128,8 +128,24 @@ func (e *Engine) holdBridged(ctx context.Context, nameOrID string) (*held, error
 		h.release()
 		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("%q is not supported: invalid network mode", mode))
 	}
+	// Between two runs of a restart policy there is a monitor and a network
+	// namespace, and no process to find it by.
+	for end := time.Now().Add(betweenRuns); h.Run.PID == 0 && alive(h.Dir); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			h.release()
+			return nil, cove.E("change networks of container", h.Name, cove.Unavailable, errors.New("it is about to be started again by its restart policy: try again, or stop it"))
+		}
+		if err := h.again(); err != nil {
+			h.release()
+			return nil, err
+		}
+	}
 	return h, nil
 }
+
+// betweenRuns is how long a change of a container's networks waits for its
+// next run.
+const betweenRuns = 2 * time.Second
 
 func (e *Engine) connectionEvent(h *held, network, status string) {
 	_ = e.events.Write(cove.Event{ID: h.ID, Name: h.Name, Network: network, Status: status, Time: time.Now(), Type: "network"})
@@ -173,12 +189,12 @@ func without(c *cove.Container, p cove.Pending) *cove.Container {
 // record says are under way.
 func (e *Engine) settleNetworks(ctx context.Context, h *held) error {
 	c := &h.Container.Container
-	if !pending(c) {
+	if !pending(c) || h.Run.PID == 0 && alive(h.Dir) {
 		return nil
 	}
 	if h.Run.PID != 0 {
 		if err := e.carryOut(ctx, h); err != nil {
-			if aerr := h.again(); aerr != nil || h.Run.PID != 0 {
+			if aerr := h.again(); aerr != nil || h.Run.PID != 0 || alive(h.Dir) {
 				return err
 			}
 			// It has ended in the meantime.

@@ -275,10 +275,10 @@ var errSettledAway = errors.New("no such container")
 // and takes down what it has left. With --rm that is the container itself:
 // the error is errSettledAway then.
 func (h *held) settle(ctx context.Context) error {
-	if err := h.settleUplink(); err != nil {
-		return err
-	}
-	if err := h.e.settleNetworks(ctx, h); err != nil {
+	// What of a running container's network cannot be mended now must not keep
+	// anybody from ending it.
+	_ = h.settleUplink()
+	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
 		return err
 	}
 	if h.Status == cove.Created && h.Spec.Remove && h.Desired == cove.DesireRun {

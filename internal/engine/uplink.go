@@ -78,7 +78,7 @@ func (e *Engine) checkUserNetwork(c *cove.Container, mode string) error {
 
 // sharedUplink is the program that connects the bridges of an ordinary user.
 func (e *Engine) sharedUplink() (*wire.Uplink, error) {
-	u, err := e.uplinkBy(e.userMode(), "", nil, filepath.Join(e.conf.Home(), "netns"), filepath.Join(e.conf.Scratch(), "slirp4netns"))
+	u, err := e.uplinkBy(e.userMode(), "", nil, filepath.Join(e.conf.Home(), "netns"), "")
 	if err == nil && !u.ReadyFD {
 		// Not the host's name, which may be one of a bridge.
 		u.Args = slices.Insert(u.Args, 1, "--ns-ifname", "uplink")
@@ -126,7 +126,7 @@ func (e *Engine) uplink(c *cove.Container) (*wire.Uplink, error) {
 }
 
 // uplinkBy is the command line of one of the programs, which is shown the
-// network namespace at a path.
+// network namespace at a path. Without a socket it publishes no ports.
 func (e *Engine) uplinkBy(kind, options string, ports []cove.PortMapping, netns, socket string) (*wire.Uplink, error) {
 	program, err := e.networkProgram(kind)
 	if err != nil {
@@ -246,7 +246,10 @@ func slirpArgs(program, netns, socket string, options []string) ([]string, error
 	if !hostLoopback {
 		args = append(args, "--disable-host-loopback")
 	}
-	return append(append(args, more...), "--api-socket="+filepath.Base(socket), "--netns-type=path", netns, "tap0"), nil
+	if socket != "" {
+		more = append(more, "--api-socket="+filepath.Base(socket))
+	}
+	return append(append(args, more...), "--netns-type=path", netns, "tap0"), nil
 }
 
 // slirpRequests publishes ports over slirp4netns's socket.

@@ -603,7 +603,7 @@ func Exposed(c cove.Container) []string {
 
 func networkSettings(c cove.Container, f Facts) *ContainerNetwork {
 	n := &ContainerNetwork{Ports: Ports(c)}
-	for i, at := range attachments(c) {
+	for i, at := range c.Attachments {
 		a := address(at)
 		name := cmp.Or(at.Network, f.DefaultNetwork, "podman")
 		if i == 0 {
@@ -617,13 +617,6 @@ func networkSettings(c cove.Container, f Facts) *ContainerNetwork {
 		}
 	}
 	return n
-}
-
-func attachments(c cove.Container) []cove.NetworkAttachment {
-	if len(c.Attachments) > 0 {
-		return c.Attachments
-	}
-	return c.Spec.Networks
 }
 
 func address(at cove.NetworkAttachment) NetworkAddress {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -145,12 +146,21 @@ func Keep(program string, u wire.Uplink, files ...int) error {
 	if err := c.SendJSON(wire.Prepare, u, files...); err != nil {
 		return cove.E(op, "", cove.Internal, err)
 	}
+	limit := unix.NsecToTimeval(int64(keepLimit))
+	_ = unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
 	kind, body, _, err := c.receive()
+	if err == unix.EAGAIN {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		return cove.E(op, "", cove.Unavailable, errors.New(u.Args[0]+" does not get ready"))
+	}
 	if err != nil {
 		return cove.E(op, "", cove.Internal, errors.New("the process that connects it has ended unexpectedly"))
 	}
 	return expect(kind, body, wire.Ready)
 }
+
+// keepLimit is how long the program may take to connect the network.
+const keepLimit = 20 * time.Second
 
 // File is a descriptor handed to the monitor, under the name that
 // [wire.Envelope.Handed] explains.
