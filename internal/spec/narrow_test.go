@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -83,6 +85,39 @@ func FuzzOptions(f *testing.F) {
 		for _, out := range o.oci {
 			if slices.Contains([]byte(out), ',') {
 				t.Errorf("%q gave %q", opt, out)
+			}
+		}
+	})
+}
+
+// FuzzImage makes the specification for images that say anything: no panic, no
+// NUL that would cut a string short in the kernel, and nothing of the image's
+// is mounted from the host.
+func FuzzImage(f *testing.F) {
+	for _, s := range []string{
+		`{"cmd":["sh"],"env":["A=b","PATH=/"],"user":"1:2","workDir":"/w","volumes":["/v","/v/../etc","relative",""],"exposedPorts":["80/tcp","x"],"labels":{"a":"b"},"stopSignal":"SIGQUIT","health":{"test":["CMD","x"],"interval":-1}}`,
+		`{"entrypoint":[],"cmd":null,"env":["=","NOEQ",""],"user":":","workDir":"../..","volumes":["/proc","/dev","/sys/fs/cgroup","/"]}`,
+		`{"user":"0:","stopSignal":"99","os":"windows","architecture":"\u0000"}`,
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		x := newFixture()
+		if json.Unmarshal(raw, &x.c.Image) != nil {
+			return
+		}
+		made, _, _, err := Make(&x.c, x.conf, x.host)
+		if err != nil {
+			return
+		}
+		for _, s := range slices.Concat(made.Process.Args, made.Process.Env, []string{made.Process.Cwd}) {
+			if strings.Contains(s, "\x00") {
+				t.Errorf("%q holds a NUL", s)
+			}
+		}
+		for _, m := range made.Mounts {
+			if m.Type == "bind" && !strings.HasPrefix(m.Source, "/ctr/") && !strings.HasPrefix(m.Source, "/graph/volumes/") && !strings.HasPrefix(m.Source, "/sys/") && m.Source != "/dev/null" {
+				t.Errorf("the image mounts %s on %s", m.Source, m.Destination)
 			}
 		}
 	})

@@ -88,7 +88,7 @@ func mergeStruct(stored, fresh json.RawMessage, t reflect.Type) (json.RawMessage
 	}
 	known := fields(t)
 	for name, v := range was {
-		f, ok := known[strings.ToLower(name)]
+		f, ok := known[fold(name)]
 		if !ok {
 			now[name] = v
 			continue
@@ -160,14 +160,16 @@ func structOf(t reflect.Type) reflect.Type {
 	return t
 }
 
+// fold makes names equal that encoding/json takes for the same field.
+func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+
 // field is a field as it is written.
 type field struct {
 	name string
 	t    reflect.Type
 }
 
-// fields maps the JSON names of t's fields, in lower case as decoding compares
-// them, to the fields.
+// fields maps the JSON names of t's fields, folded, to the fields.
 func fields(t reflect.Type) map[string]field {
 	m := make(map[string]field, t.NumField())
 	for f := range t.Fields() {
@@ -189,7 +191,7 @@ func fields(t reflect.Type) map[string]field {
 		if name == "" {
 			name = f.Name
 		}
-		m[strings.ToLower(name)] = field{name, f.Type}
+		m[fold(name)] = field{name, f.Type}
 	}
 	return m
 }

@@ -152,3 +152,24 @@ func BenchmarkLookup(b *testing.B) {
 		}
 	}
 }
+
+// FuzzLookup reads entries that are damaged or somebody else's: each is the
+// answer that was written or none.
+func FuzzLookup(f *testing.F) {
+	root, dir, e := setting(f)
+	must(f, index.Write(dir, e))
+	entries, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(entries) != 1 {
+		f.Fatal(entries, err)
+	}
+	whole, err := os.ReadFile(entries[0])
+	must(f, err)
+	f.Add(whole)
+	f.Add([]byte(`{"Schema":1,"Key":"x","Marks":[{}]}`))
+	f.Add(whole[:len(whole)/2])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		must(t, os.WriteFile(entries[0], data, 0o600))
+		index.Lookup(dir, root, e.Key)
+		index.Lookup(dir, root, "")
+	})
+}

@@ -33,3 +33,55 @@ func TestReceiveAfterReset(t *testing.T) {
 		t.Errorf("then %v, want io.EOF", err)
 	}
 }
+
+// FuzzReceive sends what no cove would: any bytes, with descriptors. Whatever
+// comes of it, none of them stays open unseen.
+func FuzzReceive(f *testing.F) {
+	f.Add([]byte{byte(Attach), '{', '}'}, 1, 64)
+	f.Add([]byte{}, 0, 64)
+	f.Add([]byte{byte(Exec)}, MaxFDs, 1)
+	f.Add([]byte("x"), MaxFDs+3, 64)
+	f.Fuzz(func(t *testing.T, packet []byte, descriptors, room int) {
+		if len(packet) == 0 || len(packet) > Max || room < 1 || room > Max {
+			return
+		}
+		ours, theirs, err := Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(ours)
+		before := lowestFree(t)
+		var fds []int
+		for range min(max(descriptors, 0), 2*MaxFDs) {
+			fds = append(fds, theirs)
+		}
+		if err := SendPacket(theirs, packet, 0, fds...); err != nil {
+			t.Skip(err)
+		}
+		unix.Close(theirs)
+		kind, body, got, err := Receive(ours, make([]byte, room))
+		if err != nil && (len(got) > 0 || body != nil) {
+			t.Errorf("%v, and %d descriptors", err, len(got))
+		}
+		if err == nil && (byte(kind) != packet[0] || string(body) != string(packet[1:]) || len(got) != len(fds)) {
+			t.Errorf("sent %q with %d descriptors, got %c %q with %d", packet, len(fds), kind, body, len(got))
+		}
+		for _, fd := range got {
+			unix.Close(fd)
+		}
+		// Theirs is free now, and nothing above it is taken.
+		if after := lowestFree(t); after > before {
+			t.Errorf("descriptor %d is still open", before)
+		}
+	})
+}
+
+// lowestFree is the number that the next descriptor gets.
+func lowestFree(t *testing.T) int {
+	fd, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(fd)
+	return fd
+}
