@@ -1,0 +1,294 @@
+package test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Past holes of runc, tried as an attacker would: who has the image, a volume,
+// or another container beside. cove's own containers are made by the same init.
+
+func sum(t *testing.T, file string) [sha256.Size]byte {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(data)
+}
+
+// CVE-2019-5736: a container keeps the runtime's program, which is executed in
+// it, open by /proc/PID/exe, and writes to it once it is not executed any more.
+func TestCVE2019_5736(t *testing.T) {
+	b := newBundle(t, `while :; do
+		for p in /proc/[0-9]*; do
+			case $(readlink $p/exe) in ''|*busybox) continue;; esac
+			exec 5<$p/exe || continue
+			echo seen
+			for n in 1 2 3 4 5; do
+				( : >> /proc/self/fd/5 ) 2>/dev/null && echo "written: $(readlink /proc/self/fd/5)"
+				( echo '#!/bin/sh' > /proc/self/fd/5 ) 2>/dev/null && echo "written: $(readlink /proc/self/fd/5)"
+				sleep 0.01
+			done
+			exec 5<&-
+		done
+	done 2>/dev/null`)
+	before := sum(t, b.bin)
+	output := b.start()
+	// The interpreter of a script may be the runtime itself, which so stays.
+	script := filepath.Join(b.dir, "rootfs/bin/loop")
+	if err := os.WriteFile(script, []byte("#!/proc/self/exe\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 30 {
+		command := []string{"exec", "c", "true"}
+		if i%3 == 0 {
+			command[2] = "loop"
+		}
+		_, _ = b.try(command...)
+	}
+	// And init of another container in the same process namespace.
+	o := newBundle(t, "true")
+	o.setNamespace(specs.PIDNamespace, fmt.Sprintf("/proc/%d/ns/pid", b.state().PID))
+	for range 10 {
+		o.run()
+	}
+	if out := output(); strings.Contains(out, "written") {
+		t.Errorf("the container could write: %s", out)
+	}
+	if sum(t, b.bin) != before {
+		t.Error("the runtime's program has changed")
+	}
+}
+
+// CVE-2019-16884, CVE-2025-52881: what is mounted over /proc or inside it leads
+// the runtime's own writes (labels, sysctls) astray.
+func TestCVE2019_16884(t *testing.T) {
+	for _, at := range []string{"/proc", "/proc/self/attr", "/proc/thread-self/attr/exec", "/proc/sys", "/proc/sys/net", "/proc/sysrq-trigger", "/link/sys", "/proc/self/fd"} {
+		for _, m := range []specs.Mount{{Type: "bind", Options: []string{"bind"}}, {Type: "tmpfs", Source: "tmpfs"}} {
+			b := newBundle(t, "cat /proc/1/comm")
+			if m.Type == "bind" {
+				m.Source = filepath.Join(b.dir, "fake")
+				if err := os.Mkdir(m.Source, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if filepath.Base(at) == "exec" || filepath.Base(at) == "sysrq-trigger" {
+					m.Source = filepath.Join(m.Source, "file")
+					if err := os.WriteFile(m.Source, nil, 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			m.Destination = at
+			if err := os.Symlink("/proc", filepath.Join(b.dir, "rootfs/link")); err != nil {
+				t.Fatal(err)
+			}
+			b.Mounts = append(b.Mounts, m)
+			b.Linux.Sysctl = map[string]string{"net.ipv4.ping_group_range": "0 0"}
+			b.write()
+			if out, err := b.try("create", "--bundle", b.dir, "c"); err == nil {
+				t.Errorf("%s on %s was mounted", m.Type, at)
+			} else if !strings.Contains(out, at) {
+				t.Errorf("%s on %s: %s", m.Type, at, out)
+			}
+		}
+	}
+}
+
+// exchange swaps two names as fast as it can until the end of the test.
+func exchange(t *testing.T, a, b string) {
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+		}
+	}()
+	t.Cleanup(func() { stop.Store(true); <-done })
+}
+
+// CVE-2021-30465, CVE-2024-45310: a directory on the way to a mount's place is
+// exchanged for a link out of the container while the runtime makes and mounts
+// it. The place is in a volume that another container has.
+func TestCVE2021_30465(t *testing.T) {
+	b := newBundle(t, "grep -c outside /proc/self/mountinfo; ls /vol/a")
+	volume, outside := filepath.Join(b.dir, "vol"), filepath.Join(b.dir, "outside")
+	for _, d := range []string{filepath.Join(volume, "a"), outside} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(outside, filepath.Join(volume, "b")); err != nil {
+		t.Fatal(err)
+	}
+	b.Mounts = append(b.Mounts,
+		specs.Mount{Destination: "/vol", Source: volume, Type: "bind", Options: []string{"bind"}},
+		specs.Mount{Destination: "/vol/a/x/y", Type: "tmpfs", Source: "tmpfs"},
+		specs.Mount{Destination: "/vol/a/file", Source: "/etc/hostname", Type: "bind", Options: []string{"bind"}},
+	)
+	exchange(t, filepath.Join(volume, "a"), filepath.Join(volume, "b"))
+	b.write()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+		// A refusal is fine; the race makes it likely.
+		_, _ = b.try("run", "--bundle", b.dir, "c")
+		_, _ = b.try("delete", "--force", "c")
+	}
+	if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+		t.Errorf("made outside of the container: %v", entries)
+	}
+	if m := mountsBelow(outside, ""); len(m) > 0 {
+		t.Errorf("mounted outside of the container: %v", m)
+	}
+}
+
+// CVE-2023-27561, CVE-2023-28642: an image's /proc or /sys is a link, so that
+// masks and labels end up elsewhere.
+func TestCVE2023_27561(t *testing.T) {
+	for _, name := range []string{"proc", "sys"} {
+		for _, to := range []string{"/tmp", "tmp", "../../../../tmp"} {
+			b := newBundle(t, "ls /proc")
+			if err := os.Symlink(to, filepath.Join(b.dir, "rootfs", name)); err != nil {
+				t.Fatal(err)
+			}
+			b.refused("the image has a link in its place")
+		}
+	}
+}
+
+// CVE-2024-21626: a descriptor of the host's is left open in init, and the
+// working directory is named by it.
+func TestCVE2024_21626(t *testing.T) {
+	b := newBundle(t, "ls /proc/self/fd | wc -l; pwd; ls /")
+	host, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	for n := 3; n < 24; n++ {
+		for _, cwd := range []string{fmt.Sprintf("/proc/self/fd/%d", n), fmt.Sprintf("/proc/self/fd/%d/../..", n), fmt.Sprintf("/proc/thread-self/fd/%d/etc", n)} {
+			b.Process.Cwd = cwd
+			b.write()
+			cmd := b.command("run", "--bundle", b.dir, "c")
+			cmd.ExtraFiles = []*os.File{host, host, host, host, host}
+			if out, err := cmd.CombinedOutput(); err == nil {
+				t.Fatalf("working directory %s was entered: %s", cwd, out)
+			}
+		}
+	}
+	b.Process.Cwd = "/"
+	b.write()
+	cmd := b.command("run", "--bundle", b.dir, "c")
+	cmd.ExtraFiles = []*os.File{host, host, host, host, host}
+	out, err := cmd.Output()
+	if f := strings.Fields(string(out)); err != nil || f[0] != "4" { // ls has the directory open, too
+		t.Errorf("descriptors inside: %s (%v)", out, err)
+	}
+	// The same by exec, and by a link of the container's.
+	b.Process.Args = []string{"sleep", "60"}
+	b.start()
+	for n := 3; n < 24; n++ {
+		if err := os.Symlink(fmt.Sprintf("/proc/self/fd/%d", n), filepath.Join(b.dir, "rootfs/tmp", fmt.Sprint(n))); err != nil {
+			t.Fatal(err)
+		}
+		for _, cwd := range []string{fmt.Sprintf("/proc/self/fd/%d", n), fmt.Sprintf("/tmp/%d", n)} {
+			cmd := b.command("exec", "--cwd", cwd, "c", "cat", "../../../../../etc/passwd")
+			cmd.ExtraFiles = []*os.File{host, host, host}
+			if out, err := cmd.CombinedOutput(); err == nil {
+				t.Fatalf("exec entered %s: %s", cwd, out)
+			}
+		}
+	}
+}
+
+const corePattern = "/proc/sys/kernel/core_pattern"
+
+// CVE-2025-31133: the image's /dev/null is a link, and what it leads to is
+// mounted, writable, over each masked path.
+func TestCVE2025_31133(t *testing.T) {
+	for _, bind := range []bool{false, true} {
+		b := newBundle(t, "stat -c %t:%T /proc/keys; echo x > /proc/keys; ls -l /dev/null")
+		dev := filepath.Join(b.dir, "rootfs/dev")
+		var mounts []specs.Mount
+		for _, m := range b.Mounts {
+			if !strings.HasPrefix(m.Destination, "/dev") {
+				mounts = append(mounts, m)
+			}
+		}
+		if bind {
+			dev = filepath.Join(b.dir, "dev")
+			mounts = append(mounts, specs.Mount{Destination: "/dev", Source: dev, Type: "bind", Options: []string{"bind"}})
+		}
+		b.Mounts = mounts
+		if err := os.MkdirAll(dev, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(corePattern, filepath.Join(dev, "null")); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(corePattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.write()
+		out, err := b.try("run", "--bundle", b.dir, "c")
+		if err == nil && !strings.HasPrefix(out, "1:3\n") {
+			t.Errorf("the mask is not the null device: %s", out)
+		}
+		after, _ := os.ReadFile(corePattern)
+		if string(after) != string(before) {
+			t.Errorf("%s has changed to %q", corePattern, after)
+			_ = os.WriteFile(corePattern, before, 0)
+		}
+	}
+}
+
+// CVE-2025-52565: /dev/console is a link, and the terminal is mounted over what
+// it leads to, before masks and read-only paths protect it.
+func TestCVE2025_52565(t *testing.T) {
+	for _, to := range []string{corePattern, "/proc/sysrq-trigger", "/etc/target"} {
+		b := newBundle(t, "cat /proc/self/mountinfo")
+		dev := filepath.Join(b.dir, "dev")
+		if err := os.MkdirAll(filepath.Join(dev, "pts"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range [][2]string{{to, filepath.Join(dev, "console")}, {"/plain", filepath.Join(b.dir, "rootfs/etc/target")}} {
+			if err := os.Symlink(l[0], l[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var mounts []specs.Mount
+		for _, m := range b.Mounts {
+			switch m.Destination {
+			case "/dev":
+				m = specs.Mount{Destination: "/dev", Source: dev, Type: "bind", Options: []string{"bind"}}
+			case "/dev/shm", "/dev/mqueue":
+				continue
+			}
+			mounts = append(mounts, m)
+		}
+		b.Mounts = mounts
+		b.Process.Terminal = true
+		b.write()
+		cmd := b.command("run", "--bundle", b.dir, "c")
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			t.Errorf("console %s: it ran: %s", to, out)
+		} else if _, ok := err.(*exec.ExitError); !ok {
+			t.Error(err)
+		}
+		if !strings.Contains(string(out), "/dev/console") {
+			t.Errorf("console %s: %s", to, out)
+		}
+	}
+}
