@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference conformance lint bench guest guest-bench crash clean arm64
+.PHONY: help run deps build install uninstall test reference conformance exposure lint bench guest guest-bench crash clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ reference: deps ## the scripts on podman and docker, which prove the scripts
 
 conformance: build deps ## runtime-tools' validation of cove-runtime beside runc's (root; five minutes)
 	GO='$(GO)' test/conformance/run
+
+exposure: build deps ## what a container can see and do, beside podman's and docker's: a table
+	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt: the files above"; exit 1; }

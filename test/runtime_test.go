@@ -104,6 +104,13 @@ func (b *bundle) clean() {
 		_ = unix.Unmount(m, unix.MNT_DETACH)
 	}
 	_ = os.RemoveAll(b.dir)
+	// Above the containers' cgroups, which no runtime removes.
+	for _, top := range []string{"/sys/fs/cgroup/*" + cgroupTop, "/sys/fs/cgroup" + cgroupTop} {
+		dirs, _ := filepath.Glob(top)
+		for _, d := range dirs {
+			_ = unix.Rmdir(d)
+		}
+	}
 }
 
 // leaks looks for what no container owns any more.

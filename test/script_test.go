@@ -13,7 +13,7 @@ import (
 
 // TestScript runs every script of testdata/script on the engine under test.
 func TestScript(t *testing.T) {
-	runScripts(t, underTest(t))
+	runScripts(t, underTest(t), nil)
 }
 
 // TestScriptUser runs them as an ordinary user.
@@ -28,10 +28,35 @@ func TestScriptUser(t *testing.T) {
 		}
 	}
 	e.user = &account{uid: userID, gid: userID}
-	runScripts(t, e)
+	runScripts(t, e, nil)
 }
 
-func runScripts(t *testing.T, e engine) {
+// TestScriptRuntime runs scripts on podman and docker over cove-runtime. All of
+// them run so with COVE_UNDER_TEST and COVE_TEST_RUNTIME.
+func TestScriptRuntime(t *testing.T) {
+	runtime, err := filepath.Abs("../bin/cove-runtime")
+	if err == nil {
+		_, err = os.Stat(runtime)
+	}
+	if err != nil {
+		t.Skip("needs cove-runtime (make build): ", err)
+	}
+	for _, name := range []string{"podman", "docker"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("COVE_UNDER_TEST", name)
+			t.Setenv("COVE_TEST_RUNTIME", runtime)
+			var files []string
+			for _, s := range []string{"run_exit", "run_env", "exec", "tty", "pause", "capabilities", "limits", "stop_signals"} {
+				files = append(files, "testdata/script/"+s+".txt")
+			}
+			runScripts(t, underTest(t), nil, files...)
+		})
+	}
+}
+
+// runScripts runs the scripts of testdata/script or, if there are any, files.
+// with is called with the directory that the scripts have as $IMAGES.
+func runScripts(t *testing.T, e engine, with func(images string), files ...string) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes namespaces, mounts and cgroups")
 	}
@@ -53,8 +78,16 @@ func runScripts(t *testing.T, e engine) {
 		}
 	}
 	images := makeImages(t, filepath.Join(dir, "images"))
+	if with != nil {
+		with(images)
+	}
+	scripts := "testdata/script"
+	if len(files) > 0 {
+		scripts = ""
+	}
 	testscript.Run(t, testscript.Params{
-		Dir:                "testdata/script",
+		Dir:                scripts,
+		Files:              files,
 		RequireUniqueNames: true,
 		WorkdirRoot:        dir,
 		Setup:              func(env *testscript.Env) error { return setup(env, e, images) },

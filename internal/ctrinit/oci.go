@@ -85,6 +85,7 @@ func (p *process) live() *wire.Failure {
 			return f
 		}
 	}
+	p.setHome()
 	if f := p.enterWorkDir(); f != nil {
 		return f
 	}
@@ -263,6 +264,19 @@ func chroot() *wire.Failure {
 		return fail("enter /", err)
 	}
 	return nil
+}
+
+// setHome adds HOME where a spec has none, as every runtime does.
+func (p *process) setHome() {
+	pr := &p.plan.Process
+	if hasHome(pr.Env) {
+		return
+	}
+	home, id := "/", strconv.FormatUint(uint64(pr.UID), 10)
+	if entry := find(readDatabase("/etc/passwd"), 7, func(f []string) bool { return f[2] == id }); entry != nil && entry[5] != "" {
+		home = entry[5]
+	}
+	pr.Env = append(pr.Env, "HOME="+home)
 }
 
 // checkCommand tells at create what exec would say at start, for the sake of

@@ -41,3 +41,25 @@ func Flags() []specs.LinuxSeccompFlag {
 		"SECCOMP_FILTER_FLAG_TSYNC", specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, specs.LinuxSeccompFlagWaitKillableRecv,
 	}
 }
+
+// Numbers are the system calls of this machine's own ABI, by name.
+func Numbers() map[string]uint32 {
+	m, err := machineOf(runtime.GOARCH)
+	if err != nil {
+		return nil
+	}
+	all := map[string]uint32{}
+	for _, n := range m.abis[0].table {
+		all[n.name] = n.nr
+	}
+	return all
+}
+
+// AuditArch is what filters see as this machine's own ABI.
+func AuditArch() uint32 {
+	m, err := machineOf(runtime.GOARCH)
+	if err != nil {
+		return 0
+	}
+	return m.abis[0].audit
+}

@@ -1,0 +1,103 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// wider is what cove's container has and that of the reference engine's release
+// in Debian 12 has not, with the reason.
+var wider = map[string]map[string]string{
+	"podman": {
+		"see /sys/dev/block":    "masked by podman 4, no longer by podman 5",
+		"syscall fanotify_init": "the profile of podman 5; without CAP_SYS_ADMIN it watches single files",
+		"syscall fchmodat2":     "newer than podman 4",
+		"syscall futex_requeue": "newer than podman 4",
+		"syscall futex_wait":    "newer than podman 4",
+		"syscall futex_waitv":   "newer than podman 4",
+		"syscall futex_wake":    "newer than podman 4",
+	},
+	"docker": {
+		"see /sys/dev/block":            "not masked by docker",
+		"mount rw /run/.containerenv":   "podman's mark of a container: an empty file",
+		"mount suid /run/.containerenv": "the same",
+		"mount dev /run/.containerenv":  "the same",
+		"mount exec /run/.containerenv": "the same",
+	},
+}
+
+// excuse tells why a line that is only cove's may be. docker's profile denies
+// calls to those without a capability, podman's leaves them to the kernel,
+// which denies them: what podman allows is no reproach beside docker.
+func excuse(engine, line string, podman []string) bool {
+	if wider[engine][line] != "" {
+		return true
+	}
+	return engine == "docker" && strings.HasPrefix(line, "syscall ") && (slices.Contains(podman, line) || wider["podman"][line] != "")
+}
+
+// TestExposure compares what a container without options can see and do: cove's
+// is never wider than podman's or docker's but for what is named above. COVE_TEST_TABLE is a file for the
+// table of all three.
+func TestExposure(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: makes namespaces, mounts and cgroups")
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "exposure")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./exposure")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	found := map[string][]string{}
+	for _, name := range []string{"cove", "podman", "docker"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("COVE_UNDER_TEST", name)
+			var images string
+			runScripts(t, underTest(t), func(dir string) {
+				images = dir
+				if err := copyProgram(program, filepath.Join(images, "exposure")); err != nil {
+					t.Fatal(err)
+				}
+			}, "testdata/exposure/default.txt")
+			t.Cleanup(func() {
+				text, err := os.ReadFile(filepath.Join(images, name))
+				if err == nil && os.WriteFile(filepath.Join(dir, name), text, 0o644) == nil {
+					found[name] = strings.Split(strings.TrimSpace(string(text)), "\n")
+				}
+			})
+		})
+	}
+	if t.Failed() || found["cove"] == nil {
+		t.Skip("nothing to compare")
+	}
+	if len(found["cove"]) < 300 {
+		t.Errorf("only %d lines about cove's container", len(found["cove"]))
+	}
+	var files []string
+	for _, name := range []string{"cove", "podman", "docker"} {
+		if found[name] == nil {
+			continue
+		}
+		files = append(files, filepath.Join(dir, name))
+		for _, line := range found["cove"] {
+			if !slices.Contains(found[name], line) && !excuse(name, line, found["podman"]) {
+				t.Errorf("not in %s's container: %s", name, line)
+			}
+		}
+	}
+	if file := os.Getenv("COVE_TEST_TABLE"); file != "" {
+		text, err := exec.Command(program, append([]string{"table"}, files...)...).Output()
+		if err == nil {
+			err = os.WriteFile(file, text, 0o644)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
