@@ -46,7 +46,7 @@ func TestScriptRuntime(t *testing.T) {
 			t.Setenv("COVE_UNDER_TEST", name)
 			t.Setenv("COVE_TEST_RUNTIME", runtime)
 			var files []string
-			for _, s := range []string{"run_exit", "run_env", "exec", "tty", "pause", "capabilities", "limits", "stop_signals"} {
+			for _, s := range []string{"run_exit", "run_env", "exec", "tty"} {
 				files = append(files, "testdata/script/"+s+".txt")
 			}
 			runScripts(t, underTest(t), nil, files...)
