@@ -42,11 +42,11 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 		h.release()
 	}
 	if c.Run.PID == 0 || c.Status == cove.Paused {
-		return ExecResult{}, cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
+		return ExecResult{}, errNoExec
 	}
 	p, err := e.execPlan(&c, x, o.Streams.Terminal)
 	if err != nil {
-		return ExecResult{}, err
+		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
 	planFD, err := planFile(p)
 	if err != nil {
@@ -55,12 +55,12 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	defer planFD.Close()
 	conn, err := e.dial(&c)
 	if err != nil {
-		return ExecResult{}, err
+		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
 	defer conn.Close()
 	r := &execRun{session: session{conn: conn, streams: o.Streams, terminal: x.Terminal}, spec: x}
 	if err := r.start(planFD, o.Streams.Terminal); err != nil {
-		return ExecResult{}, err
+		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
 	defer r.close()
 	ev := containerEvent(&c.Container, "exec")
@@ -74,6 +74,21 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 		return ExecResult{}, err
 	}
 	return r.follow(ctx, keys)
+}
+
+var errNoExec = cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
+
+// execFailed gives the reason why no process could be had of a container's
+// monitor: mostly that the container has ended or gone since it was looked at.
+func (e *Engine) execFailed(id string, cause error) error {
+	rec, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	if now, err := e.look(rec); err == nil && now.Run.PID == 0 {
+		return errNoExec
+	}
+	return cause
 }
 
 // execPlan describes the process: the container's own plan gives its
@@ -252,6 +267,9 @@ func execFailure(m monitor.Message) error {
 	f := new(wire.Failure)
 	if err := json.Unmarshal(m.Body, f); err != nil {
 		return cove.E("exec", "", cove.Internal, err)
+	}
+	if f.Errno == unix.ESRCH && !f.Exec {
+		return errNoExec // its init had ended by then
 	}
 	return monitor.FailureError(f)
 }

@@ -32,9 +32,8 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 		e.heal(ctx, &now)
 	}
 	if cove.Is(err, cove.NotFound) {
-		if _, ferr := e.find(rec.ID); ferr == nil {
-			return nil // nothing was ever written
-		}
+		// Nothing was ever written, or the container has just gone.
+		_, err = e.find(rec.ID)
 	}
 	return err
 }

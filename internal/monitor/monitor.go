@@ -87,6 +87,7 @@ func Fork(program string, b Birth) (*Starting, error) {
 		return nil, cove.E("start monitor", program, cove.Internal, err)
 	}
 	s := &Starting{Conn: Conn{fd: ours}, pid: pid, reaped: make(chan struct{})}
+	s.limit(startLimit)
 	// The monitor stays our child for as long as both live.
 	go func() {
 		defer close(s.reaped)
@@ -217,11 +218,15 @@ func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
 	if err := expect(kind, answer, wire.Started); err != nil {
 		return started, err
 	}
+	s.limit(0)
 	return started, json.Unmarshal(answer, &started)
 }
 
 // why prefers what the monitor has to say to the fact that it is gone.
 func (s *Starting) why(id string, err error) error {
+	if err == errNoAnswer {
+		return cove.E("start container", id, cove.Unavailable, err)
+	}
 	if kind, body, _, rerr := s.receive(); rerr == nil && kind == wire.Failed {
 		return expect(kind, body, wire.Ready)
 	}
@@ -239,7 +244,12 @@ func (s *Starting) Abort() {
 		return
 	}
 	s.Close()
-	<-s.reaped
+	select {
+	case <-s.reaped:
+	case <-time.After(answerLimit):
+		_ = unix.Kill(s.pid, unix.SIGKILL) // somebody has stopped it
+		<-s.reaped
+	}
 }
 
 // MonitorPID is the process ID of the monitor.
@@ -294,7 +304,11 @@ func (c *Conn) receive() (wire.Kind, []byte, []int, error) {
 	if c.buf == nil {
 		c.buf = make([]byte, wire.Max)
 	}
-	return wire.Receive(c.fd, c.buf)
+	kind, body, fds, err := wire.Receive(c.fd, c.buf)
+	if err == unix.EAGAIN {
+		err = errNoAnswer
+	}
+	return kind, body, fds, err
 }
 
 // Send sends a message with a raw body.
@@ -310,6 +324,8 @@ func (c *Conn) SendJSON(kind wire.Kind, v any, fds ...int) error {
 // Request sends a message and waits for its Ack, passing over what else
 // arrives in between.
 func (c *Conn) Request(kind wire.Kind, v any) error {
+	c.limit(answerLimit)
+	defer c.limit(0)
 	if err := c.SendJSON(kind, v); err != nil {
 		return err
 	}
@@ -327,6 +343,23 @@ func (c *Conn) Request(kind wire.Kind, v any) error {
 			return nil // what was asked for has come to pass
 		}
 	}
+}
+
+// How long a monitor that is asked for something may take, and how long the
+// preparation of a container, which may have to change the owners of a tree or
+// to mount what is far away. A lock is held meanwhile.
+const (
+	answerLimit = 30 * time.Second
+	startLimit  = 10 * time.Minute
+)
+
+var errNoAnswer = errors.New("the monitor does not answer")
+
+// limit gives every wait on the connection an end, 0 none.
+func (c *Conn) limit(d time.Duration) {
+	t := unix.NsecToTimeval(d.Nanoseconds())
+	_ = unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &t)
+	_ = unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &t)
 }
 
 // FD gives the socket, for poll.

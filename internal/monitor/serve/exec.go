@@ -47,7 +47,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		}
 	}()
 	if m.init.pid == 0 || m.ended {
-		e.failed(&wire.Failure{Step: "exec", Text: "the container is not running"})
+		e.failed(&wire.Failure{Step: "exec", Errno: unix.ESRCH, Text: "the container is not running"})
 		return
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -77,6 +77,9 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		body.Join |= unix.CLONE_NEWUSER
 	}
 	if err := wire.SendJSON(e.socket, wire.Prepare, body, plan, m.init.pidfd); err != nil {
+		if err == unix.EPIPE {
+			err = unix.ESRCH // only the end of the container has killed it that early
+		}
 		f = failure("send the plan to exec", err)
 	}
 	// It need not wait for anybody. If it has failed by now, it says why.
