@@ -216,8 +216,17 @@ type Container struct {
 	// CgroupManager made its cgroups since it exists: systemd, or cgroupfs.
 	CgroupManager string `json:"cgroupManager,omitempty"`
 	Run           Run    `json:"run,omitzero"`
+	// StartedBy is the run that has made it, which takes its lock as soon as
+	// it is recorded.
+	StartedBy Process `json:"startedBy,omitzero"`
 	// CommandLine is the cove command that made it, for inspect.
 	CommandLine []string `json:"commandLine,omitempty"`
+}
+
+// Process is one of the host's, in this boot.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // field 22 of /proc/PID/stat: clock ticks since boot
 }
 
 // Run is one container's life as the monitor records it: written by the

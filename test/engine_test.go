@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -131,7 +132,7 @@ func setup(env *testscript.Env, e engine, images string) error {
 	if err := h.own(); err != nil {
 		return err
 	}
-	h.env = append(env.Vars, "PWD="+h.work)
+	h.env = append(slices.Clip(env.Vars), "PWD="+h.work) // not over what the script sets
 	if e.name == "docker" {
 		if err := h.dockerd(); err != nil {
 			return err
@@ -242,6 +243,7 @@ func (h *house) configure(env *testscript.Env) error {
 		"RUNROOT":                    h.run,
 		"HOSTADDR":                   hostAddr,
 		"ENGINE":                     h.name,
+		"COVE_TEST_LOCK_ORDER":       "1",
 		"ENGINE_BINARY":              h.binary,
 		"RUNTIME":                    ociRuntime(),
 		"bb":                         "localhost/bb:latest",

@@ -14,8 +14,9 @@ func systemCommands() []entry {
 				events, info,
 				{name: "migrate", short: "Move the records to another back end or layout", build: systemMigrateCommand},
 				{name: "prune", short: "Remove unused data", build: systemPruneCommand},
+				{name: "renumber", short: "Make the locks anew", build: systemRenumberCommand},
 				{name: "reset", short: "Remove everything of cove's", build: systemResetCommand},
-			}, notYet("connection", "renumber", "service")...)
+			}, notYet("connection", "service")...)
 		}),
 	}
 }

@@ -194,6 +194,15 @@ func TestSystemCheck(t *testing.T) {
 	e.on(t, "", "system", "check", "--max", "1h").want(t, 125, "", "--max is not supported by cove yet")
 }
 
+func TestSystemRenumber(t *testing.T) {
+	e := &objectsEngine{}
+	e.on(t, "", "system", "renumber").want(t, 0, "", "")
+	e.on(t, "", "system", "renumber", "x").want(t, 125, "", "takes no arguments")
+	e.fail = map[string]error{"renumber": errors.New("no locks")}
+	e.on(t, "", "system", "renumber").want(t, 125, "", "no locks")
+	e.wantCalls(t, "renumber", "renumber")
+}
+
 func TestSystemDf(t *testing.T) {
 	day := time.Now().Add(-25 * time.Hour)
 	e := &objectsEngine{usage: inspect.DiskUsage{

@@ -25,5 +25,7 @@ type SystemEngine interface {
 	// directories that go with it.
 	Reset(ctx context.Context) error
 	Places() (home, scratch string)
+	// Renumber makes the locks anew after a change of the configuration.
+	Renumber() error
 	DiskUsage(ctx context.Context) (inspect.DiskUsage, error)
 }

@@ -171,6 +171,11 @@ func (e *objectsEngine) Check(_ context.Context, repair, quick bool) ([]engine.D
 	return e.found, e.fail["check"]
 }
 
+func (e *objectsEngine) Renumber() error {
+	e.call("renumber")
+	return e.fail["renumber"]
+}
+
 func (e *objectsEngine) DiskUsage(context.Context) (inspect.DiskUsage, error) { return e.usage, nil }
 func (e *objectsEngine) Reset(context.Context) error                          { e.calls = append(e.calls, "reset"); return nil }
 func (e *objectsEngine) Places() (string, string)                             { return "/graph/cove", "/run/cove" }

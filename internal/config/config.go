@@ -4,10 +4,14 @@
 package config
 
 import (
+	"bufio"
+	"fmt"
 	"path/filepath"
 	"strings"
 
 	conf "go.podman.io/common/pkg/config"
+	"go.podman.io/storage/pkg/configfile"
+	"go.podman.io/storage/pkg/unshare"
 	"go.podman.io/storage/types"
 
 	"github.com/cove-engine/cove"
@@ -34,6 +38,8 @@ type Config struct {
 	DriverOptions                          []string
 
 	Rootless bool
+
+	modules []string
 }
 
 // Load reads the files. A broken one is an error of kind Invalid that names
@@ -49,7 +55,7 @@ func Load(o Overrides) (*Config, error) {
 	}
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
-		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless,
+		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, modules: o.Modules,
 	}
 	for _, set := range []struct {
 		to   *string
@@ -95,7 +101,47 @@ func (c *Config) Scratch() string { return filepath.Join(c.RunRoot, "cove") }
 // Containers holds one directory per container, named by its ID.
 func (c *Config) Containers() string { return filepath.Join(c.Home(), "containers") }
 
-// Locks holds the lock files of all objects.
+// LockType is containers.conf's lock_type where somebody has set it, else
+// "file": the library's own default is "shm", which it does not tell from
+// somebody's wish.
+func (c *Config) LockType() (string, error) {
+	t := c.File.Engine.LockType
+	switch t {
+	case "file":
+		return t, nil
+	case "shm":
+		set, err := c.mentions("lock_type")
+		if err != nil || !set {
+			return "file", err
+		}
+		return t, nil
+	}
+	return "", cove.E("read containers.conf", "lock_type", cove.Invalid, fmt.Errorf("%q is neither file nor shm", t))
+}
+
+// mentions tells whether a key is set in one of containers.conf's files. They
+// have been parsed by now: parsing them again would take as long as all else.
+func (c *Config) mentions(key string) (bool, error) {
+	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: "CONTAINERS_CONF", UserId: unshare.GetRootlessUID(), Modules: c.modules}
+	for file, err := range configfile.Read(files) {
+		if err != nil {
+			return false, cove.E("read containers.conf", "", cove.Invalid, oneLine{err})
+		}
+		lines := bufio.NewScanner(file.Reader)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if name, _, is := strings.Cut(lines.Text(), "="); is && strings.Trim(name, " \t\"'") == key {
+				return true, nil
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return false, cove.E("read", file.Name, cove.Invalid, err)
+		}
+	}
+	return false, nil
+}
+
+// Locks is where the lock manager keeps what it keeps, for all objects.
 func (c *Config) Locks() string { return filepath.Join(c.Home(), "locks") }
 
 // Removed holds the directory, or what is left of it, of each container whose

@@ -111,7 +111,7 @@ type survey struct {
 	marks    map[string]bool // removed by their monitors
 	running  map[string]bool
 	traces   map[string]bool // container IDs that are or were this store's
-	locks    []string        // names of lock files
+	locks    []lock.Object
 	networks []cove.Network
 	going    []cove.Network
 	volume   []cove.Volume
@@ -148,11 +148,10 @@ func (k *survey) read() error {
 	for _, id := range e.removedMarks() {
 		k.marks[id] = true
 	}
-	names, err := dirNames(e.conf.Locks())
-	if err != nil {
+	var err error
+	if k.locks, err = e.locks.Known(); err != nil {
 		return err
 	}
-	k.locks = names
 	err = e.store.View(func(tx state.Tx) (err error) {
 		k.records, k.volume = map[string]*cove.Container{}, nil
 		if k.networks, err = e.allNetworks(tx); err != nil {
@@ -188,9 +187,9 @@ func (k *survey) read() error {
 	for id := range k.marks {
 		k.traces[id] = true
 	}
-	for _, name := range k.locks {
-		if id, ok := strings.CutPrefix(name, lock.Container.String()+"-"); ok {
-			k.traces[id] = true
+	for _, o := range k.locks {
+		if o.Kind == lock.Container {
+			k.traces[o.ID] = true
 		}
 	}
 	dirs, err := dirNames(e.conf.Containers())
@@ -231,7 +230,7 @@ func isID(s string) bool {
 func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 	e := k.e
 	if s.kind != 0 {
-		had := slices.Contains(k.locks, s.kind.String()+"-"+s.id)
+		had := slices.Contains(k.locks, lock.Object{Kind: s.kind, ID: s.id})
 		l, err := e.locks.TryLock(k.ctx, s.kind, s.id)
 		if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
 			return s.Difference, false, nil
@@ -241,8 +240,8 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 		}
 		defer func() {
 			if !had && !s.trace && k.unknown(s.kind, s.id) {
-				// The attempt has made the file.
-				_ = os.Remove(LockPath(e.conf)(s.kind, s.id))
+				// It was made by asking for it.
+				_ = e.locks.Forget(s.kind, s.id)
 			}
 			_ = l.Unlock()
 		}()
@@ -752,11 +751,11 @@ func (k *survey) bridges(r network.Reality) {
 		if b.NetworkID == "" || slices.ContainsFunc(k.networks, known) || slices.ContainsFunc(k.going, known) {
 			continue
 		}
-		for _, l := range k.locks {
-			name, ok := strings.CutPrefix(l, lock.Network.String()+"-")
-			if !ok || network.ID(name) != b.NetworkID {
+		for _, o := range k.locks {
+			if o.Kind != lock.Network || network.ID(o.ID) != b.NetworkID {
 				continue
 			}
+			name := o.ID
 			k.suspicions = append(k.suspicions, suspicion{
 				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record"},
 				kind:       lock.Network, id: name,
@@ -1249,24 +1248,24 @@ func fixLease(tx state.Tx, name string, l leaseOff) error {
 	return nil
 }
 
-// lockFiles looks for those whose object is gone.
+// lockFiles looks for locks whose object is gone.
 func (k *survey) lockFiles() {
-	for _, name := range k.locks {
-		for _, kind := range []lock.Kind{lock.Container, lock.Volume, lock.Network} {
-			id, ok := strings.CutPrefix(name, kind.String()+"-")
-			if !ok || id == "" || !k.unknown(kind, id) || kind == lock.Container && k.marks[id] {
-				continue
-			}
-			p, owner := LockPath(k.e.conf)(kind, id), id
-			if kind == lock.Network {
-				owner = network.ID(id)
-			}
-			k.suspicions = append(k.suspicions, suspicion{
-				Difference: Difference{Kind: "lock", Object: p, Owner: owner, Problem: "its " + kind.String() + " has no record"},
-				kind:       kind, id: id, trace: true,
-				still:  func() (bool, error) { return exists(p) && k.unknown(kind, id), nil },
-				repair: func() error { return os.Remove(p) },
-			})
+	for _, o := range k.locks {
+		if !k.unknown(o.Kind, o.ID) || o.Kind == lock.Container && k.marks[o.ID] {
+			continue
 		}
+		owner := o.ID
+		if o.Kind == lock.Network {
+			owner = network.ID(o.ID)
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "lock", Object: o.Kind.String() + "-" + o.ID, Owner: owner, Problem: "its " + o.Kind.String() + " has no record"},
+			kind:       o.Kind, id: o.ID, trace: true,
+			still: func() (bool, error) {
+				known, err := k.e.locks.Known()
+				return slices.Contains(known, o) && k.unknown(o.Kind, o.ID), err
+			},
+			repair: func() error { return k.e.locks.Forget(o.Kind, o.ID) },
+		})
 	}
 }

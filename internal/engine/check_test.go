@@ -13,7 +13,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
-	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/state"
@@ -86,7 +85,7 @@ func TestCheckFindsAndRepairs(t *testing.T) {
 			}
 		}, []string{"lock: its container has no record", "lock: its network has no record", "lock: its volume has no record"}},
 		{"links and elements", func(t *testing.T, e *Engine, r *fakeRooms, c *cove.Container) {
-			mustWrite(t, LockPath(e.conf)(lock.Container, lost), "")
+			mustWrite(t, filepath.Join(e.conf.Locks(), "container-"+lost), "")
 			r.networks.reality = network.Reality{
 				Links:    []network.Link{{Name: network.LinkName(lost, 0), OwnerPrefix: lost[:12]}, {Name: network.LinkName(c.ID, 0), OwnerPrefix: c.ID[:12]}},
 				Elements: []network.Element{{ContainerID: lost, HostPort: 80, Protocol: "tcp"}, {ContainerID: c.ID, HostPort: 81, Protocol: "tcp"}},

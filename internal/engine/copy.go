@@ -28,7 +28,7 @@ func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileIn
 	}
 	defer h.release()
 	name = h.absolute(name)
-	root, err := h.root(true, name)
+	root, err := h.root(ctx, true, name)
 	if err != nil {
 		return nil, "", err
 	}
@@ -78,7 +78,7 @@ func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCl
 	}
 	defer h.release()
 	name = h.absolute(name)
-	root, err := h.root(true, name)
+	root, err := h.root(ctx, true, name)
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (e *Engine) CopyTo(ctx context.Context, nameOrID, dir string, stream io.Rea
 	}
 	defer h.release()
 	dir = h.absolute(dir)
-	root, err := h.root(false, dir)
+	root, err := h.root(ctx, false, dir)
 	if err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func (h *held) pathError(name string, err error) error {
 // all that it has mounted, else one made for the caller with the container's
 // volumes and binds. Missing binds are an error only when wanted lies there.
 // The lock must be held, and for as long as the root is written to.
-func (h *held) root(readOnly bool, wanted string) (int, error) {
+func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, error) {
 	if h.Run.PID != 0 {
 		fd, err := rootfs.OpenLive(h.Run.PID, h.Run.PIDStart, true)
 		if err == nil {
@@ -284,7 +284,7 @@ func (h *held) root(readOnly bool, wanted string) (int, error) {
 	if err := h.e.makeDir(c); err != nil {
 		return -1, err
 	}
-	if err := h.e.fillVolumes(c); err != nil {
+	if err := h.e.fillVolumes(ctx, c); err != nil {
 		return -1, err
 	}
 	source := h.e.stoppedRoot(c, readOnly)

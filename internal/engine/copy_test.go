@@ -32,7 +32,7 @@ func copyEngine(t *testing.T) *Engine {
 		t.Skip("mounting needs root")
 	}
 	c := &config.Config{File: &conf.Config{}, GraphRoot: t.TempDir(), RunRoot: t.TempDir()}
-	e := New(c, Parts{Store: memory.Open(), Locks: file.New(LockPath(c)), Events: event.None{}})
+	e := New(c, Parts{Store: memory.Open(), Locks: file.New(c.Locks()), Events: event.None{}})
 	okay(t, e.prepareHome())
 	for name, content := range map[string]string{
 		"bottom/etc/passwd": "root:x:0:0::/root:/bin/sh\napp:x:1234:2345::/:/bin/sh\n", "bottom/etc/group": "root:x:0:\nstaff:x:50:\n",

@@ -17,6 +17,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -47,11 +48,11 @@ func (d *draft) create(ctx context.Context) (lock.Held, error) {
 		return nil, err
 	}
 	if err := writeCIDFile(d.c); err != nil {
-		return nil, errors.Join(err, d.e.removeAnonymous(d.c), d.e.drop(d.c))
+		return nil, d.unrecord(err)
 	}
 	l, err := d.lock(ctx)
 	if err != nil {
-		return nil, err
+		return nil, d.unrecord(err)
 	}
 	if err := d.e.makeDir(d.c); err != nil {
 		return nil, errors.Join(err, l.Unlock())
@@ -278,6 +279,11 @@ func (d *draft) write(desired cove.Desired) error {
 	c.Desired = desired
 	if desired == cove.DesireRun {
 		c.Run.Generation, c.Run.BootID = 1, bootID()
+		c.StartedBy.PID = os.Getpid()
+		var err error
+		if c.StartedBy.Start, err = procfs.StartTime(c.StartedBy.PID); err != nil {
+			return cove.E("create container", c.Name, cove.Internal, err)
+		}
 	}
 	given := c.Name
 	attachments := slices.Clone(c.Attachments)
@@ -323,13 +329,34 @@ func (d *draft) lock(ctx context.Context) (lock.Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = d.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, d.c.ID, new(struct{})) })
+	err = d.e.store.View(func(tx state.Tx) error {
+		var now cove.Container
+		if err := tx.Get(state.Containers, d.c.ID, &now); err != nil {
+			return err
+		}
+		if now.Intent == cove.BeingRemoved {
+			// Its remover has forgotten the lock already, and this is a new one.
+			return cove.E("", "", cove.NotFound, errors.New("container "+d.c.ID+" was removed while it was being created: no such container"))
+		}
+		return nil
+	})
+	if cove.Is(err, cove.NotFound) {
+		_ = d.e.locks.Forget(lock.Container, d.c.ID)
+	}
 	if err != nil {
-		_ = os.Remove(LockPath(d.e.conf)(lock.Container, d.c.ID))
 		_ = l.Unlock()
 		return nil, err
 	}
 	return l, nil
+}
+
+// unrecord takes a record back that its maker could not lock; nothing else of
+// the container is there.
+func (d *draft) unrecord(cause error) error {
+	if cove.Is(cause, cove.NotFound) {
+		return cause // somebody else has
+	}
+	return errors.Join(cause, d.e.removeAnonymous(d.c), d.e.drop(d.c))
 }
 
 // claimName takes the name asked for, or finds one that is free.

@@ -29,11 +29,16 @@ func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error
 	if err := e.desire(h, cove.DesireStop); err != nil {
 		return err
 	}
-	return e.stop(ctx, h, o)
+	if err := e.stop(ctx, h, o); !errors.Is(err, errSettledAway) {
+		return err
+	}
+	return nil
 }
 
-// stop ends the container held. The lock is kept: nobody may start it before
-// it has ended, and the wait has an end of its own.
+// stop ends the container held. While it is given time to end by itself the
+// lock is not held, so that it can be killed meanwhile; somebody may have
+// started it again by the time stop returns. errSettledAway tells that it has
+// gone.
 func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
 	timeout := e.stopTimeout(&h.Container.Container)
 	if o.Timeout != nil {
@@ -70,10 +75,23 @@ func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
 	if err != nil {
 		return cove.E("stop container", h.Name, cove.Internal, err)
 	}
-	if err := e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second); err != nil {
+	stopped := h.Container
+	wait := func() error { return e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second) }
+	if timeout == 0 {
+		err = wait()
+	} else {
+		err = h.unlocked(ctx, wait)
+	}
+	if errors.Is(err, errSettledAway) {
+		return err
+	}
+	if err != nil {
 		return cove.E("stop container", h.Name, cove.KindOf(err), err)
 	}
-	e.emit(&h.Container.Container, "stop")
+	e.emit(&stopped.Container, "stop")
+	if h.Run.PID != 0 && h.Run.Generation != stopped.Run.Generation {
+		return nil // somebody has started it again
+	}
 	return h.ended(ctx)
 }
 

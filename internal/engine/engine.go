@@ -12,15 +12,16 @@
 //
 // # Locks
 //
-// In this order, and none is held while waiting for a user, a pull or a
-// container's end:
+// In this order, and none is held while waiting for a user, a pull or the end
+// of a container that was given time to end by itself:
 //
 //	container, by ID
 //	  volume, by name
 //	    network, by name
 //	      a transaction of the state store
 //
-// Lists and look-ups take no lock but the store's, for one snapshot.
+// Every other wait under a lock has a deadline. Lists and look-ups take no
+// lock but the store's, for one snapshot.
 //
 // # Crash safety
 //
@@ -34,9 +35,11 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
@@ -122,11 +125,6 @@ func (e *Engine) running(tx state.Tx) (name string, err error) {
 	return name, err
 }
 
-// LockPath names the lock file of an object, for the lock manager.
-func LockPath(conf *config.Config) func(k lock.Kind, id string) string {
-	return func(k lock.Kind, id string) string { return filepath.Join(conf.Locks(), k.String()+"-"+id) }
-}
-
 // prepareHome makes the directories that everything else lies in.
 func (e *Engine) prepareHome() error {
 	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes(), e.conf.Merged()} {
@@ -160,6 +158,19 @@ func (e *Engine) socket(id string) string {
 func (e *Engine) emit(c *cove.Container, status string) {
 	_ = e.events.Write(containerEvent(c, status))
 }
+
+// lockUnder takes a lock while another one is held, which its holder's waiting
+// must not keep from others for ever.
+func (e *Engine) lockUnder(ctx context.Context, k lock.Kind, id string) (lock.Held, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, errLockPatience)
+	defer cancel()
+	return e.locks.Lock(ctx, k, id)
+}
+
+// lockPatience is long enough for filling a volume from a big image.
+const lockPatience = 10 * time.Minute
+
+var errLockPatience = fmt.Errorf("given up after %s", lockPatience)
 
 func (e *Engine) lockContainer(ctx context.Context, id string) (lock.Held, error) {
 	return e.locks.Lock(ctx, lock.Container, id)

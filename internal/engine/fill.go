@@ -32,7 +32,7 @@ const (
 // exist, and fills those that wait for it with what the image has at their
 // places. Volumes that wait for nothing cost one snapshot of the store
 // altogether. The caller holds the container's lock.
-func (e *Engine) fillVolumes(c *cove.Container) error {
+func (e *Engine) fillVolumes(ctx context.Context, c *cove.Container) error {
 	var mounts []cove.Mount
 	for _, m := range c.Mounts {
 		if m.Type == "volume" {
@@ -56,7 +56,7 @@ func (e *Engine) fillVolumes(c *cove.Container) error {
 		return err
 	}
 	for i, m := range mounts {
-		if err := e.fillRecorded(c, m, &records[i]); err != nil {
+		if err := e.fillRecorded(ctx, c, m, &records[i]); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func (e *Engine) fillVolumes(c *cove.Container) error {
 }
 
 // fillVolume is fillVolumes for one mount of type volume.
-func (e *Engine) fillVolume(c *cove.Container, m cove.Mount) error {
+func (e *Engine) fillVolume(ctx context.Context, c *cove.Container, m cove.Mount) error {
 	var v cove.Volume
 	err := e.store.View(func(tx state.Tx) error {
 		v = cove.Volume{}
@@ -73,16 +73,16 @@ func (e *Engine) fillVolume(c *cove.Container, m cove.Mount) error {
 	if err != nil {
 		return err
 	}
-	return e.fillRecorded(c, m, &v)
+	return e.fillRecorded(ctx, c, m, &v)
 }
 
 // fillRecorded fills the volume unless its record, which may be old, says
 // that this has been done.
-func (e *Engine) fillRecorded(c *cove.Container, m cove.Mount, v *cove.Volume) error {
+func (e *Engine) fillRecorded(ctx context.Context, c *cove.Container, m cove.Mount, v *cove.Volume) error {
 	if !v.NeedsCopyUp || m.SubPath != "" || slices.Contains(m.Options, "nocopy") {
 		return e.makeVolumeDir(v)
 	}
-	l, err := e.locks.Lock(context.Background(), lock.Volume, v.Name)
+	l, err := e.lockUnder(ctx, lock.Volume, v.Name)
 	if err != nil {
 		return err
 	}

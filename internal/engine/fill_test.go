@@ -23,7 +23,7 @@ func TestFillVolume(t *testing.T) {
 	e := copyEngine(t)
 	m := cove.Mount{Type: "volume", Source: "vol", Destination: "/data"}
 	c := record(t, e, "c", func(c *cove.Container) { c.Mounts = []cove.Mount{m} })
-	okay(t, e.fillVolume(c, m))
+	okay(t, e.fillVolume(t.Context(), c, m))
 	data := e.volumeData("vol")
 	for name, want := range map[string]string{"a": "from a", "b": "from b", "hard": "from b", "sub/deep": "deep"} {
 		if got, err := os.ReadFile(filepath.Join(data, name)); err != nil || string(got) != want {
@@ -52,7 +52,7 @@ func TestFillVolume(t *testing.T) {
 	}
 	// Once only: what the user removes stays removed.
 	okay(t, os.Remove(data+"/a"))
-	okay(t, e.fillVolumes(c))
+	okay(t, e.fillVolumes(t.Context(), c))
 	if _, err := os.Lstat(data + "/a"); err == nil {
 		t.Error("it was filled twice")
 	}
@@ -82,7 +82,7 @@ func TestFillVolumeLeavesAlone(t *testing.T) {
 			put(t, filepath.Join(data, test.before), "")
 		}
 		for range 2 {
-			okay(t, e.fillVolume(c, m))
+			okay(t, e.fillVolume(t.Context(), c, m))
 		}
 		entries, err := os.ReadDir(data)
 		okay(t, err)
@@ -100,7 +100,7 @@ func TestFillVolumeOwner(t *testing.T) {
 	e := copyEngine(t)
 	m := cove.Mount{Type: "volume", Source: "vol", Destination: "/nothing"}
 	c := record(t, e, "c", func(c *cove.Container) { c.Spec.User, c.Mounts = "app", []cove.Mount{m} })
-	okay(t, e.fillVolume(c, m))
+	okay(t, e.fillVolume(t.Context(), c, m))
 	var st unix.Stat_t
 	okay(t, unix.Lstat(e.volumeData("vol"), &st))
 	if st.Uid != 1234 || st.Gid != 2345 {
@@ -116,7 +116,7 @@ func TestFillVolumeAfterKill(t *testing.T) {
 	dir := filepath.Dir(e.volumeData("vol"))
 	// While it was staged.
 	put(t, filepath.Join(dir, stagedName, "half"), "hal")
-	okay(t, e.fillVolumes(c))
+	okay(t, e.fillVolumes(t.Context(), c))
 	if _, err := os.Lstat(e.volumeData("vol") + "/half"); err == nil {
 		t.Error("what was half copied is in the volume")
 	}
@@ -133,7 +133,7 @@ func TestFillVolumeAfterKill(t *testing.T) {
 	put(t, filepath.Join(dir, readyName, "waiting"), "waited")
 	put(t, filepath.Join(dir, readyName, "both"), "image's")
 	put(t, e.volumeData("vol")+"/both", "container's")
-	okay(t, e.fillVolumes(c))
+	okay(t, e.fillVolumes(t.Context(), c))
 	for name, want := range map[string]string{"a": "from a", "waiting": "waited", "both": "container's"} {
 		if got, err := os.ReadFile(filepath.Join(e.volumeData("vol"), name)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -156,7 +156,7 @@ func TestFillVolumeKeepsDirectory(t *testing.T) {
 	okay(t, e.makeVolumeDir(&v))
 	var before, after unix.Stat_t
 	okay(t, unix.Lstat(e.volumeData("vol"), &before))
-	okay(t, e.fillVolumes(c))
+	okay(t, e.fillVolumes(t.Context(), c))
 	okay(t, unix.Lstat(e.volumeData("vol"), &after))
 	if before.Ino != after.Ino {
 		t.Error("it is another one")

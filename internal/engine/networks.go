@@ -470,7 +470,11 @@ func (e *Engine) dropNetwork(ctx context.Context, n cove.Network) error {
 	defer l.Unlock()
 	err = e.update(func(tx state.Tx) error {
 		var err error
-		if n, err = e.getNetwork(tx, n.Name); err != nil {
+		name := n.Name
+		if n, err = e.getNetwork(tx, name); err != nil {
+			if cove.Is(err, cove.NotFound) {
+				_ = e.locks.Forget(lock.Network, name) // it was made by asking for it
+			}
 			return err
 		}
 		users, err := networkUsers(tx)
@@ -539,7 +543,7 @@ func (e *Engine) finishNetwork(ctx context.Context, n cove.Network) error {
 		return cove.E("remove network", n.Name, fileKind(err), err)
 	}
 	// Before the record, as with containers.
-	_ = os.Remove(LockPath(e.conf)(lock.Network, n.Name))
+	_ = e.locks.Forget(lock.Network, n.Name)
 	return e.update(func(tx state.Tx) error {
 		going, err := goingNetworks(tx)
 		if err != nil {
@@ -569,10 +573,24 @@ func (e *Engine) finishNetworks(ctx context.Context) error {
 		still, rerr := read()
 		if rerr == nil && slices.ContainsFunc(still, func(s cove.Network) bool { return s.ID == n.ID }) {
 			rerr = e.finishNetwork(ctx, n)
+		} else if rerr == nil {
+			rerr = e.forgetNetwork(n.Name)
 		}
 		err = errors.Join(err, rerr, l.Unlock())
 	}
 	return err
+}
+
+// forgetNetwork gives up a lock that was asked for too late, unless there is
+// a network of that name again.
+func (e *Engine) forgetNetwork(name string) error {
+	return e.store.View(func(tx state.Tx) error {
+		_, err := e.getNetwork(tx, name)
+		if cove.Is(err, cove.NotFound) {
+			return e.locks.Forget(lock.Network, name)
+		}
+		return err
+	})
 }
 
 // PruneNetworks removes the networks that no container is on and gives their

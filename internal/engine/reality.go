@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,7 +188,7 @@ func (e *Engine) restartDue(ctx context.Context, h *held, err error) (*held, err
 // holdAsIs finds a container, takes its lock, and finishes what a killed
 // command or monitor has left of it. The caller must release it.
 func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
-	for {
+	for deadline := time.Now().Add(startPatience); ; {
 		c, err := e.find(nameOrID)
 		if err != nil {
 			return nil, err
@@ -199,7 +200,11 @@ func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
 			}
 			return nil, err
 		}
-		return e.holdLocked(ctx, c.ID, l)
+		h, err := e.holdLocked(ctx, c.ID, l)
+		if !errors.Is(err, errAboutToStart) || time.Now().After(deadline) {
+			return h, err
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -211,6 +216,9 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 	if err == nil {
 		h.Container, err = e.look(c)
 	}
+	if err == nil && h.aboutToStart(c) {
+		err = cove.E("find container", c.Name, cove.Unavailable, fmt.Errorf("%w by process %d", errAboutToStart, c.StartedBy.PID))
+	}
 	if err == nil {
 		err = h.settle(ctx)
 	}
@@ -218,12 +226,28 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 		if cove.Is(err, cove.NotFound) {
 			// Its remover has taken the lock file away, and we have made a
 			// new one.
-			_ = os.Remove(LockPath(e.conf)(lock.Container, id))
+			_ = e.locks.Forget(lock.Container, id)
 		}
 		h.release()
 		return nil, err
 	}
 	return h, nil
+}
+
+// startPatience is how long a run that has recorded its container is expected
+// to take to its lock.
+const startPatience = 30 * time.Second
+
+var errAboutToStart = errors.New("it is about to be started")
+
+// aboutToStart tells whether the run that has recorded a container lives and
+// has not had the lock yet, which we have.
+func (h *held) aboutToStart(c *cove.Container) bool {
+	if c.Intent != "" || c.Run.Generation != 1 || c.Run.BootID != bootID() || h.Run.Generation != 0 || c.StartedBy.PID == 0 {
+		return false
+	}
+	start, err := procfs.StartTime(c.StartedBy.PID)
+	return err == nil && start == c.StartedBy.Start
 }
 
 // heal settles what a killed monitor has left, for verbs that only look at a
@@ -267,14 +291,27 @@ func (e *Engine) gone(id string) bool {
 	return err == nil
 }
 
-// errSettledAway tells that a container is gone because its --rm was still to
-// be carried out.
+// absent is gone, or that the record has been dropped by now.
+func (e *Engine) absent(id string) bool {
+	if e.gone(id) {
+		return true
+	}
+	err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, new(struct{})) })
+	return cove.Is(err, cove.NotFound)
+}
+
+// errSettledAway tells that a container is gone: its --rm was still to be
+// carried out, or was so just now.
 var errSettledAway = errors.New("no such container")
 
 // settle records a run whose monitor was killed, or that a reboot has ended,
 // and takes down what it has left. With --rm that is the container itself:
 // the error is errSettledAway then.
 func (h *held) settle(ctx context.Context) error {
+	if h.Status == cove.Created && !exists(h.Dir) && h.e.absent(h.ID) {
+		// Its monitor has removed it since it was looked up.
+		return h.away()
+	}
 	// What of a running container's network cannot be mended now must not keep
 	// anybody from ending it.
 	_ = h.settleUplink()
@@ -336,13 +373,44 @@ func (h *held) settleUplink() error {
 
 // settleAway carries out --rm, unless others depend on the container.
 func (h *held) settleAway(ctx context.Context) error {
-	if h.e.removeDependents(ctx, h, RemoveOptions{}) != nil {
-		return nil
+	if users, err := h.e.sharers(h.ID); err != nil || len(users) > 0 {
+		return err
 	}
 	if err := h.e.removeHeld(h, RemoveOptions{}); err != nil {
 		return err
 	}
+	return h.away()
+}
+
+func (h *held) away() error {
 	return cove.E("find container", h.Name, cove.NotFound, errSettledAway)
+}
+
+// unlocked lets others have the container while something is waited for, and
+// looks at it anew afterwards. Whoever has removed it meanwhile makes the error
+// errSettledAway.
+func (h *held) unlocked(ctx context.Context, wait func() error) error {
+	h.release()
+	waited := wait()
+	l, err := h.e.lockContainer(ctx, h.ID)
+	if err != nil {
+		return errors.Join(waited, err)
+	}
+	h.lock = l
+	c := new(cove.Container)
+	err = h.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, h.ID, c) })
+	if err == nil {
+		h.Container, err = h.e.look(c)
+	}
+	if cove.Is(err, cove.NotFound) {
+		_ = h.e.locks.Forget(lock.Container, h.ID) // it was made by asking for it
+		err = h.away()
+	}
+	if err != nil {
+		h.release()
+		return errors.Join(waited, err)
+	}
+	return waited
 }
 
 func (h *held) writeRun() error {
@@ -578,7 +646,7 @@ func dropRecord(tx state.Tx, c *cove.Container) error {
 func (e *Engine) forget(c *cove.Container) {
 	_ = rootfs.RemoveTree(e.dir(c.ID))
 	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
-	_ = os.Remove(filepath.Join(e.conf.Locks(), lock.Container.String()+"-"+c.ID))
+	_ = e.locks.Forget(lock.Container, c.ID)
 	_ = rootfs.RemoveTree(e.removedDir(c.ID))
 	removeCIDFile(c)
 }

@@ -16,7 +16,7 @@ import (
 // Remove removes a container with all that is its own. Each step can be done
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
-	h, err := e.holdAsIs(ctx, nameOrID)
+	h, err := e.holdAlone(ctx, nameOrID, o)
 	if errors.Is(err, errSettledAway) {
 		return nil
 	}
@@ -24,10 +24,7 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		return err
 	}
 	defer h.release()
-	if err := e.removeDependents(ctx, h, o); err != nil {
-		return err
-	}
-	if h.Run.PID != 0 {
+	for h.Run.PID != 0 { // as often as somebody starts it again
 		if !o.Force {
 			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot remove container %s as it is %s - running or paused containers cannot be removed without force: container state improper", h.ID, h.Status))
 		}
@@ -38,7 +35,11 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		if err := e.desire(h, cove.DesireStop); err != nil {
 			return err
 		}
-		if err := e.stop(ctx, h, stop); err != nil && h.Run.PID != 0 {
+		err := e.stop(ctx, h, stop)
+		if errors.Is(err, errSettledAway) {
+			return nil
+		}
+		if err != nil && h.Run.PID != 0 {
 			// The monitor does not do its work: without it.
 			if kerr := e.killMonitor(h); kerr != nil {
 				return errors.Join(err, kerr)
@@ -112,27 +113,46 @@ func (e *Engine) killMonitor(h *held) error {
 	return cove.E("end monitor of container", h.Name, cove.Internal, errors.New("it does not die"))
 }
 
-// removeDependents refuses to remove a container whose namespaces others
-// share, or removes those first.
-func (e *Engine) removeDependents(ctx context.Context, h *held, o RemoveOptions) error {
-	var users []string
-	err := e.store.View(func(tx state.Tx) error {
-		ids, err := dependents(tx, h.ID)
+// holdAlone is holdAsIs of a container whose namespaces nobody shares: with
+// o.Depend those who do are removed first, while it is not held.
+func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions) (*held, error) {
+	for {
+		h, err := e.holdAsIs(ctx, nameOrID)
+		if err != nil {
+			return nil, err
+		}
+		users, err := e.sharers(h.ID)
+		if err == nil && len(users) == 0 {
+			return h, nil
+		}
+		h.release()
+		if err == nil && !o.Depend {
+			err = errShared(h.ID, users)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, id := range users {
+			if err := e.Remove(ctx, id, o); err != nil && !cove.Is(err, cove.NotFound) {
+				return nil, err
+			}
+		}
+		nameOrID = h.ID
+	}
+}
+
+// sharers lists the containers that share a container's namespaces.
+func (e *Engine) sharers(id string) (users []string, err error) {
+	err = e.store.View(func(tx state.Tx) error {
+		ids, err := dependents(tx, id)
 		users = slices.DeleteFunc(ids, e.gone)
 		return err
 	})
-	if err != nil || len(users) == 0 {
-		return err
-	}
-	if !o.Depend {
-		return cove.E("", "", cove.InUse, fmt.Errorf("container %s has dependent containers which must be removed before it: %v: container already exists", h.ID, users))
-	}
-	for _, id := range users {
-		if err := e.Remove(ctx, id, o); err != nil && !cove.Is(err, cove.NotFound) {
-			return err
-		}
-	}
-	return nil
+	return users, err
+}
+
+func errShared(id string, users []string) error {
+	return cove.E("", "", cove.InUse, fmt.Errorf("container %s has dependent containers which must be removed before it: %v: container already exists", id, users))
 }
 
 // Rename gives a container another name.
@@ -150,8 +170,14 @@ func (e *Engine) Rename(ctx context.Context, nameOrID, newName string) error {
 		if err := tx.Get(state.Containers, h.ID, c); err != nil {
 			return err
 		}
+		if c.Intent == cove.BeingRemoved {
+			return cove.E("rename container", c.Name, cove.WrongStatus, errors.New("it is removing"))
+		}
 		if err := tx.Claim(state.Containers, newName, c.ID); err != nil {
 			return err
+		}
+		if c.Name == newName {
+			return nil
 		}
 		if err := tx.Release(state.Containers, c.Name); err != nil {
 			return err

@@ -37,7 +37,7 @@ func engineWith(t *testing.T) (*Engine, *fakeRooms) {
 	c := &config.Config{File: &conf.Config{}, GraphRoot: t.TempDir(), RunRoot: t.TempDir(), Driver: "overlay"}
 	r := &fakeRooms{}
 	e := New(c, Parts{
-		Store: memory.Open(), Locks: file.New(LockPath(c)), Images: &r.images, Networks: &r.networks, Events: &r.events,
+		Store: memory.Open(), Locks: file.New(c.Locks()), Images: &r.images, Networks: &r.networks, Events: &r.events,
 		Monitor: func() (string, error) { return "/nowhere/cove-monitor", nil },
 	})
 	if err := e.prepareHome(); err != nil {

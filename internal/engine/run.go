@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 
 	"github.com/cove-engine/cove"
@@ -43,10 +42,10 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		if err := d.record(ctx, cove.DesireRun); err != nil {
 			return err
 		}
-		recorded = true
 		if lock, err = d.lock(ctx); err != nil {
-			return err
+			return d.unrecord(err)
 		}
+		recorded = true
 		d.release() // the record keeps the image from here on
 		e.emit(d.c, "create")
 		if err := writeCIDFile(d.c); err != nil {
@@ -121,9 +120,14 @@ func (e *Engine) drop(c *cove.Container) error {
 	}
 	// Before the record, so that there is never a lock file that nobody
 	// knows of. Whoever takes a new one finds the intent to remove.
-	_ = os.Remove(LockPath(e.conf)(lock.Container, c.ID))
+	_ = e.locks.Forget(lock.Container, c.ID)
 	if err := e.update(func(tx state.Tx) error {
-		err := dropRecord(tx, c)
+		// As it is now: its name may be another one's by this time.
+		now := new(cove.Container)
+		err := tx.Get(state.Containers, c.ID, now)
+		if err == nil {
+			err = dropRecord(tx, now)
+		}
 		if cove.Is(err, cove.NotFound) {
 			return nil
 		}

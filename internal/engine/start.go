@@ -45,7 +45,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	result := RunResult{ID: h.ID, Detached: true}
 	switch h.Status {
 	case cove.Created, cove.Exited:
-	case cove.Running, cove.Stopping:
+	case cove.Running:
 		if o.Attach == nil {
 			return result, nil
 		}
@@ -285,7 +285,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 		l.makeCgroups,
 		func() error { return m.Clone(l.cgroups.Unified) },
 		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
-		l.prepareVolumes,
+		func() error { return l.prepareVolumes(ctx) },
 		func() error { return l.writePlan(joins) },
 		l.reservePorts,
 	} {
@@ -330,8 +330,8 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 }
 
 // prepareVolumes makes sure that the sources of volumes exist and are filled.
-func (l *launch) prepareVolumes() error {
-	if err := l.e.fillVolumes(l.c); err != nil {
+func (l *launch) prepareVolumes(ctx context.Context) error {
+	if err := l.e.fillVolumes(ctx, l.c); err != nil {
 		return err
 	}
 	for _, w := range l.extra.Mounts {

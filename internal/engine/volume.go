@@ -242,7 +242,7 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 		var v cove.Volume
 		if err := tx.Get(state.Volumes, name, &v); err != nil {
 			if cove.Is(err, cove.NotFound) {
-				_ = os.Remove(LockPath(e.conf)(lock.Volume, name)) // we have made it
+				_ = e.locks.Forget(lock.Volume, name) // it was made by asking for it
 			}
 			return err
 		}
@@ -260,7 +260,7 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 	}
 	// Before the record, as with containers: whoever takes a new lock finds
 	// the intent.
-	_ = os.Remove(LockPath(e.conf)(lock.Volume, name))
+	_ = e.locks.Forget(lock.Volume, name)
 	if err := e.store.Update(func(tx state.Tx) error { return tx.Delete(state.Volumes, name) }); err != nil {
 		return err
 	}

@@ -2,16 +2,8 @@
 // container, volume or network, exclusive between all processes of the
 // machine and released by the kernel when its holder dies.
 //
-// Locks are taken in one order, which [Ordered] checks in tests:
-//
-//	pod
-//	└ its containers, by ID
-//	  └ volumes, by name
-//	    └ networks, by name
-//	      └ the state store's transaction
-//
-// Nothing unbounded (pulls, hooks, plugins, users) is waited for under a
-// lock, and every wait for a lock has a deadline: the context's.
+// Locks are taken in the order that package engine's comment states; in tests
+// [Ordered] sees to it.
 package lock
 
 import "context"
@@ -26,6 +18,9 @@ const (
 	Container
 	Volume
 	Network
+	// Transaction is the state store's. No Manager has it; it has its place
+	// in the order, after all others.
+	Transaction
 )
 
 // String is the kind's name.
@@ -39,8 +34,26 @@ func (k Kind) String() string {
 		return "volume"
 	case Network:
 		return "network"
+	case Transaction:
+		return "transaction"
 	}
 	return "object"
+}
+
+// KindOf is the kind of that name, 0 for none.
+func KindOf(name string) Kind {
+	for k := Pod; k <= Network; k++ {
+		if k.String() == name {
+			return k
+		}
+	}
+	return 0
+}
+
+// Object is what a lock is for.
+type Object struct {
+	Kind Kind
+	ID   string // of volumes and networks the name
 }
 
 // Manager hands out locks. It may be used from several goroutines.
@@ -51,6 +64,15 @@ type Manager interface {
 	Lock(ctx context.Context, k Kind, id string) (Held, error)
 	// TryLock takes the lock if nobody has it; InUse otherwise.
 	TryLock(ctx context.Context, k Kind, id string) (Held, error)
+	// Forget gives up what a lock needs outside of processes, before its
+	// object's record goes. Whoever holds or waits for the lock is not
+	// disturbed, but who asks for it afterwards gets another one.
+	Forget(k Kind, id string) error
+	// Known lists the objects that have been locked and not been forgotten.
+	Known() ([]Object, error)
+	// Renumber makes the locks anew, as many as are configured now, for the
+	// objects that there are.
+	Renumber(objects []Object) error
 }
 
 // Held is a lock that is held.

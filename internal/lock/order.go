@@ -8,13 +8,18 @@ import (
 )
 
 // Ordered is a Manager that also checks the order of locks, for tests. Locks
-// are attributed to the context made by [Track] that they were taken with, or
-// else not checked.
+// are attributed to the context made by [Track] that they were taken with; all
+// others are taken for one actor's.
 type Ordered struct {
 	Manager
-	// Fail is called with a description of each lock out of order, before
-	// it is taken; testing.T's Error fits.
-	Fail func(args ...any)
+	fail func(args ...any)
+	rest *track
+}
+
+// NewOrdered gives one that calls fail with a description of each lock out of
+// order, before it is taken; testing.T's Error fits.
+func NewOrdered(m Manager, fail func(args ...any)) *Ordered {
+	return &Ordered{Manager: m, fail: fail, rest: new(track)}
 }
 
 type trackKey struct{}
@@ -44,37 +49,61 @@ func Track(ctx context.Context) context.Context {
 }
 
 // Lock checks and passes on.
-func (o Ordered) Lock(ctx context.Context, k Kind, id string) (Held, error) {
-	o.check(ctx, ranked{k, id})
+func (o *Ordered) Lock(ctx context.Context, k Kind, id string) (Held, error) {
+	t := o.of(ctx)
+	t.check(ranked{k, id}, o.fail)
 	h, err := o.Manager.Lock(ctx, k, id)
-	return o.note(ctx, ranked{k, id}, h, err)
+	return t.note(ranked{k, id}, h, err)
 }
 
 // TryLock passes on: an attempt cannot deadlock, but what it got counts for
 // the locks after it.
-func (o Ordered) TryLock(ctx context.Context, k Kind, id string) (Held, error) {
+func (o *Ordered) TryLock(ctx context.Context, k Kind, id string) (Held, error) {
 	h, err := o.Manager.TryLock(ctx, k, id)
-	return o.note(ctx, ranked{k, id}, h, err)
+	return o.of(ctx).note(ranked{k, id}, h, err)
 }
 
-func (o Ordered) check(ctx context.Context, r ranked) {
-	t, _ := ctx.Value(trackKey{}).(*track)
-	if t == nil {
-		return
+// Within runs what is a transaction of the state store; a read-only one is
+// only looked at, for several may be under way at once.
+func (o *Ordered) Within(write bool, transaction func() error) error {
+	r := ranked{Transaction, ""}
+	o.rest.check(r, o.fail)
+	if !write {
+		return transaction()
 	}
+	h, err := o.rest.note(r, nothing{}, nil)
+	if err == nil {
+		defer h.Unlock()
+		err = transaction()
+	}
+	return err
+}
+
+// nothing is held.
+type nothing struct{}
+
+func (nothing) Unlock() error { return nil }
+
+func (o *Ordered) of(ctx context.Context) *track {
+	if t, _ := ctx.Value(trackKey{}).(*track); t != nil {
+		return t
+	}
+	return o.rest
+}
+
+func (t *track) check(r ranked, fail func(args ...any)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.held {
 		if !r.after(h) {
-			o.Fail(fmt.Sprintf("lock order: %s is locked while %s is held", r, h))
+			fail(fmt.Sprintf("lock order: %s is locked while %s is held", r, h))
 		}
 	}
 }
 
-func (o Ordered) note(ctx context.Context, r ranked, h Held, err error) (Held, error) {
-	t, _ := ctx.Value(trackKey{}).(*track)
-	if err != nil || t == nil {
-		return h, err
+func (t *track) note(r ranked, h Held, err error) (Held, error) {
+	if err != nil {
+		return nil, err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

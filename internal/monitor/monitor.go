@@ -147,10 +147,9 @@ func Keep(program string, u wire.Uplink, files ...int) error {
 	if err := c.SendJSON(wire.Prepare, u, files...); err != nil {
 		return cove.E(op, "", cove.Internal, err)
 	}
-	limit := unix.NsecToTimeval(int64(keepLimit))
-	_ = unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit)
+	c.limit(keepLimit)
 	kind, body, _, err := c.receive()
-	if err == unix.EAGAIN {
+	if err == errNoAnswer {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		return cove.E(op, "", cove.Unavailable, errors.New(u.Args[0]+" does not get ready"))
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/interrupt"
-	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/network/native"
 	"github.com/cove-engine/cove/internal/network/userland"
@@ -73,10 +73,18 @@ func (b Build) open(g cli.Globals) (cli.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	locks, err := locks(conf)
+	if err != nil {
+		return nil, err
+	}
+	if os.Getenv(orderEnv) != "" {
+		o := lock.NewOrdered(locks, func(args ...any) { panic(fmt.Sprint(args...)) })
+		locks, kept.store = o, ordered{kept.store, o}
+	}
 	lan := userNetwork(conf)
 	return engine.New(conf, engine.Parts{
 		Store: kept.store, Backend: kept.backend, Migrate: kept.migrate,
-		Locks: file.New(engine.LockPath(conf)),
+		Locks: locks,
 		Images: b.Images(conf, image.Options{
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
 			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore,

@@ -12,9 +12,7 @@ import (
 	"github.com/cove-engine/cove/internal/lock/locktest"
 )
 
-func in(dir string) lock.Manager {
-	return New(func(k lock.Kind, id string) string { return filepath.Join(dir, k.String()+"-"+id+".lock") })
-}
+func in(dir string) lock.Manager { return New(dir) }
 
 func TestMain(m *testing.M) {
 	locktest.Child(in)
@@ -81,14 +79,14 @@ func TestObjectRemoved(t *testing.T) {
 	if err := <-waiting; err != nil {
 		t.Errorf("the object was made anew: %v", err)
 	}
-	if len(m.(*Manager).files)+len(other.(*Manager).files) != 0 {
+	if !m.(*Manager).Idle() || !other.(*Manager).Idle() {
 		t.Error("queues are left over")
 	}
 }
 
 func TestLocked(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, "container-a.lock")
+	path := filepath.Join(dir, "container-a")
 	want := func(what string, want bool) {
 		t.Helper()
 		if got, err := Locked(path); got != want || err != nil {
@@ -110,7 +108,7 @@ func TestLocked(t *testing.T) {
 
 func TestSymlinkRefused(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "container-a.lock")); err != nil {
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "container-a")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := in(dir).TryLock(context.Background(), lock.Container, "a"); !cove.Is(err, cove.Denied) {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -96,6 +97,7 @@ func Run(t *testing.T, open func(dir string) lock.Manager) {
 	t.Run("killed", func(t *testing.T) { testKilled(t, open) })
 	t.Run("many objects", func(t *testing.T) { testMany(t, open) })
 	t.Run("64 processes", func(t *testing.T) { testProcesses(t, open) })
+	t.Run("forgotten", func(t *testing.T) { testForgotten(t, open) })
 	t.Run("order", func(t *testing.T) { testOrder(t, open) })
 }
 
@@ -239,10 +241,15 @@ func testDeadline(t *testing.T, open func(string) lock.Manager) {
 func testKilled(t *testing.T, open func(string) lock.Manager) {
 	dir := t.TempDir()
 	m := open(dir)
-	for range 5 {
+	for i := range 6 {
 		c, line := child(t, "hold", 0, dir)
 		if got := line(); got != "held" {
 			t.Fatalf("child said %q", got)
+		}
+		if i%2 == 1 { // stopped first: it holds the lock until it is killed
+			if err := c.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if _, err := m.TryLock(context.Background(), lock.Container, "a"); !cove.Is(err, cove.InUse) {
 			t.Errorf("held by a child: %v", err)
@@ -253,6 +260,43 @@ func testKilled(t *testing.T, open func(string) lock.Manager) {
 		_ = c.Process.Kill()
 		unlock(t, <-got)
 		_ = c.Wait()
+	}
+}
+
+// testForgotten: what is known of objects, and that a lock can be had after
+// its object was forgotten, also by who has waited for it then.
+func testForgotten(t *testing.T, open func(string) lock.Manager) {
+	dir := t.TempDir()
+	m, other := open(dir), open(dir)
+	if known, err := m.Known(); err != nil || len(known) != 0 {
+		t.Errorf("nothing was locked: %v, %v", known, err)
+	}
+	objects := []lock.Object{{Kind: lock.Container, ID: "a"}, {Kind: lock.Network, ID: "with-a-dash"}, {Kind: lock.Volume, ID: "a"}}
+	for _, o := range objects {
+		unlock(t, mustLock(t, m, o.Kind, o.ID))
+	}
+	known, err := other.Known()
+	slices.SortFunc(known, func(a, b lock.Object) int { return strings.Compare(a.Kind.String(), b.Kind.String()) })
+	if err != nil || !slices.Equal(known, objects) {
+		t.Errorf("known: %v, %v; want %v", known, err, objects)
+	}
+	h := mustLock(t, m, lock.Container, "a")
+	waiting := make(chan struct{})
+	go func() { unlock(t, mustLock(t, other, lock.Container, "a")); close(waiting) }()
+	time.Sleep(20 * time.Millisecond)
+	for range 2 { // the second time there is nothing to forget
+		if err := m.Forget(lock.Container, "a"); err != nil {
+			t.Error(err)
+		}
+	}
+	unlock(t, h)
+	<-waiting
+	unlock(t, mustLock(t, m, lock.Container, "a"))
+	if err := m.Renumber(objects[:2]); err != nil {
+		t.Error(err)
+	}
+	for _, o := range objects {
+		unlock(t, mustLock(t, m, o.Kind, o.ID))
 	}
 }
 
@@ -314,7 +358,7 @@ func testProcesses(t *testing.T, open func(string) lock.Manager) {
 
 func testOrder(t *testing.T, open func(string) lock.Manager) {
 	var said []string
-	m := lock.Ordered{Manager: open(t.TempDir()), Fail: func(args ...any) { said = append(said, fmt.Sprint(args...)) }}
+	m := lock.NewOrdered(open(t.TempDir()), func(args ...any) { said = append(said, fmt.Sprint(args...)) })
 	ctx := lock.Track(context.Background())
 	take := func(k lock.Kind, id string) lock.Held {
 		h, err := m.Lock(ctx, k, id)
@@ -339,5 +383,24 @@ func testOrder(t *testing.T, open func(string) lock.Manager) {
 	unlock(t, take(lock.Pod, "a"))
 	if len(said) != 0 {
 		t.Errorf("all were released, but: %v", said)
+	}
+	// The state store's transactions come last, and not in each other.
+	ctx = context.Background()
+	inOrder := func(write bool) { _ = m.Within(write, func() error { return nil }) }
+	v = take(lock.Volume, "a")
+	inOrder(true)
+	inOrder(false)
+	unlock(t, v)
+	if len(said) != 0 {
+		t.Errorf("transactions in order, but: %v", said)
+	}
+	_ = m.Within(true, func() error {
+		unlock(t, take(lock.Volume, "a"))
+		inOrder(false)
+		inOrder(true)
+		return nil
+	})
+	if len(said) != 3 {
+		t.Errorf("in a transaction: %v", said)
 	}
 }
