@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference conformance exposure lint bench guest guest-bench crash clean arm64
+.PHONY: help run deps build install uninstall test reference conformance exposure lint bench guest guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,12 @@ KILLS ?= 40
 crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
 	bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED))
+
+STORM ?= 5m
+storm: build deps ## 64 processes doing random commands at once: make storm [STORM=DURATION] [SEED=N]
+	$(GO) build -buildvcs=false -o bin/storm ./storm
+	bin/storm -for $(STORM) $(if $(SEED),-seed $(SEED))
+	bin/storm -for $(STORM) -lock-type shm $(if $(SEED),-seed $(SEED))
 
 guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd and cgroup v2 (root; half an hour)
 	GO='$(GO)' test/guest/units
