@@ -813,12 +813,20 @@ func (k *survey) mounts() {
 	}
 }
 
-// processes looks for monitors of containers that have no record. Which
+// processes looks for monitors of containers that have no record, and for
+// processes in the root file systems of containers that do not run. Which
 // container a monitor is for, and of which store, its liveness lock tells.
 func (k *survey) processes() {
 	pids, err := processes()
 	k.fail(err)
+	strays := map[string]bool{}
 	for _, pid := range pids {
+		if id := k.e.rootOf(pid); id != "" && k.traces[id] && !k.running[id] && !strays[id] {
+			strays[id] = true
+			k.leftover("process", strconv.Itoa(pid), id,
+				func() (bool, error) { return k.e.rootOf(pid) == id, nil },
+				func() error { return k.e.endStrays(id) })
+		}
 		id := k.e.monitorOf(pid)
 		if id == "" || k.records[id] != nil {
 			continue

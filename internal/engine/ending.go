@@ -148,7 +148,7 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
 		// Each time: a monitor that has just begun does not listen to signals
 		// yet, and this one is lost on it.
-		if err := unix.Kill(c.Run.MonitorPID, unix.SIGUSR1); err != nil {
+		if err := e.signalMonitor(c, unix.SIGUSR1); err != nil {
 			return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
 		}
 		time.Sleep(wait)
@@ -157,6 +157,20 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 		}
 	}
 	return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
+}
+
+// signalMonitor sends a signal to a container's monitor, and to no other process
+// that may have got its number.
+func (e *Engine) signalMonitor(c *Container, sig unix.Signal) error {
+	fd, err := unix.PidfdOpen(c.Run.MonitorPID, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if e.monitorOf(c.Run.MonitorPID) != c.ID {
+		return unix.ESRCH
+	}
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
 // desire records what the user wants of the container.

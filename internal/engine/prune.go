@@ -23,8 +23,8 @@ func (e *Engine) PruneContainers(ctx context.Context, filters map[string][]strin
 	var errs []error
 	for i := range list {
 		c := &list[i]
-		if c.Status != cove.Created && c.Status != cove.Exited {
-			continue
+		if c.Status != cove.Created && c.Status != cove.Exited && c.Status != cove.Removing {
+			continue // the last is a removal that was cut short
 		}
 		e.measure(c)
 		// Without force: one that was started meanwhile stays.

@@ -438,6 +438,9 @@ func (e *Engine) clear(c *Container) error {
 	}
 	if err == nil && len(dirs) == 0 {
 		err = endInit(c)
+		if pid := c.Spec.PID; err == nil && pid != "" && pid != "private" {
+			err = e.endStrays(c.ID)
+		}
 	}
 	errs = append(errs, err)
 	if len(c.Ports) > 0 {

@@ -2,13 +2,17 @@ package engine
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -112,5 +116,63 @@ func TestRemoveAfterMachineStopped(t *testing.T) {
 	}
 	if exists(e.dir(gone.ID)) {
 		t.Error("its directory is still there")
+	}
+}
+
+// A run file names processes by numbers that may be others' by now: they are
+// told apart by their start, and a monitor by what it holds open.
+func TestPIDReused(t *testing.T) {
+	for _, alive := range []bool{false, true} {
+		e, _ := engineWith(t)
+		c := stored(t, e, "a", nil)
+		foreign := exec.CommandContext(t.Context(), "sleep", "1000")
+		if err := foreign.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- foreign.Wait() }()
+		start, err := procfs.StartTime(foreign.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run := cove.Run{Generation: 1, BootID: bootID(), PID: foreign.Process.Pid, PIDStart: start - 1, MonitorPID: foreign.Process.Pid, Started: time.Now()}
+		f, err := runfile.Open(e.dir(c.ID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Write(&run, false); err != nil {
+			t.Fatal(err)
+		}
+		now, err := e.look(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if alive {
+			// A monitor lives, whatever its number is.
+			if err := unix.Flock(f.FD(), unix.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			if now, err = e.look(c); err != nil || now.Status != cove.Running {
+				t.Fatal(now.Status, err)
+			}
+			if err := e.signal(&now, unix.SIGKILL); !cove.Is(err, cove.NotFound) {
+				t.Errorf("signal: %v", err)
+			}
+			if err := e.signalMonitor(&now, unix.SIGKILL); err != unix.ESRCH {
+				t.Errorf("signal to the monitor: %v", err)
+			}
+		} else if now.Status != cove.Exited || now.Run.Exit != exitMonitorLost {
+			t.Errorf("%s %q", now.Status, now.Run.Exit)
+		}
+		f.Close()
+		if err := e.Remove(t.Context(), c.ID, RemoveOptions{Force: true}); err != nil {
+			t.Error(err)
+		}
+		select {
+		case err := <-ended:
+			t.Error("somebody else's process has ended: ", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		_ = foreign.Process.Kill()
 	}
 }

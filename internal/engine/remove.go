@@ -99,7 +99,7 @@ func (e *Engine) killMonitor(h *held) error {
 		return nil
 	}
 	if locked := e.lost(&h.Run, h.Dir) == ""; locked {
-		if err := unix.Kill(h.Run.MonitorPID, unix.SIGKILL); err != nil && err != unix.ESRCH {
+		if err := e.signalMonitor(&h.Container, unix.SIGKILL); err != nil && err != unix.ESRCH {
 			return cove.E("end monitor of container", h.Name, cove.Internal, err)
 		}
 	}

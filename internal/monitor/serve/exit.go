@@ -126,12 +126,8 @@ func (m *Monitor) finish() {
 	}
 	m.ended = true
 	t := &m.env.Teardown
-	if t.Remove {
-		m.run.Removed = true
-		_ = unix.Rename(m.env.Dir, t.Removed)
-	}
-	// A --rm container has no use for an exit that outlives a power loss.
-	_ = m.record.Write(&m.run, !t.Remove)
+	m.run.Removed = t.Remove
+	recorded := m.recordEnd()
 	exit := wire.ExitBody{Code: m.run.ExitCode, OOMKilled: m.run.OOMKilled}
 	for _, c := range m.clients {
 		if c.watch && c.exec == nil {
@@ -141,15 +137,46 @@ func (m *Monitor) finish() {
 	m.teardown()
 	if !t.Remove {
 		m.run.Down = true
-		_ = m.record.Write(&m.run, false)
+		recorded = m.record.Write(&m.run, false) == nil && recorded
 	}
 	for _, c := range m.clients {
 		c.sendJSON(wire.Done, nil)
+	}
+	if !recorded {
+		m.recordLater()
 	}
 	if t.Remove {
 		// Nobody needs to wait for it: its place is taken already.
 		_ = rootfs.Empty(t.Removed)
 	}
+}
+
+// recordEnd records the exit, and with --rm the removal.
+func (m *Monitor) recordEnd() bool {
+	t := &m.env.Teardown
+	if t.Remove {
+		if err := unix.Rename(m.env.Dir, t.Removed); err != nil && err != unix.ENOENT {
+			return false
+		}
+	}
+	// A --rm container has no use for an exit that outlives a power loss.
+	return m.record.Write(&m.run, !t.Remove) == nil
+}
+
+// recordLater stays until the exit is recorded: a file system that has become
+// read-only may be written to again, and nobody else knows the exit.
+func (m *Monitor) recordLater() {
+	m.unrecorded = true
+	m.after(time.Second, func() {
+		if !m.recordEnd() {
+			m.recordLater()
+			return
+		}
+		m.unrecorded = false
+		if m.env.Teardown.Remove {
+			_ = rootfs.Empty(m.env.Teardown.Removed)
+		}
+	})
 }
 
 // releasePorts closes the sockets that reserved published ports, so that the

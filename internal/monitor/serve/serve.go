@@ -68,17 +68,18 @@ type Monitor struct {
 	listen  int
 	execs   map[int]*execution
 
-	stopping  bool          // a user asked for the end: no restart
-	killTimer *timer        // SIGKILL after a stop's time-out
-	backoff   time.Duration // before the next restart by policy
-	ended     bool          // the final exit has been handled
-	orphans   bool          // see keepOrphans
-	power     power         // see ordinary
-	forward   chan func()   // see onward
-	health    prober
-	stopNames func() // nil when no names are answered
-	stopPorts func() // nil when no ports are forwarded
-	retarget  func() // tells it other addresses
+	stopping   bool          // a user asked for the end: no restart
+	killTimer  *timer        // SIGKILL after a stop's time-out
+	backoff    time.Duration // before the next restart by policy
+	ended      bool          // the final exit has been handled
+	unrecorded bool          // it has, but it could not be written down
+	orphans    bool          // see keepOrphans
+	power      power         // see ordinary
+	forward    chan func()   // see onward
+	health     prober
+	stopNames  func() // nil when no names are answered
+	stopPorts  func() // nil when no ports are forwarded
+	retarget   func() // tells it other addresses
 	// Shared by all, since there is one thread: one read of output, one
 	// message of a client.
 	buf   [16 << 10]byte
@@ -280,7 +281,7 @@ func (m *Monitor) serve() {
 	if m.env.Lifetime > 0 {
 		m.after(m.env.Lifetime, func() { m.stop(int(unix.SIGKILL), 0) })
 	}
-	for !m.ended || m.clientsWaiting() {
+	for !m.ended || m.unrecorded || m.clientsWaiting() {
 		m.step()
 	}
 }
