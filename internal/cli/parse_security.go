@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cove-engine/cove"
@@ -153,13 +154,30 @@ func checkNamespace(value string, more ...string) error {
 	return fmt.Errorf("unrecognized namespace mode %s passed", value)
 }
 
-// checkUserNS accepts what cove can do: the host's user namespace.
+// checkUserNS accepts what cove can do, the host's user namespace, and what the
+// engine answers, which knows whether it is root's.
 func checkUserNS(value string) error {
-	kind, _, _ := strings.Cut(value, ":")
+	kind, options, colon := strings.Cut(value, ":")
+	known := map[string]string{"keep-id": "uid gid size", "auto": "size uidmapping gidmapping"}[kind]
+	if known != "" && options != "" {
+		for o := range strings.SplitSeq(options, ",") {
+			if key, _, _ := strings.Cut(o, "="); !slices.Contains(strings.Fields(known), key) {
+				return fmt.Errorf("unknown option specified: %q", key)
+			}
+		}
+	}
 	switch kind {
-	case "", "host":
+	case "private":
+		if !colon {
+			return errors.New("must provide at least one UID or GID mapping to configure a user namespace")
+		}
+	case "", "host", "nomap":
+		if !colon {
+			return nil
+		}
+	case "keep-id":
 		return nil
-	case "auto", "keep-id", "nomap", "private", "container", "ns":
+	case "auto", "container", "ns":
 		return &refusedError{name: "userns", value: value}
 	}
 	return fmt.Errorf("unrecognized namespace mode %s passed", value)

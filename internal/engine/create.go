@@ -165,6 +165,14 @@ func (d *draft) supported() error {
 	default:
 		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file or none"))
 	}
+	// For an ordinary user every ID of every file of the image would have to be
+	// another one, and the kernel lets only root map those of the disk.
+	if mode, _, _ := strings.Cut(s.UserNS, ":"); mode == "keep-id" || mode == "nomap" {
+		if !d.e.conf.Rootless {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("%s is only supported in rootless mode", mode))
+		}
+		return cove.E("", "", cove.Unsupported, fmt.Errorf("--userns=%s is not supported by cove yet", s.UserNS))
+	}
 	return nil
 }
 
