@@ -22,12 +22,25 @@ func settle(k *wire.Keep, fds []int) error {
 		return os.NewSyscallError("dup3", err)
 	}
 	for _, dir := range k.Cgroups {
-		if err := os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0); err != nil {
+		if err := enter(dir + "/cgroup.procs"); err != nil {
 			return err
 		}
 	}
 	err := unix.FcntlFlock(uintptr(fds[1]), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: k.Own, Len: 1})
 	return os.NewSyscallError("lock", err)
+}
+
+// enter joins a cgroup by its file of members.
+func enter(name string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte("0")); err != nil {
+		return &os.PathError{Op: "write", Path: name, Err: err}
+	}
+	return nil
 }
 
 // leave ends the process, and with it all in its namespace, when nobody is left
