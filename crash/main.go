@@ -131,6 +131,8 @@ func (s *scene) deeds() []deed {
 		{"load", [][]string{second, w("rmi localhost/second")}, []string{"load", "-q", "-i", archive}, cove},
 		{"import", nil, second, cove},
 		{"rmi", [][]string{second}, w("rmi localhost/second"), cove},
+		{"system migrate", [][]string{running}, w("--db-backend sqlite system migrate"), cove},
+		{"system migrate back", [][]string{running, w("--db-backend sqlite system migrate")}, w("--db-backend boltdb system migrate"), cove},
 	}
 }
 
@@ -334,6 +336,11 @@ func (s *scene) clean() string {
 		}
 	}
 	_ = s.run("rmi", "-f", "localhost/second")
+	if !s.podman {
+		if r := s.run("--db-backend", "boltdb", "system", "migrate"); r.code != 0 {
+			return "system migrate: " + r.String()
+		}
+	}
 	if problem := s.checked(); problem != "" {
 		return problem
 	}

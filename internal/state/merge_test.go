@@ -27,7 +27,7 @@ func FuzzRecord(f *testing.F) {
 		f.Add(raw)
 	}
 	for _, s := range []string{`{}`, `[]`, `null`, `{"schema":9,"new":{}}`, `{"spec":{"resources":{"x":1}},"mounts":[{"x":1},{"x":2}]}`,
-		`{"Name":"a","NAME":"b"}`, `{"spec":null,"run":7}`, `{"labels":{"a":{"b":1}}}`} {
+		`{"Name":"a","NAME":"b"}`, `{"name":"a","ſpec":{"image":"b"}}`, `{"spec":null,"run":7}`, `{"labels":{"a":{"b":1}}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, stored []byte) {

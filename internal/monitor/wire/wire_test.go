@@ -55,10 +55,11 @@ func FuzzReceive(f *testing.F) {
 		for range min(max(descriptors, 0), 2*MaxFDs) {
 			fds = append(fds, theirs)
 		}
-		if err := SendPacket(theirs, packet, 0, fds...); err != nil {
-			t.Skip(err)
-		}
+		err = SendPacket(theirs, packet, 0, fds...)
 		unix.Close(theirs)
+		if err != nil {
+			return // more descriptors than the kernel carries
+		}
 		kind, body, got, err := Receive(ours, make([]byte, room))
 		if err != nil && (len(got) > 0 || body != nil) {
 			t.Errorf("%v, and %d descriptors", err, len(got))

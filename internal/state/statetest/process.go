@@ -146,6 +146,21 @@ func Whole(t testing.TB, s state.Store) uint64 {
 	return records
 }
 
+// sameMoment checks that one view of a growing store shows no object by half.
+func sameMoment(t testing.TB, s state.Store) {
+	t.Helper()
+	var records, names, leases int
+	view(t, s, func(tx state.Tx) error {
+		return errors.Join(
+			tx.Leases("n", func(netip.Addr, string) error { leases++; return nil }),
+			tx.List(state.Containers, func(string, []byte) error { records++; return nil }),
+			tx.Names(state.Containers, func(string, string) error { names++; return nil }))
+	})
+	if records != names || records != leases {
+		t.Errorf("a view shows %d records, %d names and %d leases", records, names, leases)
+	}
+}
+
 func child(t testing.TB, role, path string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -215,13 +230,21 @@ func testProcesses(t *testing.T, b Backend) {
 		c := child(t, fmt.Sprintf("grow=%d", each), s.Path())
 		go func() { err := c.Run(); ends <- done{err, time.Since(start)} }()
 	}
-	for range workers {
-		d := <-ends
-		if d.err != nil {
-			t.Error(d.err)
+	views := 0
+	for left := workers; left > 0; {
+		select {
+		case d := <-ends:
+			left--
+			if d.err != nil {
+				t.Error(d.err)
+			}
+			slowest = max(slowest, d.took)
+		default:
+			sameMoment(t, s)
+			views++
 		}
-		slowest = max(slowest, d.took)
 	}
+	t.Logf("%d views meanwhile", views)
 	if got := Whole(t, s); got != workers*each+1 {
 		t.Errorf("%d objects, want %d", got, workers*each+1)
 	}
