@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference conformance exposure lint bench guest guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conformance exposure lint bench guest guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,8 @@ conformance: build deps ## runtime-tools' validation of cove-runtime beside runc
 
 exposure: build deps ## what a container can see and do, beside podman's and docker's: a table
 	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
+runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest of cgroup v2)
+	COVE_TEST_RUNTIME=$$(command -v runc) $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run 'TestScript$$' ./test
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt: the files above"; exit 1; }

@@ -72,9 +72,9 @@ var law = []struct {
 	std     bool     // else only the standard library and golang.org/x/sys
 	why     string
 }{
-	{"internal/monitor/serve", []string{"", "internal/ctrinit", "internal/monitor", "internal/network/teardown", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
+	{"internal/monitor/serve", []string{"", "internal/ctrinit", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
 	{"internal/monitor", []string{"", "internal/monitor"}, true, "it is linked into the monitor"},
-	{"internal/ctrinit", []string{"internal/monitor/wire", "internal/plan", "internal/rootfs/overlay", "internal/rootfs"}, true, "it is linked into the monitor"},
+	{"internal/ctrinit", []string{"internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/rootfs/overlay", "internal/rootfs"}, true, "it is linked into the monitor"},
 	{"internal/procfs", nil, true, "it is linked into the monitor"},
 	{"internal/plan", nil, true, "it is linked into the monitor"},
 	{"internal/network/teardown", []string{""}, true, "it is linked into the monitor"},

@@ -168,6 +168,15 @@ ip -n %[1]s route add default via %[4]s
 	return nil
 }
 
+// runtimeLine is the line for COVE_TEST_RUNTIME. A path is taken as it is; a name
+// could be what podman's library finds by itself.
+func runtimeLine() string {
+	if r := os.Getenv("COVE_TEST_RUNTIME"); r != "" {
+		return fmt.Sprintf("runtime = %q\n", r)
+	}
+	return ""
+}
+
 // configure writes the configuration files, the same for every engine, and
 // the commands ctr, host and outside that scripts may call from a shell.
 func (h *house) configure(env *testscript.Env) error {
@@ -175,7 +184,7 @@ func (h *house) configure(env *testscript.Env) error {
 	bin := filepath.Join(h.work, ".bin")
 	files := map[string]string{
 		etc + "/containers.conf": "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\nlog_driver = \"k8s-file\"\n" +
-			"[engine]\ncgroup_manager = \"" + cmp.Or(os.Getenv("COVE_TEST_CGROUP_MANAGER"), "cgroupfs") + "\"\nevents_logger = \"file\"\nlock_type = \"file\"\n",
+			"[engine]\ncgroup_manager = \"" + cmp.Or(os.Getenv("COVE_TEST_CGROUP_MANAGER"), "cgroupfs") + "\"\nevents_logger = \"file\"\nlock_type = \"file\"\n" + runtimeLine(),
 		etc + "/storage.conf":    fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", h.root, h.run),
 		etc + "/auth.json":       "{}\n",
 		etc + "/registries.conf": "unqualified-search-registries = []\n",

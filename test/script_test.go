@@ -109,7 +109,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [rootless], [cgroup1], [cgroup2], [systemd], [nat], and [privileged]: whether
+// [native] (cove's own OCI runtime), [rootless], [cgroup1], [cgroup2], [systemd], [nat], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
 	switch name {
@@ -124,6 +124,8 @@ func (e engine) condition(name string) (bool, error) {
 		return e.name != "docker" || have == allCapabilities, err
 	case "rootless":
 		return e.user != nil, nil
+	case "native":
+		return e.name == "cove" && os.Getenv("COVE_TEST_RUNTIME") == "", nil
 	case "cgroup1":
 		_, err := os.Stat("/sys/fs/cgroup/memory")
 		return err == nil, nil

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/monitor/serve"
 	"github.com/cove-engine/cove/internal/monitor/uplink"
 	"github.com/cove-engine/cove/internal/sysmon"
@@ -30,6 +31,8 @@ func main() {
 	switch os.Args[0] {
 	case "cove-init", "cove-exec":
 		ctrinit.Main()
+	case "cove-runtime-driver":
+		drive.Main()
 	case "cove-uplink":
 		uplink.Main()
 	case "/run/podman-init":

@@ -5,9 +5,11 @@ package config
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	conf "go.podman.io/common/pkg/config"
 	"go.podman.io/storage/pkg/configfile"
@@ -23,6 +25,7 @@ type Overrides struct {
 	DriverOptions                          []string
 	VolumePath, NetworkConfigDir           string
 	CgroupManager, EventsBackend, Runtime  string
+	RuntimeFlags                           []string
 	DBBackend                              string
 	Modules                                []string
 	// Rootless says that the caller is an ordinary user, in his namespace.
@@ -37,9 +40,16 @@ type Config struct {
 	GraphRoot, RunRoot, Driver, ImageStore string
 	DriverOptions                          []string
 
+	// RuntimeFlags are global arguments for OCI runtimes, without their dashes.
+	RuntimeFlags []string
+
 	Rootless bool
 
-	modules []string
+	modules  []string
+	runtime  string
+	keysOnce sync.Once
+	keys     map[string]bool
+	keysErr  error
 }
 
 // Load reads the files. A broken one is an error of kind Invalid that names
@@ -56,6 +66,7 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, modules: o.Modules,
+		runtime: o.Runtime, RuntimeFlags: o.RuntimeFlags,
 	}
 	for _, set := range []struct {
 		to   *string
@@ -64,7 +75,7 @@ func Load(o Overrides) (*Config, error) {
 		{&c.GraphRoot, o.GraphRoot}, {&c.RunRoot, o.RunRoot}, {&c.Driver, o.Driver}, {&c.ImageStore, o.ImageStore},
 		{&file.Engine.VolumePath, o.VolumePath}, {&file.Network.NetworkConfigDir, o.NetworkConfigDir},
 		{&file.Engine.CgroupManager, o.CgroupManager}, {&file.Engine.EventsLogger, o.EventsBackend},
-		{&file.Engine.OCIRuntime, o.Runtime}, {&file.Engine.DBBackend, o.DBBackend},
+		{&file.Engine.DBBackend, o.DBBackend},
 	} {
 		if set.from != "" {
 			*set.to = set.from
@@ -119,26 +130,52 @@ func (c *Config) LockType() (string, error) {
 	return "", cove.E("read containers.conf", "lock_type", cove.Invalid, fmt.Errorf("%q is neither file nor shm", t))
 }
 
+// OCIRuntime is the OCI runtime of containers made from now on, by name or
+// path; "" is cove's own, which is also called native. The library's word for
+// no word, the first that it finds, is not taken for one.
+func (c *Config) OCIRuntime() (name string, err error) {
+	if name = c.runtime; name == "" {
+		named, err := c.mentions("runtime")
+		if err != nil {
+			return "", err
+		}
+		if named {
+			name = c.File.Engine.OCIRuntime
+		}
+	}
+	if name == "native" || name == "cove" {
+		name = ""
+	}
+	return name, nil
+}
+
 // mentions tells whether a key is set in one of containers.conf's files. They
 // have been parsed by now: parsing them again would take as long as all else.
 func (c *Config) mentions(key string) (bool, error) {
-	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: "CONTAINERS_CONF", UserId: unshare.GetRootlessUID(), Modules: c.modules}
+	c.keysOnce.Do(func() { c.keys, c.keysErr = readKeys(c.modules) })
+	return c.keys[key], c.keysErr
+}
+
+// readKeys gives the keys that are set, of whatever table.
+func readKeys(modules []string) (map[string]bool, error) {
+	keys := map[string]bool{}
+	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: "CONTAINERS_CONF", UserId: unshare.GetRootlessUID(), Modules: modules}
 	for file, err := range configfile.Read(files) {
 		if err != nil {
-			return false, cove.E("read containers.conf", "", cove.Invalid, oneLine{err})
+			return nil, cove.E("read containers.conf", "", cove.Invalid, oneLine{err})
 		}
 		lines := bufio.NewScanner(file.Reader)
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
-			if name, _, is := strings.Cut(lines.Text(), "="); is && strings.Trim(name, " \t\"'") == key {
-				return true, nil
+			if name, _, is := bytes.Cut(lines.Bytes(), []byte("=")); is && !bytes.HasPrefix(name, []byte("#")) {
+				keys[string(bytes.Trim(name, " \t\"'"))] = true
 			}
 		}
 		if err := lines.Err(); err != nil {
-			return false, cove.E("read", file.Name, cove.Invalid, err)
+			return nil, cove.E("read", file.Name, cove.Invalid, err)
 		}
 	}
-	return false, nil
+	return keys, nil
 }
 
 // Locks is where the lock manager keeps what it keeps, for all objects.

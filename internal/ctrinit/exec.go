@@ -149,11 +149,12 @@ func (p *process) setCredentials() *wire.Failure {
 	if p.plan.OCI != nil {
 		return nil
 	}
-	return dieWithMonitor() // a change of credentials has cleared it, prctl(2)
+	return DieWithMonitor() // a change of credentials has cleared it, prctl(2)
 }
 
-// dieWithMonitor asks for SIGKILL at the monitor's death.
-func dieWithMonitor() *wire.Failure {
+// DieWithMonitor has the kernel end the process with the monitor's thread that
+// made it.
+func DieWithMonitor() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fail("die with the monitor", err)
 	}

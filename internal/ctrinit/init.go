@@ -61,7 +61,7 @@ func (p *process) run() *wire.Failure {
 		return fail("hide from the container", err)
 	}
 	unix.CloseOnExec(control)
-	if f := dieWithMonitor(); f != nil {
+	if f := DieWithMonitor(); f != nil {
 		return f
 	}
 	master := -1
@@ -232,6 +232,13 @@ func (p *process) rootOf(ns int) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(own)
+	return RootOf(ns, own)
+}
+
+// RootOf clones the root mount of a mount namespace. own is the calling
+// thread's, to which it comes back; the thread must be locked, and shares its
+// working directory with no other from then on.
+func RootOf(ns, own int) (int, error) {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil { // setns(2)
 		return -1, err
 	}

@@ -273,7 +273,7 @@ func (p *process) setHome() {
 		return
 	}
 	home, id := "/", strconv.FormatUint(uint64(pr.UID), 10)
-	if entry := find(readDatabase("/etc/passwd"), 7, func(f []string) bool { return f[2] == id }); entry != nil && entry[5] != "" {
+	if entry := find(readDatabase(-1, "/etc/passwd"), 7, func(f []string) bool { return f[2] == id }); entry != nil && entry[5] != "" {
 		home = entry[5]
 	}
 	pr.Env = append(pr.Env, "HOME="+home)

@@ -8,22 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 )
 
 // databaseLimit is how much of the container's passwd and group files is
 // read: they are the image's, and may be anything.
 const databaseLimit = 10 << 20
 
-// resolveUser turns the plan's user and groups into numbers, by the
+func (p *process) resolveUser() *wire.Failure { return ResolveUser(&p.plan.Process, -1) }
+
+// ResolveUser turns a process's user and groups into numbers, by the
 // container's own /etc/passwd and /etc/group, and finds HOME. Numbers need
-// no entry.
-func (p *process) resolveUser() *wire.Failure {
-	pr := &p.plan.Process
+// no entry. root is the descriptor of the container's root, -1 for one's own.
+func ResolveUser(pr *plan.Process, root int) *wire.Failure {
 	if pr.User == "" && len(pr.Groups) == 0 && !pr.SetHome {
 		return nil
 	}
-	passwd := readDatabase("/etc/passwd")
-	group := readDatabase("/etc/group")
+	passwd := readDatabase(root, "/etc/passwd")
+	group := readDatabase(root, "/etc/group")
 	userName, groupName, hasGroup := strings.Cut(pr.User, ":")
 	var entry []string // of the user in passwd
 	if userName != "" {
@@ -94,8 +96,12 @@ func hasHome(env []string) bool {
 
 // readDatabase reads a regular file of the container's; anything else counts
 // as empty.
-func readDatabase(name string) []byte {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+func readDatabase(root int, name string) []byte {
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC}
+	if root >= 0 {
+		how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+	}
+	fd, err := unix.Openat2(root, name, &how)
 	if err != nil {
 		return nil
 	}

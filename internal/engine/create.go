@@ -99,6 +99,16 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 		Desired: cove.DesireStop, CommandLine: o.CommandLine, Ports: spec.Ports, Attachments: spec.Networks,
 	}
 	d.c = c
+	if c.Spec.Runtime == "" {
+		name, err := e.conf.OCIRuntime()
+		if err != nil {
+			return nil, err
+		}
+		c.Spec.Runtime = name
+	}
+	if _, err := e.foreign(c); err != nil {
+		return nil, err
+	}
 	if spec.Rootfs == "" {
 		hold, err := e.images.Hold(ctx)
 		if err != nil {

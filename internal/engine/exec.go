@@ -44,7 +44,15 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if c.Run.PID == 0 || c.Status == cove.Paused {
 		return ExecResult{}, errNoExec
 	}
-	p, err := e.execPlan(&c, x, o.Streams.Terminal)
+	if len(x.Command) == 0 {
+		return ExecResult{}, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))
+	}
+	var p any
+	if c.Spec.Runtime != "" {
+		p, err = e.foreignExec(&c, x, o.Streams.Terminal)
+	} else {
+		p, err = e.execPlan(&c, x, o.Streams.Terminal)
+	}
 	if err != nil {
 		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
@@ -103,9 +111,6 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 		return nil, cove.E("read plan of container", c.Name, cove.Internal, err)
 	}
 	p := whole.Process
-	if len(x.Command) == 0 {
-		return nil, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))
-	}
 	p.Args, p.Terminal, p.MakeCwd, p.OOMScoreAdj = x.Command, x.Terminal, false, nil
 	p.Env = mergeEnv(p.Env, x.Env)
 	if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
@@ -165,7 +170,7 @@ func mergeEnv(base, over []string) []string {
 }
 
 // planFile puts a plan into memory that can be handed over.
-func planFile(p *plan.Plan) (*os.File, error) {
+func planFile(p any) (*os.File, error) {
 	data, err := json.Marshal(p)
 	if err != nil {
 		return nil, cove.E("", "", cove.Internal, err)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
-	"github.com/cove-engine/cove/internal/plan"
 )
 
 // healthCheck is the container's health check with every default filled in,
@@ -53,26 +52,28 @@ func healthCheck(c *cove.Container) *cove.HealthCheck {
 	return &h
 }
 
-// health tells the monitor how to probe the container whose plan is whole.
-func health(c *cove.Container, whole *plan.Plan) (*wire.Health, error) {
+// health tells the monitor how to probe the container. plan makes that of an
+// exec of a command.
+func health(c *cove.Container, plan func(args []string) (any, error)) (*wire.Health, error) {
 	h := healthCheck(c)
 	if h == nil {
 		return nil, nil
 	}
-	p := whole.Process
-	p.Terminal, p.MakeCwd, p.OOMScoreAdj = false, false, nil
+	args := h.Test
 	switch h.Test[0] {
 	case "CMD":
-		p.Args = h.Test[1:]
+		args = h.Test[1:]
 	case "CMD-SHELL":
-		p.Args = append([]string{"/bin/sh", "-c"}, h.Test[1:]...)
-	default:
-		p.Args = h.Test
+		args = append([]string{"/bin/sh", "-c"}, h.Test[1:]...)
 	}
-	if len(p.Args) == 0 {
+	if len(args) == 0 {
 		return nil, cove.E("", "", cove.Invalid, errors.New("the health check has no command"))
 	}
-	data, err := json.Marshal(&plan.Plan{Version: plan.Version, Process: p})
+	p, err := plan(args)
+	if err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(p)
 	if err != nil {
 		return nil, cove.E("", "", cove.Internal, err)
 	}

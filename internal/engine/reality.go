@@ -443,6 +443,9 @@ func (e *Engine) clear(c *Container) error {
 		}
 	}
 	errs = append(errs, err)
+	if c.Spec.Runtime != "" {
+		errs = append(errs, e.forgetForeign(&c.Container))
+	}
 	if len(c.Ports) > 0 {
 		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
 	}

@@ -136,6 +136,7 @@ type launch struct {
 	scope   chan error // how systemd's making of the scope has ended
 	// monitorCgroups are those that the monitor was not born in.
 	monitorCgroups []string
+	foreign        *plan.Foreign // nil with cove's own runtime
 	health         *wire.Health
 	uplink         *wire.Uplink
 	netns          int
@@ -169,7 +170,9 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
 	}
 	pidns := -1
-	if i := slices.IndexFunc(joins, func(j native.Join) bool { return j.Flag == unix.CLONE_NEWPID }); i >= 0 {
+	if l.foreign != nil {
+		clone = unix.CLONE_NEWNS // all else is the runtime's
+	} else if i := slices.IndexFunc(joins, func(j native.Join) bool { return j.Flag == unix.CLONE_NEWPID }); i >= 0 {
 		if pidns, err = openNamespace(joins[i].Path); err != nil {
 			return nil, err
 		}
@@ -179,7 +182,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 	var m *monitor.Starting
 	l.monitorCgroups, err = l.layout.Born(l.e.monitorCgroups(l.c, l.layout), func(unified int) (err error) {
 		m, err = monitor.Fork(program, monitor.Birth{
-			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin, PIDNamespace: pidns, Cgroup: unified,
+			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin, Foreign: l.foreign != nil, PIDNamespace: pidns, Cgroup: unified,
 		})
 		return err
 	})
@@ -224,7 +227,14 @@ func (l *launch) describe() (err error) {
 	if err != nil {
 		return err
 	}
-	for _, step := range []func() error{l.checkSources, l.confine, l.compileFilter} {
+	if l.foreign, err = l.e.foreign(l.c); err != nil {
+		return err
+	}
+	filter := l.compileFilter
+	if l.foreign != nil {
+		filter = l.adapt
+	}
+	for _, step := range []func() error{l.checkSources, l.confine, filter} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -388,7 +398,9 @@ func (l *launch) makeCgroups() error {
 		}
 		set = set.Delegated()
 	}
-	if err := set.Make(); err != nil {
+	if l.foreign != nil {
+		set = cgroup.Set{Dirs: set.Dirs} // the runtime makes and limits them
+	} else if err := set.Make(); err != nil {
 		return err
 	}
 	l.cgroups = set
@@ -396,8 +408,7 @@ func (l *launch) makeCgroups() error {
 	return nil
 }
 
-// writePlan compiles the spec and writes it where the monitor finds it again
-// for restarts.
+// writePlan compiles the spec and hands it over.
 func (l *launch) writePlan(joins []native.Join) error {
 	o := native.Options{
 		User: l.extra.User, Groups: l.extra.Groups, CreateWorkDir: l.extra.CreateWorkDir, SetHome: true,
@@ -409,6 +420,9 @@ func (l *launch) writePlan(joins []native.Join) error {
 		o.Rows, o.Cols = size.Rows, size.Cols
 	}
 	o.Overlay = l.e.overlay(l.c)
+	if l.foreign != nil {
+		return l.writeForeign(&o, joins)
+	}
 	o.JoinShm = strings.HasPrefix(l.c.Spec.IPC, "container:")
 	compiled, err := native.Compile(l.spec, o)
 	if err != nil {
@@ -419,10 +433,29 @@ func (l *launch) writePlan(joins []native.Join) error {
 			compiled.Plan.Chown = append(compiled.Plan.Chown, w.Source)
 		}
 	}
-	if l.health, err = health(l.c, &compiled.Plan); err != nil {
+	if l.health, err = health(l.c, func(args []string) (any, error) {
+		p := compiled.Plan.Process
+		p.Args, p.Terminal, p.MakeCwd, p.OOMScoreAdj = args, false, false, nil
+		return &plan.Plan{Version: plan.Version, Process: p}, nil
+	}); err != nil {
 		return err
 	}
-	data, err := json.Marshal(&compiled.Plan)
+	if err := l.handPlan(&compiled.Plan); err != nil {
+		return err
+	}
+	if o.JoinShm {
+		fd, err := l.e.sharedMemory(l.c.Spec.IPC)
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
+	}
+	return l.handNamespaces(joins)
+}
+
+// handPlan writes the plan where the monitor finds it again for restarts.
+func (l *launch) handPlan(p any) error {
+	data, err := json.Marshal(p)
 	if err != nil {
 		return cove.E("", "", cove.Internal, err)
 	}
@@ -435,19 +468,17 @@ func (l *launch) writePlan(joins []native.Join) error {
 	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
 		return cove.E("write", name, cove.Unavailable, errors.Join(err, unix.ENOSPC))
 	}
+	return nil
+}
+
+// handNamespaces hands over the namespaces to be joined.
+func (l *launch) handNamespaces(joins []native.Join) error {
 	for _, j := range joins {
 		fd, err := openNamespace(j.Path)
 		if err != nil {
 			return err
 		}
 		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(j.Flag), FD: fd})
-	}
-	if o.JoinShm {
-		fd, err := l.e.sharedMemory(l.c.Spec.IPC)
-		if err != nil {
-			return err
-		}
-		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
 	}
 	if l.netns >= 0 {
 		fd, err := unix.FcntlInt(uintptr(l.netns), unix.F_DUPFD_CLOEXEC, 0)
@@ -574,6 +605,9 @@ func (l *launch) envelope() wire.Envelope {
 		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
 	}
 	env.Health, env.Uplink = l.health, l.uplink
+	if l.foreign != nil {
+		env.Foreign = &wire.Foreign{Runtime: l.foreign.Runtime, Dir: l.foreign.Dir}
+	}
 	env.Resolver = e.resolver(c, l.networks)
 	if e.lan != nil {
 		env.Forward = wire.Forward{Member: rootless.Residents, Targets: targets(c, l.networks)}

@@ -37,6 +37,7 @@ type Starting struct {
 type Birth struct {
 	Flags           uintptr // init's CLONE_NEW* flags
 	Terminal, Stdin bool    // which streams the container has
+	Foreign         bool    // another OCI runtime makes the container
 	// PIDNamespace is the one that init is born in, -1 for the monitor's own:
 	// a process cannot change it later.
 	PIDNamespace int
@@ -68,6 +69,9 @@ func Fork(program string, b Birth) (*Starting, error) {
 	}
 	n := uintptr(null)
 	files := []uintptr{n, n, n, uintptr(theirs)}
+	if b.Foreign {
+		streams += "o"
+	}
 	if b.PIDNamespace >= 0 {
 		streams += "p"
 		files = append(files, uintptr(b.PIDNamespace))

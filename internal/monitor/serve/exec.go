@@ -58,11 +58,15 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	defer unix.Close(null)
 	streams := [3]int{null, null, null}
 	copy(streams[:], stdio)
-	err = m.inPidNamespace(m.init.pidfd, func() (err error) {
-		e.child, err = m.clone("cove-exec", streams, 0, m.env.Unified)
+	in := m.inPidNamespace
+	if m.foreign {
+		in = func(_ int, f func() error) error { return f() }
+	}
+	err = in(m.init.pidfd, func() (err error) {
+		e.child, err = m.clone(m.execProgram(), streams, 0, m.env.Unified)
 		if err == unix.EBUSY {
 			// A cgroup that hands controllers down has no members, cgroups(7).
-			e.child, err = m.clone("cove-exec", streams, 0, m.initCgroup())
+			e.child, err = m.clone(m.execProgram(), streams, 0, m.initCgroup())
 		}
 		return err
 	})
@@ -72,7 +76,12 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	}
 	m.execs[e.pidfd] = e
 	var f *wire.Failure
-	body := wire.PrepareBody{Join: m.joins(), Cgroups: m.legacyCgroups()}
+	body := wire.PrepareBody{Cgroups: m.legacyCgroups()}
+	if m.foreign {
+		body.Init = m.init.pid
+	} else {
+		body.Join = m.joins()
+	}
 	if m.flags&unix.CLONE_NEWUSER != 0 {
 		body.Join |= unix.CLONE_NEWUSER
 	}
@@ -104,6 +113,13 @@ func (m *Monitor) execSpoke(e *execution) {
 		if e.client != nil {
 			e.client.sendJSON(wire.Started, wire.StartedBody{PID: e.pid})
 		}
+	case kind == wire.Ready && len(body) > 0 && !m.takeForeignExec(e, body):
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		e.failed(&wire.Failure{Step: "exec", Text: "the OCI runtime's process is gone"})
+		e.failed = func(*wire.Failure) {}
+		e.client = nil
 	case kind == wire.Ready && len(fds) == 1:
 		e.master = fds[0]
 		if e.client != nil {

@@ -53,6 +53,7 @@ func (m *Monitor) initExited() {
 	m.emptyCgroups()
 	m.drainOutput()
 	m.closeStreams()
+	m.deleteForeign()
 
 	code := ws.ExitStatus()
 	if ws.Signaled() {
@@ -109,6 +110,7 @@ func (m *Monitor) restart() {
 	}
 	if f != nil {
 		m.killInit()
+		m.deleteForeign()
 		m.run.Error = f.Error()
 		m.run.ExitCode, m.run.Finished = 125, time.Now()
 		m.finish()

@@ -70,7 +70,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 		return failure("make the container's streams", err)
 	}
 	clone := func() error {
-		m.init, err = m.clone("cove-init", theirs, m.flags, cgroup)
+		m.init, err = m.clone(m.program(), theirs, m.flags, cgroup)
 		return err
 	}
 	if m.pidns >= 0 {
@@ -90,8 +90,8 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	msg := wire.PrepareBody{Cgroups: m.legacyCgroups()}
 	fds := []int{m.planFD}
 	for _, ns := range m.spaces {
-		if ns.flag == unix.CLONE_NEWPID {
-			continue
+		if ns.flag == unix.CLONE_NEWPID && !m.foreign {
+			continue // joined by birth
 		}
 		msg.Namespaces = append(msg.Namespaces, ns.flag)
 		fds = append(fds, ns.fd)
@@ -121,7 +121,7 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	if len(got) == 1 && m.env.Terminal {
 		m.streams.terminal(got[0])
 	}
-	return nil
+	return m.takeForeign(body)
 }
 
 // initDied tells how init ended without a word.
@@ -152,6 +152,7 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 			// record says that it was never more than created.
 			m.killInit()
 			m.emptyCgroups()
+			m.deleteForeign()
 			m.teardown()
 			os.Exit(1)
 		}
@@ -212,6 +213,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	kind, body, _, err := wire.Receive(m.init.socket, buf)
 	_ = unix.Close(m.init.socket)
 	m.init.socket = -1
+	m.endDriver()
 	if err == nil && kind == wire.Failed {
 		f := new(wire.Failure)
 		if json.Unmarshal(body, f) != nil {
@@ -235,6 +237,7 @@ func (m *Monitor) writePidFile() {
 
 // killInit ends init, if there is one, and reaps it.
 func (m *Monitor) killInit() {
+	m.endDriver()
 	if m.init.pid == 0 {
 		return
 	}

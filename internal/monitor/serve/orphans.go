@@ -16,7 +16,8 @@ import (
 
 // keepOrphans makes the monitor their new parent, if that is needed.
 func (m *Monitor) keepOrphans() {
-	if len(m.env.Cgroups) > 0 || m.flags&unix.CLONE_NEWPID != 0 {
+	// The processes of another OCI runtime come to us when it has made them.
+	if !m.foreign && (len(m.env.Cgroups) > 0 || m.flags&unix.CLONE_NEWPID != 0) {
 		return
 	}
 	m.orphans = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == nil
@@ -30,7 +31,7 @@ func (m *Monitor) strays() (pids []int) {
 		list, _ := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
 		for word := range strings.FieldsSeq(string(list)) {
 			pid, err := strconv.Atoi(word)
-			if err == nil && pid != m.init.pid && pid != m.uplink.pid && !m.executes(pid) {
+			if err == nil && pid != m.init.pid && pid != m.uplink.pid && pid != m.driver.pid && !m.executes(pid) {
 				pids = append(pids, pid)
 			}
 		}
@@ -50,6 +51,13 @@ func (m *Monitor) executes(pid int) bool {
 
 // reapStrays takes note of those that have ended.
 func (m *Monitor) reapStrays() {
+	if m.foreign {
+		for _, e := range m.execs {
+			if e.socket >= 0 {
+				return // its process may be ours already without our knowing
+			}
+		}
+	}
 	for _, pid := range m.strays() {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
 	}

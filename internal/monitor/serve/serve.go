@@ -44,20 +44,22 @@ const (
 // Monitor is the state of one monitor process.
 type Monitor struct {
 	loop
-	env    wire.Envelope
-	dir    int // the container's directory
-	record *runfile.File
-	flags  uintptr
-	exe    int // our own program, as a read-only mount of its own or a memfd
-	planFD int
-	spaces []namespace
-	pidns  int   // another container's, in which init is born; -1 without
-	shm    int   // mount namespace of another container's shared memory
-	mntns  int   // init's mount namespace, held until the exit is told
-	ports  []int // sockets that reserve the published ports
-	fwd    []forward.Port
-	home   int // the network namespace to live in, -1 for where it is
-	lan    int // the file in which that is told
+	env     wire.Envelope
+	dir     int // the container's directory
+	record  *runfile.File
+	flags   uintptr
+	foreign bool  // another OCI runtime makes the container
+	driver  child // what drives it, until the container runs
+	exe     int   // our own program, as a read-only mount of its own or a memfd
+	planFD  int
+	spaces  []namespace
+	pidns   int   // another container's, in which init is born; -1 without
+	shm     int   // mount namespace of another container's shared memory
+	mntns   int   // init's mount namespace, held until the exit is told
+	ports   []int // sockets that reserve the published ports
+	fwd     []forward.Port
+	home    int // the network namespace to live in, -1 for where it is
+	lan     int // the file in which that is told
 
 	init    child
 	uplink  child // the network program's namespace; no pid when there is none
@@ -98,8 +100,8 @@ type child struct {
 
 // Main runs the monitor and does not return. args are the program's, without
 // its name: wire version, clone flags of init in decimal, letters t (terminal),
-// i (stdin) and p (descriptor 4 is a pid namespace for init). Descriptor 3 is
-// the socket to cove.
+// i (stdin), o (another OCI runtime makes the container) and p (descriptor 4
+// is a pid namespace for init). Descriptor 3 is the socket to cove.
 func Main(args []string) {
 	noteSignals()
 	runtime.LockOSThread()
@@ -112,7 +114,7 @@ func Main(args []string) {
 	if err != nil {
 		os.Exit(125)
 	}
-	m := &Monitor{flags: uintptr(flags), planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	m := &Monitor{foreign: strings.Contains(args[2], "o"), flags: uintptr(flags), planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
 	if strings.Contains(args[2], "p") {
 		m.pidns = joinPID
 		unix.CloseOnExec(joinPID)
@@ -169,6 +171,7 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 func (m *Monitor) giveUp(f *wire.Failure) {
 	m.killInit()
 	m.emptyCgroups()
+	m.deleteForeign()
 	m.teardown()
 	_ = wire.SendJSON(control, wire.Failed, f)
 	os.Exit(1)

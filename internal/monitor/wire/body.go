@@ -48,7 +48,14 @@ type Envelope struct {
 	Uplink      *Uplink       `json:"uplink,omitempty"`
 	Forward     Forward       `json:"forward,omitzero"`
 	PidFile     string        `json:"pidfile,omitempty"`
+	Foreign     *Foreign      `json:"foreign,omitempty"`
 	Events      *Events       `json:"events,omitempty"`
+}
+
+// Foreign is another OCI runtime's side of the container.
+type Foreign struct {
+	Runtime []string `json:"runtime"` // program and global arguments
+	Dir     string   `json:"dir"`     // bundle and state, removed at the end
 }
 
 // Log says where output goes.
@@ -193,8 +200,15 @@ type PrepareBody struct {
 	Handed []string `json:"handed,omitempty"`
 	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
 	Join int `json:"join,omitempty"`
+	// Init is for an exec by another OCI runtime: the container's process.
+	Init int `json:"init,omitempty"`
 	// Cgroups are the container's of version 1, which a process joins itself.
 	Cgroups []string `json:"cgroups,omitempty"`
+}
+
+// ReadyBody is the body of Ready where another OCI runtime has made the process.
+type ReadyBody struct {
+	PID int `json:"pid"`
 }
 
 // GoBody is the body of cove's Go: what the monitor has to undo at the end

@@ -1,0 +1,222 @@
+package drive
+
+import (
+	"encoding/json"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+const (
+	configFile  = "config.json"
+	processFile = "process"
+)
+
+// openBundle opens the bundle's directory, which is nobody else's to see and is
+// made anew for a container: what the last run has left there is of no use.
+func (d *driver) openBundle() (int, error) {
+	if d.init == 0 {
+		if err := os.RemoveAll(d.Dir); err != nil {
+			return -1, err
+		}
+		if err := os.Mkdir(d.Dir, 0o700); err != nil {
+			return -1, err
+		}
+	}
+	return unix.Open(d.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+}
+
+// file is the path of a file of this exec's own.
+func (d *driver) file(name string) string {
+	return d.Dir + "/" + name + "-" + strconv.Itoa(os.Getpid())
+}
+
+// short is a path for sockets, which have 107 bytes at most, unix(7).
+func (d *driver) short(name string) string {
+	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(d.dir) + "/" + name
+}
+
+func (d *driver) remove(names ...string) {
+	for _, name := range names {
+		_ = unix.Unlink(d.file(name))
+	}
+}
+
+func (d *driver) read(name string) ([]byte, error) {
+	fd, err := unix.Openat(d.dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return readAll(fd)
+}
+
+// configure completes the configuration and writes it.
+func (d *driver) configure() *wire.Failure {
+	var whole, process map[string]json.RawMessage
+	name, config := configFile, d.Config
+	if d.init != 0 {
+		name = processFile + "-" + strconv.Itoa(os.Getpid())
+	} else {
+		if err := json.Unmarshal(config, &whole); err != nil {
+			return fail("read the configuration", err)
+		}
+		config = whole["process"]
+	}
+	if err := json.Unmarshal(config, &process); err != nil {
+		return fail("read the process", err)
+	}
+	user := map[string]any{}
+	if raw, ok := process["user"]; ok {
+		if err := json.Unmarshal(raw, &user); err != nil {
+			return fail("read the process's user", err)
+		}
+	}
+	user["uid"], user["gid"], user["additionalGids"] = d.Process.UID, d.Process.GID, d.Process.GIDs
+	process["user"], process["env"] = encode(user), encode(d.Process.Env)
+	data := encode(process)
+	if d.init == 0 {
+		whole["process"] = data
+		linux, f := d.linux(whole["linux"])
+		if f != nil {
+			return f
+		}
+		whole["linux"] = linux
+		data = encode(whole)
+	}
+	fd, err := unix.Openat(d.dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fail("write "+name, err)
+	}
+	defer unix.Close(fd)
+	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
+		return &wire.Failure{Step: "write " + name, Errno: unix.ENOSPC}
+	}
+	return nil
+}
+
+// mounts tells whether something is mounted at a path or above it.
+func (d *driver) mounts(name string) bool {
+	var config struct {
+		Mounts []struct{ Destination string }
+	}
+	_ = json.Unmarshal(d.Config, &config)
+	for _, m := range config.Mounts {
+		if at := path.Clean("/" + m.Destination); name == at || strings.HasPrefix(name, at+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// linux names the namespaces to be joined by our own descriptors of them.
+func (d *driver) linux(raw json.RawMessage) (json.RawMessage, *wire.Failure) {
+	var linux map[string]json.RawMessage
+	var spaces []map[string]string
+	if err := json.Unmarshal(raw, &linux); err != nil {
+		return nil, fail("read the configuration", err)
+	}
+	if err := json.Unmarshal(linux["namespaces"], &spaces); err != nil {
+		return nil, fail("read the namespaces", err)
+	}
+	for _, ns := range spaces {
+		if fd, ok := d.spaces[ns["type"]]; ok {
+			ns["path"] = "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd)
+		}
+	}
+	linux["namespaces"] = encode(spaces)
+	return encode(linux), nil
+}
+
+// encode is for what was decoded or is made of strings and numbers.
+func encode(v any) json.RawMessage {
+	data, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+// listen makes the socket on which the runtime sends the terminal.
+func (d *driver) listen(name string) (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	_ = unix.Unlinkat(d.dir, name, 0)
+	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: d.short(name)}); err == nil {
+		err = unix.Listen(fd, 1)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// takeTerminal receives the master of the terminal: one message with one
+// descriptor, whose text is the terminal's name. The runtime has ended, so it
+// is there or never comes.
+func takeTerminal(listener int) (int, *wire.Failure) {
+	const step = "receive the terminal"
+	ready := func(fd int) bool {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+			if err != unix.EINTR {
+				return n == 1
+			}
+		}
+	}
+	if !ready(listener) {
+		return -1, &wire.Failure{Step: step, Text: "the runtime has sent none"}
+	}
+	conn, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return -1, fail(step, err)
+	}
+	defer unix.Close(conn)
+	if !ready(conn) {
+		return -1, &wire.Failure{Step: step, Text: "the runtime has sent none"}
+	}
+	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, fail(step, err)
+	}
+	if messages, err := unix.ParseSocketControlMessage(oob[:n]); err == nil && len(messages) == 1 {
+		if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
+			return fds[0], nil
+		}
+	}
+	return -1, &wire.Failure{Step: step, Text: "the runtime's message has not one descriptor"}
+}
+
+// size gives the terminal the size of the caller's.
+func (d *driver) size(master int) {
+	if d.Process.Rows == 0 && d.Process.Cols == 0 {
+		return
+	}
+	size := unix.Winsize{Row: d.Process.Rows, Col: d.Process.Cols}
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCSWINSZ, uintptr(unsafe.Pointer(&size)))
+}
+
+func readAll(fd int) ([]byte, error) {
+	var data []byte
+	buf := make([]byte, 16<<10)
+	for {
+		n, err := unix.Pread(fd, buf, int64(len(data)))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return data, err
+		}
+		data = append(data, buf[:n]...)
+	}
+}

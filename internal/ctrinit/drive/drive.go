@@ -1,0 +1,297 @@
+// Package drive stands in init's place where another OCI runtime makes the
+// container: runc, crun or whatever keeps to the runtime's command line. It
+// speaks with the monitor as init does, mounts the root in a mount namespace of
+// its own, has the runtime create the container, tells the monitor its process
+// and ends once the runtime has started it. The monitor is the container's
+// parent from then on, since it takes in orphans.
+//
+// Standard library and x/sys only.
+package drive
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/rootfs"
+)
+
+const control = 3 // the socket to the monitor
+
+// patience is how long a runtime may take for one command. One that boots a
+// machine for its container takes seconds.
+const patience = 2 * time.Minute
+
+// driver is the state of one creation or exec.
+type driver struct {
+	plan.Foreign
+	init   int // for an exec: the container's process
+	dir    int // the bundle
+	spaces map[string]int
+	shm    int // a mount namespace that is nothing but shared memory, or -1
+}
+
+// Main is the whole life of the process; it does not return. Its caller has
+// locked the main thread.
+func Main() {
+	d := &driver{dir: -1, shm: -1, spaces: map[string]int{}}
+	if f := d.run(); f != nil {
+		_ = wire.SendJSON(control, wire.Failed, f)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func (d *driver) run() *wire.Failure {
+	unix.CloseOnExec(control)
+	if f := ctrinit.DieWithMonitor(); f != nil {
+		return f
+	}
+	if f := d.receive(); f != nil {
+		return f
+	}
+	var err error
+	if d.dir, err = d.openBundle(); err != nil {
+		return fail("open "+d.Dir, err)
+	}
+	root, f := d.openRoot()
+	if f != nil {
+		return f
+	}
+	if f := ctrinit.ResolveUser(&d.Process, root); f != nil {
+		return f
+	}
+	if f := d.giveAway(); f != nil {
+		return f
+	}
+	if f := d.checkWorkDir(root); f != nil {
+		return f
+	}
+	if f := d.configure(); f != nil {
+		return f
+	}
+	pid, master, f := d.create(root)
+	if f != nil {
+		return f
+	}
+	var rights []int
+	if master >= 0 {
+		rights = []int{master}
+	}
+	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
+		return fail("report", err)
+	}
+	if d.init != 0 {
+		return nil
+	}
+	buf := make([]byte, 64)
+	if kind, _, _, err := wire.Receive(control, buf); err != nil || kind != wire.Go {
+		os.Exit(1) // called off; what was created is the monitor's to end
+	}
+	return d.call("start", nil, d.ID)
+}
+
+// receive takes the plan and the namespaces that come with it.
+func (d *driver) receive() *wire.Failure {
+	buf := make([]byte, 4096)
+	kind, body, fds, err := wire.Receive(control, buf)
+	if err == io.EOF {
+		os.Exit(1) // called off
+	}
+	if err != nil || kind != wire.Prepare || len(fds) == 0 {
+		return fail("receive the plan", err)
+	}
+	var msg wire.PrepareBody
+	if err := json.Unmarshal(body, &msg); err != nil {
+		return fail("read the plan's message", err)
+	}
+	data, err := readAll(fds[0])
+	_ = unix.Close(fds[0])
+	if err == nil {
+		err = json.Unmarshal(data, &d.Foreign)
+	}
+	if err != nil {
+		return fail("read the plan", err)
+	}
+	d.init = msg.Init
+	if d.Version > plan.Version {
+		return &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
+	}
+	fds = fds[1:]
+	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) {
+		return &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
+	}
+	for i, flag := range msg.Namespaces {
+		d.spaces[namespaceType[flag]] = fds[i]
+	}
+	if msg.Shm {
+		d.shm = fds[len(msg.Namespaces)]
+	}
+	return nil
+}
+
+// namespaceType is what the runtime specification calls a namespace.
+var namespaceType = map[int]string{
+	unix.CLONE_NEWPID: "pid", unix.CLONE_NEWNET: "network", unix.CLONE_NEWNS: "mount", unix.CLONE_NEWIPC: "ipc",
+	unix.CLONE_NEWUTS: "uts", unix.CLONE_NEWUSER: "user", unix.CLONE_NEWCGROUP: "cgroup",
+}
+
+// openRoot mounts the root file system, where only the runtime sees it, or
+// finds that of a running container.
+func (d *driver) openRoot() (int, *wire.Failure) {
+	name := d.Root.Path
+	switch {
+	case d.init != 0:
+		name = "/proc/" + strconv.Itoa(d.init) + "/root"
+	default:
+		if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+			return -1, fail("set the propagation of /", err)
+		}
+		if d.Root.Overlay != nil {
+			if err := rootfs.MountOverlay(d.Root.Overlay, name); err != nil {
+				return -1, fail("mount overlay on "+name, err)
+			}
+			_ = unix.Chdir("/")
+		}
+		if f := d.showShm(); f != nil {
+			return -1, f
+		}
+	}
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fail("open root "+name, err)
+	}
+	return fd, nil
+}
+
+// showShm puts another container's shared memory where the configuration
+// says that it is.
+func (d *driver) showShm() *wire.Failure {
+	const step = "join shared memory"
+	if d.shm < 0 {
+		return nil
+	}
+	own, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fail(step, err)
+	}
+	defer unix.Close(own)
+	fd, err := ctrinit.RootOf(d.shm, own)
+	if err == nil {
+		err = os.Mkdir(d.Dir+"/shm", 0o700)
+	}
+	if err == nil {
+		err = unix.MoveMount(fd, "", unix.AT_FDCWD, d.Dir+"/shm", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
+	if err != nil {
+		return fail(step, err)
+	}
+	return nil
+}
+
+// giveAway makes the user the owner of sources of mounts.
+func (d *driver) giveAway() *wire.Failure {
+	for _, name := range d.Chown {
+		fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = rootfs.Chown(fd, int(d.Process.UID), int(d.Process.GID))
+			_ = unix.Close(fd)
+		}
+		if err != nil {
+			return fail("give "+name+" to the user", err)
+		}
+	}
+	return nil
+}
+
+// checkWorkDir refuses a working directory that is not there and was not
+// promised by the image: runtimes make it.
+func (d *driver) checkWorkDir(root int) *wire.Failure {
+	cwd := d.Process.Cwd
+	if d.Process.MakeCwd || cwd == "" || cwd == "/" {
+		return nil
+	}
+	if !path.IsAbs(cwd) {
+		return &wire.Failure{Step: "enter working directory " + cwd, Text: "it is not absolute"}
+	}
+	if d.init == 0 && d.mounts(cwd) {
+		return nil
+	}
+	fd, err := unix.Openat2(root, cwd, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		f := fail("enter working directory "+cwd, err)
+		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
+		return f
+	}
+	_ = unix.Close(fd)
+	return nil
+}
+
+// create has the runtime create the container, or its further process, and
+// gives the process's ID and the master of its terminal.
+func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
+	const pidFile, socket = "pid", "tty"
+	tag := strconv.Itoa(os.Getpid()) // execs run side by side
+	args := []string{"--bundle", d.Dir, "--pid-file", d.Dir + "/" + pidFile}
+	command := "create"
+	if d.init != 0 {
+		command = "exec"
+		args = []string{"--detach", "--process", d.file(processFile), "--pid-file", d.file(pidFile)}
+		defer d.remove(processFile, pidFile)
+	}
+	master, listener := -1, -1
+	if d.Process.Terminal {
+		var err error
+		name := socket + "-" + tag
+		if listener, err = d.listen(name); err != nil {
+			return 0, -1, fail("listen for the terminal", err)
+		}
+		defer unix.Close(listener)
+		defer unix.Unlinkat(d.dir, name, 0)
+		args = append(args, "--console-socket", d.short(name))
+	}
+	if f := d.call(command, args, d.ID); f != nil {
+		d.blame(f, root)
+		return 0, -1, f
+	}
+	if listener >= 0 {
+		if master, f = takeTerminal(listener); f != nil {
+			return 0, -1, f
+		}
+		d.size(master)
+	}
+	name := pidFile
+	if d.init != 0 {
+		name += "-" + tag
+	}
+	text, err := d.read(name)
+	if err == nil {
+		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	if err != nil {
+		return 0, -1, fail("read the pid file of "+d.Runtime[0], err)
+	}
+	return pid, master, nil
+}
+
+func fail(step string, err error) *wire.Failure {
+	f := &wire.Failure{Step: step}
+	switch e := err.(type) {
+	case nil:
+		f.Text = "unexpected message"
+	case unix.Errno:
+		f.Errno = e
+	default:
+		f.Text = err.Error()
+	}
+	return f
+}

@@ -1,0 +1,165 @@
+package drive
+
+import (
+	"encoding/json"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// logFile is the runtime's log below the bundle, in JSON.
+const logFile = "log"
+
+// call runs one command of the runtime. What it has to say when it fails is
+// the last error of its log.
+func (d *driver) call(command string, args []string, id string) *wire.Failure {
+	stdio := [3]int{0, 1, 2}
+	if command == "start" {
+		null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fail("open /dev/null", err)
+		}
+		defer unix.Close(null)
+		stdio = [3]int{null, null, null}
+	}
+	_ = unix.Unlinkat(d.dir, logFile, 0)
+	return Call(&d.Foreign, command, append(args, id), stdio, patience)
+}
+
+// Call runs a runtime's command with its global arguments and kills it after
+// limit. Monitors use it to take a container down.
+func Call(p *plan.Foreign, command string, args []string, stdio [3]int, limit time.Duration) *wire.Failure {
+	name := path.Base(p.Runtime[0])
+	step := name + " " + command
+	argv := append(append([]string{}, p.Runtime...), "--log", p.Dir+"/"+logFile, "--log-format", "json", command)
+	pidfd := -1
+	pid, err := syscall.ForkExec(p.Runtime[0], append(argv, args...), &syscall.ProcAttr{
+		Dir: "/", Env: environment(),
+		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd},
+	})
+	if err != nil {
+		return &wire.Failure{Step: "run OCI runtime " + p.Runtime[0], Text: err.Error()}
+	}
+	if pidfd >= 0 {
+		defer unix.Close(pidfd)
+		if !ended(pidfd, limit) {
+			_ = unix.Kill(-pid, unix.SIGKILL)
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			return &wire.Failure{Step: step, Text: "it has not ended after " + limit.String() + " and was killed"}
+		}
+	}
+	var ws unix.WaitStatus
+	for {
+		if _, err = unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
+			break
+		}
+	}
+	switch {
+	case err != nil:
+		return fail(step, err)
+	case ws.Exited() && ws.ExitStatus() == 0:
+		return nil
+	}
+	if text := lastError(p.Dir + "/" + logFile); text != "" {
+		if strings.HasPrefix(text, step) { // as runc says it
+			step = ""
+		}
+		return &wire.Failure{Step: step, Text: text}
+	}
+	if ws.Signaled() {
+		return &wire.Failure{Step: step, Text: "it was ended by a signal: " + ws.Signal().String()}
+	}
+	return &wire.Failure{Step: step, Text: "it has failed without a word in its log"}
+}
+
+// environment is the runtime's: of ours, what is set for init to be small is
+// nothing to it.
+func environment() (env []string) {
+	for _, e := range os.Environ() {
+		switch key, _, _ := strings.Cut(e, "="); key {
+		case "GOMAXPROCS", "GOGC", "GODEBUG":
+		default:
+			env = append(env, e)
+		}
+	}
+	return env
+}
+
+func ended(pidfd int, limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); ; {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if err != nil && err != unix.EINTR {
+			return true // wait and see
+		}
+		if n == 1 {
+			return true
+		}
+	}
+}
+
+// lastError is the last line of level error of a runtime's log, one line.
+func lastError(name string) (text string) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	data, _ := readAll(fd)
+	for line := range strings.Lines(string(data)) {
+		var e struct{ Level, Msg string }
+		if json.Unmarshal([]byte(line), &e) == nil && e.Level == "error" {
+			text = strings.Join(strings.Fields(e.Msg), " ")
+		}
+	}
+	return text
+}
+
+// blame finds out whether a failure is the command's own: a runtime says so in
+// words only.
+func (d *driver) blame(f *wire.Failure, root int) {
+	if len(d.Process.Args) == 0 {
+		return
+	}
+	name := d.Process.Args[0]
+	places := []string{name}
+	if !strings.Contains(name, "/") {
+		places = nil
+		for _, e := range d.Process.Env {
+			if list, ok := strings.CutPrefix(e, "PATH="); ok {
+				places = nil
+				for dir := range strings.SplitSeq(list, ":") {
+					places = append(places, path.Join(dir, name))
+				}
+			}
+		}
+	} else if !path.IsAbs(name) {
+		places[0] = path.Join(d.Process.Cwd, name)
+	}
+	f.Exec, f.NoFile = true, true
+	for _, p := range places {
+		fd, err := unix.Openat2(root, p, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		if err != nil {
+			continue
+		}
+		var st unix.Stat_t
+		err = unix.Fstat(fd, &st)
+		_ = unix.Close(fd)
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o111 != 0 {
+			f.Exec, f.NoFile = false, false
+			return
+		}
+		f.NoFile = false
+	}
+}

@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/seccomp"
+)
+
+// A container may be made by another OCI runtime (--runtime). The monitor,
+// the record, networks and volumes are the same; the runtime gets a bundle, by
+// a driver that stands in init's place (internal/ctrinit/drive).
+
+// foreign is the beginning of the plan for a container of another runtime, nil
+// for cove's own.
+func (e *Engine) foreign(c *cove.Container) (*plan.Foreign, error) {
+	name := c.Spec.Runtime
+	if name == "" {
+		return nil, nil
+	}
+	program, err := e.runtimeProgram(name)
+	if err != nil {
+		return nil, err
+	}
+	if e.conf.Rootless {
+		return nil, cove.E("", "", cove.Unsupported, errors.New("OCI runtime "+name+" for an ordinary user is not supported by cove yet"))
+	}
+	f := &plan.Foreign{Version: plan.Version, ID: c.ID, Dir: e.bundle(c.ID)}
+	f.Runtime = []string{program, "--root", filepath.Join(f.Dir, "state")}
+	for _, flag := range slices.Concat(e.conf.File.Engine.OCIRuntimesFlags[path.Base(name)], e.conf.RuntimeFlags) {
+		f.Runtime = append(f.Runtime, "--"+strings.TrimLeft(flag, "-"))
+	}
+	return f, nil
+}
+
+// bundle is where a container's bundle is, with what its runtime keeps: not
+// below the run root, which may be deleted at any time.
+func (e *Engine) bundle(id string) string { return filepath.Join(e.dir(id), "oci") }
+
+// runtimeProgram finds an OCI runtime: a path as it is, a name by
+// containers.conf's [engine.runtimes], then in PATH.
+func (e *Engine) runtimeProgram(name string) (string, error) {
+	bad := func(why string) (string, error) {
+		return "", cove.E("", "", cove.Invalid, fmt.Errorf("OCI runtime %q %s: invalid argument", name, why))
+	}
+	if path.IsAbs(name) {
+		if unix.Access(name, unix.X_OK) != nil {
+			return bad("cannot be executed")
+		}
+		return name, nil
+	}
+	if strings.Contains(name, "/") {
+		return bad("is neither a name nor an absolute path")
+	}
+	for _, p := range e.conf.File.Engine.OCIRuntimes[name] {
+		if unix.Access(p, unix.X_OK) == nil {
+			return p, nil
+		}
+	}
+	p, err := exec.LookPath(name)
+	if err == nil {
+		p, err = filepath.Abs(p)
+	}
+	if err != nil {
+		return bad("not found, neither in containers.conf's [engine.runtimes] nor in PATH")
+	}
+	return p, nil
+}
+
+// adapt completes the spec by what cove's own runtime does without it, and
+// refuses what a runtime cannot be asked for.
+func (l *launch) adapt() (err error) {
+	// What is in here has been in the specification for long; some runtimes
+	// refuse a version that they do not know.
+	l.spec.Version = "1.0.2"
+	for i := range l.spec.Mounts {
+		m := &l.spec.Mounts[i]
+		if m.Type == "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			m.Options = append(m.Options, "bind")
+		}
+	}
+	var bounding []string
+	if caps := l.spec.Process.Capabilities; caps != nil {
+		bounding = caps.Bounding
+	}
+	l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, bounding)
+	return err
+}
+
+// filterSpec is the seccomp profile in the words of the runtime specification.
+func filterSpec(profile string, caps []string) (*specs.LinuxSeccomp, error) {
+	target := seccomp.Target{Arch: runtime.GOARCH, Caps: caps}
+	if profile == "unconfined" {
+		return nil, nil
+	}
+	var err error
+	if target.Kernel, err = seccomp.RunningKernel(); err != nil {
+		return nil, err
+	}
+	if profile == "" {
+		return seccomp.Default(target)
+	}
+	return seccomp.Load(profile, target)
+}
+
+// writeForeign hands the runtime's configuration over.
+func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
+	f := l.foreign
+	if strings.HasPrefix(l.c.Spec.IPC, "container:") {
+		fd, err := l.e.sharedMemory(l.c.Spec.IPC)
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
+		l.spec.Mounts = append(l.spec.Mounts, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: f.Dir + "/shm", Options: []string{"bind"}})
+	}
+	for _, w := range l.extra.Mounts {
+		if w.Chown {
+			f.Chown = append(f.Chown, w.Source)
+		}
+	}
+	f.Root = plan.Root{Path: l.spec.Root.Path, Overlay: o.Overlay}
+	f.Process = toLookUp(l.spec.Process)
+	f.Process.User, f.Process.Groups, f.Process.MakeCwd = o.User, o.Groups, o.CreateWorkDir
+	f.Process.Rows, f.Process.Cols = o.Rows, o.Cols
+	config, err := json.Marshal(l.spec)
+	if err != nil {
+		return cove.E("", "", cove.Internal, err)
+	}
+	f.Config = config
+	l.health, err = health(l.c, func(args []string) (any, error) {
+		return execForeign(*f, func(p *specs.Process) { p.Args, p.Terminal = args, false })
+	})
+	if err != nil {
+		return err
+	}
+	if err := l.handPlan(f); err != nil {
+		return err
+	}
+	return l.handNamespaces(joins)
+}
+
+// toLookUp is what the driver has to know of a process.
+func toLookUp(p *specs.Process) plan.Process {
+	return plan.Process{Args: p.Args, Env: p.Env, Cwd: p.Cwd, SetHome: true, UID: p.User.UID, GID: p.User.GID, GIDs: p.User.AdditionalGids, Terminal: p.Terminal}
+}
+
+// foreignExec describes one more process in a container of another runtime.
+func (e *Engine) foreignExec(c *Container, x ExecSpec, terminal *os.File) (*plan.Foreign, error) {
+	data, err := os.ReadFile(filepath.Join(c.Dir, "plan"))
+	if err != nil {
+		return nil, cove.E("read plan of container", c.Name, fileKind(err), err)
+	}
+	var whole plan.Foreign
+	if err := json.Unmarshal(data, &whole); err != nil {
+		return nil, cove.E("read plan of container", c.Name, cove.Internal, err)
+	}
+	f, err := execForeign(whole, func(p *specs.Process) {
+		p.Args, p.Terminal = x.Command, x.Terminal
+		p.Env = mergeEnv(p.Env, x.Env)
+		if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
+			p.Env = append(p.Env, "TERM=xterm")
+		}
+		if x.WorkDir != "" {
+			p.Cwd = x.WorkDir
+		}
+		if x.User != "" {
+			p.User = specs.User{Umask: p.User.Umask}
+			p.Env = slices.DeleteFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "HOME=") })
+			if caps := p.Capabilities; caps != nil {
+				root := x.User == "root" || x.User == "0" || strings.HasPrefix(x.User, "0:") || strings.HasPrefix(x.User, "root:")
+				p.Capabilities = &specs.LinuxCapabilities{Bounding: caps.Bounding}
+				if root {
+					p.Capabilities.Effective, p.Capabilities.Permitted = caps.Bounding, caps.Bounding
+				}
+			}
+		}
+		if x.Privileged {
+			all := boundingCaps()
+			p.Capabilities = &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all}
+			p.NoNewPrivileges, p.ApparmorProfile = false, ""
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if x.User != "" {
+		f.Process.User, f.Process.Groups = x.User, nil
+	}
+	if x.Terminal {
+		size := windowSize(terminal)
+		f.Process.Rows, f.Process.Cols = size.Rows, size.Cols
+	}
+	return f, nil
+}
+
+// execForeign makes the plan of an exec from the container's.
+func execForeign(f plan.Foreign, change func(*specs.Process)) (*plan.Foreign, error) {
+	var whole specs.Spec
+	if err := json.Unmarshal(f.Config, &whole); err != nil || whole.Process == nil {
+		return nil, cove.E("read the container's configuration", f.ID, cove.Internal, err)
+	}
+	p := whole.Process
+	p.OOMScoreAdj, p.ConsoleSize = nil, nil
+	change(p)
+	user, groups := f.Process.User, f.Process.Groups
+	f.Process, f.Root, f.Chown = toLookUp(p), plan.Root{}, nil
+	f.Process.User, f.Process.Groups = user, groups
+	var err error
+	if f.Config, err = json.Marshal(p); err != nil {
+		return nil, cove.E("", "", cove.Internal, err)
+	}
+	return &f, nil
+}
+
+// forgetForeign has the runtime of a container whose monitor is gone forget it:
+// its hooks are to be told. Nothing of the container runs any more.
+func (e *Engine) forgetForeign(c *cove.Container) error {
+	dir := e.bundle(c.ID)
+	if _, err := os.Lstat(dir); err != nil {
+		return nil
+	}
+	if f, err := e.foreign(c); err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, f.Runtime[0], append(slices.Clone(f.Runtime[1:]), "delete", "--force", c.ID)...)
+		cmd.WaitDelay = time.Second
+		_ = cmd.Run()
+	}
+	return os.RemoveAll(dir)
+}

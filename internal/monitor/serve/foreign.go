@@ -1,0 +1,101 @@
+package serve
+
+import (
+	"encoding/json"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
+)
+
+// Where another OCI runtime makes the container, a driver stands in init's
+// place until the container runs (internal/ctrinit/drive). Its processes
+// become our children, because orphans do.
+
+const driverName = "cove-runtime-driver"
+
+// program and execProgram are what is cloned to become the container's init or
+// one more process, or to have a runtime make it.
+func (m *Monitor) program() string {
+	if m.foreign {
+		return driverName
+	}
+	return "cove-init"
+}
+
+func (m *Monitor) execProgram() string {
+	if m.foreign {
+		return driverName
+	}
+	return "cove-exec"
+}
+
+// takeForeign puts the process that a runtime has made in the driver's place.
+func (m *Monitor) takeForeign(body []byte) *wire.Failure {
+	if !m.foreign {
+		return nil
+	}
+	var ready wire.ReadyBody
+	if err := json.Unmarshal(body, &ready); err != nil || ready.PID <= 0 {
+		return &wire.Failure{Step: "prepare the container", Text: "the driver has told no process"}
+	}
+	pidfd, err := unix.PidfdOpen(ready.PID, 0)
+	if err != nil {
+		return failure("open the container's process", err)
+	}
+	m.driver = m.init
+	m.init.pid, m.init.pidfd = ready.PID, pidfd
+	return nil
+}
+
+// endDriver reaps the driver, which ends once its socket is closed.
+func (m *Monitor) endDriver() {
+	if m.driver.pid == 0 {
+		return
+	}
+	if m.init.socket >= 0 {
+		_ = unix.PidfdSendSignal(m.driver.pidfd, unix.SIGKILL, nil, 0)
+	}
+	_, _ = unix.Wait4(m.driver.pid, nil, 0, nil)
+	_ = unix.Close(m.driver.pidfd)
+	m.driver = child{}
+}
+
+// takeForeignExec is takeForeign for an exec, whose driver has nothing more to
+// do. False when the process is gone or was never there.
+func (m *Monitor) takeForeignExec(e *execution, body []byte) bool {
+	var ready wire.ReadyBody
+	if json.Unmarshal(body, &ready) != nil || ready.PID <= 0 {
+		return false
+	}
+	pidfd, err := unix.PidfdOpen(ready.PID, 0)
+	if err != nil {
+		return false
+	}
+	delete(m.execs, e.pidfd)
+	m.forget(e.pidfd)
+	_, _ = unix.Wait4(e.pid, nil, 0, nil)
+	e.pid, e.pidfd = ready.PID, pidfd
+	m.execs[e.pidfd] = e
+	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
+	return true
+}
+
+// deleteForeign has the runtime forget the container, whose directory is still
+// in its place, and removes its bundle.
+func (m *Monitor) deleteForeign() {
+	f := m.env.Foreign
+	if f == nil {
+		return
+	}
+	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+		p := plan.Foreign{Runtime: f.Runtime, Dir: f.Dir}
+		_ = drive.Call(&p, "delete", []string{"--force", m.env.ID}, [3]int{null, null, null}, 10*time.Second)
+		_ = unix.Close(null)
+	}
+	_ = os.RemoveAll(f.Dir)
+}
