@@ -95,7 +95,7 @@ func (h *house) configure() error {
 		filepath.Join(h.work, "storage.conf"):    fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", root, run),
 		filepath.Join(h.work, "registries.conf"): fmt.Sprintf("[[registry]]\nlocation = %q\ninsecure = true\n", registryAddr),
 		filepath.Join(h.work, "auth.json"):       "{}\n",
-		filepath.Join(h.work, "daemon.json"):     "{}\n",
+		filepath.Join(h.work, "daemon.json"):     fmt.Sprintf("{\"runtimes\": {\"cove\": {\"path\": %q}}}\n", h.bench.runtime),
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return err

@@ -51,6 +51,8 @@ type options struct {
 	short bool
 	json  string
 	cove  string
+	// runtime is the OCI runtime that is tried with the others.
+	runtime string
 }
 
 func parse() (options, error) {
@@ -61,6 +63,7 @@ func parse() (options, error) {
 	fs.BoolVar(&o.short, "short", false, "small crowds and a small image")
 	fs.StringVar(&o.json, "json", "", "write every sample to this `FILE` too")
 	fs.StringVar(&o.cove, "cove", "bin/cove", "the cove to measure")
+	fs.StringVar(&o.runtime, "runtime", "bin/cove-runtime", "the OCI runtime to try with podman and docker")
 	if err := fs.Parse(os.Args[1:]); err != nil {
 		return o, err
 	}
@@ -72,6 +75,9 @@ func parse() (options, error) {
 		return o, errors.New("-runs must be at least 1, and there are no arguments")
 	}
 	if o.cove, err = filepath.Abs(o.cove); err != nil {
+		return o, err
+	}
+	if o.runtime, err = filepath.Abs(o.runtime); err != nil {
 		return o, err
 	}
 	if os.Geteuid() != 0 {

@@ -21,6 +21,7 @@ var rows = []row{
 	{"version", (*bench).version},
 	{"run", runRow("run --rm "+imageName+" true", 1, "--rm")},
 	{"run without network", runRow("run --rm --network none "+imageName+" true", 1, "--rm", "--network", "none")},
+	{"run over cove-runtime", (*bench).otherRuntime},
 	{"run, 8 at once", runRow("run --rm "+imageName+" true, per container", 8, "--rm")},
 	{"exec", (*bench).exec},
 	{"memory", (*bench).memory},
@@ -108,6 +109,27 @@ func runRow(command string, atOnce int, flags ...string) func(*bench, row) ([]li
 			return request{Run: [][]string{h.command(args...)}, Times: atOnce, Workers: atOnce}
 		}})}, nil
 	}
+}
+
+// otherRuntime is how fast the others become over our OCI runtime, to be
+// compared with their own above.
+func (b *bench) otherRuntime(r row) ([]line, error) {
+	if _, err := os.Stat(b.runtime); err != nil {
+		return nil, err
+	}
+	var others []*house
+	for _, h := range b.engines {
+		if h.name != "cove" {
+			others = append(others, h)
+		}
+	}
+	l := line{Name: r.name, Command: "run --rm --network none " + imageName + " true", Unit: "ms"}
+	return []line{b.measure(l, others, b.runs, timed{share: 1, run: func(h *house) request {
+		if h.name == "podman" {
+			return request{Run: [][]string{h.command("--runtime", b.runtime, "run", "--rm", "--network", "none", imageName, "true")}}
+		}
+		return request{Run: [][]string{h.command("run", "--runtime", "cove", "--rm", "--network", "none", imageName, "true")}}
+	}})}, nil
 }
 
 func (b *bench) exec(r row) ([]line, error) {
