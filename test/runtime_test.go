@@ -386,7 +386,6 @@ func TestRuntimeHooks(t *testing.T) {
 	}
 	b.Hostname = "inside"
 	b.Hooks = &specs.Hooks{
-		//lint:ignore SA1019 engines use it
 		Prestart:        []specs.Hook{hook("prestart", trace)},
 		CreateRuntime:   []specs.Hook{hook("createRuntime", trace)},
 		CreateContainer: []specs.Hook{hook("createContainer", trace)},
@@ -410,7 +409,6 @@ func TestRuntimeHookFails(t *testing.T) {
 	b := newBundle(t, "true")
 	bad := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "echo because >&2; exit 3"}}}
 	for point, hooks := range map[string]*specs.Hooks{
-		//lint:ignore SA1019 engines use it
 		"prestart": {Prestart: bad}, "createRuntime": {CreateRuntime: bad}, "createContainer": {CreateContainer: bad},
 	} {
 		b.Hooks = hooks

@@ -100,8 +100,23 @@ func (g *cgroups) make(pid int) error {
 			return err
 		}
 	}
+	if g.scope == nil || len(g.set.Dirs) != 1 {
+		if err := g.set.Make(); err != nil {
+			return err
+		}
+		return cgroup.Enter(g.set.Dirs, pid)
+	}
+	// systemd has put init into the scope's own cgroup, which with a member
+	// cannot give controllers to ours: it waits beside until that is made.
+	top := path.Dir(g.set.Dirs[0])
+	if err := cgroup.Vacate(top, "init"); err != nil {
+		return err
+	}
 	if err := g.set.Make(); err != nil {
 		return err
 	}
-	return cgroup.Enter(g.set.Dirs, pid)
+	if err := cgroup.Enter(g.set.Dirs, pid); err != nil {
+		return err
+	}
+	return cgroup.Remove([]string{top + "/init"})
 }

@@ -10,14 +10,7 @@ import (
 
 // Delete removes a stopped container, and with force or before its start any.
 func (r *Runtime) Delete(id string, force bool) error {
-	c, err := r.Open(id)
-	if err != nil {
-		if force && cove.Is(err, cove.NotFound) {
-			return nil
-		}
-		return err
-	}
-	lock, err := r.lock(id)
+	c, lock, err := r.openLocked(id)
 	if err != nil {
 		if force && cove.Is(err, cove.NotFound) {
 			return nil
@@ -25,9 +18,6 @@ func (r *Runtime) Delete(id string, force bool) error {
 		return err
 	}
 	defer unix.Close(lock)
-	if c, err = r.Open(id); err != nil {
-		return err
-	}
 	status, err := c.Status()
 	if err != nil {
 		return err

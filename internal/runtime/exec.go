@@ -3,7 +3,9 @@ package runtime
 import (
 	"errors"
 	"os"
+	"path"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -133,7 +135,7 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 			dirs = append(dirs, d+"/"+o.Cgroup)
 		}
 	}
-	if err := cgroup.Enter(dirs, k.pid); err != nil {
+	if err := c.enterCgroups(dirs, k.pid); err != nil {
 		return -1, err
 	}
 	if p.OOMScoreAdj != nil {
@@ -167,6 +169,42 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 		return -1, k.died()
 	}
 	return master, executed(k.socket)
+}
+
+// enterCgroups puts a process into cgroups. A version 2 cgroup that the
+// container has divided takes no members any more: then it goes where init is.
+func (c *Container) enterCgroups(dirs []string, pid int) error {
+	for _, d := range dirs {
+		err := cgroup.Enter([]string{d}, pid)
+		if cove.Is(err, cove.InUse) {
+			inner, ok := c.initCgroup(d)
+			if ok {
+				err = cgroup.Enter([]string{inner}, pid)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// initCgroup finds init's version 2 cgroup below the container's dir.
+func (c *Container) initCgroup(dir string) (string, bool) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(c.PID) + "/cgroup")
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(text)) {
+		at, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), "0::")
+		if !ok {
+			continue
+		}
+		// What lies below the container's path is below its directory.
+		_, below, ok := strings.Cut(at+"/", c.CgroupPath+"/")
+		return path.Join(dir, below), ok && below != "" && !strings.Contains(below, "..")
+	}
+	return "", false
 }
 
 // joins are the namespaces that an exec has to enter. Those that the container

@@ -91,6 +91,21 @@ func (r *Runtime) lock(id string) (int, error) {
 	return fd, nil
 }
 
+// openLocked finds a container that nobody changes until the lock is closed.
+func (r *Runtime) openLocked(id string) (c *Container, lock int, err error) {
+	if err := checkID(id); err != nil {
+		return nil, -1, err
+	}
+	if lock, err = r.lock(id); err != nil {
+		return nil, -1, err
+	}
+	if c, err = r.Open(id); err != nil {
+		_ = unix.Close(lock)
+		return nil, -1, err
+	}
+	return c, lock, nil
+}
+
 func missing(id string) error {
 	return cove.E("", "", cove.NotFound, errors.New("container does not exist: "+id))
 }

@@ -16,18 +16,11 @@ import (
 // Start lets a created container execute its command, and tells why it could
 // not.
 func (r *Runtime) Start(id string) error {
-	c, err := r.Open(id)
-	if err != nil {
-		return err
-	}
-	lock, err := r.lock(id)
+	c, lock, err := r.openLocked(id)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(lock)
-	if c, err = r.Open(id); err != nil { // as it is now that nobody changes it
-		return err
-	}
 	status, err := c.Status()
 	if err != nil {
 		return err
