@@ -506,7 +506,7 @@ func (k *survey) process(id string, c *cove.Container, now *Container) {
 		start, err := procfs.StartTime(n.Run.PID)
 		return err != nil || n.Run.PIDStart != 0 && start != n.Run.PIDStart
 	})
-	missing("cgroup", cgroupPath(c), "missing, and its container runs", func(*Container) bool {
+	missing("cgroup", cgroupPath(c), "missing, and its container runs: stop it", func(*Container) bool {
 		dirs, err := k.e.cgroupDirs(c)
 		return err == nil && slices.ContainsFunc(dirs, func(d string) bool { return !exists(d) })
 	})
@@ -686,9 +686,28 @@ func (k *survey) links(r network.Reality) {
 					r, err := e.networks.List(k.ctx)
 					return !slices.ContainsFunc(r.Links, func(l network.Link) bool { return l.Name == name }), err
 				},
+				repair: func() error { return k.reconnect(id) },
 			})
 		}
 	}
+}
+
+// reconnect makes a running container's networks anew, as far as they are not
+// what its record says. Its lock is held.
+func (k *survey) reconnect(id string) error {
+	now, err := k.now(id)
+	if err != nil || now == nil {
+		return err
+	}
+	return k.e.carryOut(k.ctx, &held{Container: *now, e: k.e})
+}
+
+// reaches tells whether a container is on a network that leads out of the host:
+// only then its ports are published by the firewall.
+func (k *survey) reaches(c *cove.Container) bool {
+	return slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool {
+		return slices.ContainsFunc(k.networks, func(n cove.Network) bool { return n.Name == a.Network && !n.Internal })
+	})
 }
 
 // owner finds the only ID of ours with that beginning.
@@ -707,39 +726,58 @@ func (k *survey) owner(prefix string) string {
 
 func (k *survey) elements(r network.Reality) {
 	e := k.e
-	ports := map[string][]string{}
-	for _, el := range r.Elements {
-		ports[el.ContainerID] = append(ports[el.ContainerID], fmt.Sprintf("%d/%s", el.HostPort, el.Protocol))
+	list := func(r network.Reality) map[string][]string {
+		ports := map[string][]string{}
+		for _, el := range r.Elements {
+			ports[el.ContainerID] = append(ports[el.ContainerID], fmt.Sprintf("%d/%s", el.HostPort, el.Protocol))
+		}
+		return ports
 	}
-	has := func(id string) (bool, error) {
+	now := func() (map[string][]string, error) {
 		r, err := e.networks.List(k.ctx)
-		return slices.ContainsFunc(r.Elements, func(el network.Element) bool { return el.ContainerID == id }), err
+		return list(r), err
 	}
+	ports := list(r)
 	for id, list := range ports {
 		if !k.traces[id] || k.running[id] {
 			continue
 		}
 		slices.Sort(list)
 		k.leftover("nft", strings.Join(slices.Compact(list), " "), id,
-			func() (bool, error) { return has(id) },
+			func() (bool, error) { there, err := now(); return len(there[id]) > 0, err },
 			func() error { return e.networks.RemoveElements(k.ctx, id) })
 	}
 	for id, c := range k.records {
-		if e.lan != nil || !k.running[id] || len(c.Ports) == 0 || len(c.Attachments) == 0 || len(ports[id]) > 0 {
+		missing := lacking(c, ports[id])
+		if e.lan != nil || !k.running[id] || !k.reaches(c) || len(missing) == 0 {
 			continue
 		}
 		k.suspicions = append(k.suspicions, suspicion{
-			Difference: Difference{Kind: "nft", Object: c.Name, Owner: id, Problem: "its published ports are missing from the firewall: restart it, or reload the networks"},
+			Difference: Difference{Kind: "nft", Object: strings.Join(missing, " "), Owner: id, Problem: "published by a container that runs, and missing from the firewall"},
 			kind:       lock.Container, id: id, live: true,
 			still: func() (bool, error) {
 				if idle, err := k.idle(id); err != nil || idle {
 					return false, err
 				}
-				there, err := has(id)
-				return !there, err
+				there, err := now()
+				return len(lacking(c, there[id])) > 0, err
 			},
+			repair: func() error { return k.reconnect(id) },
 		})
 	}
+}
+
+// lacking gives the published ports of a container that are not among those in
+// the firewall.
+func lacking(c *cove.Container, there []string) (missing []string) {
+	for _, p := range c.Ports {
+		for i := range max(p.Range, 1) {
+			if port := fmt.Sprintf("%d/%s", p.HostPort+i, p.Protocol); !slices.Contains(there, port) && !slices.Contains(missing, port) {
+				missing = append(missing, port)
+			}
+		}
+	}
+	return missing
 }
 
 // bridges looks for those of networks that were this store's: a network's ID

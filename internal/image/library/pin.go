@@ -53,6 +53,9 @@ func (l *library) pin(img *storage.Image) ([]string, error) {
 	if err == nil && lay.Parent != img.TopLayer {
 		// left of an image with the same ID and other layers
 		err = errors.Join(l.store.DeleteLayer(child), storage.ErrLayerUnknown)
+	} else if _, serr := os.Lstat(l.layerDir(child)); err == nil && errors.Is(serr, os.ErrNotExist) {
+		// removed by hand
+		err = errors.Join(l.store.DeleteLayer(child), storage.ErrLayerUnknown)
 	}
 	if errors.Is(err, storage.ErrLayerUnknown) {
 		_, err = l.store.CreateLayer(child, img.TopLayer, []string{pinLayerPrefix + img.ID}, "", false, nil)
