@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"fmt"
+	"hash/fnv"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -20,48 +22,50 @@ var update = flag.Bool("update", false, "write the golden records anew")
 
 var records = map[string]any{"container": new(cove.Container), "volume": new(cove.Volume), "network": new(cove.Network)}
 
-// fill gives every field a value of its own.
-func fill(v reflect.Value, n *int) {
-	*n++
+// fill gives every field a value of its own, by its place.
+func fill(v reflect.Value, place string) {
+	h := fnv.New32a()
+	h.Write([]byte(place))
+	n := int(h.Sum32()%89) + 10
 	switch x := v.Addr().Interface().(type) {
 	case *time.Time:
-		*x = time.Unix(int64(1700000000+*n), 0).UTC()
+		*x = time.Unix(int64(1700000000+n), 0).UTC()
 		return
 	case *netip.Addr:
-		*x = netip.AddrFrom4([4]byte{10, 0, byte(*n >> 8), byte(*n)})
+		*x = netip.AddrFrom4([4]byte{10, 0, 0, byte(n)})
 		return
 	case *netip.Prefix:
-		*x = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(*n), 0, 0}), 16)
+		*x = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n), 0, 0}), 16)
 		return
 	}
 	switch v.Kind() {
 	case reflect.Struct:
 		for i := range v.NumField() {
-			fill(v.Field(i), n)
+			fill(v.Field(i), place+"."+v.Type().Field(i).Name)
 		}
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		fill(v.Elem(), n)
+		fill(v.Elem(), place)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0), n)
+		fill(v.Index(0), place)
 	case reflect.Map:
 		key, value := reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem()
-		fill(key, n)
-		fill(value, n)
+		fill(key, place+" key")
+		fill(value, place)
 		v.Set(reflect.MakeMap(v.Type()))
 		v.SetMapIndex(key, value)
 	case reflect.String:
-		v.SetString("s" + string(rune('a'+*n%26)))
+		v.SetString(fmt.Sprint("s", n))
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Float64:
-		v.SetFloat(float64(*n) + 0.5)
+		v.SetFloat(float64(n) + 0.5)
 	default:
 		if v.CanInt() {
-			v.SetInt(int64(*n % 100))
+			v.SetInt(int64(n))
 		} else {
-			v.SetUint(uint64(*n % 100))
+			v.SetUint(uint64(n))
 		}
 	}
 }
@@ -70,8 +74,7 @@ func fill(v reflect.Value, n *int) {
 // lost to stores that exist.
 func TestGoldenRecords(t *testing.T) {
 	for name, record := range records {
-		n := 0
-		fill(reflect.ValueOf(record).Elem(), &n)
+		fill(reflect.ValueOf(record).Elem(), name)
 		got, err := json.MarshalIndent(record, "", "\t")
 		if err != nil {
 			t.Fatal(err)
