@@ -70,6 +70,9 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		}
 		return err
 	})
+	if err == unix.ENOMEM && m.initEnds() {
+		err = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
+	}
 	if err != nil {
 		e.failed(failure("start exec", err))
 		return
@@ -98,6 +101,17 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	if f != nil {
 		_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
 		e.failed(f)
+	}
+}
+
+// initEnds tells whether the container's first process is just ending.
+func (m *Monitor) initEnds() bool {
+	p := []unix.PollFd{{Fd: int32(m.init.pidfd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(p, 1000)
+		if err != unix.EINTR {
+			return n > 0
+		}
 	}
 }
 
