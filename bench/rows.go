@@ -19,10 +19,11 @@ type row struct {
 
 var rows = []row{
 	{"version", (*bench).version},
-	{"run", runRow("run --rm "+imageName+" true", 1, "--rm")},
-	{"run without network", runRow("run --rm --network none "+imageName+" true", 1, "--rm", "--network", "none")},
+	{"run", runRow("run --rm "+imageName+" true", 1, 1, "--rm")},
+	{"run without network", runRow("run --rm --network none "+imageName+" true", 1, 1, "--rm", "--network", "none")},
 	{"run over cove-runtime", (*bench).otherRuntime},
-	{"run, 8 at once", runRow("run --rm "+imageName+" true, per container", 8, "--rm")},
+	{"run, 8 at once", runRow("run --rm "+imageName+" true, per container", 8, 8, "--rm")},
+	{"storm, 64 at once", runRow("run --rm "+imageName+" true, per container of 100", 100, 64, "--rm")},
 	{"exec", (*bench).exec},
 	{"memory", (*bench).memory},
 	{"ps", (*bench).ps},
@@ -98,15 +99,19 @@ func (b *bench) version(r row) ([]line, error) {
 	return []line{b.measure(line{Name: r.name, Command: "--version", Unit: "ms"}, b.engines, b.runs, timed{run: one("--version"), share: 1})}, nil
 }
 
-func runRow(command string, atOnce int, flags ...string) func(*bench, row) ([]line, error) {
+// runRow measures so many runs, atOnce of them at a time.
+func runRow(command string, times, atOnce int, flags ...string) func(*bench, row) ([]line, error) {
 	return func(b *bench, r row) ([]line, error) {
 		args := append(append([]string{"run"}, flags...), imageName, "true")
 		runs := b.runs
-		if atOnce > 1 {
+		switch {
+		case times > 20:
+			runs = min(runs, 2)
+		case times > 1:
 			runs = min(runs, 4)
 		}
-		return []line{b.measure(line{Name: r.name, Command: command, Unit: "ms"}, b.engines, runs, timed{share: atOnce, run: func(h *house) request {
-			return request{Run: [][]string{h.command(args...)}, Times: atOnce, Workers: atOnce}
+		return []line{b.measure(line{Name: r.name, Command: command, Unit: "ms"}, b.engines, runs, timed{share: times, run: func(h *house) request {
+			return request{Run: [][]string{h.command(args...)}, Times: times, Workers: atOnce}
 		}})}, nil
 	}
 }
