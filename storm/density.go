@@ -18,6 +18,7 @@ func density(ctx context.Context, s *scene, running, created int) error {
 	if err != nil {
 		return err
 	}
+	s.hang = time.Hour // the last command removes all of them
 	fmt.Printf("%8s %8s %9s %9s %9s %9s %9s %9s %9s %12s\n", "running", "created", "run -d", "run --rm", "create", "rm", "inspect", "exec", "ps -a", "memory each")
 	live, idle := 0, 0
 	for _, at := range steps(running) {

@@ -104,7 +104,7 @@ func inScene(o options, do func(*scene) error) error {
 	if err != nil {
 		return err
 	}
-	s := &scene{binary: binary, work: work}
+	s := &scene{binary: binary, work: work, hang: 2 * time.Minute}
 	if err := s.open(o.lockType); err != nil {
 		return err
 	}

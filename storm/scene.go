@@ -24,6 +24,7 @@ type scene struct {
 	binary string
 	work   string
 	env    []string
+	hang   time.Duration // how long a command may take at most
 }
 
 // result is how a command ended.
@@ -41,12 +42,9 @@ func (r result) String() string {
 	return s
 }
 
-// hang is how long a command may take at most, and grace how long monitors may
-// take for what they still have to do. The machine may be loaded by others.
-const (
-	hang  = 2 * time.Minute
-	grace = 20 * time.Second
-)
+// grace is how long monitors may take for what they still have to do. The
+// machine may be loaded by others.
+const grace = 20 * time.Second
 
 func (s *scene) root() string { return filepath.Join(s.work, "root") }
 
@@ -67,7 +65,7 @@ func (s *scene) run(limit time.Duration, args ...string) result {
 	if limit > 0 {
 		defer time.AfterFunc(limit, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }).Stop()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), hang)
+	ctx, cancel := context.WithTimeout(context.Background(), s.hang)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
 		_ = cmd.Process.Signal(syscall.SIGQUIT) // it tells where it hangs

@@ -58,7 +58,7 @@ func (w *weather) watch(done chan struct{}) {
 		if now := w.ended.Load(); now != last {
 			last, since = now, time.Now()
 		}
-		if time.Since(since) > hang/2 {
+		if time.Since(since) > w.hang/2 {
 			locks, _ := os.ReadFile("/proc/locks")
 			w.lose("deadlock: for %s no command has ended; /proc/locks:\n%s", time.Since(since).Round(time.Second), locks)
 			return
