@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -793,4 +795,71 @@ func TestRuntimeKillAll(t *testing.T) {
 			t.Errorf("%d is alive", pid)
 		}
 	}
+}
+
+// The agent of SCMP_ACT_NOTIFY gets the listener with the state, and decides.
+func TestRuntimeSeccompNotify(t *testing.T) {
+	b := newBundle(t, "mkdir /tmp/x; echo end")
+	agent := filepath.Join(b.dir, "agent")
+	b.Linux.Seccomp = &specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow, ListenerPath: agent, ListenerMetadata: "words",
+		Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActNotify}},
+	}
+	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(l)
+	if err := errors.Join(unix.Bind(l, &unix.SockaddrUnix{Name: agent}), unix.Listen(l, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, nnp := range []bool{true, false} {
+		b.Process.NoNewPrivileges = nnp
+		output := b.start()
+		conn, _, err := unix.Accept(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, oob := make([]byte, 4096), make([]byte, 100)
+		n, oobn, _, _, err := unix.Recvmsg(conn, text, oob, 0)
+		_ = unix.Close(conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s specs.ContainerProcessState
+		if err := json.Unmarshal(text[:n], &s); err != nil || s.Metadata != "words" || s.State.ID != "c" || s.Pid != b.state().PID || !slices.Equal(s.Fds, []string{"seccompFd"}) {
+			t.Errorf("the agent was told %s (%v)", text[:n], err)
+		}
+		messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+		if err != nil || len(messages) != 1 {
+			t.Fatal(messages, err)
+		}
+		fds, err := unix.ParseUnixRights(&messages[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		// struct seccomp_notif and seccomp_notif_resp, seccomp_unotify(2)
+		var notif [80]byte
+		var resp struct {
+			id    uint64
+			val   int64
+			errno int32
+			flags uint32
+		}
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fds[0]), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&notif))); errno != 0 {
+			t.Fatal(errno)
+		}
+		resp.id, resp.errno = binary.NativeEndian.Uint64(notif[:]), -int32(unix.EXDEV)
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fds[0]), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&resp))); errno != 0 {
+			t.Fatal(errno)
+		}
+		_ = unix.Close(fds[0])
+		b.until("it ends", func() bool { return b.state().Status == "stopped" })
+		if out := output(); !strings.Contains(out, "cross-device") || !strings.Contains(out, "end") {
+			t.Errorf("no_new_privs %v: %s", nnp, out)
+		}
+		b.ok("delete", "c")
+	}
+	b.Linux.Seccomp.ListenerPath = ""
+	b.refused("linux.seccomp.listenerPath")
 }

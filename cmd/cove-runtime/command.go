@@ -58,7 +58,7 @@ func run(args []string, out, errOut io.Writer) int {
 	fs.StringVar(&r.Root, "root", defaultRoot(), "where containers are recorded")
 	fs.StringVar(&l.path, "log", "", "file that errors and warnings are added to")
 	fs.StringVar(&l.format, "log-format", "text", "of it: text or json")
-	fs.BoolVar(&l.debug, "debug", false, "say more in the log")
+	fs.BoolVar(&l.debug, "debug", false, "log every call, too")
 	fs.BoolVar(&r.Systemd, "systemd-cgroup", false, "let systemd make cgroups: cgroupsPath is slice:prefix:name")
 	fs.String("rootless", "auto", "true, false or auto; what is possible is found out by itself")
 	fs.String("criu", "", "not used: checkpoint is not supported")
@@ -81,6 +81,9 @@ func run(args []string, out, errOut io.Writer) int {
 			break
 		}
 		defer l.close()
+		if l.debug {
+			l.add("debug", "cove-runtime "+cove.Version+": "+strings.Join(args, " "))
+		}
 		r.Warn = func(text string) { l.add("warning", text) }
 		if r.Root, err = filepath.Abs(r.Root); err != nil {
 			break
