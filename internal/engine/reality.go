@@ -254,7 +254,8 @@ func (h *held) aboutToStart(c *cove.Container) bool {
 // container. They do not wait for its lock: whoever holds it does the same. What
 // fails is left to a verb that changes something.
 func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
-	if !unsettled(c) {
+	// Killed before it could tell the exit, or after that.
+	if c.Status != cove.Exited || c.Run.Generation == 0 || c.Run.Down || lostInCrash(c) || alive(c.Dir) {
 		return false
 	}
 	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
