@@ -64,6 +64,13 @@ func (p *process) exec() *wire.Failure {
 	if f != nil {
 		return f
 	}
+	if pr.Reaper {
+		// It closes the socket when it is ready: as process 1 it would lose
+		// the signals that come before it has a handler.
+		if _, err := unix.FcntlInt(uintptr(control), unix.F_SETFD, 0); err != nil {
+			return fail("hand the socket on", err)
+		}
+	}
 	err := unix.Exec(name, pr.Args, pr.Env)
 	f = fail("exec "+pr.Args[0], err)
 	f.Exec = true

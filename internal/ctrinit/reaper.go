@@ -20,6 +20,7 @@ func Reaper(args []string) {
 	}
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
+	_ = unix.Close(control) // the container has started
 	name, f := lookPath(args, os.Environ())
 	if f != nil {
 		_, _ = os.Stderr.WriteString(f.Error() + "\n")

@@ -111,7 +111,7 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 		return nil, cove.E("read plan of container", c.Name, cove.Internal, err)
 	}
 	p := whole.Process
-	p.Args, p.Terminal, p.MakeCwd, p.OOMScoreAdj = x.Command, x.Terminal, false, nil
+	p.Args, p.Terminal, p.MakeCwd, p.Reaper, p.OOMScoreAdj = x.Command, x.Terminal, false, false, nil
 	p.Env = mergeEnv(p.Env, x.Env)
 	if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
 		p.Env = append(p.Env, "TERM=xterm")

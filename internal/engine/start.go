@@ -137,6 +137,7 @@ type launch struct {
 	// monitorCgroups are those that the monitor was not born in.
 	monitorCgroups []string
 	foreign        *plan.Foreign // nil with cove's own runtime
+	reaper         bool          // the command runs below our own init (--init)
 	health         *wire.Health
 	uplink         *wire.Uplink
 	netns          int
@@ -218,6 +219,7 @@ func (l *launch) describe() (err error) {
 			if defaults.InitPath, err = l.e.monitor(); err != nil {
 				return err
 			}
+			l.reaper = true
 		}
 	}
 	// What was asked stays in the record as it was asked.
@@ -435,11 +437,12 @@ func (l *launch) writePlan(joins []native.Join) error {
 	}
 	if l.health, err = health(l.c, func(args []string) (any, error) {
 		p := compiled.Plan.Process
-		p.Args, p.Terminal, p.MakeCwd, p.OOMScoreAdj = args, false, false, nil
+		p.Args, p.Terminal, p.MakeCwd, p.Reaper, p.OOMScoreAdj = args, false, false, false, nil
 		return &plan.Plan{Version: plan.Version, Process: p}, nil
 	}); err != nil {
 		return err
 	}
+	compiled.Plan.Process.Reaper = l.reaper
 	if err := l.handPlan(&compiled.Plan); err != nil {
 		return err
 	}

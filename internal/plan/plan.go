@@ -116,7 +116,10 @@ type Process struct {
 	SeccompFlags uint     `json:"seccompflags,omitempty"`
 	AppArmor     string   `json:"apparmor,omitempty"`
 	SELinux      string   `json:"selinux,omitempty"`
-	KeepFDs      int      `json:"keepfds,omitempty"` // descriptors above stderr left open
+	// Reaper says that the command is our own reaper: it has started when it can
+	// pass signals on, not before.
+	Reaper  bool `json:"reaper,omitempty"`
+	KeepFDs int  `json:"keepfds,omitempty"` // descriptors above stderr left open
 }
 
 // Caps are capability sets as bit masks, capabilities(7).
