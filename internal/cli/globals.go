@@ -23,7 +23,6 @@ type Globals struct {
 	CgroupManager    string   // cgroupfs or systemd
 	Runtime          string   // OCI runtime by name or path
 	RuntimeFlags     []string // global flags for it
-	Conmon           string   // conmon binary
 	EventsBackend    string   // file, journald or none
 	DBBackend        string   // state store
 	NetworkConfigDir string
@@ -32,7 +31,6 @@ type Globals struct {
 	TmpDir           string
 	Config           string // directory of authentication files
 	Modules          []string
-	HooksDirs        []string
 }
 
 // flags declares the global flags. What g holds already stays the default, so
@@ -47,7 +45,6 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&g.CgroupManager, "cgroup-manager", g.CgroupManager, `Cgroup manager to use ("cgroupfs"|"systemd")`)
 	fs.StringVar(&g.Runtime, "runtime", g.Runtime, "Path to the OCI-compatible binary used to run containers")
 	arrayVar(fs, &g.RuntimeFlags, "runtime-flag", "", "add global flags for the container runtime")
-	fs.StringVar(&g.Conmon, "conmon", g.Conmon, "Path of the conmon binary")
 	fs.StringVar(&g.EventsBackend, "events-backend", g.EventsBackend, `Events backend to use ("file"|"journald"|"none")`)
 	fs.StringVar(&g.DBBackend, "db-backend", g.DBBackend, `Database backend to use ("boltdb"|"sqlite")`)
 	fs.StringVar(&g.NetworkConfigDir, "network-config-dir", g.NetworkConfigDir, "Path of the configuration directory for networks")
@@ -56,7 +53,6 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&g.TmpDir, "tmpdir", g.TmpDir, "Path to the tmp directory for state")
 	fs.StringVar(&g.Config, "config", g.Config, "Location of authentication config file directory")
 	arrayVar(fs, &g.Modules, "module", "", "Load the containers.conf(5) module")
-	arrayVar(fs, &g.HooksDirs, "hooks-dir", "", "Set the OCI hooks directory path (may be set multiple times)")
 	for _, name := range []string{"network-backend"} {
 		fs.Lookup(name).Hidden = true
 	}
@@ -78,6 +74,10 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 	if b := g.EventsBackend; b != "" && b != "file" && b != "journald" && b != "none" {
 		return fmt.Errorf("invalid events backend %q: must be file, journald or none", b)
 	}
+	// What cove does itself has netavark's files and answers.
+	if b := g.NetworkBackend; b != "" && b != "netavark" {
+		return fmt.Errorf("unsupported network backend: %q", b)
+	}
 	switch g.DBBackend {
 	case "", "boltdb", "sqlite":
 	case "memory":
@@ -91,8 +91,8 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 // unsupportedGlobals are podman's and docker's global flags that cove lacks.
 func unsupportedGlobals() []unsupported {
 	return []unsupported{
-		{name: "cdi-spec-dir"}, {name: "connection"}, {name: "context"}, {name: "cpu-profile"},
-		{name: "default-mounts-file"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
+		{name: "cdi-spec-dir"}, {name: "conmon"}, {name: "connection"}, {name: "context"}, {name: "cpu-profile"},
+		{name: "default-mounts-file"}, {name: "hooks-dir"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
 		{name: "namespace"}, {name: "network-cmd-path"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
 		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},
 		{name: "rdt-class"}, {name: "ssh"}, {name: "syslog", bool: true, accept: []string{"false"}},
