@@ -16,36 +16,38 @@ import (
 const (
 	configFile  = "config.json"
 	processFile = "process"
+	execDir     = "exec"
 )
 
-// openBundle opens the bundle's directory, which is nobody else's to see and is
-// made anew for a container: what the last run has left there is of no use.
-func (d *driver) openBundle() (int, error) {
-	if d.init == 0 {
-		if err := os.RemoveAll(d.Dir); err != nil {
-			return -1, err
-		}
-		if err := os.Mkdir(d.Dir, 0o700); err != nil {
-			return -1, err
-		}
+// scratch is where the files of this creation or exec are: the bundle, or a
+// file system in memory on a directory in it that only this driver and its
+// runtime see. An exec needs no room on the disk.
+func (d *driver) scratch() string {
+	if d.init != 0 {
+		return d.Dir + "/" + execDir
 	}
-	return unix.Open(d.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return d.Dir
 }
 
-// file is the path of a file of this exec's own.
-func (d *driver) file(name string) string {
-	return d.Dir + "/" + name + "-" + strconv.Itoa(os.Getpid())
+// openScratch opens it. The bundle is nobody else's to see and is made anew:
+// what the last run has left there is of no use.
+func (d *driver) openScratch() (fd int, err error) {
+	if d.init != 0 {
+		err = unix.Mount("tmpfs", d.scratch(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700,size=16m")
+	} else if err = os.RemoveAll(d.Dir); err == nil {
+		if err = os.Mkdir(d.Dir, 0o700); err == nil {
+			err = os.Mkdir(d.Dir+"/"+execDir, 0o700)
+		}
+	}
+	if err != nil {
+		return -1, err
+	}
+	return unix.Open(d.scratch(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 // short is a path for sockets, which have 107 bytes at most, unix(7).
 func (d *driver) short(name string) string {
 	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(d.dir) + "/" + name
-}
-
-func (d *driver) remove(names ...string) {
-	for _, name := range names {
-		_ = unix.Unlink(d.file(name))
-	}
 }
 
 func (d *driver) read(name string) ([]byte, error) {
@@ -62,7 +64,7 @@ func (d *driver) configure() *wire.Failure {
 	var whole, process map[string]json.RawMessage
 	name, config := configFile, d.Config
 	if d.init != 0 {
-		name = processFile + "-" + strconv.Itoa(os.Getpid())
+		name = processFile
 	} else {
 		if err := json.Unmarshal(config, &whole); err != nil {
 			return fail("read the configuration", err)
@@ -149,7 +151,6 @@ func (d *driver) listen(name string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	_ = unix.Unlinkat(d.dir, name, 0)
 	if err = unix.Bind(fd, &unix.SockaddrUnix{Name: d.short(name)}); err == nil {
 		err = unix.Listen(fd, 1)
 	}

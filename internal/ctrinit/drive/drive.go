@@ -35,7 +35,7 @@ const patience = 2 * time.Minute
 type driver struct {
 	plan.Foreign
 	init   int // for an exec: the container's process
-	dir    int // the bundle
+	dir    int // the scratch directory
 	spaces map[string]int
 	shm    int // a mount namespace that is nothing but shared memory, or -1
 }
@@ -59,9 +59,12 @@ func (d *driver) run() *wire.Failure {
 	if f := d.receive(); f != nil {
 		return f
 	}
-	var err error
-	if d.dir, err = d.openBundle(); err != nil {
-		return fail("open "+d.Dir, err)
+	err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, "")
+	if err != nil {
+		return fail("set the propagation of /", err)
+	}
+	if d.dir, err = d.openScratch(); err != nil {
+		return fail("open "+d.scratch(), err)
 	}
 	root, f := d.openRoot()
 	if f != nil {
@@ -153,9 +156,6 @@ func (d *driver) openRoot() (int, *wire.Failure) {
 	case d.init != 0:
 		name = "/proc/" + strconv.Itoa(d.init) + "/root"
 	default:
-		if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-			return -1, fail("set the propagation of /", err)
-		}
 		if d.Root.Overlay != nil {
 			if err := rootfs.MountOverlay(d.Root.Overlay, name); err != nil {
 				return -1, fail("mount overlay on "+name, err)
@@ -240,24 +240,19 @@ func (d *driver) checkWorkDir(root int) *wire.Failure {
 // gives the process's ID and the master of its terminal.
 func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 	const pidFile, socket = "pid", "tty"
-	tag := strconv.Itoa(os.Getpid()) // execs run side by side
-	args := []string{"--bundle", d.Dir, "--pid-file", d.Dir + "/" + pidFile}
-	command := "create"
+	command, args := "create", []string{"--bundle", d.Dir}
 	if d.init != 0 {
-		command = "exec"
-		args = []string{"--detach", "--process", d.file(processFile), "--pid-file", d.file(pidFile)}
-		defer d.remove(processFile, pidFile)
+		command, args = "exec", []string{"--detach", "--process", d.scratch() + "/" + processFile}
 	}
+	args = append(args, "--pid-file", d.scratch()+"/"+pidFile)
 	master, listener := -1, -1
 	if d.Process.Terminal {
 		var err error
-		name := socket + "-" + tag
-		if listener, err = d.listen(name); err != nil {
+		if listener, err = d.listen(socket); err != nil {
 			return 0, -1, fail("listen for the terminal", err)
 		}
 		defer unix.Close(listener)
-		defer unix.Unlinkat(d.dir, name, 0)
-		args = append(args, "--console-socket", d.short(name))
+		args = append(args, "--console-socket", d.short(socket))
 	}
 	if f := d.call(command, args, d.ID); f != nil {
 		d.blame(f, root)
@@ -269,11 +264,7 @@ func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 		}
 		d.size(master)
 	}
-	name := pidFile
-	if d.init != 0 {
-		name += "-" + tag
-	}
-	text, err := d.read(name)
+	text, err := d.read(pidFile)
 	if err == nil {
 		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	}

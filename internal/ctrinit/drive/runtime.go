@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
-	"github.com/cove-engine/cove/internal/plan"
 )
 
 // logFile is the runtime's log below the bundle, in JSON.
@@ -30,23 +29,22 @@ func (d *driver) call(command string, args []string, id string) *wire.Failure {
 		stdio = [3]int{null, null, null}
 	}
 	_ = unix.Unlinkat(d.dir, logFile, 0)
-	return Call(&d.Foreign, command, append(args, id), stdio, patience)
+	return Call(d.Runtime, d.scratch(), command, append(args, id), stdio, patience)
 }
 
-// Call runs a runtime's command with its global arguments and kills it after
-// limit. Monitors use it to take a container down.
-func Call(p *plan.Foreign, command string, args []string, stdio [3]int, limit time.Duration) *wire.Failure {
-	name := path.Base(p.Runtime[0])
-	step := name + " " + command
-	argv := append(append([]string{}, p.Runtime...), "--log", p.Dir+"/"+logFile, "--log-format", "json", command)
+// Call runs a command of a runtime, given with its global arguments, and kills
+// it after limit. Its log is in dir. Monitors use it to take a container down.
+func Call(runtime []string, dir, command string, args []string, stdio [3]int, limit time.Duration) *wire.Failure {
+	step := path.Base(runtime[0]) + " " + command
+	argv := append(append([]string{}, runtime...), "--log", dir+"/"+logFile, "--log-format", "json", command)
 	pidfd := -1
-	pid, err := syscall.ForkExec(p.Runtime[0], append(argv, args...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(runtime[0], append(argv, args...), &syscall.ProcAttr{
 		Dir: "/", Env: environment(),
 		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])},
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd},
 	})
 	if err != nil {
-		return &wire.Failure{Step: "run OCI runtime " + p.Runtime[0], Text: err.Error()}
+		return &wire.Failure{Step: "run OCI runtime " + runtime[0], Text: err.Error()}
 	}
 	if pidfd >= 0 {
 		defer unix.Close(pidfd)
@@ -68,7 +66,7 @@ func Call(p *plan.Foreign, command string, args []string, stdio [3]int, limit ti
 	case ws.Exited() && ws.ExitStatus() == 0:
 		return nil
 	}
-	if text := lastError(p.Dir + "/" + logFile); text != "" {
+	if text := lastError(dir + "/" + logFile); text != "" {
 		if strings.HasPrefix(text, step) { // as runc says it
 			step = ""
 		}

@@ -58,15 +58,16 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	defer unix.Close(null)
 	streams := [3]int{null, null, null}
 	copy(streams[:], stdio)
-	in := m.inPidNamespace
+	in, flags := m.inPidNamespace, uintptr(0)
 	if m.foreign {
+		flags = unix.CLONE_NEWNS
 		in = func(_ int, f func() error) error { return f() }
 	}
 	err = in(m.init.pidfd, func() (err error) {
-		e.child, err = m.clone(m.execProgram(), streams, 0, m.env.Unified)
+		e.child, err = m.clone(m.execProgram(), streams, flags, m.env.Unified)
 		if err == unix.EBUSY {
 			// A cgroup that hands controllers down has no members, cgroups(7).
-			e.child, err = m.clone(m.execProgram(), streams, 0, m.initCgroup())
+			e.child, err = m.clone(m.execProgram(), streams, flags, m.initCgroup())
 		}
 		return err
 	})

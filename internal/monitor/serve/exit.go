@@ -53,7 +53,8 @@ func (m *Monitor) initExited() {
 	m.emptyCgroups()
 	m.drainOutput()
 	m.closeStreams()
-	m.deleteForeign()
+	m.run.OOMKilled = m.oomKilled()
+	m.deleteForeign() // and its cgroups
 
 	code := ws.ExitStatus()
 	if ws.Signaled() {
@@ -61,7 +62,6 @@ func (m *Monitor) initExited() {
 	}
 	m.run.PID, m.run.PIDStart, m.run.Stopping = 0, 0, false
 	m.run.ExitCode, m.run.Finished = code, time.Now()
-	m.run.OOMKilled = m.oomKilled()
 	m.event("died", code)
 	if m.mayRestart(code) {
 		m.restartLater()

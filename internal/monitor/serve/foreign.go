@@ -9,7 +9,6 @@ import (
 
 	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/monitor/wire"
-	"github.com/cove-engine/cove/internal/plan"
 )
 
 // Where another OCI runtime makes the container, a driver stands in init's
@@ -93,8 +92,7 @@ func (m *Monitor) deleteForeign() {
 		return
 	}
 	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
-		p := plan.Foreign{Runtime: f.Runtime, Dir: f.Dir}
-		_ = drive.Call(&p, "delete", []string{"--force", m.env.ID}, [3]int{null, null, null}, 10*time.Second)
+		_ = drive.Call(f.Runtime, f.Dir, "delete", []string{"--force", m.env.ID}, [3]int{null, null, null}, 10*time.Second)
 		_ = unix.Close(null)
 	}
 	_ = os.RemoveAll(f.Dir)
