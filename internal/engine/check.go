@@ -862,7 +862,11 @@ func (k *survey) processes() {
 		if id := k.e.rootOf(pid); id != "" && k.traces[id] && !k.running[id] && !strays[id] {
 			strays[id] = true
 			k.leftover("process", strconv.Itoa(pid), id,
-				func() (bool, error) { return k.e.rootOf(pid) == id, nil },
+				// This one may be the init that settling its run has ended.
+				func() (bool, error) {
+					pids, err := processes()
+					return slices.ContainsFunc(pids, func(pid int) bool { return k.e.rootOf(pid) == id }), err
+				},
 				func() error { return k.e.endStrays(id) })
 		}
 		id := k.e.monitorOf(pid)
