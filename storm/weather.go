@@ -39,10 +39,30 @@ func (w *weather) blow(ctx context.Context) []act {
 		})
 	}
 	done := make(chan struct{})
-	go w.watch(done)
+	var helpers sync.WaitGroup
+	helpers.Go(func() { w.watch(done) })
+	helpers.Go(func() { w.thaw(done) })
 	wg.Wait()
 	close(done)
+	helpers.Wait()
 	return w.acts
+}
+
+// thaw unpauses what is paused, every few seconds: an exec that was under way
+// when its container was paused is frozen with it, and the workers may have
+// drawn their last unpause. An exec that hangs all the same is a loss.
+func (w *weather) thaw(done chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(5 * time.Second):
+		}
+		paused := strings.Fields(w.run(0, "ps", "-aq", "--no-trunc", "--filter", "status=paused").out)
+		for _, id := range paused {
+			_ = w.run(0, "unpause", id) // unless it is gone or somebody was faster
+		}
+	}
 }
 
 // watch is the watchdog: it tells, once, when nobody gets on any more. The
