@@ -13,7 +13,7 @@ func (p *process) openGifts() *wire.Failure {
 	for _, name := range p.plan.Chown {
 		fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return fail("open "+name, err)
+			return wire.Fail("open "+name, err)
 		}
 		p.gift = append(p.gift, fd)
 	}
@@ -26,7 +26,7 @@ func (p *process) giveAway() *wire.Failure {
 		err := rootfs.Chown(fd, int(p.plan.Process.UID), int(p.plan.Process.GID))
 		_ = unix.Close(fd)
 		if err != nil {
-			return fail("give "+p.plan.Chown[i]+" to the user", err)
+			return wire.Fail("give "+p.plan.Chown[i]+" to the user", err)
 		}
 	}
 	p.gift = nil

@@ -28,7 +28,7 @@ func (p *process) makeDevices(root int) *wire.Failure {
 	for i := range p.plan.Devices {
 		d := &p.plan.Devices[i]
 		if err := makeDevice(root, d); err != nil {
-			return fail("make device "+d.Path, err)
+			return wire.Fail("make device "+d.Path, err)
 		}
 	}
 	if !p.plan.SetupDev {
@@ -36,12 +36,12 @@ func (p *process) makeDevices(root int) *wire.Failure {
 	}
 	dev, err := openPlain(root, "/dev")
 	if err != nil {
-		return fail("open /dev", err)
+		return wire.Fail("open /dev", err)
 	}
 	defer unix.Close(dev)
 	for _, l := range devLinks {
 		if err := unix.Symlinkat(l[0], dev, l[1]); err != nil && err != unix.EEXIST {
-			return fail("link /dev/"+l[1], err)
+			return wire.Fail("link /dev/"+l[1], err)
 		}
 	}
 	return nil

@@ -17,7 +17,7 @@ func (p *process) exec() *wire.Failure {
 	pr := &p.plan.Process
 	for _, r := range pr.Rlimits {
 		if err := unix.Prlimit(0, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
-			return fail("set rlimit "+rlimitName(r.Resource), err)
+			return wire.Fail("set rlimit "+rlimitName(r.Resource), err)
 		}
 	}
 	if f := p.writeLabel(); f != nil {
@@ -28,7 +28,7 @@ func (p *process) exec() *wire.Failure {
 	}
 	// Nothing of ours is left open for the command but what was asked for.
 	if err := unix.CloseRange(uint(3+pr.KeepFDs), ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fail("close descriptors", err)
+		return wire.Fail("close descriptors", err)
 	}
 	if pr.Umask != nil {
 		unix.Umask(int(*pr.Umask))
@@ -51,7 +51,7 @@ func (p *process) exec() *wire.Failure {
 	}
 	if pr.NoNewPrivs {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return fail("set no_new_privs", err)
+			return wire.Fail("set no_new_privs", err)
 		}
 		if f := p.loadFilter(); f != nil {
 			return f
@@ -68,11 +68,11 @@ func (p *process) exec() *wire.Failure {
 		// It closes the socket when it is ready: as process 1 it would lose
 		// the signals that come before it has a handler.
 		if _, err := unix.FcntlInt(uintptr(control), unix.F_SETFD, 0); err != nil {
-			return fail("hand the socket on", err)
+			return wire.Fail("hand the socket on", err)
 		}
 	}
 	err := unix.Exec(name, pr.Args, pr.Env)
-	f = fail("exec "+pr.Args[0], err)
+	f = wire.Fail("exec "+pr.Args[0], err)
 	f.Exec = true
 	f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
 	return f
@@ -93,7 +93,7 @@ func (p *process) giveStreams() *wire.Failure {
 		// A stream that came from outside may be on a file system that
 		// knows no owners.
 		if err != nil && err != unix.EINVAL && err != unix.EPERM && err != unix.EROFS {
-			return fail("give away standard stream", err)
+			return wire.Fail("give away standard stream", err)
 		}
 	}
 	return nil
@@ -111,7 +111,7 @@ func dropBounding(keep uint64) *wire.Failure {
 			break // one more than this kernel knows
 		}
 		if err != nil {
-			return fail("drop capabilities", err)
+			return wire.Fail("drop capabilities", err)
 		}
 	}
 	return nil
@@ -122,20 +122,20 @@ func dropBounding(keep uint64) *wire.Failure {
 func (p *process) setCredentials() *wire.Failure {
 	pr := &p.plan.Process
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
-		return fail("keep capabilities", err)
+		return wire.Fail("keep capabilities", err)
 	}
 	errno := setgroups(pr.GIDs)
 	// In a user namespace that somebody without help has made, groups are
 	// denied and those of the caller stay, user_namespaces(7).
 	others := slices.ContainsFunc(pr.GIDs, func(g uint32) bool { return g != pr.GID })
 	if errno != 0 && !(errno == unix.EPERM && !others && p.setgroupsDenied()) {
-		return fail("set groups", errno)
+		return wire.Fail("set groups", errno)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), uintptr(pr.GID), uintptr(pr.GID)); errno != 0 {
-		return fail("set group", errno)
+		return wire.Fail("set group", errno)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(pr.UID), uintptr(pr.UID), uintptr(pr.UID)); errno != 0 {
-		return fail("set user", errno)
+		return wire.Fail("set user", errno)
 	}
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	c := pr.Caps
@@ -144,12 +144,12 @@ func (p *process) setCredentials() *wire.Failure {
 		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
 	}
 	if err := unix.Capset(&header, &data[0]); err != nil {
-		return fail("set capabilities", err)
+		return wire.Fail("set capabilities", err)
 	}
 	for n := range uintptr(lastCap) {
 		if c.Ambient&(1<<n) != 0 {
 			if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, n, 0, 0); err != nil {
-				return fail("set ambient capabilities", err)
+				return wire.Fail("set ambient capabilities", err)
 			}
 		}
 	}
@@ -163,7 +163,7 @@ func (p *process) setCredentials() *wire.Failure {
 // made it.
 func DieWithMonitor() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return fail("die with the monitor", err)
+		return wire.Fail("die with the monitor", err)
 	}
 	// It may have died before: then its end of the socket is shut.
 	fds := []unix.PollFd{{Fd: int32(control), Events: unix.POLLIN}}
@@ -193,11 +193,11 @@ func (p *process) loadFilter() *wire.Failure {
 	prog := unix.SockFprog{Len: uint16(len(filter) / instruction), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
 	give, err := p.oci.awaitListener(p.plan.OCI)
 	if err != nil {
-		return fail("load the seccomp filter", err)
+		return wire.Fail("load the seccomp filter", err)
 	}
 	listener, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(&prog)))
 	if errno != 0 {
-		return fail("load the seccomp filter", errno)
+		return wire.Fail("load the seccomp filter", errno)
 	}
 	if give != nil {
 		return give(int(listener))

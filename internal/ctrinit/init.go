@@ -58,7 +58,7 @@ func Main() {
 func (p *process) run() *wire.Failure {
 	// Invisible to ptrace and /proc/PID/{exe,fd,mem} from inside until exec.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fail("hide from the container", err)
+		return wire.Fail("hide from the container", err)
 	}
 	unix.CloseOnExec(control)
 	if f := DieWithMonitor(); f != nil {
@@ -99,7 +99,7 @@ func (p *process) run() *wire.Failure {
 		err = wire.Send(control, wire.Ready, nil)
 	}
 	if err != nil {
-		return fail("report", err)
+		return wire.Fail("report", err)
 	}
 	buf := make([]byte, 64)
 	kind, _, _, err := wire.Receive(control, buf)
@@ -117,16 +117,16 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		os.Exit(1) // called off
 	}
 	if err != nil || kind != wire.Prepare || len(fds) == 0 {
-		return false, fail("receive the plan", err)
+		return false, wire.Fail("receive the plan", err)
 	}
 	var msg wire.PrepareBody
 	if err := json.Unmarshal(body, &msg); err != nil {
-		return false, fail("read the plan's message", err)
+		return false, wire.Fail("read the plan's message", err)
 	}
-	data, err := readAll(fds[0])
+	data, err := ReadAll(fds[0])
 	_ = unix.Close(fds[0])
 	if err != nil {
-		return false, fail("read the plan", err)
+		return false, wire.Fail("read the plan", err)
 	}
 	if err := json.Unmarshal(data, &p.plan); err != nil {
 		return false, &wire.Failure{Step: "read the plan", Text: err.Error()}
@@ -138,10 +138,10 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		return false, f
 	}
 	if p.proc, err = openProc(); err != nil {
-		return false, fail("open /proc", err)
+		return false, wire.Fail("open /proc", err)
 	}
 	if err := p.openLabel(); err != nil {
-		return false, fail("open the security label", err)
+		return false, wire.Fail("open the security label", err)
 	}
 	if adj := p.plan.Process.OOMScoreAdj; adj != nil {
 		if f := p.setOOMScore(*adj); f != nil {
@@ -159,11 +159,11 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		}
 		if flag == unix.CLONE_NEWNS {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {
-				return false, fail("join mount namespace", err)
+				return false, wire.Fail("join mount namespace", err)
 			}
 		}
 		if err := unix.Setns(rest[i], flag); err != nil {
-			return false, fail("join "+namespaceName(flag)+" namespace", err)
+			return false, wire.Fail("join "+namespaceName(flag)+" namespace", err)
 		}
 		_ = unix.Close(rest[i])
 	}
@@ -173,7 +173,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 			return false, &wire.Failure{Step: "join shared memory", Text: "a descriptor is missing"}
 		}
 		if p.shm, err = p.rootOf(rest[0]); err != nil {
-			return false, fail("join shared memory", err)
+			return false, wire.Fail("join shared memory", err)
 		}
 		_ = unix.Close(rest[0])
 		rest = rest[1:]
@@ -188,10 +188,10 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		// setns to a mount namespace wants a thread that shares neither
 		// root nor working directory, setns(2).
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return false, fail("enter the container", err)
+			return false, wire.Fail("enter the container", err)
 		}
 		if err := unix.Setns(rest[0], msg.Join); err != nil {
-			return false, fail("enter the container", err)
+			return false, wire.Fail("enter the container", err)
 		}
 		_ = unix.Close(rest[0])
 		return true, nil
@@ -200,7 +200,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		// The container's cgroups, in which we are by now, become the root of
 		// the new namespace.
 		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
-			return false, fail("make cgroup namespace", err)
+			return false, wire.Fail("make cgroup namespace", err)
 		}
 	}
 	return false, nil
@@ -219,7 +219,7 @@ func joinCgroups(dirs []string) *wire.Failure {
 			_ = unix.Close(fd)
 		}
 		if err != nil {
-			return fail("join cgroup "+dir, err)
+			return wire.Fail("join cgroup "+dir, err)
 		}
 	}
 	return nil
@@ -274,21 +274,8 @@ func namespaceName(flag int) string {
 	return "a"
 }
 
-func fail(step string, err error) *wire.Failure {
-	f := &wire.Failure{Step: step}
-	switch e := err.(type) {
-	case nil:
-		f.Text = "unexpected message"
-	case unix.Errno:
-		f.Errno = e
-	default:
-		f.Text = err.Error()
-	}
-	return f
-}
-
-// readAll reads a descriptor from its beginning to its end.
-func readAll(fd int) ([]byte, error) {
+// ReadAll reads a descriptor of a file from its beginning to its end.
+func ReadAll(fd int) ([]byte, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err

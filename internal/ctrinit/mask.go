@@ -39,7 +39,7 @@ func hidePaths(root, null int, paths []string) *wire.Failure {
 			continue
 		}
 		if err != nil {
-			return fail("mask "+name, err)
+			return wire.Fail("mask "+name, err)
 		}
 		var st unix.Stat_t
 		err = unix.Fstat(target, &st)
@@ -55,7 +55,7 @@ func hidePaths(root, null int, paths []string) *wire.Failure {
 		}
 		_ = unix.Close(target)
 		if err != nil {
-			return fail("mask "+name, err)
+			return wire.Fail("mask "+name, err)
 		}
 	}
 	return nil
@@ -79,12 +79,12 @@ func protectPaths(root int, paths []string) *wire.Failure {
 			continue
 		}
 		if err != nil {
-			return fail("make read-only "+name, err)
+			return wire.Fail("make read-only "+name, err)
 		}
 		err = protect(target)
 		_ = unix.Close(target)
 		if err != nil {
-			return fail("make read-only "+name, err)
+			return wire.Fail("make read-only "+name, err)
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 	}
 	if m.Type == "cgroup" {
 		if err := p.mountCgroups(root, m); err != nil {
-			return fail(step, err)
+			return wire.Fail(step, err)
 		}
 		return nil
 	}
@@ -38,18 +38,18 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 			err = attach(root, p.shm, true, m)
 		}
 		if err != nil {
-			return fail(step, err)
+			return wire.Fail(step, err)
 		}
 		_ = unix.Close(p.shm)
 		return nil
 	}
 	mfd, dir, err := p.detached(m)
 	if err != nil {
-		return fail(step, err)
+		return wire.Fail(step, err)
 	}
 	defer unix.Close(mfd)
 	if err := attach(root, mfd, dir, m); err != nil {
-		return fail(step, err)
+		return wire.Fail(step, err)
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (p *process) shareWithHost() *wire.Failure {
 		}
 		fd, _, err := detached(m)
 		if err != nil {
-			return fail("mount "+m.Source+" on "+m.Target, err)
+			return wire.Fail("mount "+m.Source+" on "+m.Target, err)
 		}
 		if p.shared == nil {
 			p.shared = map[*plan.Mount]int{}

@@ -45,14 +45,14 @@ func Runtime(socket int, run func(point string, hooks []plan.Hook, state plan.Ho
 
 // Refuse tells that the process did not begin as it should have.
 func Refuse(socket int, err error) {
-	_ = wire.SendJSON(socket, wire.Failed, fail("join namespaces", err))
+	_ = wire.SendJSON(socket, wire.Failed, wire.Fail("join namespaces", err))
 	os.Exit(1)
 }
 
 // live returns only when something failed.
 func (p *process) live() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fail("hide from the container", err)
+		return wire.Fail("hide from the container", err)
 	}
 	unix.CloseOnExec(control)
 	isExec, f := p.prepare()
@@ -64,11 +64,11 @@ func (p *process) live() *wire.Failure {
 		return &wire.Failure{Step: "read the plan", Text: "it is not the OCI runtime's"}
 	}
 	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
-		return fail("setsid", err)
+		return wire.Fail("setsid", err)
 	}
 	if o.Keyring != "" {
 		if err := joinKeyring(o.Keyring); err != nil {
-			return fail("make session keyring", err)
+			return wire.Fail("make session keyring", err)
 		}
 	}
 	if f := p.timeNamespace(); f != nil {
@@ -96,7 +96,7 @@ func (p *process) live() *wire.Failure {
 		return f
 	}
 	if err := p.report(wire.Ready, master); err != nil {
-		return fail("report", err)
+		return wire.Fail("report", err)
 	}
 	if !isExec {
 		p.awaitStart()
@@ -210,14 +210,14 @@ func (p *process) handedRoot() (int, *wire.Failure) {
 	r := &p.plan.Root
 	fd, err := p.oci.mount(r.Handed)
 	if err != nil {
-		return -1, fail("mount root "+r.Path, err)
+		return -1, wire.Fail("mount root "+r.Path, err)
 	}
 	err = unix.MoveMount(fd, "", unix.AT_FDCWD, r.Path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	if err == unix.EACCES || err == unix.ENOENT {
 		err = unix.MoveMount(fd, "", p.proc, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	}
 	if err != nil {
-		return -1, fail("mount root "+r.Path, err)
+		return -1, wire.Fail("mount root "+r.Path, err)
 	}
 	return fd, nil
 }
@@ -233,7 +233,7 @@ func (p *process) changeRoot() *wire.Failure {
 		}
 	case o.NoPivot:
 		if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
-			return fail("move the root", err)
+			return wire.Fail("move the root", err)
 		}
 		if f := chroot(); f != nil {
 			return f
@@ -245,12 +245,12 @@ func (p *process) changeRoot() *wire.Failure {
 	}
 	if o.DevReadOnly {
 		if err := unix.MountSetattr(unix.AT_FDCWD, "/dev", unix.AT_SYMLINK_NOFOLLOW, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-			return fail("make /dev read-only", err)
+			return wire.Fail("make /dev read-only", err)
 		}
 	}
 	if o.Propagation != 0 {
 		if err := unix.Mount("", "/", "", uintptr(o.Propagation), ""); err != nil {
-			return fail("set the propagation of the root", err)
+			return wire.Fail("set the propagation of the root", err)
 		}
 	}
 	return nil
@@ -258,10 +258,10 @@ func (p *process) changeRoot() *wire.Failure {
 
 func chroot() *wire.Failure {
 	if err := unix.Chroot("."); err != nil {
-		return fail("chroot", err)
+		return wire.Fail("chroot", err)
 	}
 	if err := unix.Chdir("/"); err != nil {
-		return fail("enter /", err)
+		return wire.Fail("enter /", err)
 	}
 	return nil
 }
@@ -286,10 +286,10 @@ func (p *process) checkCommand() *wire.Failure {
 	_ = setgroups(pr.GIDs) // exec tells if it fails
 	none := ^uintptr(0)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), none, none); errno != 0 {
-		return fail("set group", errno)
+		return wire.Fail("set group", errno)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(pr.UID), none, none); errno != 0 {
-		return fail("set user", errno)
+		return wire.Fail("set user", errno)
 	}
 	name, f := lookPath(pr.Args, pr.Env)
 	if f != nil {
@@ -304,7 +304,7 @@ func (p *process) checkCommand() *wire.Failure {
 		err = unix.EACCES
 	}
 	if err != nil {
-		f = fail("exec "+pr.Args[0], err)
+		f = wire.Fail("exec "+pr.Args[0], err)
 		f.Exec = true
 		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
 	}
@@ -319,7 +319,7 @@ func (p *process) timeNamespace() *wire.Failure {
 		return nil
 	}
 	if err := unix.Unshare(unix.CLONE_NEWTIME); err != nil {
-		return fail("make time namespace", err)
+		return wire.Fail("make time namespace", err)
 	}
 	if len(o.TimeOffsets) == 0 {
 		return nil
@@ -327,16 +327,16 @@ func (p *process) timeNamespace() *wire.Failure {
 	buf := make([]byte, 64)
 	n, err := unix.Readlinkat(p.proc, "self", buf)
 	if err != nil {
-		return fail("set time offsets", err)
+		return wire.Fail("set time offsets", err)
 	}
 	fd, err := p.openBeneath(string(buf[:n])+"/timens_offsets", unix.O_WRONLY)
 	if err != nil {
-		return fail("set time offsets", err)
+		return wire.Fail("set time offsets", err)
 	}
 	defer unix.Close(fd)
 	for _, line := range o.TimeOffsets {
 		if _, err := unix.Write(fd, []byte(line)); err != nil {
-			return fail("set time offset "+line, err)
+			return wire.Fail("set time offset "+line, err)
 		}
 	}
 	return nil
@@ -364,7 +364,7 @@ func (p *process) createHooks() *wire.Failure {
 	}
 	if o.Outside {
 		if err := p.report(wire.Mounted, -1); err != nil {
-			return fail("report", err)
+			return wire.Fail("report", err)
 		}
 	}
 	return p.hooks("createContainer", o.CreateContainer, "creating")
@@ -431,7 +431,7 @@ func (h *handed) awaitListener(o *plan.OCI) (give func(listener int) *wire.Failu
 	}()
 	return func(listener int) *wire.Failure {
 		if _, err := unix.Write(there[1], []byte(strconv.Itoa(listener))); err != nil {
-			return fail("send the seccomp listener", err)
+			return wire.Fail("send the seccomp listener", err)
 		}
 		answer := make([]byte, 1)
 		if n, err := unix.Read(back[0], answer); err != nil || n != 1 || answer[0] != 0 {

@@ -67,7 +67,7 @@ func (p *process) writeLabel() *wire.Failure {
 		label = "exec " + p.plan.Process.AppArmor
 	}
 	if _, err := unix.Write(p.attr, []byte(label)); err != nil {
-		return fail("set security label "+label, err)
+		return wire.Fail("set security label "+label, err)
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (p *process) setOOMScore(adj int) *wire.Failure {
 		_ = unix.Close(fd)
 	}
 	if err != nil {
-		return fail("set oom_score_adj "+strconv.Itoa(adj), err)
+		return wire.Fail("set oom_score_adj "+strconv.Itoa(adj), err)
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func (p *process) setSysctls() *wire.Failure {
 			_ = unix.Close(fd)
 		}
 		if err != nil {
-			return fail("set sysctl "+kv[0]+"="+kv[1], err)
+			return wire.Fail("set sysctl "+kv[0]+"="+kv[1], err)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func (p *process) enterRoot() *wire.Failure {
 	}
 	if p.plan.OCI == nil || !p.plan.OCI.Chroot {
 		if err := unix.Mount("", "/", "", flags, ""); err != nil {
-			return fail("set the propagation of /", err)
+			return wire.Fail("set the propagation of /", err)
 		}
 	}
 	root, f := p.openRoot()
@@ -30,7 +30,7 @@ func (p *process) enterRoot() *wire.Failure {
 	}
 	null, err := openNull()
 	if err != nil {
-		return fail("open /dev/null", err)
+		return wire.Fail("open /dev/null", err)
 	}
 	for i := range p.plan.Mounts {
 		if f := p.mount(root, &p.plan.Mounts[i]); f != nil {
@@ -45,17 +45,17 @@ func (p *process) enterRoot() *wire.Failure {
 	}
 	if p.plan.LoopbackUp {
 		if err := loopbackUp(); err != nil {
-			return fail("bring up lo", err)
+			return wire.Fail("bring up lo", err)
 		}
 	}
 	if p.plan.Hostname != "" {
 		if err := unix.Sethostname([]byte(p.plan.Hostname)); err != nil {
-			return fail("set hostname "+p.plan.Hostname, err)
+			return wire.Fail("set hostname "+p.plan.Hostname, err)
 		}
 	}
 	if p.plan.Domainname != "" {
 		if err := unix.Setdomainname([]byte(p.plan.Domainname)); err != nil {
-			return fail("set domainname "+p.plan.Domainname, err)
+			return wire.Fail("set domainname "+p.plan.Domainname, err)
 		}
 	}
 	if f := p.makeWorkDir(root); f != nil {
@@ -70,14 +70,14 @@ func (p *process) enterRoot() *wire.Failure {
 	_ = unix.Close(null)
 	if p.plan.Root.ReadOnly {
 		if err := unix.MountSetattr(root, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
-			return fail("make / read-only", err)
+			return wire.Fail("make / read-only", err)
 		}
 	}
 	if f := p.createHooks(); f != nil {
 		return f
 	}
 	if err := unix.Fchdir(root); err != nil {
-		return fail("enter the root", err)
+		return wire.Fail("enter the root", err)
 	}
 	_ = unix.Close(root)
 	if p.plan.OCI != nil {
@@ -91,13 +91,13 @@ func (p *process) enterRoot() *wire.Failure {
 // is taken off.
 func pivotRoot() *wire.Failure {
 	if err := unix.PivotRoot(".", "."); err != nil {
-		return fail("pivot_root", err)
+		return wire.Fail("pivot_root", err)
 	}
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fail("leave the host's root", err)
+		return wire.Fail("leave the host's root", err)
 	}
 	if err := unix.Chdir("/"); err != nil {
-		return fail("enter /", err)
+		return wire.Fail("enter /", err)
 	}
 	return nil
 }
@@ -110,14 +110,14 @@ func (p *process) openRoot() (int, *wire.Failure) {
 	}
 	if r.Overlay != nil {
 		if err := rootfs.MountOverlay(r.Overlay, r.Path); err != nil {
-			return -1, fail("mount overlay on "+r.Path, err)
+			return -1, wire.Fail("mount overlay on "+r.Path, err)
 		}
 	} else if err := unix.Mount(r.Path, r.Path, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
-		return -1, fail("mount root "+r.Path, err)
+		return -1, wire.Fail("mount root "+r.Path, err)
 	}
 	fd, err := unix.Open(r.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fail("open root "+r.Path, err)
+		return -1, wire.Fail("open root "+r.Path, err)
 	}
 	return fd, nil
 }

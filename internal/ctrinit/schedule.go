@@ -15,7 +15,7 @@ func (p *process) schedule() *wire.Failure {
 	o := p.plan.OCI
 	if o.Personality != nil {
 		if _, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, uintptr(*o.Personality), 0, 0); errno != 0 {
-			return fail("set personality", errno)
+			return wire.Fail("set personality", errno)
 		}
 	}
 	if s := o.Scheduler; s != nil {
@@ -24,13 +24,13 @@ func (p *process) schedule() *wire.Failure {
 			Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
 		}
 		if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
-			return fail("set scheduler", err)
+			return wire.Fail("set scheduler", err)
 		}
 	}
 	if o.IOPriority != nil {
 		const process = 1 // IOPRIO_WHO_PROCESS
 		if _, _, errno := unix.RawSyscall(unix.SYS_IOPRIO_SET, process, 0, uintptr(*o.IOPriority)); errno != 0 {
-			return fail("set I/O priority", errno)
+			return wire.Fail("set I/O priority", errno)
 		}
 	}
 	if m := o.MemoryPolicy; m != nil {
@@ -44,7 +44,7 @@ func (p *process) schedule() *wire.Failure {
 		_, _, errno := unix.RawSyscall(unix.SYS_SET_MEMPOLICY, uintptr(m.Mode), uintptr(first), size)
 		runtime.KeepAlive(&mask)
 		if errno != 0 {
-			return fail("set memory policy", errno)
+			return wire.Fail("set memory policy", errno)
 		}
 	}
 	if len(o.Affinity) > 0 {
@@ -53,7 +53,7 @@ func (p *process) schedule() *wire.Failure {
 			set.Set(c)
 		}
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
-			return fail("set CPU affinity", err)
+			return wire.Fail("set CPU affinity", err)
 		}
 	}
 	return nil

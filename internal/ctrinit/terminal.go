@@ -15,18 +15,18 @@ import (
 func (p *process) openTerminal(console bool) (int, *wire.Failure) {
 	master, err := unix.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fail("open /dev/pts/ptmx", err)
+		return -1, wire.Fail("open /dev/pts/ptmx", err)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(master, &fs); err != nil || fs.Type != unix.DEVPTS_SUPER_MAGIC {
-		return -1, fail("open /dev/pts/ptmx", unix.ENODEV)
+		return -1, wire.Fail("open /dev/pts/ptmx", unix.ENODEV)
 	}
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return -1, fail("unlock the terminal", err)
+		return -1, wire.Fail("unlock the terminal", err)
 	}
 	slave, err := openPeer(master)
 	if err != nil {
-		return -1, fail("open the terminal", err)
+		return -1, wire.Fail("open the terminal", err)
 	}
 	pr := &p.plan.Process
 	if pr.Rows != 0 || pr.Cols != 0 {
@@ -34,18 +34,18 @@ func (p *process) openTerminal(console bool) (int, *wire.Failure) {
 	}
 	if console {
 		if err := bindConsole(slave); err != nil {
-			return -1, fail("bind /dev/console", err)
+			return -1, wire.Fail("bind /dev/console", err)
 		}
 	}
 	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
-		return -1, fail("setsid", err)
+		return -1, wire.Fail("setsid", err)
 	}
 	if err := unix.IoctlSetInt(slave, unix.TIOCSCTTY, 0); err != nil {
-		return -1, fail("take the terminal", err)
+		return -1, wire.Fail("take the terminal", err)
 	}
 	for fd := range 3 {
 		if err := unix.Dup3(slave, fd, 0); err != nil {
-			return -1, fail("take the terminal", err)
+			return -1, wire.Fail("take the terminal", err)
 		}
 	}
 	_ = unix.Close(slave)

@@ -110,7 +110,7 @@ func readDatabase(root int, name string) []byte {
 	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > databaseLimit {
 		return nil
 	}
-	data, err := readAll(fd)
+	data, err := ReadAll(fd)
 	if err != nil {
 		return nil
 	}

@@ -18,7 +18,7 @@ func (p *process) makeWorkDir(root int) *wire.Failure {
 	}
 	fd, err := rootfs.MakeDir(root, pr.Cwd)
 	if err != nil {
-		return fail("make working directory "+pr.Cwd, err)
+		return wire.Fail("make working directory "+pr.Cwd, err)
 	}
 	_ = unix.Close(fd)
 	return nil
@@ -36,7 +36,7 @@ func (p *process) enterWorkDir() *wire.Failure {
 		return &wire.Failure{Step: "enter working directory " + cwd, Text: "it is not absolute"}
 	}
 	if err := unix.Chdir(cwd); err != nil {
-		f := fail("enter working directory "+cwd, err)
+		f := wire.Fail("enter working directory "+cwd, err)
 		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
 		return f
 	}
@@ -44,7 +44,7 @@ func (p *process) enterWorkDir() *wire.Failure {
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Getcwd(buf)
 	if err != nil {
-		return fail("enter working directory "+cwd, err)
+		return wire.Fail("enter working directory "+cwd, err)
 	}
 	if n == 0 || buf[0] != '/' {
 		return &wire.Failure{Step: "enter working directory " + cwd, Text: "it is outside the container"}

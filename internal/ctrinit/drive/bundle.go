@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -56,7 +57,7 @@ func (d *driver) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	return readAll(fd)
+	return ctrinit.ReadAll(fd)
 }
 
 // configure completes the configuration and writes it.
@@ -67,17 +68,17 @@ func (d *driver) configure() *wire.Failure {
 		name = processFile
 	} else {
 		if err := json.Unmarshal(config, &whole); err != nil {
-			return fail("read the configuration", err)
+			return wire.Fail("read the configuration", err)
 		}
 		config = whole["process"]
 	}
 	if err := json.Unmarshal(config, &process); err != nil {
-		return fail("read the process", err)
+		return wire.Fail("read the process", err)
 	}
 	user := map[string]any{}
 	if raw, ok := process["user"]; ok {
 		if err := json.Unmarshal(raw, &user); err != nil {
-			return fail("read the process's user", err)
+			return wire.Fail("read the process's user", err)
 		}
 	}
 	user["uid"], user["gid"], user["additionalGids"] = d.Process.UID, d.Process.GID, d.Process.GIDs
@@ -94,7 +95,7 @@ func (d *driver) configure() *wire.Failure {
 	}
 	fd, err := unix.Openat(d.dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return fail("write "+name, err)
+		return wire.Fail("write "+name, err)
 	}
 	defer unix.Close(fd)
 	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
@@ -122,10 +123,10 @@ func (d *driver) linux(raw json.RawMessage) (json.RawMessage, *wire.Failure) {
 	var linux map[string]json.RawMessage
 	var spaces []map[string]string
 	if err := json.Unmarshal(raw, &linux); err != nil {
-		return nil, fail("read the configuration", err)
+		return nil, wire.Fail("read the configuration", err)
 	}
 	if err := json.Unmarshal(linux["namespaces"], &spaces); err != nil {
-		return nil, fail("read the namespaces", err)
+		return nil, wire.Fail("read the namespaces", err)
 	}
 	for _, ns := range spaces {
 		if fd, ok := d.spaces[ns["type"]]; ok {
@@ -179,7 +180,7 @@ func takeTerminal(listener int) (int, *wire.Failure) {
 	}
 	conn, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
 	if err != nil {
-		return -1, fail(step, err)
+		return -1, wire.Fail(step, err)
 	}
 	defer unix.Close(conn)
 	if !ready(conn) {
@@ -188,7 +189,7 @@ func takeTerminal(listener int) (int, *wire.Failure) {
 	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return -1, fail(step, err)
+		return -1, wire.Fail(step, err)
 	}
 	if messages, err := unix.ParseSocketControlMessage(oob[:n]); err == nil && len(messages) == 1 {
 		if fds, err := unix.ParseUnixRights(&messages[0]); err == nil && len(fds) == 1 {
@@ -205,19 +206,4 @@ func (d *driver) size(master int) {
 	}
 	size := unix.Winsize{Row: d.Process.Rows, Col: d.Process.Cols}
 	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCSWINSZ, uintptr(unsafe.Pointer(&size)))
-}
-
-func readAll(fd int) ([]byte, error) {
-	var data []byte
-	buf := make([]byte, 16<<10)
-	for {
-		n, err := unix.Pread(fd, buf, int64(len(data)))
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil || n == 0 {
-			return data, err
-		}
-		data = append(data, buf[:n]...)
-	}
 }

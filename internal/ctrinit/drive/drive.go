@@ -61,10 +61,10 @@ func (d *driver) run() *wire.Failure {
 	}
 	err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, "")
 	if err != nil {
-		return fail("set the propagation of /", err)
+		return wire.Fail("set the propagation of /", err)
 	}
 	if d.dir, err = d.openScratch(); err != nil {
-		return fail("open "+d.scratch(), err)
+		return wire.Fail("open "+d.scratch(), err)
 	}
 	root, f := d.openRoot()
 	if f != nil {
@@ -91,7 +91,7 @@ func (d *driver) run() *wire.Failure {
 		rights = []int{master}
 	}
 	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
-		return fail("report", err)
+		return wire.Fail("report", err)
 	}
 	if d.init != 0 {
 		return nil
@@ -111,19 +111,19 @@ func (d *driver) receive() *wire.Failure {
 		os.Exit(1) // called off
 	}
 	if err != nil || kind != wire.Prepare || len(fds) == 0 {
-		return fail("receive the plan", err)
+		return wire.Fail("receive the plan", err)
 	}
 	var msg wire.PrepareBody
 	if err := json.Unmarshal(body, &msg); err != nil {
-		return fail("read the plan's message", err)
+		return wire.Fail("read the plan's message", err)
 	}
-	data, err := readAll(fds[0])
+	data, err := ctrinit.ReadAll(fds[0])
 	_ = unix.Close(fds[0])
 	if err == nil {
 		err = json.Unmarshal(data, &d.Foreign)
 	}
 	if err != nil {
-		return fail("read the plan", err)
+		return wire.Fail("read the plan", err)
 	}
 	d.init = msg.Init
 	if d.Version > plan.Version {
@@ -158,7 +158,7 @@ func (d *driver) openRoot() (int, *wire.Failure) {
 	default:
 		if d.Root.Overlay != nil {
 			if err := rootfs.MountOverlay(d.Root.Overlay, name); err != nil {
-				return -1, fail("mount overlay on "+name, err)
+				return -1, wire.Fail("mount overlay on "+name, err)
 			}
 			_ = unix.Chdir("/")
 		}
@@ -168,7 +168,7 @@ func (d *driver) openRoot() (int, *wire.Failure) {
 	}
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, fail("open root "+name, err)
+		return -1, wire.Fail("open root "+name, err)
 	}
 	return fd, nil
 }
@@ -182,7 +182,7 @@ func (d *driver) showShm() *wire.Failure {
 	}
 	own, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fail(step, err)
+		return wire.Fail(step, err)
 	}
 	defer unix.Close(own)
 	fd, err := ctrinit.RootOf(d.shm, own)
@@ -193,7 +193,7 @@ func (d *driver) showShm() *wire.Failure {
 		err = unix.MoveMount(fd, "", unix.AT_FDCWD, d.Dir+"/shm", unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
 	if err != nil {
-		return fail(step, err)
+		return wire.Fail(step, err)
 	}
 	return nil
 }
@@ -207,7 +207,7 @@ func (d *driver) giveAway() *wire.Failure {
 			_ = unix.Close(fd)
 		}
 		if err != nil {
-			return fail("give "+name+" to the user", err)
+			return wire.Fail("give "+name+" to the user", err)
 		}
 	}
 	return nil
@@ -228,7 +228,7 @@ func (d *driver) checkWorkDir(root int) *wire.Failure {
 	}
 	fd, err := unix.Openat2(root, cwd, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
-		f := fail("enter working directory "+cwd, err)
+		f := wire.Fail("enter working directory "+cwd, err)
 		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
 		return f
 	}
@@ -249,7 +249,7 @@ func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 	if d.Process.Terminal {
 		var err error
 		if listener, err = d.listen(socket); err != nil {
-			return 0, -1, fail("listen for the terminal", err)
+			return 0, -1, wire.Fail("listen for the terminal", err)
 		}
 		defer unix.Close(listener)
 		args = append(args, "--console-socket", d.short(socket))
@@ -269,20 +269,7 @@ func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	}
 	if err != nil {
-		return 0, -1, fail("read the pid file of "+d.Runtime[0], err)
+		return 0, -1, wire.Fail("read the pid file of "+d.Runtime[0], err)
 	}
 	return pid, master, nil
-}
-
-func fail(step string, err error) *wire.Failure {
-	f := &wire.Failure{Step: step}
-	switch e := err.(type) {
-	case nil:
-		f.Text = "unexpected message"
-	case unix.Errno:
-		f.Errno = e
-	default:
-		f.Text = err.Error()
-	}
-	return f
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -23,7 +24,7 @@ func (d *driver) call(command string, args []string, id string) *wire.Failure {
 	if command == "start" {
 		null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return fail("open /dev/null", err)
+			return wire.Fail("open /dev/null", err)
 		}
 		defer unix.Close(null)
 		stdio = [3]int{null, null, null}
@@ -62,7 +63,7 @@ func Call(runtime []string, dir, command string, args []string, stdio [3]int, li
 	}
 	switch {
 	case err != nil:
-		return fail(step, err)
+		return wire.Fail(step, err)
 	case ws.Exited() && ws.ExitStatus() == 0:
 		return nil
 	}
@@ -114,7 +115,7 @@ func lastError(name string) (text string) {
 		return ""
 	}
 	defer unix.Close(fd)
-	data, _ := readAll(fd)
+	data, _ := ctrinit.ReadAll(fd)
 	for line := range strings.Lines(string(data)) {
 		var e struct{ Level, Msg string }
 		if json.Unmarshal([]byte(line), &e) == nil && e.Level == "error" {

@@ -19,7 +19,7 @@ import (
 func enterCgroups(dirs []string) *wire.Failure {
 	for _, dir := range dirs {
 		if err := writeFile(dir+"/cgroup.procs", []byte("0")); err != nil {
-			return failure("join cgroup "+dir, err)
+			return wire.Fail("join cgroup "+dir, err)
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		e.failed(failure("open /dev/null", err))
+		e.failed(wire.Fail("open /dev/null", err))
 		return
 	}
 	defer unix.Close(null)
@@ -75,7 +75,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		err = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
 	}
 	if err != nil {
-		e.failed(failure("start exec", err))
+		e.failed(wire.Fail("start exec", err))
 		return
 	}
 	m.execs[e.pidfd] = e
@@ -93,7 +93,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		if err == unix.EPIPE {
 			err = unix.ESRCH // only the end of the container has killed it that early
 		}
-		f = failure("send the plan to exec", err)
+		f = wire.Fail("send the plan to exec", err)
 	}
 	// It need not wait for anybody. If it has failed by now, it says why.
 	_ = wire.Send(e.socket, wire.Go, nil)

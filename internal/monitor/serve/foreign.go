@@ -44,7 +44,7 @@ func (m *Monitor) takeForeign(body []byte) *wire.Failure {
 	}
 	pidfd, err := unix.PidfdOpen(ready.PID, 0)
 	if err != nil {
-		return failure("open the container's process", err)
+		return wire.Fail("open the container's process", err)
 	}
 	m.driver = m.init
 	m.init.pid, m.init.pidfd = ready.PID, pidfd

@@ -67,7 +67,7 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string)
 func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 	theirs, err := m.streams.open(terminal, stdin)
 	if err != nil {
-		return failure("make the container's streams", err)
+		return wire.Fail("make the container's streams", err)
 	}
 	clone := func() error {
 		m.init, err = m.clone(m.program(), theirs, m.flags, cgroup)
@@ -80,7 +80,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 	}
 	m.streams.closeTheirs(theirs)
 	if err != nil {
-		return failure("clone init", err)
+		return wire.Fail("clone init", err)
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		fds = append(fds, m.shm)
 	}
 	if err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); err != nil {
-		return failure("send the plan to init", err)
+		return wire.Fail("send the plan to init", err)
 	}
 	buf := m.buf[:]
 	kind, body, got, err := wire.Receive(m.init.socket, buf)
@@ -143,7 +143,7 @@ func (m *Monitor) initDied() *wire.Failure {
 // run and lets init exec.
 func (m *Monitor) release(buf []byte) *wire.Failure {
 	if err := wire.Send(control, wire.Ready, nil); err != nil {
-		return failure("report", err)
+		return wire.Fail("report", err)
 	}
 	for {
 		kind, body, fds, err := wire.Receive(control, buf)
@@ -159,7 +159,7 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 		if kind == wire.Go {
 			var more wire.GoBody
 			if err := json.Unmarshal(body, &more); err != nil {
-				return failure("read the go", err)
+				return wire.Fail("read the go", err)
 			}
 			t := &m.env.Teardown
 			t.Nft, t.Unlink = append(t.Nft, more.Nft...), append(t.Unlink, more.Unlink...)
@@ -194,12 +194,12 @@ func (m *Monitor) letGo() *wire.Failure {
 		m.run.Health = &cove.Health{Status: "starting"}
 	}
 	if err := m.record.Write(&m.run, false); err != nil {
-		return failure("write run file", err)
+		return wire.Fail("write run file", err)
 	}
 	if !m.env.Teardown.Remove {
 		// An exit must find its place on a disk that is full by then.
 		if err := m.record.Reserve(); err != nil {
-			return failure("write run file", err)
+			return wire.Fail("write run file", err)
 		}
 		// The last unmount of a writable layer syncs its file system; kept
 		// alive here, that happens after the exit has been told.

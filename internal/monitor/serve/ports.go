@@ -19,13 +19,13 @@ func (m *Monitor) moveIn() *wire.Failure {
 		return nil
 	}
 	if err := unix.Setns(m.home, unix.CLONE_NEWNET); err != nil {
-		return failure("enter the network of this user", err)
+		return wire.Fail("enter the network of this user", err)
 	}
 	_ = unix.Close(m.home)
 	m.home = -1
 	err := unix.FcntlFlock(uintptr(m.lan), unix.F_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: m.env.Forward.Member + int64(os.Getpid()), Len: 1})
 	if err != nil {
-		return failure("stay in the network of this user", err)
+		return wire.Fail("stay in the network of this user", err)
 	}
 	return nil
 }
@@ -37,7 +37,7 @@ func (m *Monitor) startPorts() *wire.Failure {
 	}
 	f, err := forward.New(m.fwd, m.targets())
 	if err != nil {
-		return failure("publish ports", err)
+		return wire.Fail("publish ports", err)
 	}
 	var late *timer
 	var step func()

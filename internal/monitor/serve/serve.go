@@ -130,18 +130,18 @@ func Main(args []string) {
 func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	// Out of the caller's session: its terminal and its hang-ups are not ours.
 	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
-		return failure("setsid", err)
+		return wire.Fail("setsid", err)
 	}
 	unix.CloseOnExec(control)
 	var err error
 	if m.exe, err = ctrinit.Self(); err != nil {
-		return failure("seal own program", err)
+		return wire.Fail("seal own program", err)
 	}
 	// Outside Go's heap, where it would stay: what a monitor has once used
 	// it keeps.
 	big, err := unix.Mmap(-1, 0, wire.Max, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
-		return failure("map memory", err)
+		return wire.Fail("map memory", err)
 	}
 	defer unix.Munmap(big)
 	kind, body, _, err := wire.Receive(control, big)
@@ -245,7 +245,7 @@ func becomeMember(fd int) {
 func (m *Monitor) setUp() *wire.Failure {
 	var err error
 	if m.dir, err = unix.Open(m.env.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-		return failure("open "+m.env.Dir, err)
+		return wire.Fail("open "+m.env.Dir, err)
 	}
 	_ = unix.Chdir("/")
 	m.keepOrphans()
@@ -262,7 +262,7 @@ func (m *Monitor) setUp() *wire.Failure {
 	}
 	m.run = cove.Run{Generation: m.env.Generation, BootID: m.env.BootID, MonitorPID: os.Getpid(), Restarts: m.env.Restart.Count}
 	if err := m.loop.open(); err != nil {
-		return failure("epoll", err)
+		return wire.Fail("epoll", err)
 	}
 	if err := m.log.open(&m.env.Log); err != nil {
 		return &wire.Failure{Step: "open log " + m.env.Log.Path, Text: err.Error()}
@@ -339,14 +339,4 @@ func (m *Monitor) watchSignals() {
 func setName(name string) {
 	b := append([]byte(name), 0)
 	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&b[0])), 0, 0, 0)
-}
-
-func failure(step string, err error) *wire.Failure {
-	f := &wire.Failure{Step: step}
-	if e, ok := err.(unix.Errno); ok {
-		f.Errno = e
-	} else {
-		f.Text = err.Error()
-	}
-	return f
 }

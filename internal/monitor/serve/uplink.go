@@ -21,7 +21,7 @@ func (m *Monitor) startUplink() *wire.Failure {
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return failure("open /dev/null", err)
+		return wire.Fail("open /dev/null", err)
 	}
 	m.uplink, err = m.clone("cove-uplink", [3]int{null, null, null}, unix.CLONE_NEWPID|unix.CLONE_NEWNS, "")
 	_ = unix.Close(null)
@@ -29,7 +29,7 @@ func (m *Monitor) startUplink() *wire.Failure {
 		err = wire.SendJSON(m.uplink.socket, wire.Prepare, m.env.Uplink, netns)
 	}
 	if err != nil {
-		return failure("connect to the network", err)
+		return wire.Fail("connect to the network", err)
 	}
 	return nil
 }
@@ -42,7 +42,7 @@ func (m *Monitor) uplinkReady() *wire.Failure {
 	kind, body, _, err := wire.Receive(m.uplink.socket, m.buf[:])
 	switch {
 	case err != nil:
-		return failure("connect to the network", err)
+		return wire.Fail("connect to the network", err)
 	case kind == wire.Failed:
 		f := new(wire.Failure)
 		if json.Unmarshal(body, f) != nil {

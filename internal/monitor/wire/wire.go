@@ -199,6 +199,21 @@ type Failure struct {
 	NoFile bool `json:"nofile,omitempty"`
 }
 
+// Fail is the failure of a step. A message that was not the expected one has no
+// error: nil.
+func Fail(step string, err error) *Failure {
+	f := &Failure{Step: step}
+	switch e := err.(type) {
+	case nil:
+		f.Text = "unexpected message"
+	case syscall.Errno: // unix.Errno
+		f.Errno = e
+	default:
+		f.Text = err.Error()
+	}
+	return f
+}
+
 // Error implements error.
 func (f *Failure) Error() string {
 	text := f.Text
