@@ -27,6 +27,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cove-engine/cove/internal/stage"
 )
 
 func main() {
@@ -350,7 +352,7 @@ func (s *scene) clean() string {
 		if err != nil {
 			return err.Error()
 		}
-		if diff = difference(s.before, now); len(diff) == 0 {
+		if diff = stage.Difference(s.before, now); len(diff) == 0 {
 			return ""
 		}
 	}

@@ -15,7 +15,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cove-engine/cove/internal/stage"
 )
+
+// image is what every container of the sweep runs.
+const image = "localhost/crash:latest"
 
 // scene is a store with an image in it and a container that runs beside
 // whatever is killed, in a network namespace of its own.
@@ -67,7 +72,7 @@ func (s *scene) finish(cmd *exec.Cmd, handed *os.File) result {
 	defer cancel()
 	// Files, not pipes: a container's processes that keep a copy must not
 	// keep us waiting.
-	out, errOut := s.temp(), s.temp()
+	out, errOut := stage.Output(s.work), stage.Output(s.work)
 	defer out.Close()
 	defer errOut.Close()
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env, out, errOut
@@ -82,7 +87,7 @@ func (s *scene) finish(cmd *exec.Cmd, handed *os.File) result {
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	err = cmd.Wait()
 	stop()
-	r := result{out: content(out), errors: content(errOut)}
+	r := result{out: stage.Content(out), errors: stage.Content(errOut)}
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -95,23 +100,6 @@ func (s *scene) finish(cmd *exec.Cmd, handed *os.File) result {
 		r.code, r.errors = -1, err.Error()
 	}
 	return r
-}
-
-func (s *scene) temp() *os.File {
-	f, err := os.CreateTemp(s.work, "out")
-	if err != nil {
-		panic(err)
-	}
-	_ = os.Remove(f.Name())
-	return f
-}
-
-func content(f *os.File) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if err != nil {
-		return err.Error()
-	}
-	return string(data)
 }
 
 // running gives the process of the container x, or its monitor.
@@ -143,7 +131,7 @@ func (s *scene) open() error {
 	if err := os.MkdirAll(filepath.Join(s.work, "tmp"), 0o755); err != nil {
 		return err
 	}
-	if err := writeLayer(filepath.Join(s.work, "layer.tar")); err != nil {
+	if err := stage.WriteLayer(filepath.Join(s.work, "layer.tar")); err != nil {
 		return err
 	}
 	for _, args := range [][]string{
@@ -176,27 +164,9 @@ func (s *scene) close() error {
 // reality lists what an engine can leave behind, independently of what cove
 // itself can find out.
 func (s *scene) reality() ([]string, error) {
-	var all []string
-	for _, c := range [][]string{{"ip", "-o", "link"}, {"ip", "-o", "-4", "addr"}, {"nft", "list", "ruleset"}} {
-		out, err := exec.Command(c[0], c[1:]...).Output()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c[0], err)
-		}
-		for line := range strings.Lines(string(out)) {
-			// Elements of a set stand in one line.
-			for part := range strings.SplitSeq(strings.TrimSpace(line), ", ") {
-				all = append(all, c[0]+": "+counters.ReplaceAllString(part, ""))
-			}
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	all, err := stage.Host(s.work, counters)
 	if err != nil {
 		return nil, err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], s.work) {
-			all = append(all, "mount: "+f[4])
-		}
 	}
 	dirs := []string{s.root() + "/cove", s.work + "/run/cove", s.work + "/tmp"}
 	for _, pattern := range []string{"overlay/*", "overlay-images/*", "overlay-containers/*", "overlay-layers/*"} {
@@ -290,19 +260,4 @@ func (s *scene) processes() ([]string, error) {
 		}
 	}
 	return all, nil
-}
-
-// difference gives what is there now and was not before, and the reverse.
-func difference(before, now []string) (diff []string) {
-	for _, n := range now {
-		if !slices.Contains(before, n) {
-			diff = append(diff, "new "+n)
-		}
-	}
-	for _, b := range before {
-		if !slices.Contains(now, b) {
-			diff = append(diff, "lost "+b)
-		}
-	}
-	return diff
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cove-engine/cove/internal/stage"
 )
 
 // image is what every container runs.
@@ -51,7 +52,7 @@ func (s *scene) root() string { return filepath.Join(s.work, "root") }
 // run runs one command of cove; limit, if not 0, is how long it is waited for
 // before it is ended by SIGTERM, which is no fault.
 func (s *scene) run(limit time.Duration, args ...string) result {
-	out, errOut := s.temp(), s.temp()
+	out, errOut := stage.Output(s.work), stage.Output(s.work)
 	defer out.Close()
 	defer errOut.Close()
 	cmd := exec.Command(s.binary, append([]string{"--root", s.root(), "--runroot", filepath.Join(s.work, "run")}, args...)...)
@@ -74,7 +75,7 @@ func (s *scene) run(limit time.Duration, args ...string) result {
 	})
 	err := cmd.Wait()
 	stop()
-	r := result{out: content(out), errors: content(errOut)}
+	r := result{out: stage.Content(out), errors: stage.Content(errOut)}
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -87,23 +88,6 @@ func (s *scene) run(limit time.Duration, args ...string) result {
 		r.code, r.err = -1, err
 	}
 	return r
-}
-
-func (s *scene) temp() *os.File {
-	f, err := os.CreateTemp(s.work, "out")
-	if err != nil {
-		panic(err)
-	}
-	_ = os.Remove(f.Name())
-	return f
-}
-
-func content(f *os.File) string {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	if err != nil {
-		return err.Error()
-	}
-	return string(data)
 }
 
 // open writes the configuration and imports the image.
@@ -123,7 +107,7 @@ func (s *scene) open(lockType string) error {
 		}
 	}
 	layer := filepath.Join(s.work, "layer.tar")
-	if err := writeLayer(layer); err != nil {
+	if err := stage.WriteLayer(layer); err != nil {
 		return err
 	}
 	// The first run makes what stays: the default network's bridge, caches.
@@ -133,40 +117,6 @@ func (s *scene) open(lockType string) error {
 		}
 	}
 	return nil
-}
-
-// writeLayer writes a root file system with busybox in it.
-func writeLayer(name string) error {
-	program, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		return fmt.Errorf("needs busybox-static: %w", err)
-	}
-	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	t := tar.NewWriter(f)
-	for _, dir := range []string{"bin/", "etc/", "proc/", "sys/", "dev/", "tmp/", "data/"} {
-		if err := t.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
-			return err
-		}
-	}
-	if err := t.WriteHeader(&tar.Header{Name: "bin/busybox", Typeflag: tar.TypeReg, Mode: 0o755, Size: int64(len(program))}); err != nil {
-		return err
-	}
-	if _, err := t.Write(program); err != nil {
-		return err
-	}
-	for _, name := range []string{"sh", "true", "sleep", "cat", "echo"} {
-		if err := t.WriteHeader(&tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox"}); err != nil {
-			return err
-		}
-	}
-	if err := t.Close(); err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 // close removes everything.
@@ -209,17 +159,7 @@ func (s *scene) emptied(before []string) (losses []string) {
 		if err != nil {
 			return append(losses, err.Error())
 		}
-		left = nil
-		for _, n := range now {
-			if !slices.Contains(before, n) {
-				left = append(left, "left behind: "+n)
-			}
-		}
-		for _, b := range before {
-			if !slices.Contains(now, b) {
-				left = append(left, "lost: "+b)
-			}
-		}
+		left = stage.Difference(before, now)
 		if len(left) == 0 || time.Now().After(deadline) {
 			return append(losses, left...)
 		}
@@ -231,26 +171,9 @@ var counters = regexp.MustCompile(`counter packets \d+ bytes \d+|valid_lft.*|<[A
 // reality lists what an engine can leave behind, independently of what cove
 // itself can find out.
 func (s *scene) reality() (all []string, err error) {
-	for _, c := range [][]string{{"ip", "-o", "link"}, {"ip", "-o", "-4", "addr"}, {"nft", "list", "ruleset"}} {
-		out, err := exec.Command(c[0], c[1:]...).Output()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c[0], err)
-		}
-		for line := range strings.Lines(string(out)) {
-			// Elements of a set stand in one line.
-			for part := range strings.SplitSeq(strings.TrimSpace(line), ", ") {
-				all = append(all, c[0]+": "+counters.ReplaceAllString(part, ""))
-			}
-		}
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	all, err = stage.Host(s.work, counters)
 	if err != nil {
 		return nil, err
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], s.work) {
-			all = append(all, "mount: "+f[4])
-		}
 	}
 	for _, dir := range []string{filepath.Join(s.root(), "cove"), filepath.Join(s.work, "run")} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

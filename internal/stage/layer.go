@@ -1,4 +1,7 @@
-package main
+// Package stage is what the programs that try to break cove, crash and storm,
+// have in common: an image, the output of commands, and a look at the machine
+// that knows nothing of cove's records. It is for them alone.
+package stage
 
 import (
 	"archive/tar"
@@ -6,11 +9,8 @@ import (
 	"os"
 )
 
-// image is what every container of the sweep runs.
-const image = "localhost/crash:latest"
-
-// writeLayer writes a root file system with busybox in it.
-func writeLayer(name string) error {
+// WriteLayer writes a root file system with busybox in it.
+func WriteLayer(name string) error {
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {
 		return fmt.Errorf("needs busybox-static: %w", err)
