@@ -112,10 +112,7 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 	}
 	p := whole.Process
 	p.Args, p.Terminal, p.MakeCwd, p.Reaper, p.OOMScoreAdj = x.Command, x.Terminal, false, false, nil
-	p.Env = mergeEnv(p.Env, x.Env)
-	if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
-		p.Env = append(p.Env, "TERM=xterm")
-	}
+	p.Env = x.environment(p.Env)
 	if x.Terminal {
 		if size := windowSize(terminal); size != (wire.Size{}) {
 			p.Rows, p.Cols = size.Rows, size.Cols
@@ -126,9 +123,7 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 	}
 	if x.User != "" {
 		p.User, p.Groups, p.GIDs, p.UID, p.GID = x.User, nil, nil, 0, 0
-		root := x.User == "root" || x.User == "0" || strings.HasPrefix(x.User, "0:") || strings.HasPrefix(x.User, "root:")
-		p.Caps = capsFor(p.Caps, root)
-		p.Env = slices.DeleteFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "HOME=") })
+		p.Caps = capsFor(p.Caps, x.asRoot())
 	}
 	p.SetHome = true
 	if x.Privileged {
@@ -137,6 +132,25 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 		p.Seccomp, p.NoNewPrivs, p.AppArmor = nil, false, ""
 	}
 	return &plan.Plan{Version: plan.Version, Process: p}, nil
+}
+
+// environment lays the request's over the container's. HOME is another user's
+// own.
+func (x ExecSpec) environment(base []string) []string {
+	env := mergeEnv(base, x.Env)
+	if x.Terminal && !slices.ContainsFunc(env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
+		env = append(env, "TERM=xterm")
+	}
+	if x.User != "" {
+		env = slices.DeleteFunc(env, func(s string) bool { return strings.HasPrefix(s, "HOME=") })
+	}
+	return env
+}
+
+// asRoot tells whether root is asked for, by name or number.
+func (x ExecSpec) asRoot() bool {
+	user, _, _ := strings.Cut(x.User, ":")
+	return user == "root" || user == "0"
 }
 
 // capsFor are the sets of a user: an ordinary one has none effective, as

@@ -174,20 +174,15 @@ func (e *Engine) foreignExec(c *Container, x ExecSpec, terminal *os.File) (*plan
 	}
 	f, err := execForeign(whole, func(p *specs.Process) {
 		p.Args, p.Terminal = x.Command, x.Terminal
-		p.Env = mergeEnv(p.Env, x.Env)
-		if x.Terminal && !slices.ContainsFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "TERM=") }) {
-			p.Env = append(p.Env, "TERM=xterm")
-		}
+		p.Env = x.environment(p.Env)
 		if x.WorkDir != "" {
 			p.Cwd = x.WorkDir
 		}
 		if x.User != "" {
 			p.User = specs.User{Umask: p.User.Umask}
-			p.Env = slices.DeleteFunc(p.Env, func(s string) bool { return strings.HasPrefix(s, "HOME=") })
 			if caps := p.Capabilities; caps != nil {
-				root := x.User == "root" || x.User == "0" || strings.HasPrefix(x.User, "0:") || strings.HasPrefix(x.User, "root:")
 				p.Capabilities = &specs.LinuxCapabilities{Bounding: caps.Bounding}
-				if root {
+				if x.asRoot() {
 					p.Capabilities.Effective, p.Capabilities.Permitted = caps.Bounding, caps.Bounding
 				}
 			}
