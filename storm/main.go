@@ -119,7 +119,7 @@ func inScene(o options, do func(*scene) error) error {
 
 func storm(ctx context.Context, s *scene, o options) error {
 	fmt.Printf("seed %d, %d processes for %s\n", o.seed, o.workers, o.lasting)
-	before, err := s.reality()
+	before, err := s.calm()
 	if err != nil {
 		return err
 	}

@@ -131,6 +131,23 @@ func (s *scene) close() error {
 	return nil
 }
 
+// link is a container's, as reality lists it.
+var link = regexp.MustCompile(`^ip: \d+: cv`)
+
+// calm is reality before the storm. The kernel takes the links of the first
+// container down by itself, some time after its end.
+func (s *scene) calm() ([]string, error) {
+	for deadline := time.Now().Add(grace); ; time.Sleep(100 * time.Millisecond) {
+		all, err := s.reality()
+		if err != nil || !slices.ContainsFunc(all, link.MatchString) {
+			return all, err
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New("the first container's link does not go")
+		}
+	}
+}
+
 // checked is what cove's own check finds, once monitors had their time.
 func (s *scene) checked() string {
 	var r result
