@@ -95,6 +95,29 @@ func (e *Engine) makeVolumeDir(v *cove.Volume) error {
 	return nil
 }
 
+// makeRecorded makes the directory of a volume that has been recorded, under its
+// lock: somebody may be removing it by now, and what is made after that would
+// be nobody's. A volume that is gone was there for a moment, which is no error.
+func (e *Engine) makeRecorded(ctx context.Context, name string) error {
+	if exists(e.volumeData(name)) {
+		return nil
+	}
+	l, err := e.locks.Lock(ctx, lock.Volume, name)
+	if err != nil {
+		return err
+	}
+	defer l.Unlock()
+	var v cove.Volume
+	err = e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, name, &v) })
+	switch {
+	case cove.Is(err, cove.NotFound):
+		return e.locks.Forget(lock.Volume, name) // it was made by asking for it
+	case err != nil || v.Intent == cove.BeingRemoved:
+		return err
+	}
+	return e.makeVolumeDir(&v)
+}
+
 // CreateVolume makes a named volume; "" names it by a random ID. ignore makes
 // an existing one no error.
 func (e *Engine) CreateVolume(ctx context.Context, v cove.Volume, ignore bool) (cove.Volume, error) {
@@ -133,12 +156,12 @@ func (e *Engine) CreateVolume(ctx context.Context, v cove.Volume, ignore bool) (
 	err := e.afterGoing(ctx, func() error { return e.update(transaction) })
 	if old != nil {
 		// Whoever made it may have been killed before its directory was.
-		return v, errors.Join(err, e.makeVolumeDir(old))
+		return v, errors.Join(err, e.makeRecorded(ctx, v.Name))
 	}
 	if err != nil {
 		return v, err
 	}
-	if err := e.makeVolumeDir(&v); err != nil {
+	if err := e.makeRecorded(ctx, v.Name); err != nil {
 		return v, err
 	}
 	_ = e.events.Write(cove.Event{Name: v.Name, Status: "create", Time: time.Now(), Type: "volume"})
