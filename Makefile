@@ -22,6 +22,7 @@ build: ## bin/cove, one static file with its companions inside, and bin/cove-run
 	$(BUILD) -o bin/cove-monitor ./cmd/cove-monitor
 	$(call pack,cove-monitor,monitor)
 	$(call BUILD,$(ENTER)) -o bin/cove-runtime ./cmd/cove-runtime
+	$(call pack,cove-runtime,runtime)
 	$(BUILD) -o bin/hello ./cmd/hello
 	$(call pack,hello,hello)
 	$(call BUILD,$(ENTER)) -o bin/cove-full ./cmd/cove-full

@@ -9,6 +9,7 @@ import (
 	"github.com/cove-engine/cove/internal/image/library"
 	"github.com/cove-engine/cove/internal/program"
 	"github.com/cove-engine/cove/internal/state/sqlite"
+	"github.com/cove-engine/cove/internal/wiring"
 )
 
 func main() {
@@ -16,9 +17,9 @@ func main() {
 	if library.Reexec() {
 		return
 	}
-	program.Build{
+	program.Main(wiring.Build{
 		Images:  func(_ *config.Config, o image.Options) image.Images { return library.Open(o) },
 		Builtin: hello.Archive,
 		SQLite:  sqlite.Open,
-	}.Main()
+	}, 0)
 }

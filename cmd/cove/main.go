@@ -14,6 +14,7 @@ import (
 	"github.com/cove-engine/cove/internal/program"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/sysmon"
+	"github.com/cove-engine/cove/internal/wiring"
 )
 
 func main() {
@@ -22,13 +23,12 @@ func main() {
 	debug.SetGCPercent(800)
 	sysmon.Calm(time.Millisecond)
 
-	program.Build{
+	program.Main(wiring.Build{
 		Images: func(conf *config.Config, o image.Options) image.Images {
 			return front.Open(o, func() error { return becomeFull(conf) })
 		},
-		Full:    becomeFull,
-		Signals: 20 * time.Millisecond,
-	}.Main()
+		Full: becomeFull,
+	}, 20*time.Millisecond)
 }
 
 // becomeFull replaces this program by the full build, which does the command

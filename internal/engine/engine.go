@@ -52,7 +52,7 @@ import (
 	"github.com/cove-engine/cove/internal/state"
 )
 
-// Parts are the rooms an engine works with. They are wired by cmd/cove; none
+// Parts are the rooms an engine works with. They are wired by internal/wiring; none
 // may do anything before it is used.
 type Parts struct {
 	Store state.Store
@@ -66,8 +66,9 @@ type Parts struct {
 	// UserNetwork is where an ordinary user's bridges are; nil for root.
 	UserNetwork *rootless.Network
 	Events      event.Writer
-	// Monitor gives the path of the monitor's program.
-	Monitor func() (string, error)
+	// Monitor gives the path of the monitor's program, Runtime that of cove's
+	// OCI runtime as a program of its own.
+	Monitor, Runtime func() (string, error)
 	// Builtin gives the image that the program carries, as a docker
 	// archive; nil when it carries none.
 	Builtin func() ([]byte, error)

@@ -1,4 +1,4 @@
-package program
+package wiring
 
 import (
 	"github.com/cove-engine/cove/internal/config"
