@@ -153,17 +153,13 @@ func Read(dir string) (*cove.Run, error) {
 func newest(fd int) (seq uint64, run *cove.Run, err error) {
 	err = os.ErrNotExist
 	for slot := range int64(2) {
-		// Most records are short.
-		data := make([]byte, 1024)
-		n, rerr := readAt(fd, data, slot*slotSize)
-		if n == len(data) {
-			data = append(data, make([]byte, slotSize-len(data))...)
-			n, rerr = readAt(fd, data, slot*slotSize)
+		s, r, derr := readSlot(fd, slot, make([]byte, 1024))
+		if errors.Is(derr, ErrDamaged) { // perhaps for being longer, which few are
+			s, r, derr = readSlot(fd, slot, make([]byte, slotSize))
 		}
-		if rerr != nil {
-			return 0, nil, &os.PathError{Op: "read", Path: Name, Err: rerr}
+		if failed := new(os.PathError); errors.As(derr, &failed) {
+			return 0, nil, derr
 		}
-		s, r, derr := Decode(data[:n])
 		switch {
 		case derr == nil && (run == nil || s > seq):
 			seq, run, err = s, r, nil
@@ -172,6 +168,15 @@ func newest(fd int) (seq uint64, run *cove.Run, err error) {
 		}
 	}
 	return seq, run, err
+}
+
+// readSlot decodes as much of a slot as data has room for.
+func readSlot(fd int, slot int64, data []byte) (seq uint64, run *cove.Run, err error) {
+	n, err := readAt(fd, data, slot*slotSize)
+	if err != nil {
+		return 0, nil, &os.PathError{Op: "read", Path: Name, Err: err}
+	}
+	return Decode(data[:n])
 }
 
 func readAt(fd int, p []byte, offset int64) (int, error) {
