@@ -3,6 +3,7 @@ package cgroup
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,12 @@ type freezer struct {
 }
 
 func findFreezer(dirs []string) (freezer, bool) {
+	// Hierarchies lie where their controllers' names say, nearly always.
+	for _, d := range dirs {
+		if strings.Contains(d, "/freezer/") && unix.Access(d+"/freezer.state", unix.F_OK) == nil {
+			return freezer{dir: d}, true
+		}
+	}
 	for _, unified := range []bool{false, true} {
 		file := "/freezer.state"
 		if unified {

@@ -50,25 +50,29 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, id := range e.removedMarks() {
+		gone[id] = true // since the records were read
+	}
 	all := o.All || o.Last > 0 || o.Latest || len(o.Filters["status"]) > 0
-	var out []Container
+	var chosen []*Container // a Container is too large to be moved about
 	for i := range looked {
 		now := &looked[i]
-		if !all && now.Status != cove.Running || !match(now) {
+		if !all && now.Status != cove.Running || !match(now) || now.Status == cove.Created && gone[now.ID] {
 			continue
 		}
-		if now.Status == cove.Created && e.gone(now.ID) {
-			continue // since the records were read
-		}
-		out = append(out, *now)
+		chosen = append(chosen, now)
 	}
-	slices.SortStableFunc(out, func(a, b Container) int { return a.Created.Compare(b.Created) })
+	slices.SortStableFunc(chosen, func(a, b *Container) int { return a.Created.Compare(b.Created) })
 	last := o.Last
 	if o.Latest {
 		last = 1
 	}
-	if last > 0 && len(out) > last {
-		out = out[len(out)-last:]
+	if last > 0 && len(chosen) > last {
+		chosen = chosen[len(chosen)-last:]
+	}
+	var out []Container
+	for _, c := range chosen {
+		out = append(out, *c)
 	}
 	if o.Size {
 		for i := range out {
