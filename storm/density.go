@@ -14,7 +14,7 @@ import (
 // density starts containers until so many run and creates so many more, and
 // prints on the way how long commands take and what a container costs.
 func density(ctx context.Context, s *scene, running, created int) error {
-	before, err := s.reality()
+	before, err := s.calm()
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ import (
 type options struct {
 	cove     string
 	lockType string
+	backend  string
 	seed     uint64
 	workers  int
 	lasting  time.Duration
@@ -45,6 +46,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.cove, "cove", "bin/cove", "the cove to use")
 	flag.StringVar(&o.lockType, "lock-type", "", "containers.conf's lock_type")
+	flag.StringVar(&o.backend, "db-backend", "", "containers.conf's database_backend")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "where the drawing begins")
 	flag.IntVar(&o.workers, "workers", 64, "how many processes at once")
 	flag.DurationVar(&o.lasting, "for", time.Minute, "for how long")
@@ -105,7 +107,7 @@ func inScene(o options, do func(*scene) error) error {
 		return err
 	}
 	s := &scene{binary: binary, work: work, hang: 2 * time.Minute}
-	if err := s.open(o.lockType); err != nil {
+	if err := s.open(o.lockType, o.backend); err != nil {
 		return err
 	}
 	if err := do(s); err != nil {

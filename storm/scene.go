@@ -91,10 +91,13 @@ func (s *scene) run(limit time.Duration, args ...string) result {
 }
 
 // open writes the configuration and imports the image.
-func (s *scene) open(lockType string) error {
+func (s *scene) open(lockType, backend string) error {
 	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
 		"CONTAINERS_STORAGE_CONF=" + filepath.Join(s.work, "storage.conf"), "COVE_TEST_LOCK_ORDER=1"}
 	conf := "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nevents_logfile_max_size = \"1g\"\n"
+	if backend != "" {
+		conf += fmt.Sprintf("database_backend = %q\n", backend)
+	}
 	if lockType != "" {
 		conf += fmt.Sprintf("lock_type = %q\nnum_locks = 8192\n", lockType)
 	}
