@@ -64,6 +64,10 @@ func (p *process) run() *wire.Failure {
 	if f := DieWithMonitor(); f != nil {
 		return f
 	}
+	// Out of the monitor's process group: kill(0) knows no namespaces.
+	if _, err := unix.Setsid(); err != nil {
+		return wire.Fail("setsid", err)
+	}
 	master := -1
 	isExec, f := p.prepare()
 	if f != nil {

@@ -37,9 +37,6 @@ func (p *process) openTerminal(console bool) (int, *wire.Failure) {
 			return -1, wire.Fail("bind /dev/console", err)
 		}
 	}
-	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
-		return -1, wire.Fail("setsid", err)
-	}
 	if err := unix.IoctlSetInt(slave, unix.TIOCSCTTY, 0); err != nil {
 		return -1, wire.Fail("take the terminal", err)
 	}
