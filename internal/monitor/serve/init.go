@@ -2,6 +2,7 @@ package serve
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -100,7 +101,10 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		msg.Shm = true
 		fds = append(fds, m.shm)
 	}
-	if err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); err != nil {
+	switch err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); {
+	case errors.Is(err, unix.EPIPE):
+		return m.initDied() // born into a cgroup of version 2 that has no room for it
+	case err != nil:
 		return wire.Fail("send the plan to init", err)
 	}
 	buf := m.buf[:]
