@@ -24,10 +24,14 @@ func appArmor() bool {
 	return err == nil
 }
 
-// seLinux tells whether this host confines with SELinux.
+// seLinux tells whether this host confines with SELinux. A kernel that no
+// policy was given labels all processes "kernel".
 func seLinux() bool {
-	on, err := readProc("/sys/fs/selinux/enforce", 8)
-	return err == nil && len(on) > 0
+	if on, err := readProc("/sys/fs/selinux/enforce", 8); err != nil || len(on) == 0 {
+		return false
+	}
+	label, err := readProc("/proc/self/attr/current", 4096)
+	return err == nil && strings.TrimRight(string(label), "\x00\n") != "kernel"
 }
 
 // appArmorProfiles lists the profiles of the kernel, "NAME (MODE)" a line.
