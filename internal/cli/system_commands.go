@@ -6,6 +6,7 @@ func systemCommands() []entry {
 	info := entry{name: "info", short: "Display cove system information", build: infoCommand}
 	return []entry{
 		events, info,
+		{name: "unshare", short: "Run a command in a modified user namespace", build: unshareCommand},
 		{name: "version", short: "Display the cove version information", build: versionCommand},
 		group("system", "Manage cove", func() []entry {
 			return append([]entry{

@@ -26,7 +26,7 @@ type Overrides struct {
 	VolumePath, NetworkConfigDir           string
 	CgroupManager, EventsBackend, Runtime  string
 	RuntimeFlags                           []string
-	DBBackend                              string
+	DBBackend, LockType                    string
 	Modules                                []string
 	// Rootless says that the caller is an ordinary user, in his namespace.
 	Rootless bool
@@ -47,6 +47,7 @@ type Config struct {
 
 	modules  []string
 	runtime  string
+	lockType string
 	keysOnce sync.Once
 	keys     map[string]bool
 	keysErr  error
@@ -66,7 +67,7 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, modules: o.Modules,
-		runtime: o.Runtime, RuntimeFlags: o.RuntimeFlags,
+		runtime: o.Runtime, lockType: o.LockType, RuntimeFlags: o.RuntimeFlags,
 	}
 	for _, set := range []struct {
 		to   *string
@@ -116,11 +117,17 @@ func (c *Config) Containers() string { return filepath.Join(c.Home(), "container
 // "file": the library's own default is "shm", which it does not tell from
 // somebody's wish.
 func (c *Config) LockType() (string, error) {
-	t := c.File.Engine.LockType
+	t, asked := c.File.Engine.LockType, c.lockType != ""
+	if asked {
+		t = c.lockType
+	}
 	switch t {
 	case "file":
 		return t, nil
 	case "shm":
+		if asked {
+			return t, nil
+		}
 		set, err := c.mentions("lock_type")
 		if err != nil || !set {
 			return "file", err

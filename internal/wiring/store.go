@@ -1,6 +1,7 @@
 package wiring
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cove-engine/cove"
@@ -8,6 +9,7 @@ import (
 	"github.com/cove-engine/cove/internal/engine"
 	"github.com/cove-engine/cove/internal/state"
 	"github.com/cove-engine/cove/internal/state/bolt"
+	"github.com/cove-engine/cove/internal/state/memory"
 	"github.com/cove-engine/cove/internal/state/migrate"
 )
 
@@ -21,6 +23,9 @@ type kept struct {
 // store finds the store: where its file is, else where the configuration wants
 // it, bolt by default.
 func (b Build) store(conf *config.Config) (kept, error) {
+	if b.Memory != nil {
+		return inMemory(b.Memory, conf)
+	}
 	want := conf.File.Engine.DBBackend
 	inBolt := migrate.Place{Name: "boltdb", File: bolt.Open(conf.BoltFile(), 0)}
 	if b.SQLite == nil {
@@ -75,4 +80,19 @@ func in(here migrate.Place, other, path string) kept {
 			return engine.Migration{}, err
 		},
 	}
+}
+
+// inMemory is a store beside which there is none on the disk: an engine with
+// that one would take this one's containers for leftovers.
+func inMemory(s *memory.Store, conf *config.Config) (kept, error) {
+	for _, path := range []string{conf.BoltFile(), conf.SQLiteFile()} {
+		if there, err := migrate.There(path); err != nil {
+			return kept{}, err
+		} else if there {
+			return kept{}, cove.E("open state", path, cove.InUse, errors.New("there are records on this root: keep others in memory on a root of their own"))
+		}
+	}
+	return kept{store: s, backend: "memory", migrate: func() (engine.Migration, error) {
+		return engine.Migration{}, cove.E("migrate", "", cove.Unsupported, errors.New("records in memory cannot be moved"))
+	}}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/cove-engine/cove/internal/network/userland"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/state"
+	"github.com/cove-engine/cove/internal/state/memory"
 )
 
 // Build is what a program has or lacks.
@@ -30,6 +31,8 @@ type Build struct {
 	// SQLite opens that back end of the state store; nil where it is left
 	// out.
 	SQLite state.Opener
+	// Memory keeps the records when it is not nil.
+	Memory *memory.Store
 	// Full replaces the program by the full build, which has all of it; it
 	// returns only when that cannot be. nil in the full build.
 	Full func(conf *config.Config) error

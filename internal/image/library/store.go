@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"go.podman.io/common/libimage"
+	"go.podman.io/common/pkg/config"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	imagetypes "go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	storagetypes "go.podman.io/storage/types"
@@ -17,11 +19,13 @@ import (
 )
 
 // Store is the local image store. Its methods may be called from any
-// goroutine. [Open] makes one; nothing needs to be closed.
+// goroutine. [Open] makes one; a process that ends need not close it.
 type Store struct {
 	opts     image.Options
 	location func() (storagetypes.StoreOptions, error)
 	library  func() (*library, error)
+	closing  sync.Once
+	opened   storage.Store // under stores; nil before
 }
 
 // library is the opened store of the libraries.
@@ -69,8 +73,14 @@ func set(to *string, from string) {
 	}
 }
 
+// stores is held while the storage library's list of opened stores is used or
+// changed: its own lock is not taken by Free.
+var stores sync.Mutex
+
 // open opens the libraries' store.
 func (s *Store) open() (*library, error) {
+	stores.Lock()
+	defer stores.Unlock()
 	o, err := s.location()
 	if err != nil {
 		return nil, err
@@ -87,7 +97,33 @@ func (s *Store) open() (*library, error) {
 	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
+	s.opened = st
 	return &library{runtime: rt, store: st}, nil
+}
+
+// Close forgets the opened store, so that another one reads storage.conf
+// again. What has begun goes on.
+func (s *Store) Close() {
+	s.closing.Do(func() {
+		stores.Lock()
+		defer stores.Unlock()
+		if s.opened != nil {
+			s.opened.Free()
+		}
+	})
+}
+
+// Replace puts s in old's place in a process that goes on: the libraries read
+// their configuration files again. When it fails old is as good as before.
+func (s *Store) Replace(old *Store) error {
+	if _, err := sysregistriesv2.TryUpdatingCache(s.systemContext()); err != nil {
+		return cove.E("read registries.conf", "", cove.Invalid, plain(err))
+	}
+	if _, err := config.Reload(); err != nil {
+		return cove.E("read configuration", "", cove.Invalid, plain(err))
+	}
+	old.Close()
+	return nil
 }
 
 // systemContext carries the options to the image library.

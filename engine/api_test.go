@@ -1,0 +1,92 @@
+package engine_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cove-engine/cove/engine"
+)
+
+var update = flag.Bool("update", false, "write testdata/api.txt anew")
+
+// TestAPI holds what is promised: a line that is gone or has changed breaks
+// somebody's program.
+func TestAPI(t *testing.T) {
+	const golden = "testdata/api.txt"
+	got := strings.Join(api(reflect.TypeFor[*engine.Engine](), reflect.TypeFor[engine.Options]()), "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := strings.Split(got, "\n")
+	for line := range strings.Lines(string(want)) {
+		if line = strings.TrimSuffix(line, "\n"); !slices.Contains(have, line) {
+			t.Errorf("gone or changed: %s", line)
+		}
+	}
+	if !t.Failed() && got != string(want) {
+		t.Error("there is more than testdata/api.txt says: go test ./engine -update writes it down")
+	}
+}
+
+// api lists the methods and fields that the types have, and those of all types
+// of this module that can be reached from them.
+func api(roots ...reflect.Type) []string {
+	var lines []string
+	seen := map[reflect.Type]bool{}
+	var visit func(reflect.Type)
+	visit = func(t reflect.Type) {
+		if seen[t] {
+			return
+		}
+		seen[t] = true
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array:
+			visit(t.Elem())
+		case reflect.Map:
+			visit(t.Key())
+			visit(t.Elem())
+		case reflect.Func:
+			for i := range t.NumIn() {
+				visit(t.In(i))
+			}
+			for i := range t.NumOut() {
+				visit(t.Out(i))
+			}
+		}
+		named := t
+		if t.Kind() == reflect.Pointer {
+			named = t.Elem()
+		}
+		if !strings.HasPrefix(named.PkgPath(), "github.com/cove-engine/cove") {
+			return
+		}
+		for m := range t.Methods() {
+			lines = append(lines, fmt.Sprintf("method %s.%s %s", t, m.Name, strings.TrimPrefix(m.Type.String(), "func")))
+			visit(m.Type)
+		}
+		if t.Kind() == reflect.Struct {
+			for f := range t.Fields() {
+				if f.IsExported() {
+					lines = append(lines, fmt.Sprintf("field %s.%s %s `%s`", t, f.Name, f.Type, f.Tag))
+					visit(f.Type)
+				}
+			}
+		}
+	}
+	for _, t := range roots {
+		visit(t)
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}

@@ -1,0 +1,236 @@
+// Package engine is cove as a library: the engine that the cove command drives,
+// for Go programs that want containers without a daemon and without the command.
+// What it works on is the same as the command's: a container that a program has
+// made is seen, entered, stopped and removed by cove, and the reverse, also
+// at the same time. Containers do not end with the program.
+//
+//	func main() {
+//		if engine.Init() {
+//			return
+//		}
+//		e, err := engine.Open(engine.Options{})
+//		…
+//		id, _, err := e.Create(ctx, cove.ContainerSpec{Image: "docker.io/library/alpine", Command: []string{"date"}}, engine.CreateOptions{})
+//		…
+//		_, err = e.Start(ctx, id, engine.StartOptions{})
+//	}
+//
+// # What a program needs
+//
+// It is root, or it runs inside an ordinary user's namespace: `cove unshare
+// PROGRAM` takes it there. [Init] is the first thing its main does. cove-monitor,
+// the small program that stays beside each container, is carried inside where
+// the module was built by make build; else it is looked for in containers.conf's
+// helper_binaries_dir, and a container that another OCI runtime makes needs
+// that runtime. The program has to be built with the tags
+// containers_image_openpgp and exclude_graphdriver_btrfs, or with what these
+// stand for (gpgme, libbtrfs) and cgo.
+//
+// # Errors
+//
+// Errors are [cove.Error]s: [cove.KindOf] tells what a caller can decide by, the
+// text is for people.
+//
+// # What is promised
+//
+// From version 1 on, what this package and the root package export keeps its
+// meaning within a major version: methods, struct fields and kinds of error are
+// added, not changed or taken away, and a zero value of a new field does what was done
+// before there was one; name fields when writing a struct. Before version 1 a
+// change is told in the release notes. testdata/api.txt is the list that the
+// promise is about, and a test compares it. Records on the disk are promised
+// apart (docs/format.md): any release reads what an older one has written.
+// Everything below internal/ may change at any time.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/engine"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/library"
+	"github.com/cove-engine/cove/internal/rootless"
+	"github.com/cove-engine/cove/internal/state/memory"
+	"github.com/cove-engine/cove/internal/state/sqlite"
+	"github.com/cove-engine/cove/internal/wiring"
+)
+
+// Init must be the first thing that main does: the storage library unpacks
+// layers in children that are the same program. It tells whether this is such a
+// child and has done its work; main returns at once then.
+func Init() bool { return library.Reexec() }
+
+// Options say which engine to open. The zero value is the one that the cove
+// command opens without flags: what the ecosystem's files (containers.conf,
+// storage.conf) and their environment variables say. A field that is set
+// overrides them, also after [Engine.Reload].
+type Options struct {
+	Root             string   // graph root: images, and below cove/ all that must not be lost
+	RunRoot          string   // what may be lost with a reboot
+	StorageDriver    string   // overlay
+	StorageOptions   []string // "overlay.mountopt=nodev"; replace storage.conf's
+	ImageStore       string   // a graph root for images only
+	VolumePath       string   // where named volumes are
+	NetworkConfigDir string
+	CgroupManager    string   // cgroupfs or systemd
+	Modules          []string // containers.conf modules, by name or path
+
+	// WithoutImages leaves the image store alone: containers have a root file
+	// system of their own (ContainerSpec.Rootfs), image verbs fail with
+	// Unsupported.
+	WithoutImages bool
+	// Runtime is the OCI runtime of containers made from now on, by name or
+	// path, native is cove's own; RuntimeFlags are its global arguments
+	// without their dashes.
+	Runtime      string
+	RuntimeFlags []string
+	// State is where records are kept: boltdb, sqlite or memory. Records in
+	// memory are no other program's to see and end with the engine: [Engine.Close]
+	// removes what they are about. A program that is killed before leaves it;
+	// an engine with other records on the same root, which would not know of
+	// them, is refused as long as there is a store file.
+	State string
+	// Locks is the kind of locks, file or shm. All programs that use a root at the
+	// same time must agree.
+	Locks string
+	// Events is the events logger: file, journald or none.
+	Events string
+}
+
+// Engine is an open engine. Its methods may be called from any goroutine, and
+// any number of processes may have engines on the same root.
+type Engine struct {
+	options Options
+	memory  *memory.Store // nil with a store on disk
+	current atomic.Pointer[generation]
+	// reloading is held by Reload.
+	reloading sync.Mutex
+}
+
+// generation is the engine between two reloads. Calls go on with the one that
+// they began with.
+type generation struct {
+	*engine.Engine
+	conf   *config.Config
+	images *library.Store // nil without
+}
+
+// Open opens an engine. It makes nothing on disk; a broken configuration file is an
+// error of kind Invalid that names it.
+func Open(o Options) (*Engine, error) {
+	const op = "open engine"
+	if os.Geteuid() != 0 {
+		return nil, cove.E(op, "", cove.Denied, errors.New("an ordinary user's program has to run in his namespace: start it by cove unshare"))
+	}
+	// As root nothing is entered; this finds out whose root it is.
+	if err := rootless.Enter(func(string) {}); err != nil {
+		return nil, err
+	}
+	e := &Engine{options: o}
+	switch o.State {
+	case "", "boltdb", "sqlite":
+	case "memory":
+		e.memory = memory.Open()
+	default:
+		return nil, cove.E(op, "", cove.Invalid, fmt.Errorf("state %q is none of boltdb, sqlite, memory", o.State))
+	}
+	next, err := e.load()
+	if err != nil {
+		return nil, err
+	}
+	e.current.Store(next)
+	return e, nil
+}
+
+// load makes an engine of what the files say now.
+func (e *Engine) load() (*generation, error) {
+	o := e.options
+	_, _, user := rootless.User()
+	overrides := config.Overrides{
+		GraphRoot: o.Root, RunRoot: o.RunRoot, Driver: o.StorageDriver, ImageStore: o.ImageStore, DriverOptions: o.StorageOptions,
+		VolumePath: o.VolumePath, NetworkConfigDir: o.NetworkConfigDir, CgroupManager: o.CgroupManager,
+		EventsBackend: o.Events, Runtime: o.Runtime, RuntimeFlags: o.RuntimeFlags, DBBackend: o.State, LockType: o.Locks, Modules: o.Modules,
+		Rootless: user,
+	}
+	conf, err := config.Load(overrides)
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{conf: conf}
+	build := wiring.Build{
+		Images: func(_ *config.Config, o image.Options) image.Images {
+			if e.options.WithoutImages {
+				return withoutImages()
+			}
+			g.images = library.Open(o)
+			return g.images
+		},
+		SQLite: sqlite.Open,
+		Memory: e.memory,
+	}
+	g.Engine, err = build.Engine(conf)
+	return g, err
+}
+
+// Reload reads containers.conf, storage.conf and registries.conf again;
+// policy.json and credentials are read whenever they are needed. Calls that have
+// begun go on with what was read before; running containers keep what they were
+// started with. It fails, and everything stays as it was, when a file is broken
+// (Invalid) or wants what only another engine can have: other directories,
+// another storage driver or back end, other locks (InUse).
+func (e *Engine) Reload() error {
+	e.reloading.Lock()
+	defer e.reloading.Unlock()
+	old := e.now()
+	next, err := e.load()
+	if err != nil {
+		return err
+	}
+	is := next.fixed()
+	for what, was := range old.fixed() {
+		if is[what] != was {
+			return cove.E("reload configuration", what, cove.InUse, fmt.Errorf("it is %q and cannot become %q while the engine is open", was, is[what]))
+		}
+	}
+	if next.images != nil {
+		if err := next.images.Replace(old.images); err != nil {
+			return err
+		}
+	}
+	e.current.Store(next)
+	return nil
+}
+
+// now is the engine as of the last reload.
+func (e *Engine) now() *generation { return e.current.Load() }
+
+// fixed is what cannot change in an open engine.
+func (g *generation) fixed() map[string]string {
+	locks, _ := g.conf.LockType()
+	return map[string]string{
+		"graph root": g.conf.GraphRoot, "run root": g.conf.RunRoot, "volume_path": g.conf.Volumes(), "storage driver": g.conf.Driver,
+		"database_backend": g.conf.File.Engine.DBBackend, "lock_type": locks, "imagestore": g.conf.ImageStore,
+	}
+}
+
+// Close ends the engine. Containers run on and are there for the next one, unless
+// their records are kept in memory: then they are removed with all that is
+// theirs, before ctx ends. The engine must not be used afterwards.
+func (e *Engine) Close(ctx context.Context) error {
+	g := e.now()
+	var err error
+	if e.memory != nil {
+		err = g.Reset(ctx)
+	}
+	if g.images != nil {
+		g.images.Close()
+	}
+	return err
+}

@@ -1,0 +1,374 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/engine"
+	"github.com/cove-engine/cove/internal/companion/monitor"
+	"github.com/cove-engine/cove/internal/stage"
+)
+
+func TestMain(m *testing.M) {
+	if engine.Init() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+const busybox = "cove.test/busybox"
+
+// open opens an engine on a root of its own, with an image, and sees to it that
+// nothing is left.
+func open(t *testing.T, o engine.Options) *engine.Engine {
+	t.Helper()
+	dir := roots(t, &o)
+	e, err := engine.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { leave(t, e) })
+	if !o.WithoutImages {
+		layer := filepath.Join(dir, "layer.tar")
+		if err := stage.WriteLayer(layer); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.ImportImage(t.Context(), layer, engine.ImportOptions{Reference: busybox}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return e
+}
+
+// roots gives options directories of their own.
+func roots(t *testing.T, o *engine.Options) (dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	if _, err := monitor.Program.Open(); err != nil {
+		t.Skip("needs make build:", err)
+	}
+	dir = t.TempDir()
+	o.Root, o.RunRoot = filepath.Join(dir, "root"), filepath.Join(dir, "run")
+	t.Cleanup(func() { _ = unix.Unmount(o.Root+"/overlay", 0) }) // made by the storage library
+	return dir
+}
+
+// leave removes the containers, with which everything has to be gone.
+func leave(t *testing.T, e *engine.Engine) {
+	ctx := context.WithoutCancel(t.Context())
+	all, err := e.List(ctx, engine.ListOptions{All: true})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, c := range all {
+		if err := e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil && !cove.Is(err, cove.NotFound) {
+			t.Error(err)
+		}
+	}
+	diff, err := e.Check(ctx, false, false)
+	if err != nil || len(diff) != 0 {
+		t.Errorf("left: %v, %v", diff, err)
+	}
+	if err := e.Close(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// output runs a command in a container of its own and gives what it wrote.
+func output(t *testing.T, e *engine.Engine, spec cove.ContainerSpec) (string, error) {
+	t.Helper()
+	var out, stderr bytes.Buffer
+	spec.Remove, spec.Network = true, "none"
+	if spec.Image == "" && spec.Rootfs == "" {
+		spec.Image = busybox
+	}
+	r, err := e.Run(t.Context(), spec, engine.RunOptions{Attach: engine.AttachOptions{Streams: engine.Streams{Out: &out, Err: &stderr}}})
+	if err == nil && r.ExitCode != 0 {
+		err = fmt.Errorf("exit code %d: %s", r.ExitCode, stderr.String())
+	}
+	return strings.TrimSpace(out.String()), err
+}
+
+// TestSharedWithCommand: the program and the command work on the same
+// containers.
+func TestSharedWithCommand(t *testing.T) {
+	e := open(t, engine.Options{})
+	home := filepath.Dir(info(t, e).Store.GraphRoot)
+	cli := func(args ...string) string {
+		t.Helper()
+		return command(t, home, args...)
+	}
+	id, _, err := e.Create(t.Context(), cove.ContainerSpec{Name: "shared", Image: busybox, Network: "none", Command: []string{"sleep", "1000"}}, engine.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Start(t.Context(), id, engine.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := cli("ps", "--format", "{{.Names}} {{.State}}"); got != "shared running" {
+		t.Errorf("ps: %q", got)
+	}
+	if got := cli("exec", "shared", "echo", "hello"); got != "hello" {
+		t.Errorf("exec: %q", got)
+	}
+	cli("kill", "shared")
+	if code, err := e.Wait(t.Context(), id, engine.WaitOptions{}); err != nil || code != 137 {
+		t.Errorf("wait: %d, %v", code, err)
+	}
+	cli("rm", "shared")
+	if _, err := e.Container(t.Context(), id, false); !cove.Is(err, cove.NotFound) {
+		t.Errorf("after rm: %v", err)
+	}
+}
+
+// command runs cove on the roots below home.
+func command(t *testing.T, home string, args ...string) string {
+	t.Helper()
+	program, err := filepath.Abs("../bin/cove")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(program); err != nil {
+		t.Skip("needs bin/cove")
+	}
+	out, err := exec.Command(program, append([]string{"--root", home + "/root", "--runroot", home + "/run"}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func info(t *testing.T, e *engine.Engine) engine.Info {
+	t.Helper()
+	i, err := e.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// TestGoroutines: one engine, many callers, and reloads in between.
+func TestGoroutines(t *testing.T) {
+	for _, o := range []engine.Options{{}, {State: "sqlite", Locks: "shm"}, {State: "memory"}} {
+		t.Run(o.State, func(t *testing.T) {
+			e := open(t, o)
+			var wg sync.WaitGroup
+			for i := range 6 {
+				wg.Go(func() {
+					for j := range 3 {
+						word := fmt.Sprintf("%d.%d", i, j)
+						got, err := output(t, e, cove.ContainerSpec{Command: []string{"echo", word}})
+						if err != nil || got != word {
+							t.Errorf("run %s: %q, %v", word, got, err)
+						}
+						if err := e.Reload(); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// TestReload: files that change while the engine is open.
+func TestReload(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("containers.conf", "")
+	write("registries.conf", "")
+	write("storage.conf", "[storage]\ndriver = \"overlay\"\n")
+	t.Setenv("CONTAINERS_CONF", dir+"/containers.conf")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", dir+"/registries.conf")
+	t.Setenv("CONTAINERS_STORAGE_CONF", dir+"/storage.conf")
+	e := open(t, engine.Options{})
+	// The additional store is another process's, this one may only read it.
+	other := engine.Options{}
+	home := roots(t, &other)
+	command(t, home, "import", "-q", "--change", "LABEL store=other", filepath.Dir(info(t, e).Store.GraphRoot)+"/layer.tar", "cove.test/other")
+	env := func() string {
+		t.Helper()
+		got, err := output(t, e, cove.ContainerSpec{Command: []string{"sh", "-c", "echo $GREETING"}})
+		if err != nil {
+			t.Error(err)
+		}
+		return got
+	}
+	if got := env(); got != "" {
+		t.Errorf("before: %q", got)
+	}
+
+	write("containers.conf", "[containers]\nenv = [\"GREETING=hello\"]\n")
+	write("storage.conf", fmt.Sprintf("[storage]\ndriver = \"overlay\"\n[storage.options]\nadditionalimagestores = [%q]\n", other.Root))
+	write("registries.conf", "unqualified-search-registries = [\"one.test\"]\n")
+	if got := env(); got != "" {
+		t.Errorf("before the reload: %q", got)
+	}
+	if err := e.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got := env(); got != "hello" {
+		t.Errorf("containers.conf: %q", got)
+	}
+	if there, err := e.ImageExists(t.Context(), "cove.test/other"); err != nil || !there {
+		t.Errorf("storage.conf: %v, %v", there, err)
+	}
+	if _, err := e.PullImage(t.Context(), "short", engine.PullOptions{Policy: "never"}); err == nil {
+		t.Error("an image of nowhere was found")
+	}
+
+	for name, text := range map[string]string{
+		"containers.conf": "[containers\n",
+		"storage.conf":    "[storage\n",
+		"registries.conf": "unqualified-search-registries = 7\n",
+	} {
+		was, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(name, text)
+		if err := e.Reload(); !cove.Is(err, cove.Invalid) {
+			t.Errorf("broken %s: %v", name, err)
+		}
+		if got := env(); got != "hello" {
+			t.Errorf("after a broken %s: %q", name, got)
+		}
+		write(name, string(was))
+	}
+	write("containers.conf", "[engine]\nlock_type = \"shm\"\n")
+	if err := e.Reload(); !cove.Is(err, cove.InUse) || !strings.Contains(err.Error(), "lock_type") {
+		t.Errorf("other locks: %v", err)
+	}
+}
+
+// TestMemory: nothing is left of an engine whose records are in memory.
+func TestMemory(t *testing.T) {
+	o := engine.Options{State: "memory"}
+	roots(t, &o)
+	e, err := engine.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := filepath.Join(t.TempDir(), "layer.tar")
+	if err := stage.WriteLayer(layer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.ImportImage(t.Context(), layer, engine.ImportOptions{Reference: busybox}); err != nil {
+		t.Fatal(err)
+	}
+	id, _, err := e.Create(t.Context(), cove.ContainerSpec{
+		Image: busybox, Network: "none", Command: []string{"sleep", "1000"},
+		Mounts: []cove.Mount{{Type: "volume", Source: "data", Destination: "/data"}},
+	}, engine.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Start(t.Context(), id, engine.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := e.Container(t.Context(), id, false)
+	if err != nil || c.Status != cove.Running {
+		t.Fatalf("%v, %v", c.Status, err)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := exec.Command("kill", "-0", fmt.Sprint(c.Run.PID)).Run(); err == nil {
+		t.Error("the container runs on")
+	}
+	if _, err := os.Stat(filepath.Join(o.Root, "cove")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is there: %v", err)
+	}
+
+	o.State = ""
+	onDisk, err := engine.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := onDisk.CreateVolume(t.Context(), cove.Volume{Name: "kept"}, false); err != nil {
+		t.Fatal(err)
+	}
+	o.State = "memory"
+	if _, err := engine.Open(o); !cove.Is(err, cove.InUse) {
+		t.Errorf("beside a store: %v", err)
+	}
+}
+
+// TestWithoutImages: containers of a directory, and no store.
+func TestWithoutImages(t *testing.T) {
+	e := open(t, engine.Options{WithoutImages: true})
+	if _, err := output(t, e, cove.ContainerSpec{Image: busybox}); !cove.Is(err, cove.Unsupported) {
+		t.Errorf("an image: %v", err)
+	}
+	root := t.TempDir()
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Skip("needs busybox-static")
+	}
+	if err := os.WriteFile(root+"/busybox", program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	got, err := output(t, e, cove.ContainerSpec{Rootfs: root, Command: []string{"/busybox", "echo", "hello"}})
+	if err != nil || got != "hello" {
+		t.Errorf("%q, %v", got, err)
+	}
+	entries, err := os.ReadDir(info(t, e).Store.GraphRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(entries, func(d os.DirEntry) bool { return d.Name() != "cove" }); i >= 0 {
+		t.Errorf("there is %s", entries[i].Name())
+	}
+}
+
+// TestBadOptions: said at once.
+func TestBadOptions(t *testing.T) {
+	for _, o := range []engine.Options{{State: "postgres"}, {Locks: "paper"}} {
+		roots(t, &o)
+		if _, err := engine.Open(o); !cove.Is(err, cove.Invalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// TestExample builds the program that the documentation points to and runs it.
+func TestExample(t *testing.T) {
+	e := open(t, engine.Options{})
+	home := filepath.Dir(info(t, e).Store.GraphRoot)
+	program := filepath.Join(home, "embed")
+	build := exec.Command("go", "build", "-buildvcs=false", "-tags", "containers_image_openpgp,exclude_graphdriver_btrfs", "-o", program, "../examples/embed")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	conf := filepath.Join(home, "storage.conf")
+	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n", home+"/root", home+"/run")
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run := exec.Command(program, busybox, "sh", "-c", "echo hello; exit 7")
+	run.Env = append(os.Environ(), "CONTAINERS_STORAGE_CONF="+conf, "CONTAINERS_CONF=/dev/null")
+	out, err := run.CombinedOutput()
+	if string(out) != "hello\n" || run.ProcessState.ExitCode() != 7 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

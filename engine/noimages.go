@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/front"
+)
+
+// noImages is the image store of an engine that has none.
+type noImages struct{ *front.Store }
+
+func withoutImages() image.Images {
+	return noImages{front.Open(image.Options{}, func() error { return errNoImages })}
+}
+
+var errNoImages = cove.E("use images", "", cove.Unsupported, errors.New("this engine was opened without an image store"))
+
+// Resolve fails as all else does, whatever the command's index knows.
+func (noImages) Resolve(context.Context, string, string) (cove.ImageConfig, error) {
+	return cove.ImageConfig{}, errNoImages
+}
+
+// There are no images: that is an answer where they are only looked at.
+
+func (noImages) Ready() error { return nil }
+func (noImages) Hold(context.Context) (func() error, error) {
+	return func() error { return nil }, nil
+}
+func (noImages) List(context.Context, image.ListOptions) ([]image.Summary, error) { return nil, nil }
+func (noImages) Retire(context.Context) error                                     { return nil }
