@@ -2,6 +2,9 @@ package serve
 
 import (
 	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -105,15 +108,12 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	}
 }
 
-// initEnds tells whether the container's first process is just ending.
+// initEnds tells whether the container's first process is just ending: its
+// memory is gone. Its descriptor tells only when all others of its namespace
+// are reaped, and execs are ours to reap.
 func (m *Monitor) initEnds() bool {
-	p := []unix.PollFd{{Fd: int32(m.init.pidfd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(p, 1000)
-		if err != unix.EINTR {
-			return n > 0
-		}
-	}
+	memory, err := os.ReadFile("/proc/" + strconv.Itoa(m.init.pid) + "/statm")
+	return err != nil || strings.HasPrefix(string(memory), "0 ")
 }
 
 // execSpoke handles what an exec says before it has become the command: that
