@@ -281,10 +281,13 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 	if err := os.RemoveAll(filepath.Dir(e.volumeData(name))); err != nil {
 		return cove.E("remove volume", name, fileKind(err), err)
 	}
-	// Before the record, as with containers: whoever takes a new lock finds
-	// the intent.
-	_ = e.locks.Forget(lock.Volume, name)
-	if err := e.store.Update(func(tx state.Tx) error { return tx.Delete(state.Volumes, name) }); err != nil {
+	if err := e.store.Update(func(tx state.Tx) error {
+		// Before the record, so that there is never a lock file that nobody
+		// knows of. Whoever makes a new one finds the intent if we are
+		// killed here, and else waits for this transaction.
+		_ = e.locks.Forget(lock.Volume, name)
+		return tx.Delete(state.Volumes, name)
+	}); err != nil {
 		return err
 	}
 	_ = e.events.Write(cove.Event{Name: name, Status: "remove", Time: time.Now(), Type: "volume"})
