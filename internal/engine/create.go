@@ -34,12 +34,19 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 		return "", nil, err
 	}
 	l, err := d.create(ctx)
+	if errors.Is(err, errSoonRemoved) {
+		return d.c.ID, d.warnings, nil // as if it had been a moment later
+	}
 	if err != nil {
 		return "", nil, err
 	}
 	defer l.Unlock()
 	return d.c.ID, d.warnings, nil
 }
+
+// errSoonRemoved tells that somebody has removed a container between its record
+// and its maker's lock.
+var errSoonRemoved = errors.New("it was removed while it was being created: no such container")
 
 // create makes the draft a container of which nothing runs, and gives its
 // lock.
@@ -355,16 +362,14 @@ func (d *draft) lock(ctx context.Context) (lock.Held, error) {
 	}
 	err = d.e.store.View(func(tx state.Tx) error {
 		var now cove.Container
-		if err := tx.Get(state.Containers, d.c.ID, &now); err != nil {
-			return err
+		err := tx.Get(state.Containers, d.c.ID, &now)
+		// Going, its remover has forgotten the lock already, and this is a new one.
+		if cove.Is(err, cove.NotFound) || err == nil && now.Intent == cove.BeingRemoved {
+			return cove.E("lock container", d.c.Name, cove.NotFound, errSoonRemoved)
 		}
-		if now.Intent == cove.BeingRemoved {
-			// Its remover has forgotten the lock already, and this is a new one.
-			return cove.E("", "", cove.NotFound, errors.New("container "+d.c.ID+" was removed while it was being created: no such container"))
-		}
-		return nil
+		return err
 	})
-	if cove.Is(err, cove.NotFound) {
+	if errors.Is(err, errSoonRemoved) {
 		_ = d.e.locks.Forget(lock.Container, d.c.ID)
 	}
 	if err != nil {
