@@ -138,7 +138,7 @@ func (d drawer) extras(name string) (flags []string, facts []fact, other []outco
 		_, _ = fmt.Sscanf(name, "k%d", &number)
 		flags = append(flags, "-p", fmt.Sprintf("127.0.0.1:%d:80", 20000+number))
 		// A container of this name may have been renamed: it stays created.
-		other = append(other, outcome{"port", of("name "+name, mayOn)})
+		other = append(other, outcome{"port", with(facts, "name "+name, mayOn)})
 	}
 	return flags, facts, other
 }
@@ -149,7 +149,7 @@ func (d drawer) runDetached() deed {
 	return deed{
 		kind: "run -d", argv: append(append([]string{"run", "-d", "--name", n}, flags...), sleeper...), want: anyID,
 		done:    with(uses, "name "+n, sawOff|didOn, "running "+n, sawOff|didOn),
-		other:   append(other, outcome{"taken", with(uses, "name "+n, sawOn)}, outcome{"absent", nil}),
+		other:   append(other, outcome{"taken", with(uses, "name "+n, sawOn)}, outcome{"absent", uses}),
 		perhaps: with(uses, "name "+n, mayOn, "running "+n, mayOn),
 	}
 }
