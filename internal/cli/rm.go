@@ -59,7 +59,7 @@ func (o *rmOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return codedByKind(err, rmCodes())
 	}
-	err = o.each(ctx, ts, o.ignore, func(t target) error {
+	err = o.eachTogether(ctx, ts, o.ignore, func(t target) error {
 		return e.Remove(ctx, t.name, engine.RemoveOptions{Force: o.force, Volumes: o.volumes, Depend: o.depend, Timeout: o.timeout()})
 	})
 	return codedByKind(err, rmCodes())

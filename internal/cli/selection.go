@@ -175,17 +175,74 @@ func (a *app) each(ctx context.Context, ts []target, ignore bool, verb func(targ
 			errs = append(errs, context.Cause(ctx))
 			break
 		}
-		err := verb(t)
-		switch {
-		case err == nil:
-			fmt.Fprintln(a.Out, t.name)
-		case ignore && cove.Is(err, cove.NotFound):
-		case t.known && cove.Is(err, cove.NotFound): // gone since it was listed
-		default:
-			errs = append(errs, err)
-		}
+		errs = append(errs, a.outcome(t, verb(t), ignore))
 	}
 	return errors.Join(errs...)
+}
+
+// outcome tells of each's verb on one target.
+func (a *app) outcome(t target, err error, ignore bool) error {
+	switch {
+	case err == nil:
+		fmt.Fprintln(a.Out, t.name)
+	case cove.Is(err, cove.NotFound) && (ignore || t.known): // t.known: gone since it was listed
+	default:
+		return err
+	}
+	return nil
+}
+
+// eachTogether is each for verbs that wait for what they act on: many are
+// carried out at the same time, and told in the order of the targets. What
+// another target still uses is tried again after it.
+func (a *app) eachTogether(ctx context.Context, ts []target, ignore bool, verb func(target) error) error {
+	var errs []error
+	for {
+		var used []target
+		var why []error
+		results := together(ctx, ts, verb)
+		for i, t := range ts {
+			err, done := <-results[i]
+			if !done {
+				return errors.Join(append(append(errs, why...), context.Cause(ctx))...)
+			}
+			if cove.Is(err, cove.InUse) {
+				used, why = append(used, t), append(why, err)
+				continue
+			}
+			errs = append(errs, a.outcome(t, err, ignore))
+		}
+		if len(used) == 0 || len(used) == len(ts) {
+			return errors.Join(append(errs, why...)...)
+		}
+		ts = used
+	}
+}
+
+// together runs verb on many targets at a time and gives where each one's
+// result will be told. When ctx ends no more are begun: the channel of the
+// first one left out is closed.
+func together(ctx context.Context, ts []target, verb func(target) error) []chan error {
+	const most = 32
+	results := make([]chan error, len(ts))
+	for i := range results {
+		results[i] = make(chan error, 1)
+	}
+	go func() {
+		room := make(chan struct{}, most)
+		for i, t := range ts {
+			room <- struct{}{}
+			if ctx.Err() != nil {
+				close(results[i])
+				return
+			}
+			go func() {
+				results[i] <- verb(t)
+				<-room
+			}()
+		}
+	}()
+	return results
 }
 
 // running reports whether c has a live init.

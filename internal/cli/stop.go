@@ -79,7 +79,7 @@ func (o *stopOptions) stop(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return o.each(ctx, ts, o.ignore, func(t target) error {
+	return o.eachTogether(ctx, ts, o.ignore, func(t target) error {
 		return e.Stop(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal})
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
@@ -21,6 +22,7 @@ import (
 // over. The monitor keeps the time, so a killed Stop goes on. One that does
 // not run is left alone.
 func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
+	ctx = lock.Track(ctx) // many are stopped at the same time
 	h, err := e.holdAsIs(ctx, nameOrID)
 	if err != nil {
 		return err

@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
 )
 
 // Remove removes a container with all that is its own. Each step can be done
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
+	ctx = lock.Track(ctx) // many are removed at the same time
 	h, err := e.holdAlone(ctx, nameOrID, o)
 	if errors.Is(err, errSettledAway) {
 		return nil

@@ -37,9 +37,10 @@ type ranked struct {
 
 func (r ranked) String() string { return r.kind.String() + " " + r.id }
 
-// after reports whether r may be taken while s is held.
+// after reports whether r may be taken while s is held. Transactions are
+// nobody's in particular, and wait for each other.
 func (r ranked) after(s ranked) bool {
-	return r.kind > s.kind || r.kind == s.kind && r.id > s.id
+	return r.kind > s.kind || r.kind == s.kind && (r.id > s.id || r.kind == Transaction)
 }
 
 // Track gives a context for one actor, whose locks must be in order among
