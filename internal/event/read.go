@@ -7,11 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/logfile"
 )
 
 // maxLine bounds one event's line in bytes; longer ones are skipped.
@@ -30,21 +30,22 @@ type ReadOptions struct {
 }
 
 // Read calls each for the chosen events in the order they were written; it
-// returns
-// each's error, nil at the end and nil when ctx ended while
-// following. A missing file holds no events. Lines that are not events are
+// returns each's error, nil at the end and nil when ctx ended while following. A missing file holds no events. Lines that are not events are
 // skipped. ready, if not nil, is called once Read has begun to follow:
 // events written from then on are seen.
 func Read(ctx context.Context, o ReadOptions, ready func(), each func(cove.Event) error) error {
 	r := &reader{o: o, each: each}
 	defer r.close()
 	if o.Follow {
-		w, err := watch(o.Path)
+		// The log may be yet to come.
+		err := os.MkdirAll(filepath.Dir(o.Path), 0o700)
+		if err == nil {
+			r.watch, err = logfile.Watch(o.Path)
+		}
 		if err != nil {
 			return cove.E("read events", o.Path, kind(err), err)
 		}
-		defer w.close()
-		r.watch = w
+		defer r.watch.Close()
 		if !o.Until.IsZero() {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(ctx, o.Until)
@@ -68,7 +69,7 @@ var errEnd = errors.New("end of events")
 type reader struct {
 	o     ReadOptions
 	each  func(cove.Event) error
-	watch *watcher
+	watch *logfile.Watcher
 
 	file *os.File
 	rest []byte // of a line that is not whole yet
@@ -128,7 +129,7 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 			ready()
 			ready = nil
 		}
-		if err := r.watch.wait(ctx); err != nil {
+		if err := r.watch.Wait(ctx, 0); err != nil {
 			return err
 		}
 	}
@@ -136,16 +137,9 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 
 // open goes on with another file, from its beginning.
 func (r *reader) open(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := logfile.Open(path)
 	if err != nil {
 		return err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("it is not a regular file")}
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
 	}
 	r.close()
 	r.file, r.rest, r.skip = f, nil, false

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/logfile"
 )
 
 // The drivers that can be read.
@@ -72,11 +73,11 @@ func Read(ctx context.Context, o Options, each func(Line) error) error {
 	r := &reader{o: o, records: records{decode: decode, json: o.Driver == JSONFile, each: j.add}}
 	defer r.close()
 	if o.Follow {
-		w, err := watch(o.Path)
+		w, err := logfile.Watch(o.Path)
 		if err != nil {
 			return fault(o.Path, err)
 		}
-		defer w.close()
+		defer w.Close()
 		r.watch = w
 		if !o.Until.IsZero() {
 			var cancel context.CancelFunc

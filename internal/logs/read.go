@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/cove-engine/cove/internal/logfile"
 )
 
 // maxRotated bounds how many predecessors are looked for.
@@ -20,7 +20,7 @@ const poll = 200 * time.Millisecond
 
 type reader struct {
 	o       Options
-	watch   *watcher
+	watch   *logfile.Watcher
 	records records
 	file    *os.File
 	buf     []byte
@@ -59,7 +59,7 @@ func (r *reader) run(ctx context.Context) error {
 		if done {
 			return nil
 		}
-		if err := r.watch.wait(ctx, poll); err != nil {
+		if err := r.watch.Wait(ctx, poll); err != nil {
 			return err
 		}
 	}
@@ -197,16 +197,9 @@ func (r *reader) whole(start, end int64) (bool, error) {
 
 // open goes on with another file, from its beginning.
 func (r *reader) open(path string) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := logfile.Open(path)
 	if err != nil {
 		return err
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("it is not a regular file")}
-	}
-	if err != nil {
-		return errors.Join(err, f.Close())
 	}
 	r.close()
 	r.file = f

@@ -1,4 +1,4 @@
-package logs
+package logfile
 
 import (
 	"context"
@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watcher tells when something may have happened in the log's directory. The
-// directory is watched, not the file: a rotated log is another file.
-type watcher struct{ file *os.File }
+// Watcher tells when something may have happened to a log. Its directory is
+// watched, not the file: a rotated log is another file.
+type Watcher struct{ file *os.File }
 
-func watch(path string) (*watcher, error) {
+// Watch watches the directory of the log at path, which must be there.
+func Watch(path string) (*Watcher, error) {
 	dir := filepath.Dir(path)
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
@@ -24,12 +25,17 @@ func watch(path string) (*watcher, error) {
 	if _, err := unix.InotifyAddWatch(fd, dir, what); err != nil {
 		return nil, errors.Join(&os.PathError{Op: "watch", Path: dir, Err: err}, unix.Close(fd))
 	}
-	return &watcher{os.NewFile(uintptr(fd), "inotify")}, nil
+	return &Watcher{os.NewFile(uintptr(fd), "inotify")}, nil
 }
 
-// wait returns when the directory changed, ctx ended or at most after most.
-func (w *watcher) wait(ctx context.Context, most time.Duration) error {
-	if err := w.file.SetReadDeadline(time.Now().Add(most)); err != nil {
+// Wait returns when the directory has changed, or ctx has ended, whose error it
+// gives, or after most unless that is 0.
+func (w *Watcher) Wait(ctx context.Context, most time.Duration) error {
+	var until time.Time
+	if most > 0 {
+		until = time.Now().Add(most)
+	}
+	if err := w.file.SetReadDeadline(until); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
@@ -41,4 +47,5 @@ func (w *watcher) wait(ctx context.Context, most time.Duration) error {
 	return ctx.Err()
 }
 
-func (w *watcher) close() { _ = w.file.Close() }
+// Close ends the watch.
+func (w *Watcher) Close() { _ = w.file.Close() }
