@@ -38,6 +38,7 @@ type process struct {
 	attr int   // where the LSM label for the next exec is written; -1 without
 	gift []int // sources of mounts to be given to the user
 	shm  int   // a detached mount for /dev/shm, another container's; -1 without
+	lock []int // mounts that become read-only when all is in its place
 	// shared are mounts that were made before the others, by shareWithHost.
 	shared map[*plan.Mount]int
 	oci    handed

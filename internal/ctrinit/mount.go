@@ -43,14 +43,38 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 		_ = unix.Close(p.shm)
 		return nil
 	}
+	// Places of later mounts and devices are still to be made in a tmpfs.
+	later := m.Type == "tmpfs" && m.Set&unix.MOUNT_ATTR_RDONLY != 0
+	if later {
+		writable := *m
+		writable.Set &^= unix.MOUNT_ATTR_RDONLY
+		m = &writable
+	}
 	mfd, dir, err := p.detached(m)
 	if err != nil {
 		return wire.Fail(step, err)
 	}
-	defer unix.Close(mfd)
 	if err := attach(root, mfd, dir, m); err != nil {
+		_ = unix.Close(mfd)
 		return wire.Fail(step, err)
 	}
+	if later {
+		p.lock = append(p.lock, mfd)
+		return nil
+	}
+	_ = unix.Close(mfd)
+	return nil
+}
+
+// lockMounts makes those mounts read-only that had to be written to.
+func (p *process) lockMounts() *wire.Failure {
+	for _, fd := range p.lock {
+		if err := setAttr(fd, unix.MOUNT_ATTR_RDONLY, 0, 0); err != nil {
+			return wire.Fail("make a tmpfs read-only", err)
+		}
+		_ = unix.Close(fd)
+	}
+	p.lock = nil
 	return nil
 }
 

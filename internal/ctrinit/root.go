@@ -68,6 +68,9 @@ func (p *process) enterRoot() *wire.Failure {
 		return f
 	}
 	_ = unix.Close(null)
+	if f := p.lockMounts(); f != nil {
+		return f
+	}
 	if p.plan.Root.ReadOnly {
 		if err := unix.MountSetattr(root, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
 			return wire.Fail("make / read-only", err)
