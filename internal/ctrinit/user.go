@@ -2,6 +2,7 @@ package ctrinit
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -74,7 +75,13 @@ func ResolveUser(pr *plan.Process, root int) *wire.Failure {
 	}
 	// The primary group is one of the groups, as getgroups(2) shows it after
 	// a login.
-	pr.GIDs = append([]uint32{pr.GID}, pr.GIDs...)
+	all := []uint32{pr.GID}
+	for _, gid := range pr.GIDs {
+		if !slices.Contains(all, gid) {
+			all = append(all, gid)
+		}
+	}
+	pr.GIDs = all
 	if pr.SetHome && !hasHome(pr.Env) {
 		home := "/"
 		if entry != nil && entry[5] != "" {
