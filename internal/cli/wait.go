@@ -44,7 +44,7 @@ Exit codes:
 
 // waitConditions are what --condition takes.
 func waitConditions() []string {
-	return []string{"configured", "created", "exited", "healthy", "initialized", "paused", "removing", "running", "stopped", "stopping", "unhealthy"}
+	return []string{"created", "exited", "healthy", "initialized", "paused", "removing", "running", "stopped", "stopping", "unhealthy"}
 }
 
 func (o *waitOptions) run(ctx context.Context, args []string) error {

@@ -274,6 +274,9 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 	if err := e.needsCgroup("pause"); err != nil {
 		return err
 	}
+	if h.Status == cove.Paused {
+		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is already paused: container state improper", h.ID))
+	}
 	if h.Status != cove.Running {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
 	}
@@ -341,6 +344,11 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 		if e.gone(c.ID) {
 			now.Status = cove.Exited
 		}
+		for _, want := range o.Conditions {
+			if (want == "healthy" || want == "unhealthy") && healthCheck(&now.Container) == nil {
+				return 0, cove.E("", "", cove.Invalid, fmt.Errorf("cannot use condition %q: container %s has no healthcheck", want, now.ID))
+			}
+		}
 		if done, code := waited(&now, o.Conditions); done {
 			e.heal(ctx, &now)
 			return code, nil
@@ -373,6 +381,9 @@ func waited(c *Container, conditions []string) (bool, int) {
 		case "stopped", cove.Exited:
 			if c.Status == cove.Exited {
 				return true, c.Run.ExitCode
+			}
+			if c.Status == cove.Created { // as little running; podman and docker do not wait for a start either
+				return true, 0
 			}
 		case "healthy", "unhealthy":
 			if c.Run.Health != nil && c.Run.Health.Status == want {
