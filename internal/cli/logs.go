@@ -103,8 +103,9 @@ type logWriter struct {
 
 // container prints the log of one container, the i-th.
 func (w *logWriter) container(ctx context.Context, e Engine, name string, i int, several bool, lo engine.LogOptions) error {
-	prefix := ""
-	if several || w.o.names {
+	// A single container needs no name: as podman's, --names does nothing then.
+	prefix, end := "", ""
+	if several {
 		c, err := e.Container(ctx, name, false)
 		if err != nil {
 			return err
@@ -114,10 +115,10 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 			prefix = c.Name
 		}
 		prefix += " "
-		if w.o.color {
-			colors := [...]int{37, 31, 32, 33, 34, 35, 36}
-			prefix = fmt.Sprintf("\x1b[%dm%s\x1b[0m", colors[i%len(colors)], prefix)
-		}
+	}
+	if w.o.color {
+		colors := [...]int{37, 31, 32, 33, 34, 35, 36}
+		prefix, end = fmt.Sprintf("\x1b[%dm%s", colors[i%len(colors)], prefix), "\x1b[0m"
 	}
 	partial := map[string]bool{} // streams in the middle of a line
 	return e.Logs(ctx, name, lo, func(l engine.LogLine) error {
@@ -133,7 +134,7 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 		}
 		w.b.Write(l.Text)
 		if partial[l.Stream] = l.Partial; !l.Partial {
-			w.b.WriteByte('\n')
+			w.b.WriteString(end + "\n")
 		}
 		out := w.o.Out
 		if l.Stream == "stderr" {

@@ -196,7 +196,9 @@ func TestLogs(t *testing.T) {
 	for _, c := range []struct{ args, out, err string }{
 		{"logs web", "one\npartial\n", "bad\n"},
 		{"logs -t web", "2026-03-04T12:00:00.000000000Z one\n2026-03-04T12:00:00.000000000Z partial\n", "2026-03-04T12:00:00.000000000Z bad\n"},
-		{"logs -n web", "web one\nweb partial\n", "web bad\n"},
+		{"logs -n web", "one\npartial\n", "bad\n"}, // of several only
+		{"logs --color web", "\x1b[37mone\x1b[0m\n\x1b[37mpartial\x1b[0m\n", "\x1b[37mbad\x1b[0m\n"},
+		{"logs -n web done", "web one\nweb partial\ndone one\ndone partial\n", "web bad\ndone bad\n"},
 		{"logs web done", "a1a1a1a1a1a1 one\na1a1a1a1a1a1 partial\nb2b2b2b2b2b2 one\nb2b2b2b2b2b2 partial\n", "a1a1a1a1a1a1 bad\nb2b2b2b2b2b2 bad\n"},
 	} {
 		if r := cli(t, e, strings.Fields(c.args)...); r.out != c.out || r.err != c.err {
