@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove/internal/image"
@@ -65,7 +67,7 @@ type historyStep struct {
 	Created   *time.Time `json:"created,omitempty"`
 	CreatedBy string     `json:"CreatedBy"`
 	Size      int64      `json:"size"`
-	Comment   string     `json:"comment"`
+	Comment   string     `json:"comment,omitempty"`
 	Tags      []string   `json:"tags,omitempty"`
 }
 
@@ -83,6 +85,9 @@ type layerRow struct {
 	now            time.Time
 	human, noTrunc bool
 }
+
+// MarshalJSON is for {{json .}}: podman's names.
+func (r layerRow) MarshalJSON() ([]byte, error) { return json.Marshal(historyStep(r.HistoryEntry)) }
 
 // ID is short unless asked otherwise.
 func (r layerRow) ID() string { return shortID(r.HistoryEntry.ID, r.noTrunc) }
@@ -125,7 +130,7 @@ func (r layerRow) CreatedBy() string {
 // Size is for people, or bytes.
 func (r layerRow) Size() string {
 	if r.human {
-		return imageSize(r.HistoryEntry.Size)
+		return units.HumanSizeWithPrecision(float64(r.HistoryEntry.Size), 3)
 	}
 	return strconv.FormatInt(r.HistoryEntry.Size, 10)
 }

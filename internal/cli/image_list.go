@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,7 +89,7 @@ func (a *app) printImages(o imageListOptions, images []image.Summary, now time.T
 	switch {
 	case isJSON(o.format):
 		return a.printJSONIndent(imageJSON(rows), "    ")
-	case o.ids && o.format == "":
+	case o.ids:
 		return a.printImageIDs(rows)
 	}
 	o.columns = "{{.Repository}}\t{{.Tag}}\t"
@@ -131,6 +132,15 @@ type imageRow struct {
 	Repository, Tag string
 	noTrunc         bool
 	now             time.Time
+}
+
+// MarshalJSON is for {{json .}}: podman's names.
+func (r imageRow) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		imageEntry
+		Repository string `json:"repository"`
+		Tag        string `json:"tag"`
+	}{r.entry(), r.Repository, r.Tag})
 }
 
 // imageRows makes a row of every name, one for an image without.
@@ -258,13 +268,17 @@ type imageEntry struct {
 func imageJSON(rows []imageRow) []imageEntry {
 	out := make([]imageEntry, len(rows))
 	for i, r := range rows {
-		s, at := r.Summary, r.Summary.Created.UTC()
-		out[i] = imageEntry{
-			ID: s.ID, ParentId: s.ParentID, RepoTags: s.RepoTags, RepoDigests: s.RepoDigests,
-			Size: s.Size, SharedSize: s.SharedSize, VirtualSize: s.Size, Labels: s.Labels, Containers: s.Containers,
-			ReadOnly: s.ReadOnly, Dangling: s.Dangling, Arch: s.Arch, Digest: s.Digest, History: s.History,
-			Names: s.Names, Os: s.OS, Created: at.Unix(), CreatedAt: at.Format(time.RFC3339Nano),
-		}
+		out[i] = r.entry()
 	}
 	return out
+}
+
+func (r imageRow) entry() imageEntry {
+	s, at := r.Summary, r.Summary.Created.UTC()
+	return imageEntry{
+		ID: s.ID, ParentId: s.ParentID, RepoTags: s.RepoTags, RepoDigests: s.RepoDigests,
+		Size: s.Size, SharedSize: s.SharedSize, VirtualSize: s.Size, Labels: s.Labels, Containers: s.Containers,
+		ReadOnly: s.ReadOnly, Dangling: s.Dangling, Arch: s.Arch, Digest: s.Digest, History: s.History,
+		Names: s.Names, Os: s.OS, Created: at.Unix(), CreatedAt: at.Format(time.RFC3339Nano),
+	}
 }

@@ -50,7 +50,7 @@ func TestWithoutEngine(t *testing.T) {
 		{"ps --filter foo", 125, "", `invalid filter "foo"`},
 		{"ps -p", 125, "", "--pod is not supported by cove yet"},
 		{"run --secret x img", 125, "", "Error: --secret is not supported by cove yet"},
-		{"run --systemd=always img", 125, "", "--systemd is not supported by cove yet"},
+		{"run --systemd=always img", 125, "", "--systemd=always is not supported by cove yet"},
 		{"run --cgroups=split img", 125, "", "--cgroups=split is not supported by cove yet"},
 		{"completion", 125, "", "name one shell"},
 		{"cp a b", 125, "", "you must specify one container"},

@@ -80,7 +80,7 @@ func TestNetworkCommands(t *testing.T) {
 		{name: "ls -q", args: []string{"ls", "-q", "-f", "name=n"}, out: "n1\n", calls: []string{"networks name=n"}},
 		{name: "ls template", args: []string{"ls", "--format", "{{.Name}} {{.ID}} {{.Labels}} {{.IPAMOptions}} {{.DNSEnabled}}"},
 			out: "n1 c2d2a86156f9 a=b,b=c map[driver:host-local] true\n", calls: []string{"networks "}},
-		{name: "ls table", args: []string{"ls", "--format", "table {{.Name}} {{.ID}}"}, out: "NAME NETWORK ID\nn1 c2d2a86156f9\n", calls: []string{"networks "}},
+		{name: "ls table", args: []string{"ls", "--format", "table {{.Name}} {{.ID}}"}, out: "NAME        NETWORK ID\nn1          c2d2a86156f9\n", calls: []string{"networks "}},
 		{name: "ls filter", args: []string{"ls", "-f", "foo=1"}, code: 125, err: `"foo" is an invalid network filter`},
 		{name: "inspect", args: []string{"inspect", "n1"}, out: networkN1},
 		{name: "inspect missing", args: []string{"inspect", "n1", "zz"}, code: 125, out: networkN1, err: "inspect network zz"},

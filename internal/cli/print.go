@@ -45,7 +45,7 @@ func (t listing) print(out io.Writer, rows []any) error {
 		f := unescape(t.format)
 		rest, isTable := strings.CutPrefix(strings.TrimSpace(f), "table")
 		if isTable && (rest == "" || unicode.IsSpace(rune(rest[0])) || rest[0] == '{') {
-			text = strings.TrimSpace(rest)
+			text = columnsOf(strings.TrimSpace(rest))
 			if text == "" {
 				text = columns
 			}
@@ -86,6 +86,26 @@ func (t listing) print(out io.Writer, rows []any) error {
 		return err
 	}
 	return w.Flush()
+}
+
+// columnsOf puts each field of a table's row into a column: what stands between
+// them parts them, be it a tab or spaces.
+func columnsOf(row string) string {
+	var b strings.Builder
+	depth := 0
+	for i, r := range row {
+		switch {
+		case strings.HasPrefix(row[i:], "{{"):
+			depth++
+		case strings.HasPrefix(row[i:], "}}"):
+			depth--
+		}
+		if r == ' ' && depth == 0 {
+			r = '\t'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // heading is the row template with every field's column name in its place.
@@ -166,7 +186,7 @@ func (a *app) inspectAll(format string, found []any, errs []error) error {
 		errs = append(errs, a.printJSON(orEmpty(found)))
 		return errors.Join(errs...)
 	}
-	t, err := parseTemplate(unescape(format))
+	t, err := parseTemplate(goNames(unescape(format)))
 	if err != nil {
 		return err
 	}
@@ -182,6 +202,13 @@ func (a *app) inspectAll(format string, found []any, errs []error) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// goNames puts the structs' names into a template where they differ from the
+// JSON's, which templates written for docker use.
+func goNames(template string) string {
+	template = regexp.MustCompile(`\.Id\b`).ReplaceAllString(template, ".ID")
+	return regexp.MustCompile(`\.HostIp\b`).ReplaceAllString(template, ".HostIP")
 }
 
 // executeInspect executes t on v and, where v has no such field, on v's JSON:

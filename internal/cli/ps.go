@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -147,15 +148,9 @@ func (o *psOptions) show(list []engine.Container, now time.Time) error {
 	}
 	sortRows(rows, o.sort.value)
 	if isJSON(o.format) {
-		type row struct {
-			containerRow
-			Status    string
-			CreatedAt string
-			Created   int64
-		}
-		out := make([]row, len(rows))
+		out := make([]psJSON, len(rows))
 		for i, r := range rows {
-			out[i] = row{r.containerRow, r.Status(), r.CreatedHuman(), r.containerRow.Created.Unix()}
+			out[i] = r.json()
 		}
 		return o.printJSONIndent(out, "  ")
 	}
@@ -185,7 +180,7 @@ func (o *psOptions) columns() string {
 func psHeaders() map[string]string {
 	return map[string]string{
 		"Cgroup": "cgroupns", "CreatedHuman": "created", "ID": "container id", "PIDNS": "pidns",
-		"Pod": "pod id", "PodName": "podname", "RunningFor": "running for", "User": "userns",
+		"USERNS": "userns", "Pod": "pod id", "PodName": "podname", "RunningFor": "running for", "User": "userns",
 		"ImageID": "image id", "CreatedAt": "created at", "StartedAt": "started at", "ExitedAt": "exited at", "ExitCode": "exit code",
 	}
 }
@@ -194,13 +189,13 @@ func psHeaders() map[string]string {
 type containerRow struct {
 	AutoRemove   bool
 	Command      []string
-	CIDFile      string    `json:",omitempty"`
+	CIDFile      string
 	Created      time.Time `json:"-"`
 	Exited       bool
 	ExitedAt     int64
 	ExitCode     int
-	ExposedPorts map[uint16][]string `json:",omitempty"`
-	ID           string              `json:"Id"`
+	ExposedPorts map[uint16][]string
+	ID           string `json:"Id"`
 	Image        string
 	ImageID      string
 	IsInfra      bool
@@ -242,6 +237,21 @@ type psRow struct {
 	now  time.Time
 	full bool
 }
+
+// psJSON is a row as JSON.
+type psJSON struct {
+	containerRow
+	Status    string
+	CreatedAt string
+	Created   int64
+}
+
+func (r psRow) json() psJSON {
+	return psJSON{r.containerRow, r.Status(), r.CreatedHuman(), r.containerRow.Created.Unix()}
+}
+
+// MarshalJSON is for {{json .}}.
+func (r psRow) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
 func newPsRow(c engine.Container, now time.Time, full, size bool) psRow {
 	r := containerRow{
@@ -323,6 +333,7 @@ func (r psRow) IPC() string        { return r.Namespaces.IPC }
 func (r psRow) MNT() string        { return r.Namespaces.MNT }
 func (r psRow) NET() string        { return r.Namespaces.NET }
 func (r psRow) PIDNS() string      { return r.Namespaces.PIDNS }
+func (r psRow) USERNS() string     { return r.Namespaces.User }
 func (r psRow) User() string       { return r.Namespaces.User }
 func (r psRow) UTS() string        { return r.Namespaces.UTS }
 

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func (s *selection) targets(ctx context.Context, e Engine, args []string, suits 
 		if err != nil {
 			return nil, err
 		}
-		wanted := map[string]bool{}
+		wanted := map[string]string{} // names as they were given, by ID
 		for _, a := range args {
 			c, err := e.Container(ctx, a, false)
 			if err != nil {
@@ -85,13 +86,13 @@ func (s *selection) targets(ctx context.Context, e Engine, args []string, suits 
 				}
 				return nil, err
 			}
-			wanted[c.ID] = true
+			wanted[c.ID] = a
 		}
 		for _, c := range list {
-			if len(args) > 0 && !wanted[c.ID] || suits != nil && !suits(c) {
+			if len(args) > 0 && wanted[c.ID] == "" || suits != nil && !suits(c) {
 				continue
 			}
-			ts = append(ts, target{name: c.ID, fresh: c, known: true})
+			ts = append(ts, target{name: cmp.Or(wanted[c.ID], c.ID), fresh: c, known: true})
 		}
 		return ts, nil
 	}

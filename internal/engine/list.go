@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -191,7 +192,11 @@ func (e *Engine) filterTest(key, v string) (func(*Container) bool, error) {
 	case "id":
 		return func(c *Container) bool { return strings.HasPrefix(c.ID, v) }, nil
 	case "name":
-		return func(c *Container) bool { return strings.Contains(c.Name, v) }, nil
+		re, err := regexp.Compile(v)
+		if err != nil {
+			return nil, badFilter(key, v, "is not a regular expression")
+		}
+		return func(c *Container) bool { return re.MatchString(c.Name) }, nil
 	case "status":
 		if v == "stopped" {
 			v = "exited"

@@ -3,6 +3,7 @@ package library
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"go.podman.io/common/libimage"
@@ -30,7 +31,7 @@ func (s *Store) List(ctx context.Context, o image.ListOptions) ([]image.Summary,
 		}
 		filters = append(filters, f)
 	}
-	if !o.All {
+	if !o.All && !slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "intermediate") }) {
 		filters = append(filters, "intermediate=false")
 	}
 	images, err := lib.runtime.ListImages(ctx, &libimage.ListImagesOptions{Filters: filters, SetListData: true})
