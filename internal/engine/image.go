@@ -235,18 +235,17 @@ func (e *Engine) TagImage(ctx context.Context, nameOrID string, names []string) 
 
 // UntagImage takes names away from an image, all of them when none is given.
 func (e *Engine) UntagImage(ctx context.Context, nameOrID string, names []string) error {
-	var id string
-	if data, err := e.images.Inspect(ctx, nameOrID); err == nil {
-		if id = data.ID; len(names) == 0 {
-			defer e.tellUntagged(id, slices.Clone(data.RepoTags))
-		}
-	}
+	before, known := e.images.Inspect(ctx, nameOrID)
 	err := e.images.Untag(nameOrID, names...)
-	if err != nil {
+	if known != nil {
 		return err
 	}
-	e.tellUntagged(id, names)
-	return nil
+	// Of several names some may have gone before one could not. Events tell
+	// whole names, not what was typed.
+	if after, err := e.images.Inspect(ctx, before.ID); err == nil {
+		e.tellUntagged(before.ID, slices.DeleteFunc(slices.Clone(before.RepoTags), func(name string) bool { return slices.Contains(after.RepoTags, name) }))
+	}
+	return err
 }
 
 func (e *Engine) tellUntagged(id string, names []string) {

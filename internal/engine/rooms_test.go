@@ -168,8 +168,16 @@ func (f *fakeImages) Resolve(_ context.Context, name, _ string) (cove.ImageConfi
 	return cove.ImageConfig{}, nil
 }
 
-func (f *fakeImages) Tag(string, ...string) error   { return nil }
-func (f *fakeImages) Untag(string, ...string) error { return nil }
+func (f *fakeImages) Tag(string, ...string) error { return nil }
+func (f *fakeImages) Untag(nameOrID string, names ...string) error {
+	for i := range f.all {
+		s := &f.all[i]
+		if s.ID == nameOrID || slices.Contains(s.Names, nameOrID) {
+			s.Names = slices.DeleteFunc(slices.Clone(s.Names), func(n string) bool { return len(names) == 0 || slices.Contains(names, n) })
+		}
+	}
+	return nil
+}
 
 func (f *fakeImages) Remove(_ context.Context, names []string, _ image.RemoveOptions, users image.Users) ([]image.RemoveReport, error) {
 	var out []image.RemoveReport

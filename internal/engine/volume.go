@@ -143,7 +143,7 @@ func (e *Engine) CreateVolume(ctx context.Context, v cove.Volume, ignore bool) (
 		case err == nil && have.Intent == cove.BeingRemoved:
 			return goingVolume(v.Name)
 		case err == nil && ignore:
-			v = have
+			v, old = have, &have
 			return nil
 		case err == nil:
 			old = &have
