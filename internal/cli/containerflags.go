@@ -183,9 +183,9 @@ func oldNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 func unsupportedContainerFlags() []unsupported {
 	list := []unsupported{
 		{name: "cgroups", accept: []string{"enabled"}},
-		{name: "passwd", bool: true}, {name: "no-passwd", bool: true},
+		{name: "passwd", bool: true, accept: []string{"false"}}, {name: "no-passwd", bool: true, accept: []string{"true"}},
 		{name: "sdnotify", accept: []string{"ignore"}},
-		{name: "systemd", bool: true, accept: []string{"false"}},
+		{name: "systemd", accept: []string{"false"}},
 		{name: "rmi", bool: true, accept: []string{"false"}},
 		{name: "gpus"}, {name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
@@ -389,6 +389,10 @@ func (o *containerFlags) network(s *cove.ContainerSpec, _ surroundings) error {
 		return err
 	}
 	s.DNS, s.DNSSearch, s.DNSOptions = o.dns, o.dnsSearch, o.dnsOptions
+	if len(o.dns) > 0 && (s.Network == "none" || strings.HasPrefix(s.Network, "container:")) {
+		mode, _, _ := strings.Cut(s.Network, ":")
+		return fmt.Errorf("conflicting options: dns and the network mode: %s", mode)
+	}
 	return checkDNS(o.dns)
 }
 
@@ -448,6 +452,9 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 		if err != nil {
 			return fmt.Errorf("unable to translate --shm-size: %w", errors.Unwrap(err))
 		}
+		if s.IPC == "host" || strings.HasPrefix(s.IPC, "container:") {
+			return fmt.Errorf("cannot set shmsize when running in the %s IPC namespace", s.IPC)
+		}
 		s.ShmSize = &size
 	}
 	for _, u := range o.ulimits {
@@ -471,8 +478,7 @@ func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error 
 	if s.Restart, err = parseRestart(o.restart); err != nil {
 		return err
 	}
-	// A failed container may be started again before it is removed.
-	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" && s.Restart.Name != "on-failure" {
+	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" {
 		return errors.New(`the --rm option conflicts with --restart, when the restartPolicy is not "" and "no"`)
 	}
 	if o.set("stop-timeout") {

@@ -38,6 +38,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 			_ = lock.Unlock()
 		}
 	}()
+	var untold error // who asked for the ID could not be told it
 	l.record = func() error {
 		if err := d.record(ctx, cove.DesireRun); err != nil {
 			return err
@@ -48,15 +49,15 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		recorded = true
 		d.release() // the record keeps the image from here on
 		e.emit(d.c, "create")
-		if err := writeCIDFile(d.c); err != nil {
-			return err
+		if untold = writeCIDFile(d.c); untold != nil {
+			return untold
 		}
 		l.networks = d.joins
 		return nil
 	}
 	conn, err := l.do(ctx)
 	if err != nil {
-		result.StartFailed = recorded || d.noLease || cove.Is(err, cove.WrongStatus)
+		result.StartFailed = recorded && untold == nil || d.noLease || cove.Is(err, cove.WrongStatus)
 		switch {
 		case !recorded:
 		case spec.Remove || ctx.Err() != nil:
