@@ -35,7 +35,7 @@ func main() {
 		if os.Args[0] == runtime.CloneName {
 			runtime.CloneWithin(socket, os.Args[2:])
 		}
-		ctrinit.Runtime(socket, runtime.RunHooks)
+		ctrinit.Runtime(socket)
 	case os.Args[0] == runtime.MapName:
 		runtime.HoldMap()
 	}

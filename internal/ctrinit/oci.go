@@ -31,13 +31,10 @@ import (
 //	                           |<------------------------| connects, Go
 //	                           | exec: the socket closes |
 //	                           |- - - - - - - - - - - - >|
-//
-// Running hooks is left to the caller, to keep what it takes out of the
-// monitor's program.
-func Runtime(socket int, run func(point string, hooks []plan.Hook, state plan.HookState) error) {
+func Runtime(socket int) {
 	runtime.LockOSThread()
 	control = socket
-	p := &process{proc: -1, attr: -1, shm: -1, oci: handed{start: -1, waiting: -1, notify: -1, run: run}}
+	p := &process{proc: -1, attr: -1, shm: -1, oci: handed{start: -1, waiting: -1, notify: -1}}
 	failure := p.live()
 	_ = wire.SendJSON(control, wire.Failed, failure)
 	os.Exit(1)
@@ -148,7 +145,6 @@ type handed struct {
 	start   int
 	waiting int // held, no more
 	notify  int
-	run     func(string, []plan.Hook, plan.HookState) error
 }
 
 // take sorts descriptors by their names and gives those that are left.
@@ -353,38 +349,6 @@ func joinKeyring(name string) error {
 	// Only possessor and owner: whoever of the container has another user
 	// must not look into it. 0x3f are all rights of one class, keyctl(2).
 	return unix.KeyctlSetperm(id, 0x3f3f0000)
-}
-
-// createHooks lets those of the runtime's side run and runs the container's.
-// Both are before the root changes.
-func (p *process) createHooks() *wire.Failure {
-	o := p.plan.OCI
-	if o == nil {
-		return nil
-	}
-	if o.Outside {
-		if err := p.report(wire.Mounted, -1); err != nil {
-			return wire.Fail("report", err)
-		}
-	}
-	return p.hooks("createContainer", o.CreateContainer, "creating")
-}
-
-// startHooks run as the user's command would: their paths are the image's.
-func (p *process) startHooks() *wire.Failure {
-	if p.plan.OCI == nil {
-		return nil
-	}
-	return p.hooks("startContainer", p.plan.OCI.StartContainer, "created")
-}
-
-func (p *process) hooks(point string, hooks []plan.Hook, status string) *wire.Failure {
-	state := p.plan.OCI.State
-	state.Status, state.PID = status, os.Getpid()
-	if err := p.oci.run(point, hooks, state); err != nil {
-		return &wire.Failure{Step: "run hooks", Text: err.Error()}
-	}
-	return nil
 }
 
 // awaitListener readies another thread to send the filter's listener to the

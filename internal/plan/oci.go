@@ -13,11 +13,7 @@ type OCI struct {
 	DevReadOnly bool `json:"devro,omitempty"`
 	// Keyring names the new session keyring; "" keeps the caller's.
 	Keyring string `json:"keyring,omitempty"`
-	// Outside says that hooks of the runtime's side wait for the mounts.
-	Outside         bool   `json:"outside,omitempty"`
-	CreateContainer []Hook `json:"createcontainer,omitempty"`
-	StartContainer  []Hook `json:"startcontainer,omitempty"`
-	// State is what hooks and the seccomp agent read, without its status.
+	// State is what the seccomp agent reads, without its status.
 	State HookState `json:"state,omitzero"`
 	// TimeOffsets are lines of timens_offsets, time_namespaces(7).
 	TimeNS      bool     `json:"timens,omitempty"`
@@ -30,24 +26,6 @@ type OCI struct {
 	MemoryPolicy   *MemoryPolicy `json:"mempolicy,omitempty"`
 	// Affinity are the processors of an exec once it is the command.
 	Affinity []int `json:"affinity,omitempty"`
-}
-
-// Hook is a program of somebody's that is told of a container.
-type Hook struct {
-	Path    string   `json:"path"`
-	Args    []string `json:"args,omitempty"`
-	Env     []string `json:"env,omitempty"`
-	Timeout int      `json:"timeout,omitempty"` // seconds; 0 none
-}
-
-// HookState is the state of runtime-spec runtime.md, "State".
-type HookState struct {
-	Version     string            `json:"ociVersion"`
-	ID          string            `json:"id"`
-	Status      string            `json:"status"`
-	PID         int               `json:"pid,omitempty"`
-	Bundle      string            `json:"bundle"`
-	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Sched is struct sched_attr, sched_setattr(2).

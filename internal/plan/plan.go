@@ -31,6 +31,7 @@ type Plan struct {
 	Chown      []string `json:"chown,omitempty"`
 	LoopbackUp bool     `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
 	Process    Process  `json:"process"`
+	Hooks      *Hooks   `json:"hooks,omitempty"`
 	OCI        *OCI     `json:"oci,omitempty"`
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/ctrinit/hook"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
@@ -95,8 +96,8 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
 		c.Owner = u.Username
 	}
-	if spec.Hooks != nil {
-		c.Poststart, c.Poststop = native.Hooks(spec.Hooks.Poststart), native.Hooks(spec.Hooks.Poststop)
+	if h := native.Hooks(spec.Hooks); h != nil {
+		c.Poststart, c.Poststop = h.Poststart, h.Poststop
 	}
 	if c.lock, err = r.claim(id); err != nil {
 		return nil, err
@@ -267,6 +268,9 @@ func (c *creation) clone() (err error) {
 func (c *creation) send() (err error) {
 	p := &c.plan.Plan
 	p.OCI.State = c.hookState(Creating)
+	if p.Hooks != nil {
+		p.Hooks.State = p.OCI.State
+	}
 	var body wire.PrepareBody
 	var fds []int
 	defer func() {
@@ -347,13 +351,12 @@ func (c *creation) prepared() (int, error) {
 			}
 			return -1, nil
 		}
-		h := c.spec.Hooks
-		state := c.hookState(Creating)
-		//lint:ignore SA1019 Prestart is old and still used
-		if err := RunHooks("prestart", native.Hooks(h.Prestart), state); err != nil {
-			return -1, cove.E("create container", c.ID, cove.Internal, err)
+		h, state := c.plan.Plan.Hooks, c.hookState(Creating)
+		err = hook.Run("prestart", h.Prestart, state, nil)
+		if err == nil {
+			err = hook.Run("createRuntime", h.CreateRuntime, state, nil)
 		}
-		if err := RunHooks("createRuntime", native.Hooks(h.CreateRuntime), state); err != nil {
+		if err != nil {
 			return -1, cove.E("create container", c.ID, cove.Internal, err)
 		}
 		if err := wire.Send(c.child.socket, wire.Go, nil); err != nil {

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit/hook"
 )
 
 // Delete removes a stopped container, and with force or before its start any.
@@ -40,7 +41,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 	}
 	// A hook that fails keeps nothing from being removed.
 	for i := range c.Poststop {
-		if err := RunHooks("poststop", c.Poststop[i:i+1], c.hookState(Stopped)); err != nil {
+		if err := hook.Run("poststop", c.Poststop[i:i+1], c.hookState(Stopped), nil); err != nil {
 			r.warn(err.Error())
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit/hook"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -40,7 +41,7 @@ func (r *Runtime) Start(id string) error {
 	if err != nil {
 		return err
 	}
-	if err := RunHooks("poststart", c.Poststart, c.hookState(Running)); err != nil {
+	if err := hook.Run("poststart", c.Poststart, c.hookState(Running), nil); err != nil {
 		// It must not run on as if it had been started.
 		return errors.Join(cove.E("start container", id, cove.Internal, err), c.end())
 	}

@@ -214,6 +214,14 @@ func Fail(step string, err error) *Failure {
 	return f
 }
 
+// HookFailure is the failure of a hook, nil for none.
+func HookFailure(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	return &Failure{Step: "run hooks", Text: err.Error()}
+}
+
 // Error implements error.
 func (f *Failure) Error() string {
 	text := f.Text

@@ -109,7 +109,7 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 		Version: plan.Version, Hostname: s.Hostname, Domainname: s.Domainname,
 		Masked: s.Linux.MaskedPaths, ReadOnly: s.Linux.ReadonlyPaths,
 		Root:       plan.Root{Path: s.Root.Path, Overlay: o.Overlay, ReadOnly: s.Root.Readonly},
-		LoopbackUp: o.LoopbackUp, OCI: more,
+		LoopbackUp: o.LoopbackUp, Hooks: Hooks(s.Hooks), OCI: more,
 	}}
 	if c.Clone, c.Joins, c.Plan.CgroupNS, err = CloneFlags(s.Linux.Namespaces); err != nil {
 		return nil, err
@@ -173,9 +173,6 @@ func refuse(s *specs.Spec) error {
 		return err
 	}
 	switch {
-	//lint:ignore SA1019 Prestart is old and still used
-	case s.Hooks != nil && (len(s.Hooks.Prestart)+len(s.Hooks.CreateRuntime)+len(s.Hooks.CreateContainer)+len(s.Hooks.StartContainer)+len(s.Hooks.Poststart)+len(s.Hooks.Poststop)) > 0:
-		return unsupported("hooks")
 	case l.Personality != nil:
 		return unsupported("linux.personality")
 	case len(l.TimeOffsets) > 0:

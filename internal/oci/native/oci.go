@@ -36,7 +36,7 @@ func foreign(s *specs.Spec) error {
 }
 
 // outside compiles what only the OCI runtime's program carries out. What it
-// does itself, before and after, are hooks of its own side, ID maps,
+// does itself, before and after, are ID maps,
 // namespaces by path and idmapped mounts.
 func outside(s *specs.Spec) (*plan.OCI, error) {
 	if err := foreign(s); err != nil {
@@ -46,11 +46,6 @@ func outside(s *specs.Spec) (*plan.OCI, error) {
 	o, err := ofProcess(s.Process)
 	if err != nil {
 		return nil, err
-	}
-	if h := s.Hooks; h != nil {
-		//lint:ignore SA1019 Prestart is old and still used
-		o.Outside = len(h.Prestart)+len(h.CreateRuntime) > 0
-		o.CreateContainer, o.StartContainer = Hooks(h.CreateContainer), Hooks(h.StartContainer)
 	}
 	switch strings.TrimPrefix(l.RootfsPropagation, "r") {
 	case "private":
@@ -215,8 +210,24 @@ func CPUs(list string) ([]int, error) {
 	return all, nil
 }
 
-// Hooks turns hooks into the plan's.
-func Hooks(from []specs.Hook) []plan.Hook {
+// Hooks turns a spec's hooks into the plan's; nil for none. What they read is
+// the caller's to say.
+func Hooks(h *specs.Hooks) *plan.Hooks {
+	if h == nil {
+		return nil
+	}
+	out := &plan.Hooks{
+		//lint:ignore SA1019 Prestart is old and still used
+		Prestart: hooks(h.Prestart), CreateRuntime: hooks(h.CreateRuntime), CreateContainer: hooks(h.CreateContainer),
+		StartContainer: hooks(h.StartContainer), Poststart: hooks(h.Poststart), Poststop: hooks(h.Poststop),
+	}
+	if len(out.Prestart)+len(out.CreateRuntime)+len(out.CreateContainer)+len(out.StartContainer)+len(out.Poststart)+len(out.Poststop) == 0 {
+		return nil
+	}
+	return out
+}
+
+func hooks(from []specs.Hook) []plan.Hook {
 	var all []plan.Hook
 	for _, h := range from {
 		p := plan.Hook{Path: h.Path, Args: h.Args, Env: h.Env}

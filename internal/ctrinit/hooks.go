@@ -1,0 +1,32 @@
+package ctrinit
+
+import (
+	"os"
+
+	"github.com/cove-engine/cove/internal/ctrinit/hook"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// createHooks lets those of the runtime's side run and runs the container's.
+// Both are before the root changes.
+func (p *process) createHooks() *wire.Failure {
+	h := p.plan.Hooks
+	if h == nil {
+		return nil
+	}
+	if h.Outside() {
+		if err := p.report(wire.Mounted, -1); err != nil {
+			return wire.Fail("report", err)
+		}
+	}
+	return wire.HookFailure(hook.Run("createContainer", h.CreateContainer, h.In("creating", os.Getpid()), nil))
+}
+
+// startHooks run as the user's command would: their paths are the image's.
+func (p *process) startHooks() *wire.Failure {
+	h := p.plan.Hooks
+	if h == nil {
+		return nil
+	}
+	return wire.HookFailure(hook.Run("startContainer", h.StartContainer, h.In("created", os.Getpid()), nil))
+}
