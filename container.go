@@ -1,6 +1,9 @@
 package cove
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // ContainerSpec is what was asked for: the one description of a container,
 // made by command line, API and YAML alike, stored as it was asked and turned
@@ -111,11 +114,20 @@ type Mount struct {
 	Anonymous bool `json:"anonymous,omitempty"`
 }
 
-// Device is a host device given to a container.
+// Device is a host device given to a container. One of the Container Device
+// Interface has its qualified name, vendor.com/class=name, as HostPath, and
+// nothing else.
 type Device struct {
 	HostPath      string `json:"hostPath"`
 	ContainerPath string `json:"containerPath"`
 	Access        string `json:"access"` // letters of r, w, m
+}
+
+// CDI tells whether it is one of the Container Device Interface.
+func (d Device) CDI() bool {
+	kind, name, ok := strings.Cut(d.HostPath, "=")
+	vendor, class, slash := strings.Cut(kind, "/")
+	return ok && slash && vendor != "" && class != "" && name != ""
 }
 
 // Ulimit is one resource limit; -1 is unlimited. Host takes the engine's own.
@@ -250,7 +262,9 @@ type Run struct {
 	Removed   bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
 	// Down tells that what belonged to the run (cgroups, firewall, names,
 	// socket) has been taken down.
-	Down     bool    `json:"down,omitempty"`
+	Down bool `json:"down,omitempty"`
+	// Poststop tells that hooks of that name wait for the end of the run.
+	Poststop bool    `json:"poststop,omitempty"`
 	Stopping bool    `json:"stopping,omitempty"`
 	Health   *Health `json:"health,omitempty"`
 }

@@ -52,6 +52,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cdi"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/engine"
 	"github.com/cove-engine/cove/internal/image"
@@ -173,6 +174,7 @@ func (e *Engine) load() (*generation, error) {
 			return g.images
 		},
 		SQLite: sqlite.Open,
+		CDI:    cdi.Inject,
 		Memory: e.memory,
 	}
 	g.Engine, err = build.Engine(conf)

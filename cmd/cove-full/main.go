@@ -3,6 +3,7 @@
 package main
 
 import (
+	"github.com/cove-engine/cove/internal/cdi"
 	"github.com/cove-engine/cove/internal/companion/hello"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/image"
@@ -21,5 +22,6 @@ func main() {
 		Images:  func(_ *config.Config, o image.Options) image.Images { return library.Open(o) },
 		Builtin: hello.Archive,
 		SQLite:  sqlite.Open,
+		CDI:     cdi.Inject,
 	}, 0)
 }

@@ -22,7 +22,7 @@ type containerFlags struct {
 	spec cove.ContainerSpec // fields that flags write straight into
 
 	addHosts, annotations, attach, capAdd, capDrop           []string
-	devices, deviceRules, dns, dnsOptions, dnsSearch         []string
+	devices, deviceRules, gpus, dns, dnsOptions, dnsSearch   []string
 	env, envFiles, expose, groups, labels, labelFiles        []string
 	logOpts, mounts, networkAliases, networks, publish       []string
 	securityOpts, sysctls, tmpfs, ulimits, unsetEnv          []string
@@ -67,6 +67,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&s.Resources.CpusetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&s.Resources.CpusetMems, "cpuset-mems", "", "Memory nodes (MEMs) in which to allow execution (0-3, 0,1). Only effective on NUMA systems.")
 	sliceVar(fs, &o.devices, "device", "", "Add a host device to the container")
+	sliceVar(fs, &o.gpus, "gpus", "", "GPU devices to add to the container ('all' to pass all GPUs)")
 	sliceVar(fs, &o.deviceRules, "device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list")
 	sliceVar(fs, &o.dns, "dns", "", "Set custom DNS servers")
 	sliceVar(fs, &o.dnsOptions, "dns-option", "", "Set custom DNS options")
@@ -187,7 +188,7 @@ func unsupportedContainerFlags() []unsupported {
 		{name: "sdnotify", accept: []string{"ignore"}},
 		{name: "systemd", accept: []string{"false"}},
 		{name: "rmi", bool: true, accept: []string{"false"}},
-		{name: "gpus"}, {name: "link"}, {name: "isolation", accept: []string{"default"}},
+		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
 	for name := range strings.FieldsSeq(`
 		blkio-weight-device cert-dir cgroup-conf chrootdirs cpu-count cpu-percent cpu-rt-period cpu-rt-runtime creds
@@ -336,7 +337,11 @@ func (o *containerFlags) files(s *cove.ContainerSpec, in surroundings) error {
 	if err := checkVolumesFrom(o.volumesFrom); err != nil {
 		return err
 	}
-	for _, d := range o.devices {
+	devices := o.devices
+	for _, gpu := range o.gpus {
+		devices = append(devices, "nvidia.com/gpu="+gpu)
+	}
+	for _, d := range devices {
 		if d == "" {
 			continue
 		}

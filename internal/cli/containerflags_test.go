@@ -289,7 +289,6 @@ func TestRequestErrors(t *testing.T) {
 		{"--security-opt proc-opts=hidepid=1 img", "is not supported by cove yet"},
 		{"--device /dev/null:/a:b:c img", "invalid device specification: /dev/null:/a:b:c"},
 		{"--device /dev/null:/x:q img", "invalid device mode: q"},
-		{"--device vendor.com/class=all img", "is not supported by cove yet"},
 		{"--device-cgroup-rule foo img", "invalid device cgroup rule requires type, major:Minor, and access rules"},
 		{"--health-cmd x --no-healthcheck img", "cannot specify both --no-healthcheck and --health-cmd"},
 		{"--health-cmd x --health-interval zz img", `invalid healthcheck-interval: time: invalid duration "zz"`},
@@ -324,7 +323,6 @@ func TestRequestErrors(t *testing.T) {
 		{"--log-opt foo img", `invalid log option "foo"`},
 		{"--image-volume tmpfs img", "--image-volume=tmpfs is not supported by cove yet"},
 		{"--pod x img", "--pod is not supported by cove yet"},
-		{"--gpus all img", "--gpus is not supported by cove yet"},
 		{"-w rel img", "needs to be an absolute path"},
 	} {
 		t.Run(c.line, func(t *testing.T) {

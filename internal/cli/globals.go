@@ -23,8 +23,10 @@ type Globals struct {
 	CgroupManager    string   // cgroupfs or systemd
 	Runtime          string   // OCI runtime by name or path
 	RuntimeFlags     []string // global flags for it
-	EventsBackend    string   // file, journald or none
-	DBBackend        string   // state store
+	HooksDirs        []string // of OCI hooks
+	CDISpecDirs      []string
+	EventsBackend    string // file, journald or none
+	DBBackend        string // state store
 	NetworkConfigDir string
 	NetworkBackend   string
 	VolumePath       string
@@ -42,9 +44,11 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	arrayVar(fs, &g.StorageOpts, "storage-opt", "", "Used to pass an option to the storage driver")
 	fs.StringVar(&g.ImageStore, "imagestore", g.ImageStore, "Path to the 'image store', different from 'graph root', use this to split storing the image into a separate 'image store'")
 	fs.StringVar(&g.LogLevel, "log-level", cmp.Or(g.LogLevel, "warn"), "Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)")
+	arrayVar(fs, &g.CDISpecDirs, "cdi-spec-dir", "", "Set the CDI spec directory path (may be set multiple times)")
 	fs.StringVar(&g.CgroupManager, "cgroup-manager", g.CgroupManager, `Cgroup manager to use ("cgroupfs"|"systemd")`)
 	fs.StringVar(&g.Runtime, "runtime", g.Runtime, "Path to the OCI-compatible binary used to run containers")
 	arrayVar(fs, &g.RuntimeFlags, "runtime-flag", "", "add global flags for the container runtime")
+	arrayVar(fs, &g.HooksDirs, "hooks-dir", "", "Set the OCI hooks directory path (may be set multiple times)")
 	fs.StringVar(&g.EventsBackend, "events-backend", g.EventsBackend, `Events backend to use ("file"|"journald"|"none")`)
 	fs.StringVar(&g.DBBackend, "db-backend", g.DBBackend, `Database backend to use ("boltdb"|"sqlite")`)
 	fs.StringVar(&g.NetworkConfigDir, "network-config-dir", g.NetworkConfigDir, "Path of the configuration directory for networks")
@@ -91,8 +95,8 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 // unsupportedGlobals are podman's and docker's global flags that cove lacks.
 func unsupportedGlobals() []unsupported {
 	return []unsupported{
-		{name: "cdi-spec-dir"}, {name: "conmon"}, {name: "connection"}, {name: "context"}, {name: "cpu-profile"},
-		{name: "default-mounts-file"}, {name: "hooks-dir"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
+		{name: "conmon"}, {name: "connection"}, {name: "context"}, {name: "cpu-profile"},
+		{name: "default-mounts-file"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
 		{name: "namespace"}, {name: "network-cmd-path"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
 		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},
 		{name: "rdt-class"}, {name: "ssh"}, {name: "syslog", bool: true, accept: []string{"false"}},

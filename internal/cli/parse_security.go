@@ -75,8 +75,8 @@ func (in surroundings) parseSecurity(s *cove.ContainerSpec, opts []string) error
 // parseDevice reads --device HOST[:CONTAINER][:rwm].
 func parseDevice(v string) (cove.Device, error) {
 	var d cove.Device
-	if strings.Contains(v, "=") && !strings.HasPrefix(v, "/") {
-		return d, fmt.Errorf("%w: CDI devices", &refusedError{name: "device", value: v})
+	if d.HostPath = v; d.CDI() {
+		return d, nil
 	}
 	parts := strings.Split(v, ":")
 	d.HostPath, d.Access = parts[0], "rwm"

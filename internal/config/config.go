@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -26,6 +27,7 @@ type Overrides struct {
 	VolumePath, NetworkConfigDir           string
 	CgroupManager, EventsBackend, Runtime  string
 	RuntimeFlags                           []string
+	HooksDirs, CDISpecDirs                 []string
 	DBBackend, LockType                    string
 	Modules                                []string
 	// Rootless says that the caller is an ordinary user, in his namespace.
@@ -44,6 +46,8 @@ type Config struct {
 	RuntimeFlags []string
 
 	Rootless bool
+
+	hooksDirs []string
 
 	modules  []string
 	runtime  string
@@ -67,7 +71,7 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, modules: o.Modules,
-		runtime: o.Runtime, lockType: o.LockType, RuntimeFlags: o.RuntimeFlags,
+		runtime: o.Runtime, lockType: o.LockType, RuntimeFlags: o.RuntimeFlags, hooksDirs: o.HooksDirs,
 	}
 	for _, set := range []struct {
 		to   *string
@@ -81,6 +85,9 @@ func Load(o Overrides) (*Config, error) {
 		if set.from != "" {
 			*set.to = set.from
 		}
+	}
+	if len(o.CDISpecDirs) > 0 {
+		file.Engine.CdiSpecDirs.Set(o.CDISpecDirs)
 	}
 	if o.DriverOptions != nil {
 		c.DriverOptions = o.DriverOptions
@@ -135,6 +142,20 @@ func (c *Config) LockType() (string, error) {
 		return t, nil
 	}
 	return "", cove.E("read containers.conf", "lock_type", cove.Invalid, fmt.Errorf("%q is neither file nor shm", t))
+}
+
+// HooksDirs are the directories of OCI hooks, of which later ones count more:
+// those of the command line, of containers.conf, or the two that are meant where
+// nobody has named any, oci-hooks(5). The library's default is one of these.
+func (c *Config) HooksDirs() []string {
+	if len(c.hooksDirs) > 0 {
+		return c.hooksDirs
+	}
+	dirs := c.File.Engine.HooksDir.Get()
+	if slices.Equal(dirs, conf.DefaultHooksDirs) {
+		dirs = append(slices.Clone(dirs), "/etc/containers/oci/hooks.d")
+	}
+	return dirs
 }
 
 // OCIRuntime is the OCI runtime of containers made from now on, by name or

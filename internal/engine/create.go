@@ -178,15 +178,9 @@ func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o C
 	return e.images.Resolve(ctx, ids[0], spec.Platform)
 }
 
-// supported refuses by name what cannot be carried out yet. OCI hooks belong to
-// a file that is shared with podman: what asks for them gets a word, not a no.
+// supported refuses by name what cannot be carried out yet.
 func (d *draft) supported() error {
 	s := &d.c.Spec
-	for _, dir := range d.e.conf.File.Engine.HooksDir.Get() {
-		if hooks, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(hooks) > 0 {
-			d.warnings = append(d.warnings, "OCI hooks are not run by cove yet: "+dir)
-		}
-	}
 	switch s.LogDriver {
 	case "", "k8s-file", "json-file", "none":
 	case "journald", "passthrough", "passthrough-tty":
@@ -316,10 +310,9 @@ func (d *draft) write(desired cove.Desired) error {
 	c.Desired = desired
 	if desired == cove.DesireRun {
 		c.Run.Generation, c.Run.BootID = 1, bootID()
-		c.StartedBy.PID = os.Getpid()
 		var err error
-		if c.StartedBy.Start, err = procfs.StartTime(c.StartedBy.PID); err != nil {
-			return cove.E("create container", c.Name, cove.Internal, err)
+		if c.StartedBy, err = thisProcess(); err != nil {
+			return err
 		}
 	}
 	given := c.Name
@@ -357,6 +350,15 @@ func (d *draft) write(desired cove.Desired) error {
 		}
 		return tx.Put(state.Containers, c.ID, c)
 	})
+}
+
+func thisProcess() (cove.Process, error) {
+	p := cove.Process{PID: os.Getpid()}
+	var err error
+	if p.Start, err = procfs.StartTime(p.PID); err != nil {
+		return p, cove.E("", "", cove.Internal, err)
+	}
+	return p, nil
 }
 
 // lock takes the lock of the container that was just recorded. Somebody may

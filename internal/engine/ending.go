@@ -23,7 +23,7 @@ import (
 // not run is left alone.
 func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
 	ctx = lock.Track(ctx) // many are stopped at the same time
-	h, err := e.holdAsIs(ctx, nameOrID)
+	h, err := e.holdToEnd(ctx, nameOrID)
 	if err != nil {
 		return err
 	}

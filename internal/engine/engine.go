@@ -41,6 +41,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/config"
@@ -72,6 +74,9 @@ type Parts struct {
 	// Builtin gives the image that the program carries, as a docker
 	// archive; nil when it carries none.
 	Builtin func() ([]byte, error)
+	// CDI makes the edits for CDI devices; nil: only the program that Images
+	// leaves to can.
+	CDI func(s *specs.Spec, dirs, devices []string) error
 }
 
 // Engine carries out the verbs. It may be used from several goroutines.
@@ -88,6 +93,7 @@ type Engine struct {
 	migrate  func() (Migration, error)
 	// builtinArchive is Parts.Builtin.
 	builtinArchive func() ([]byte, error)
+	cdi            func(s *specs.Spec, dirs, devices []string) error
 	cgroups        func() (cgroup.Layout, error)
 	pastaMapsGuest func() bool
 }
@@ -96,7 +102,7 @@ type Engine struct {
 func New(conf *config.Config, p Parts) *Engine {
 	e := &Engine{
 		conf: conf, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks, lan: p.UserNetwork,
-		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cgroups: sync.OnceValues(cgroup.Detect),
+		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cdi: p.CDI, cgroups: sync.OnceValues(cgroup.Detect),
 	}
 	e.store = state.Remember(p.Store, state.Paths{
 		GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, VolumePath: conf.Volumes(), Driver: conf.Driver,

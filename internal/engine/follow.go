@@ -232,6 +232,7 @@ func (s *session) feed(keys []byte) {
 func (s *session) receive(ctx context.Context) (int, error) {
 	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.conn.FD(), unix.SHUT_RDWR) })()
 	code, told := 0, false
+	var failed error // a hook that followed the start
 	for {
 		m, err := s.conn.Receive()
 		if err != nil {
@@ -240,7 +241,7 @@ func (s *session) receive(ctx context.Context) (int, error) {
 			s.mu.Unlock()
 			switch {
 			case told:
-				return code, nil
+				return code, failed
 			case detached:
 				return 0, errDetached
 			case ctx.Err() != nil:
@@ -259,8 +260,13 @@ func (s *session) receive(ctx context.Context) (int, error) {
 				return 0, cove.E("read exit", "", cove.Internal, err)
 			}
 			code, told = x.Code, true
+		case wire.Failed:
+			f := new(wire.Failure)
+			if json.Unmarshal(m.Body, f) == nil {
+				failed = monitor.FailureError(f)
+			}
 		case wire.Done:
-			return code, nil
+			return code, failed
 		}
 	}
 }

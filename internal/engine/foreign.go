@@ -96,11 +96,7 @@ func (l *launch) adapt() (err error) {
 			m.Options = append(m.Options, "bind")
 		}
 	}
-	var bounding []string
-	if caps := l.spec.Process.Capabilities; caps != nil {
-		bounding = caps.Bounding
-	}
-	l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, bounding)
+	l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding())
 	return err
 }
 
@@ -144,7 +140,7 @@ func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
 	if err != nil {
 		return cove.E("", "", cove.Internal, err)
 	}
-	f.Config = config
+	f.Config, f.Hooks = config, l.hooks
 	l.health, err = health(l.c, func(args []string) (any, error) {
 		return execForeign(*f, func(p *specs.Process) { p.Args, p.Terminal = args, false })
 	})
@@ -225,12 +221,11 @@ func execForeign(f plan.Foreign, change func(*specs.Process)) (*plan.Foreign, er
 	return &f, nil
 }
 
-// forgetForeign has the runtime of a container whose monitor is gone forget it:
-// its hooks are to be told. Nothing of the container runs any more.
-func (e *Engine) forgetForeign(c *cove.Container) error {
-	dir := e.bundle(c.ID)
-	if _, err := os.Lstat(dir); err != nil {
-		return nil
+// forgetForeign has the runtime of a container whose monitor is gone forget it.
+// Nothing of the container runs any more.
+func (e *Engine) forgetForeign(c *cove.Container) {
+	if _, err := os.Lstat(e.bundle(c.ID)); err != nil || c.Spec.Runtime == "" {
+		return
 	}
 	if f, err := e.foreign(c); err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -239,5 +234,4 @@ func (e *Engine) forgetForeign(c *cove.Container) error {
 		cmd.WaitDelay = time.Second
 		_ = cmd.Run()
 	}
-	return os.RemoveAll(dir)
 }

@@ -20,7 +20,9 @@ import (
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
@@ -188,6 +190,18 @@ func (e *Engine) restartDue(ctx context.Context, h *held, err error) (*held, err
 // holdAsIs finds a container, takes its lock, and finishes what a killed
 // command or monitor has left of it. The caller must release it.
 func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
+	return e.holdWhen(ctx, nameOrID, nil)
+}
+
+// holdToEnd is holdAsIs for who wants the container to end: hooks that it
+// waits for are ended.
+func (e *Engine) holdToEnd(ctx context.Context, nameOrID string) (*held, error) {
+	return e.holdWhen(ctx, nameOrID, e.callOff)
+}
+
+// holdWhen is holdAsIs. While others have the container without holding its
+// lock, hurry is asked to do something about it.
+func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove.Container)) (*held, error) {
 	for deadline := time.Now().Add(startPatience); ; {
 		c, err := e.find(nameOrID)
 		if err != nil {
@@ -201,11 +215,28 @@ func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
 			return nil, err
 		}
 		h, err := e.holdLocked(ctx, c.ID, l)
-		if !errors.Is(err, errAboutToStart) || time.Now().After(deadline) {
+		if !errors.Is(err, errAboutToStart) && !errors.Is(err, errHooksRun) || time.Now().After(deadline) {
 			return h, err
 		}
-		time.Sleep(time.Millisecond)
+		if hurry != nil {
+			hurry(c)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
 	}
+}
+
+// callOff asks a container's monitor to end what it is at.
+func (e *Engine) callOff(c *cove.Container) {
+	conn, err := monitor.Dial(e.socket(c.ID))
+	if err != nil {
+		return // it does not listen yet, or not any more
+	}
+	defer conn.Close()
+	_ = conn.Request(wire.Stop, wire.StopBody{Signal: int(unix.SIGKILL)})
 }
 
 // holdLocked is holdAsIs with the lock taken; it is released on error.
@@ -218,6 +249,9 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 	}
 	if err == nil && h.aboutToStart(c) {
 		err = cove.E("find container", c.Name, cove.Unavailable, fmt.Errorf("%w by process %d", errAboutToStart, c.StartedBy.PID))
+	}
+	if err == nil && h.Run.PID == 0 && h.Run.Poststop && alive(h.Dir) {
+		err = cove.E("find container", c.Name, cove.Unavailable, errHooksRun)
 	}
 	if err == nil {
 		err = h.settle(ctx)
@@ -235,15 +269,18 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 }
 
 // startPatience is how long a run that has recorded its container is expected
-// to take to its lock.
+// to take to its lock, and hooks while which nobody has it.
 const startPatience = 30 * time.Second
 
-var errAboutToStart = errors.New("it is about to be started")
+var (
+	errAboutToStart = errors.New("it is about to be started")
+	errHooksRun     = errors.New("hooks of its end are running")
+)
 
-// aboutToStart tells whether the run that has recorded a container lives and
-// has not had the lock yet, which we have.
+// aboutToStart tells whether the command that has recorded a start lives and
+// has not had the lock yet, or does without it while hooks run.
 func (h *held) aboutToStart(c *cove.Container) bool {
-	if c.Intent != "" || c.Run.Generation != 1 || c.Run.BootID != bootID() || h.Run.Generation != 0 || c.StartedBy.PID == 0 {
+	if c.Intent != "" || h.Run.Generation >= c.Run.Generation || c.Run.BootID != bootID() || c.StartedBy.PID == 0 {
 		return false
 	}
 	start, err := procfs.StartTime(c.StartedBy.PID)
@@ -335,10 +372,13 @@ func (h *held) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	h.Run.Down = true
+	h.Run.Down, h.Run.Poststop = true, false
 	if h.Run.Exit == "" {
 		// Its exit is recorded; the monitor was killed after that.
-		return h.writeRun()
+		if err := h.writeRun(); err != nil || !h.Spec.Remove {
+			return err
+		}
+		return h.settleAway(ctx)
 	}
 	h.Run.PID, h.Run.PIDStart, h.Run.Stopping = 0, 0, false
 	// Its directory may not have been on the disk when the machine stopped.
@@ -444,9 +484,9 @@ func (e *Engine) clear(c *Container) error {
 		}
 	}
 	errs = append(errs, err)
-	if c.Spec.Runtime != "" {
-		errs = append(errs, e.forgetForeign(&c.Container))
-	}
+	e.forgetForeign(&c.Container)
+	e.finishHooks(c)
+	errs = append(errs, os.RemoveAll(e.bundle(c.ID)))
 	if len(c.Ports) > 0 {
 		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
 	}

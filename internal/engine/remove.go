@@ -118,8 +118,12 @@ func (e *Engine) killMonitor(h *held) error {
 // holdAlone is holdAsIs of a container whose namespaces nobody shares: with
 // o.Depend those who do are removed first, while it is not held.
 func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions) (*held, error) {
+	hold := e.holdAsIs
+	if o.Force {
+		hold = e.holdToEnd
+	}
 	for {
-		h, err := e.holdAsIs(ctx, nameOrID)
+		h, err := hold(ctx, nameOrID)
 		if err != nil {
 			return nil, err
 		}

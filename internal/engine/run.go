@@ -33,6 +33,15 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	}
 	recorded := false
 	var lock lock.Held
+	l.unlocked = func(wait func() error) error {
+		_ = lock.Unlock()
+		err := wait()
+		relocked, lerr := e.lockContainer(context.WithoutCancel(ctx), d.c.ID)
+		if lerr == nil {
+			lock = relocked
+		}
+		return errors.Join(err, lerr)
+	}
 	defer func() {
 		if lock != nil {
 			_ = lock.Unlock()
@@ -59,6 +68,9 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if err != nil {
 		result.StartFailed = recorded && untold == nil || d.noLease || cove.Is(err, cove.WrongStatus)
 		switch {
+		case l.unfit:
+			result.StartFailed = true
+			err = d.leaveCreated(ctx, err)
 		case !recorded:
 		case spec.Remove || ctx.Err() != nil:
 			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
@@ -72,7 +84,9 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	e.emit(d.c, "start")
 	_ = lock.Unlock()
 	if o.Detach {
-		return result, nil
+		err := l.poststarted(conn)
+		result.StartFailed = err != nil
+		return result, err
 	}
 	now := Container{Container: *d.c, Status: cove.Running}
 	now.Run.PID, now.Run.PIDStart = l.started.PID, l.started.PIDStart

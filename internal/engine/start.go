@@ -57,6 +57,15 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	if h.due {
 		l.restarts = h.Run.Restarts + 1
 	}
+	l.unlocked = func(wait func() error) error {
+		h.release()
+		err := wait()
+		relocked, lerr := e.lockContainer(context.WithoutCancel(ctx), h.ID)
+		if lerr == nil {
+			h.lock = relocked
+		}
+		return errors.Join(err, lerr)
+	}
 	l.record = func() error {
 		return e.update(func(tx state.Tx) error {
 			c := new(cove.Container)
@@ -65,6 +74,13 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 			}
 			c.Desired = cove.DesireRun
 			c.Run.Generation, c.Run.BootID = h.Run.Generation+1, bootID()
+			c.StartedBy = cove.Process{}
+			if l.hooks != nil { // somebody may look at it in between
+				var err error
+				if c.StartedBy, err = thisProcess(); err != nil {
+					return err
+				}
+			}
 			if err := e.lease(tx, c); err != nil {
 				return err
 			}
@@ -77,8 +93,11 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		})
 	}
 	conn, err := l.do(ctx)
-	if err != nil && ctx.Err() != nil {
-		return result, err // it is as it was
+	if err != nil && ctx.Err() != nil { // it is as it was
+		if l.hooks != nil {
+			err = errors.Join(err, e.change(h.ID, func(c *cove.Container) error { c.StartedBy = cove.Process{}; return nil }))
+		}
+		return result, err
 	}
 	if err != nil {
 		return result, e.startFailed(h, err)
@@ -86,7 +105,8 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	defer conn.Close()
 	result.Warnings = l.warnings
 	if o.Attach == nil {
-		return result, nil
+		h.release()
+		return result, l.poststarted(conn)
 	}
 	h.release()
 	return e.follow(ctx, &h.Container, &conn.Conn, *o.Attach, result)
@@ -137,14 +157,18 @@ type launch struct {
 	// monitorCgroups are those that the monitor was not born in.
 	monitorCgroups []string
 	foreign        *plan.Foreign // nil with cove's own runtime
-	reaper         bool          // the command runs below our own init (--init)
-	health         *wire.Health
-	uplink         *wire.Uplink
-	netns          int
-	files          []monitor.File
-	ports          []*os.File
-	undo           undo
-	started        wire.StartedBody
+	unfit          bool          // hooks or CDI devices are not to be had now
+	hooks          *plan.Hooks   // nil without any
+	// unlocked waits without the container's lock.
+	unlocked func(wait func() error) error
+	reaper   bool // the command runs below our own init (--init)
+	health   *wire.Health
+	uplink   *wire.Uplink
+	netns    int
+	files    []monitor.File
+	ports    []*os.File
+	undo     undo
+	started  wire.StartedBody
 }
 
 // do carries the launch out. On error nothing of it is left; the record is
@@ -154,6 +178,12 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 	err := l.describe()
 	if err != nil {
 		return nil, err
+	}
+	for _, step := range []func() error{l.addDevices, l.addHooks} {
+		if err := step(); err != nil {
+			l.unfit = true
+			return nil, err
+		}
 	}
 	clone, joins, _, err := native.CloneFlags(l.spec.Linux.Namespaces)
 	if err != nil {
@@ -195,7 +225,10 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		m.Abort()
+		if m.Abort() && l.hooks != nil {
+			// It was killed, and cannot have seen to that.
+			l.undo.add(func() error { poststop(l.hooks); return nil })
+		}
 		return nil, l.undo.because(err)
 	}
 	return m, nil
@@ -247,15 +280,26 @@ func (l *launch) describe() (err error) {
 // compileFilter reads the seccomp profile for the capabilities that the
 // command can have at most.
 func (l *launch) compileFilter() (err error) {
-	var bounding []string
-	if caps := l.spec.Process.Capabilities; caps != nil {
-		bounding = caps.Bounding
-	}
-	l.filter, err = l.e.filter(l.extra.Seccomp, bounding)
-	if err == nil && l.filter.Notify {
-		err = cove.E("", "", cove.Unsupported, errors.New("seccomp profiles with SCMP_ACT_NOTIFY are not supported by cove yet"))
+	l.filter, err = l.e.filter(l.extra.Seccomp, l.bounding())
+	if err == nil {
+		err = l.refuseNotify()
 	}
 	return err
+}
+
+func (l *launch) refuseNotify() error {
+	if l.filter.Notify {
+		return cove.E("", "", cove.Unsupported, errors.New("seccomp profiles with SCMP_ACT_NOTIFY are not supported by cove yet"))
+	}
+	return nil
+}
+
+// bounding are the capabilities that the command can have at most.
+func (l *launch) bounding() []string {
+	if caps := l.spec.Process.Capabilities; caps != nil {
+		return caps.Bounding
+	}
+	return nil
 }
 
 // prepare does everything between the fork of the monitor and the word go.
@@ -297,6 +341,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 		l.makeCgroups,
 		func() error { return m.Clone(l.cgroups.Unified) },
 		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
+		l.writeBundle,
 		func() error { return l.prepareVolumes(ctx) },
 		func() error { return l.writePlan(joins) },
 		l.reservePorts,
@@ -311,12 +356,11 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	env := l.envelope()
-	if err := m.Start(env, l.files); err != nil {
-		return err
-	}
 	var down wire.GoBody
-	if len(c.Attachments) > 0 && ownNet {
+	connect := func() error {
+		if len(c.Attachments) == 0 || !ownNet {
+			return nil
+		}
 		td, err := e.setUpNetwork(ctx, c, l.netns, l.networks)
 		if err != nil {
 			return err
@@ -327,8 +371,19 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 			return err
 		}
 		l.undo.add(func() error { e.forgetNames(c); return nil })
+		return nil
 	}
-	if err := m.Ready(ctx); err != nil {
+	begin := func() error { return m.Start(l.envelope(), l.files) }
+	order := []func() error{begin, connect}
+	if l.hooks != nil { // that expect the network
+		order = []func() error{connect, begin}
+	}
+	for _, step := range order {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if err := l.wait(func() error { return m.Ready(ctx) }); err != nil {
 		return err
 	}
 	if err := l.writePidFiles(m.MonitorPID()); err != nil {
@@ -337,8 +392,10 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	if c.Spec.Remove && c.Spec.CIDFile != "" {
 		down.Unlink = append(down.Unlink, c.Spec.CIDFile)
 	}
-	l.started, err = m.Go(down)
-	return err
+	return l.wait(func() (err error) {
+		l.started, err = m.Go(down)
+		return err
+	})
 }
 
 // prepareVolumes makes sure that the sources of volumes exist and are filled.
@@ -442,7 +499,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 	}); err != nil {
 		return err
 	}
-	compiled.Plan.Process.Reaper = l.reaper
+	compiled.Plan.Process.Reaper, compiled.Plan.Hooks = l.reaper, l.hooks
 	if err := l.handPlan(&compiled.Plan); err != nil {
 		return err
 	}
@@ -607,7 +664,7 @@ func (l *launch) envelope() wire.Envelope {
 	if e.conf.File.Engine.EventsLogger != "none" {
 		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
 	}
-	env.Health, env.Uplink = l.health, l.uplink
+	env.Health, env.Uplink, env.Hooks = l.health, l.uplink, l.hooks
 	if l.foreign != nil {
 		env.Foreign = &wire.Foreign{Runtime: l.foreign.Runtime, Dir: l.foreign.Dir}
 	}

@@ -30,7 +30,8 @@ type Conn struct {
 type Starting struct {
 	Conn
 	pid    int
-	reaped chan struct{} // closed when the monitor's process is gone
+	reaped chan struct{}   // closed when the monitor's process is gone
+	status unix.WaitStatus // by then
 }
 
 // Birth is what has to be known of a container before its monitor is forked.
@@ -96,7 +97,7 @@ func Fork(program string, b Birth) (*Starting, error) {
 	go func() {
 		defer close(s.reaped)
 		for {
-			if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			if _, err := unix.Wait4(pid, &s.status, 0, nil); err != unix.EINTR {
 				return
 			}
 		}
@@ -239,13 +240,34 @@ func (s *Starting) why(id string, err error) error {
 	return cove.E("start container", id, cove.Internal, err)
 }
 
-// Abort calls the start off: the monitor undoes what it has done and ends.
-// It returns when the monitor is gone. It may be called after any of the
-// other methods has failed, and more than once.
-func (s *Starting) Abort() {
-	if s.fd < 0 {
-		return
+// Hooked waits for the hooks that follow a start. When one fails the container
+// has ended by the time it returns.
+func (s *Starting) Hooked() error {
+	s.limit(startLimit)
+	defer s.limit(0)
+	for {
+		kind, body, _, err := s.receive()
+		if err != nil {
+			return s.why("", err)
+		}
+		switch kind {
+		case wire.Hooked:
+			return nil
+		case wire.Failed:
+			failure := expect(kind, body, wire.Hooked)
+			for err == nil && kind != wire.Done {
+				kind, _, _, err = s.receive()
+			}
+			return failure
+		}
 	}
+}
+
+// Abort calls the start off: the monitor undoes what it has done and ends.
+// It returns when the monitor is gone, and tells whether it was killed and has
+// undone nothing. It may be called after any of the other methods has failed,
+// and more than once.
+func (s *Starting) Abort() (killed bool) {
 	s.Close()
 	select {
 	case <-s.reaped:
@@ -253,6 +275,7 @@ func (s *Starting) Abort() {
 		_ = unix.Kill(s.pid, unix.SIGKILL) // somebody has stopped it
 		<-s.reaped
 	}
+	return s.status.Signaled()
 }
 
 // MonitorPID is the process ID of the monitor.

@@ -22,4 +22,6 @@ type Foreign struct {
 	// Chown are host paths, sources of mounts, that are given to the process's
 	// user with all that is below them.
 	Chown []string `json:"chown,omitempty"`
+	// Hooks are those that are not in Config.
+	Hooks *Hooks `json:"hooks,omitempty"`
 }

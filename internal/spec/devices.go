@@ -69,7 +69,7 @@ func (b *builder) allDevices() error {
 	}
 	// What was asked by name besides, as far as it is elsewhere.
 	for _, d := range b.in.Devices {
-		if d.ContainerPath != "" && d.ContainerPath != d.HostPath {
+		if d.CDI() || d.ContainerPath != "" && d.ContainerPath != d.HostPath {
 			if err := b.device(d); err != nil {
 				return err
 			}
@@ -79,8 +79,9 @@ func (b *builder) allDevices() error {
 }
 
 func (b *builder) device(d cove.Device) error {
-	if vendor, name, ok := strings.Cut(d.HostPath, "="); ok && !path.IsAbs(vendor) && name != "" {
-		return unsupported("device %s: CDI devices are not supported", d.HostPath)
+	if d.CDI() {
+		b.extra.CDI = append(b.extra.CDI, d.HostPath)
+		return nil
 	}
 	host, err := cleanAbs(d.HostPath)
 	if err != nil {

@@ -384,7 +384,6 @@ func TestRefusals(t *testing.T) {
 		{`stat /nonexist: no such file or directory`, cove.NotFound, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/nonexist"}} })},
 		{`invalid device mode: q`, cove.Invalid, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/dev/null", Access: "q"}} })},
 		{`no devices found in /etc: invalid argument`, cove.Invalid, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/etc"}} })},
-		{`device nvidia.com/gpu=all: CDI devices are not supported`, cove.Unsupported, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "nvidia.com/gpu=all"}} })},
 		{`invalid device cgroup rule requires type, major:Minor, and access rules: "xx"`, cove.Invalid, spec(func(s s) { s.DeviceCgroupRules = []string{"xx"} })},
 		{`device cgroup rules are not supported in rootless mode or in a user namespace`, cove.Unsupported, func(f *fixture) {
 			rootless(f)

@@ -42,6 +42,8 @@ type Extra struct {
 	// Seccomp is "" for the built-in default profile, "unconfined", or the
 	// path of a profile.
 	Seccomp string
+	// CDI are the names of devices whose edits are to be made to the spec.
+	CDI []string
 	// Mounts are works to be done on sources before the mounts are made.
 	Mounts []MountWork
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/cove-engine/cove/internal/companion"
 	"github.com/cove-engine/cove/internal/companion/monitor"
 	"github.com/cove-engine/cove/internal/companion/runtime"
@@ -31,6 +33,8 @@ type Build struct {
 	// SQLite opens that back end of the state store; nil where it is left
 	// out.
 	SQLite state.Opener
+	// CDI makes the edits for CDI devices; nil where it is left out.
+	CDI func(s *specs.Spec, dirs, devices []string) error
 	// Memory keeps the records when it is not nil.
 	Memory *memory.Store
 	// Full replaces the program by the full build, which has all of it; it
@@ -65,6 +69,7 @@ func (b Build) Engine(conf *config.Config) (*engine.Engine, error) {
 		UserNetwork: lan,
 		Events:      events(conf),
 		Builtin:     b.Builtin,
+		CDI:         b.CDI,
 		Monitor:     carried(monitor.Program, conf),
 		Runtime:     carried(runtime.Program, conf),
 	}), nil

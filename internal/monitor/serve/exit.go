@@ -15,11 +15,19 @@ import (
 // by policy.
 func (m *Monitor) stop(sig int, timeout uint) {
 	m.stopping = true
-	if m.init.pid == 0 {
-		// Between two runs of a restart policy: the end has come already.
-		if !m.ended {
-			m.finish()
+	switch {
+	case m.init.pid == 0 && m.hook != nil:
+		// The end has come already, and its hooks run.
+		if sig == int(unix.SIGKILL) {
+			m.hook.Kill()
 		}
+		return
+	case m.init.pid == 0:
+		// Between two runs of a restart policy.
+		m.finish()
+		return
+	case m.preparing():
+		m.callOff()
 		return
 	}
 	if sig == 0 {
@@ -95,10 +103,11 @@ func (m *Monitor) restartLater() {
 // restart runs init once more: same network namespace, leases, ports and
 // cgroup, everything else new.
 func (m *Monitor) restart() {
+	if !m.ended {
+		m.poststop()
+	}
 	if m.ended || m.stopping {
-		if !m.ended {
-			m.finish()
-		}
+		m.finish()
 		return
 	}
 	f := m.cloneInit(m.env.Terminal, m.env.Stdin, m.env.Unified)
@@ -111,13 +120,16 @@ func (m *Monitor) restart() {
 	if f != nil {
 		m.killInit()
 		m.deleteForeign()
-		m.run.Error = f.Error()
-		m.run.ExitCode, m.run.Finished = 125, time.Now()
+		if !m.calledOff { // or the last exit is the last
+			m.run.Error = f.Error()
+			m.run.ExitCode, m.run.Finished = 125, time.Now()
+		}
 		m.finish()
 		return
 	}
 	m.event("restart", 0)
 	m.startHealth()
+	m.poststart(nil)
 }
 
 // finish is the end of the last run: the exit is recorded, told, and what
@@ -127,6 +139,23 @@ func (m *Monitor) finish() {
 		return
 	}
 	m.ended = true
+	if !m.run.Poststop {
+		m.conclude()
+		return
+	}
+	// The exit counts from now on, whatever becomes of us while the hooks run;
+	// they need the directory that --rm takes away. Not in here: it may be in
+	// the middle of a client's message.
+	_ = m.record.Write(&m.run, true)
+	m.after(0, func() {
+		m.poststop()
+		m.conclude()
+	})
+}
+
+// conclude is finish once the hooks have had their say.
+func (m *Monitor) conclude() {
+	m.over = true
 	t := &m.env.Teardown
 	m.run.Removed = t.Remove
 	recorded := m.recordEnd()

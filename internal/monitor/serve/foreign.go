@@ -95,5 +95,7 @@ func (m *Monitor) deleteForeign() {
 		_ = drive.Call(f.Runtime, f.Dir, "delete", []string{"--force", m.env.ID}, [3]int{null, null, null}, 10*time.Second)
 		_ = unix.Close(null)
 	}
-	_ = os.RemoveAll(f.Dir)
+	if m.env.Hooks == nil { // they are told of the bundle once more
+		_ = os.RemoveAll(f.Dir)
+	}
 }

@@ -101,14 +101,24 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		msg.Shm = true
 		fds = append(fds, m.shm)
 	}
+	m.hooked = m.env.Hooks != nil
 	switch err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); {
 	case errors.Is(err, unix.EPIPE):
 		return m.initDied() // born into a cgroup of version 2 that has no room for it
 	case err != nil:
 		return wire.Fail("send the plan to init", err)
 	}
+	m.awaitInit()
 	buf := m.buf[:]
 	kind, body, got, err := wire.Receive(m.init.socket, buf)
+	if err == nil && kind == wire.Mounted {
+		if f := m.outside(); f != nil {
+			return f
+		}
+		_ = wire.Send(m.init.socket, wire.Go, nil)
+		m.awaitInit()
+		kind, body, got, err = wire.Receive(m.init.socket, buf)
+	}
 	if err != nil {
 		return m.initDied()
 	}
@@ -130,6 +140,9 @@ func (m *Monitor) prepareInit() *wire.Failure {
 
 // initDied tells how init ended without a word.
 func (m *Monitor) initDied() *wire.Failure {
+	if m.calledOff {
+		return errCalledOff
+	}
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(m.init.pid, &ws, 0, nil)
 	m.init.pid = 0
@@ -154,11 +167,7 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 		if err != nil {
 			// cove was killed before it said go: the start is undone, the
 			// record says that it was never more than created.
-			m.killInit()
-			m.emptyCgroups()
-			m.deleteForeign()
-			m.teardown()
-			os.Exit(1)
+			m.giveUp(nil)
 		}
 		if kind == wire.Go {
 			var more wire.GoBody
@@ -194,6 +203,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	m.run.PIDStart, _ = procfs.StartTime(m.init.pid) // 0 is "not known"
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
 	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit, m.run.Down = 0, false, "", "", false
+	m.run.Poststop = m.env.Hooks != nil && len(m.env.Hooks.Poststop) > 0
 	if m.env.Health != nil {
 		m.run.Health = &cove.Health{Status: "starting"}
 	}
@@ -213,6 +223,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	if err := wire.Send(m.init.socket, wire.Go, nil); err != nil {
 		return m.initDied()
 	}
+	m.awaitInit()
 	buf := m.buf[:]
 	kind, body, _, err := wire.Receive(m.init.socket, buf)
 	_ = unix.Close(m.init.socket)
@@ -225,7 +236,6 @@ func (m *Monitor) letGo() *wire.Failure {
 		}
 		return f
 	}
-	m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) { m.initExited() })
 	m.streams.start(m)
 	return nil
 }

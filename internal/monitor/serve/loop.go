@@ -12,6 +12,7 @@ type loop struct {
 	epoll    int
 	handlers map[int32]func(events uint32)
 	timers   []*timer // few: a sorted structure would cost more than it saves
+	steps    uint     // so far
 }
 
 type timer struct {
@@ -36,15 +37,20 @@ func (l *loop) watch(fd int, events uint32, f func(events uint32)) {
 	_ = unix.EpollCtl(l.epoll, op, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)})
 }
 
+// unwatch ends a watch.
+func (l *loop) unwatch(fd int) {
+	if _, known := l.handlers[int32(fd)]; known {
+		delete(l.handlers, int32(fd))
+		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
+	}
+}
+
 // forget ends a watch and closes the descriptor.
 func (l *loop) forget(fd int) {
 	if fd < 0 {
 		return
 	}
-	if _, known := l.handlers[int32(fd)]; known {
-		delete(l.handlers, int32(fd))
-		_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, fd, nil)
-	}
+	l.unwatch(fd)
 	_ = unix.Close(fd)
 }
 
@@ -65,8 +71,11 @@ func (l *loop) cancel(t *timer) {
 	}
 }
 
-// step waits for the next events or the next timer and handles them.
+// step waits for the next events or the next timer and handles them. A handler
+// may take steps itself while it waits for something.
 func (l *loop) step() {
+	l.steps++
+	this := l.steps
 	wait := -1
 	if next := l.nextTimer(); next != nil {
 		// Rounded up: a timer is never early, and never spun for.
@@ -78,6 +87,9 @@ func (l *loop) step() {
 		// A handler may have ended the watch of a later event.
 		if f := l.handlers[events[i].Fd]; f != nil {
 			f(events[i].Events)
+		}
+		if l.steps != this {
+			break // the rest may be old by now; what is not comes again
 		}
 	}
 	for {

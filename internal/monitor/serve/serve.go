@@ -31,6 +31,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/ctrinit/hook"
 	"github.com/cove-engine/cove/internal/monitor/forward"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
@@ -71,9 +72,13 @@ type Monitor struct {
 	execs   map[int]*execution
 
 	stopping   bool          // a user asked for the end: no restart
+	hook       *hook.Running // that is waited for
+	hooked     bool          // hooks of this run may have run: poststop is due
+	calledOff  bool          // the start being prepared is not to be
 	killTimer  *timer        // SIGKILL after a stop's time-out
 	backoff    time.Duration // before the next restart by policy
-	ended      bool          // the final exit has been handled
+	ended      bool          // the final exit is being handled
+	over       bool          // it has been
 	unrecorded bool          // it has, but it could not be written down
 	orphans    bool          // see keepOrphans
 	power      power         // see ordinary
@@ -162,21 +167,28 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	if f := m.setUp(); f != nil {
 		return f
 	}
-	if f := m.prepareInit(); f != nil {
-		return f
+	prepare := []func() *wire.Failure{m.prepareInit, m.uplinkReady}
+	if m.env.Hooks != nil { // that expect the network
+		prepare = []func() *wire.Failure{m.uplinkReady, m.prepareInit}
+		m.untilGone()
 	}
-	if f := m.uplinkReady(); f != nil {
-		return f
+	for _, step := range prepare {
+		if f := step(); f != nil {
+			return f
+		}
 	}
+	m.unwatch(control)
 	return m.release(big)
 }
 
 // giveUp takes everything down again after a start that failed and ends the
 // process.
 func (m *Monitor) giveUp(f *wire.Failure) {
+	m.unwatch(control)
 	m.killInit()
 	m.emptyCgroups()
 	m.deleteForeign()
+	m.poststop()
 	m.teardown()
 	_ = wire.SendJSON(control, wire.Failed, f)
 	os.Exit(1)
@@ -283,10 +295,11 @@ func (m *Monitor) serve() {
 	m.openSocket()
 	m.after(signalsAfter, m.watchSignals)
 	m.startHealth()
+	m.poststart(c)
 	if m.env.Lifetime > 0 {
 		m.after(m.env.Lifetime, func() { m.stop(int(unix.SIGKILL), 0) })
 	}
-	for !m.ended || m.unrecorded || m.clientsWaiting() {
+	for !m.over || m.unrecorded || m.clientsWaiting() {
 		m.step()
 	}
 }

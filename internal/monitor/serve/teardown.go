@@ -2,6 +2,7 @@ package serve
 
 import (
 	"encoding/json"
+	"os"
 	"path"
 	"time"
 
@@ -30,6 +31,9 @@ func (m *Monitor) teardown() {
 	m.spaces = nil
 	for _, name := range t.Unlink {
 		_ = unix.Unlink(name)
+	}
+	if m.env.Hooks != nil {
+		_ = os.RemoveAll(m.env.Hooks.State.Bundle)
 	}
 	m.removeCgroups()
 	m.dropMountNamespace()

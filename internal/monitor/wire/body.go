@@ -1,6 +1,10 @@
 package wire
 
-import "time"
+import (
+	"time"
+
+	"github.com/cove-engine/cove/internal/plan"
+)
 
 // Envelope is the body of Start: all that a monitor knows of its container.
 // Paths are absolute.
@@ -49,7 +53,10 @@ type Envelope struct {
 	Forward     Forward       `json:"forward,omitzero"`
 	PidFile     string        `json:"pidfile,omitempty"`
 	Foreign     *Foreign      `json:"foreign,omitempty"`
-	Events      *Events       `json:"events,omitempty"`
+	// Hooks is set when there are any, be they only another runtime's to run.
+	// Their bundle is removed at the end.
+	Hooks  *plan.Hooks `json:"hooks,omitempty"`
+	Events *Events     `json:"events,omitempty"`
 }
 
 // Foreign is another OCI runtime's side of the container.

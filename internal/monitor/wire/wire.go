@@ -62,9 +62,10 @@ const (
 	FDs       Kind = 'f' // [cove] more descriptors for the Start that follows
 	Go        Kind = 'G' // [cove, monitor] everything outside is ready: exec
 	Prepare   Kind = 'P' // [monitor] plan and namespaces, as descriptors
-	Mounted   Kind = 'M' // [init] for the OCI runtime: its hooks may run, then Go
+	Mounted   Kind = 'M' // [init] hooks outside may run, then Go
 	Ready     Kind = 'R' // [init] everything but exec is done; pty master as descriptor
 	Started   Kind = 's' // [monitor] exec has happened; [StartedBody]
+	Hooked    Kind = 'k' // [monitor] the poststart hooks, if there are any, have ended
 	Failed    Kind = 'F' // [monitor, init] [Failure]; nothing is left running
 	Stdin     Kind = '0' // [client] raw bytes; none means end of file
 	Stdout    Kind = '1' // [monitor] raw bytes

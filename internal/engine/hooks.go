@@ -1,0 +1,342 @@
+package engine
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	old "go.podman.io/common/pkg/hooks/0.1.0"
+	current "go.podman.io/common/pkg/hooks/1.0.0"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit/hook"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/seccomp"
+)
+
+// Hooks come from hooks directories, oci-hooks(5), and from CDI. What init and
+// its surroundings make of them is the monitor's to run, or another OCI
+// runtime's; poststop is always the monitor's, precreate is ours.
+
+// stagePrecreate is one of oci-hooks(5) that the specification does not know:
+// its hooks change the configuration.
+const stagePrecreate = "precreate"
+
+// addDevices makes the edits of CDI devices.
+func (l *launch) addDevices() error {
+	if len(l.extra.CDI) == 0 {
+		return nil
+	}
+	if l.e.cdi == nil {
+		return l.e.images.Ready() // by the program that has it
+	}
+	rules := l.spec.Linux.Resources.Devices
+	if err := l.e.cdi(l.spec, l.e.conf.File.Engine.CdiSpecDirs.Get(), l.extra.CDI); err != nil {
+		return err
+	}
+	if l.e.conf.Rootless {
+		l.spec.Linux.Resources.Devices = rules // nobody would carry them out
+	}
+	for i := range l.spec.Mounts {
+		m := &l.spec.Mounts[i]
+		if m.Type == "" && (slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")) {
+			m.Type = "bind"
+		}
+	}
+	return l.checkSources()
+}
+
+// addHooks adds to the spec the hooks whose conditions it meets.
+func (l *launch) addHooks() error {
+	found, warnings, err := readHooks(l.e.conf.HooksDirs())
+	l.warnings = append(l.warnings, warnings...)
+	if err != nil {
+		return err
+	}
+	var first []specs.Hook
+	names := slices.SortedFunc(maps.Keys(found), func(a, b string) int {
+		return cmp.Or(cmp.Compare(strings.ToLower(a), strings.ToLower(b)), cmp.Compare(a, b))
+	})
+	for _, name := range names {
+		h := found[name]
+		is, err := h.When.Match(l.spec, l.spec.Annotations, len(l.c.Mounts) > 0)
+		if err != nil {
+			return badHook(name, err)
+		}
+		if !is {
+			continue
+		}
+		if l.spec.Hooks == nil {
+			l.spec.Hooks = &specs.Hooks{}
+		}
+		for _, stage := range h.Stages {
+			if stage == stagePrecreate {
+				first = append(first, h.Hook)
+				continue
+			}
+			list := hooksAt(l.spec.Hooks, stage)
+			if list == nil {
+				return badHook(name, fmt.Errorf("unknown stage %q", stage))
+			}
+			*list = append(*list, h.Hook)
+		}
+	}
+	if len(first) > 0 {
+		if err := l.precreate(first); err != nil {
+			return err
+		}
+	}
+	l.settleHooks()
+	return nil
+}
+
+func badHook(name string, err error) error {
+	return cove.E("read hook", name, cove.Invalid, err)
+}
+
+// hooksAt gives the hooks of a stage of oci-hooks(5).
+func hooksAt(h *specs.Hooks, stage string) *[]specs.Hook {
+	switch stage {
+	case "prestart", "createRuntime": // of old the same
+		return &h.CreateRuntime
+	case "createContainer":
+		return &h.CreateContainer
+	case "startContainer":
+		return &h.StartContainer
+	case "poststart":
+		return &h.Poststart
+	case "poststop":
+		return &h.Poststop
+	}
+	return nil
+}
+
+// readHooks reads hooks by the names of their files, of which the last
+// directory's counts.
+func readHooks(dirs []string) (found map[string]*current.Hook, warnings []string, err error) {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, warnings, cove.E("read hooks", dir, fileKind(err), err)
+		}
+		for _, entry := range entries {
+			name := filepath.Join(dir, entry.Name())
+			if !strings.HasSuffix(name, ".json") {
+				continue
+			}
+			h, err := readHook(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				// As with podman: a package whose program is not there.
+				warnings = append(warnings, fmt.Sprintf("hook %s is not run: %v", name, err))
+				continue
+			}
+			if err != nil {
+				return nil, warnings, badHook(name, err)
+			}
+			if found == nil {
+				found = map[string]*current.Hook{}
+			}
+			found[entry.Name()] = h
+		}
+	}
+	return found, warnings, nil
+}
+
+func readHook(name string) (*current.Hook, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var version struct{ Version string }
+	if err := json.Unmarshal(text, &version); err != nil {
+		return nil, err
+	}
+	read := current.Read
+	switch version.Version {
+	case current.Version:
+	case old.Version, "":
+		read = old.Read
+	default:
+		return nil, fmt.Errorf("unrecognized hook version: %q", version.Version)
+	}
+	h, err := read(text)
+	if err == nil {
+		err = h.Validate([]string{stagePrecreate, "poststop"})
+	}
+	return h, err
+}
+
+// precreate lets hooks change the spec before anything is made of it.
+func (l *launch) precreate(hooks []specs.Hook) (err error) {
+	if l.foreign == nil {
+		if l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding()); err != nil {
+			return err
+		}
+	}
+	for i, h := range hooks {
+		data, err := json.Marshal(l.spec)
+		if err != nil {
+			return cove.E("", "", cove.Internal, err)
+		}
+		changed := new(specs.Spec)
+		out, err := filterThrough(h, data)
+		if err == nil && len(bytes.TrimSpace(out)) > 0 {
+			if err = json.Unmarshal(out, changed); err == nil && (changed.Process == nil || changed.Root == nil || changed.Linux == nil) {
+				err = errors.New("what it gives back is not a configuration")
+			}
+			l.spec = changed
+		}
+		if err != nil {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("%s hook #%d, %s: %w", stagePrecreate, i, h.Path, err))
+		}
+	}
+	if l.foreign == nil {
+		cache := seccomp.Cache{Dir: filepath.Join(l.e.conf.Home(), "seccomp")}
+		if l.filter = (seccomp.Program{}); l.spec.Linux.Seccomp != nil {
+			if l.filter, err = cache.Spec(l.spec.Linux.Seccomp, runtime.GOARCH); err != nil {
+				return err
+			}
+		}
+		if err := l.refuseNotify(); err != nil {
+			return err
+		}
+	}
+	return l.checkSources()
+}
+
+// hookLimit is what a hook may take that somebody waits for with a lock.
+const hookLimit = 2 * time.Minute
+
+// filterThrough runs a program that is given a text and writes it anew.
+func filterThrough(h specs.Hook, text []byte) ([]byte, error) {
+	limit := hookLimit
+	if h.Timeout != nil && *h.Timeout > 0 {
+		limit = min(limit, time.Duration(*h.Timeout)*time.Second)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, h.Path)
+	if len(h.Args) > 0 {
+		cmd.Args = h.Args
+	}
+	cmd.Env = append([]string{}, h.Env...) // none is none, not ours
+	cmd.Stdin = bytes.NewReader(text)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("did not end within %s", limit)
+	}
+	if words := strings.Join(strings.Fields(said.String()), " "); err != nil && words != "" {
+		err = fmt.Errorf("%w: %s", err, words)
+	}
+	return out, err
+}
+
+// settleHooks sorts the spec's hooks by who is to run them.
+func (l *launch) settleHooks() {
+	h := native.Hooks(l.spec.Hooks)
+	if h == nil {
+		l.spec.Hooks = nil
+		return
+	}
+	if l.foreign != nil {
+		h = &plan.Hooks{Poststop: h.Poststop}
+		l.spec.Hooks.Poststop = nil
+	}
+	h.State = plan.HookState{Version: l.spec.Version, ID: l.c.ID, Bundle: l.e.bundle(l.c.ID), Annotations: l.spec.Annotations}
+	l.hooks = h
+}
+
+// writeBundle writes the configuration where hooks look for it. Another OCI
+// runtime's driver writes its own.
+func (l *launch) writeBundle() error {
+	if l.hooks == nil || l.foreign != nil {
+		return nil
+	}
+	config, linux := *l.spec, *l.spec.Linux
+	config.Linux = &linux
+	var err error
+	if linux.Seccomp == nil {
+		if linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding()); err != nil {
+			return err
+		}
+	}
+	dir := l.hooks.State.Bundle
+	data, err := json.Marshal(config)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600)
+	}
+	if err != nil {
+		return cove.E("write", filepath.Join(dir, "config.json"), fileKind(err), err)
+	}
+	return nil
+}
+
+// wait waits for the monitor: without the lock where there are hooks, which
+// take their time.
+func (l *launch) wait(f func() error) error {
+	if l.hooks == nil {
+		return f()
+	}
+	return l.unlocked(f)
+}
+
+// poststarted waits for the hooks that follow a start.
+func (l *launch) poststarted(m *monitor.Starting) error {
+	if l.hooks == nil || len(l.hooks.Poststart) == 0 {
+		return nil
+	}
+	return m.Hooked()
+}
+
+// poststop runs the hooks that a monitor has not come to run. Somebody waits,
+// so each has some seconds at most.
+func poststop(h *plan.Hooks) {
+	const most = 10 // seconds
+	if h == nil {
+		return
+	}
+	for i := range h.Poststop {
+		one := h.Poststop[i]
+		if one.Timeout == 0 || one.Timeout > most {
+			one.Timeout = most
+		}
+		// One that fails keeps nothing from being taken down.
+		_ = hook.Run("poststop", []plan.Hook{one}, h.In("stopped", 0), nil)
+	}
+}
+
+// finishHooks runs the hooks that were due when a monitor was killed. They are
+// in its plan.
+func (e *Engine) finishHooks(c *Container) {
+	if !c.Run.Poststop {
+		return
+	}
+	var p struct{ Hooks *plan.Hooks }
+	if data, err := os.ReadFile(filepath.Join(e.dir(c.ID), "plan")); err == nil && json.Unmarshal(data, &p) == nil {
+		poststop(p.Hooks)
+	}
+}
