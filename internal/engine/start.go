@@ -43,6 +43,13 @@ func (e *Engine) Start(ctx context.Context, nameOrID string, o StartOptions) (Ru
 // startHeld is Start with the container's lock held. Attached, it releases it.
 func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunResult, error) {
 	result := RunResult{ID: h.ID, Detached: true}
+	if h.Status == cove.Exited && alive(h.Dir) {
+		// Its monitor waits for the next run by the restart policy, or takes
+		// down the last one.
+		if err := e.stop(ctx, h, StopOptions{}); err != nil {
+			return result, err
+		}
+	}
 	switch h.Status {
 	case cove.Created, cove.Exited:
 	case cove.Running:
