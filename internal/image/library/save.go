@@ -3,12 +3,15 @@ package library
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"go.podman.io/common/libimage"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
@@ -79,23 +82,60 @@ func saveArchive(ctx context.Context, lib *library, names []string, format strin
 			parent = filepath.Dir(o.Output)
 		}
 	}
-	tmp, err := os.MkdirTemp(parent, ".cove-save-")
+	f, publish, err := unnamed(parent, format)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
-	file := filepath.Join(tmp, "archive")
-	if err := lib.runtime.Save(ctx, names, format, file, opts); err != nil {
+	defer func() {
+		err = errors.Join(err, f.Close())
+		if strings.HasPrefix(filepath.Base(f.Name()), ".cove-save-") {
+			_ = os.Remove(f.Name()) // unless it has been renamed
+		}
+	}()
+	path := procPath(f)
+	if format == "oci-archive" {
+		path = f.Name()
+	}
+	if err := lib.runtime.Save(ctx, names, format, path, opts); err != nil {
 		return err
 	}
 	if o.Output != "" {
-		return os.Rename(file, o.Output)
+		return publish(o.Output)
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(o.Writer, f)
+	_, err = io.Copy(o.Writer, f) // the library has written by a descriptor of its own
 	return err
+}
+
+// unnamed makes a file without a name, so that nothing is left of what is
+// killed in the middle; with one for the time being where the file system
+// cannot, or the library wants one. publish gives it its name, in place of
+// whatever has that.
+func unnamed(dir, format string) (f *os.File, publish func(string) error, err error) {
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	err = unix.EOPNOTSUPP
+	if format != "oci-archive" {
+		f, err = os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o644)
+	}
+	if err != nil {
+		name := filepath.Join(dir, fmt.Sprintf(".cove-save-%x", rand.Uint64()))
+		if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
+			return nil, nil, err
+		}
+		return f, func(path string) error { return os.Rename(name, path) }, nil
+	}
+	link := func(path string) error {
+		return unix.Linkat(unix.AT_FDCWD, procPath(f), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	}
+	return f, func(path string) error {
+		err := link(path)
+		if err == unix.EEXIST {
+			next := fmt.Sprintf("%s.%d", path, os.Getpid())
+			if err = link(next); err == nil {
+				err = os.Rename(next, path)
+			}
+		}
+		return err
+	}, nil
 }
