@@ -239,9 +239,13 @@ func (h *house) configure(env *testscript.Env) error {
 			return err
 		}
 	}
+	path := bin
+	if dir, err := criu(); err == nil {
+		path += ":" + dir
+	}
 	for k, v := range map[string]string{
 		"SELF":                       self,
-		"PATH":                       bin + ":" + os.Getenv("PATH"),
+		"PATH":                       path + ":" + os.Getenv("PATH"),
 		"HOME":                       h.work + "/.home",
 		"DOCKER_CONFIG":              h.work + "/.home/docker",
 		"CONTAINERS_CONF":            etc + "/containers.conf",
@@ -274,6 +278,12 @@ func ociRuntime() string {
 	}
 	return "runc"
 }
+
+// criu gives the directory of a CRIU that works with this kernel.
+var criu = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("./criu").Output()
+	return strings.TrimSpace(string(out)), err
+})
 
 func unified() bool {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")

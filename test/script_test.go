@@ -109,7 +109,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [native] (cove's own OCI runtime), [rootless], [cgroup1], [cgroup2], [systemd], [nat], and [privileged]: whether
+// [native] (cove's own OCI runtime), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
 	switch name {
@@ -136,6 +136,9 @@ func (e engine) condition(name string) (bool, error) {
 		return unified() && err == nil, nil
 	case "nat":
 		return nat(), nil
+	case "criu":
+		_, err := criu()
+		return err == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }
