@@ -100,7 +100,7 @@ func (s *scene) deeds() []deed {
 	created := []string{"create", "--name", "x", image, "sleep", "100000"}
 	w := strings.Fields
 	second := []string{"import", layer, "localhost/second:latest"}
-	return []deed{
+	deeds := []deed{
 		{"run", nil, append(w("run --name x -p 127.0.0.1:8123:80 -v vol:/data -v /data2"), image, "true"), all},
 		{"run --rm", nil, append(w("run --rm --name x -v /data2"), image, "true"), all},
 		{"run -d", nil, running, all},
@@ -136,6 +136,15 @@ func (s *scene) deeds() []deed {
 		{"system migrate", [][]string{running}, w("--db-backend sqlite system migrate"), cove},
 		{"system migrate back", [][]string{running, w("--db-backend sqlite system migrate")}, w("--db-backend boltdb system migrate"), cove},
 	}
+	if criu := exec.Command("criu", "check").Run(); criu == nil {
+		// CRIU traces the container's processes itself: its init cannot be.
+		foreign := append([]string{"--runtime", "runc"}, running...)
+		deeds = append(deeds,
+			deed{"checkpoint", [][]string{foreign}, w("container checkpoint x"), []role{roleCommand, roleItsMonitor}},
+			deed{"restore", [][]string{foreign, w("container checkpoint x")}, w("container restore x"), cove},
+		)
+	}
+	return deeds
 }
 
 // tidy removes what a deed may have made, in a user's words. What is not there
