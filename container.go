@@ -264,7 +264,13 @@ type Run struct {
 	// socket) has been taken down.
 	Down bool `json:"down,omitempty"`
 	// Poststop tells that hooks of that name wait for the end of the run.
-	Poststop bool    `json:"poststop,omitempty"`
+	Poststop bool `json:"poststop,omitempty"`
+	// Checkpointed is when the run ended in a checkpoint, Restored when it went
+	// on from one. Dumping tells that a checkpoint is being made which ends it.
+	Checkpointed time.Time `json:"checkpointed,omitzero"`
+	Restored     time.Time `json:"restored,omitzero"`
+	Dumping      bool      `json:"dumping,omitempty"`
+
 	Stopping bool    `json:"stopping,omitempty"`
 	Health   *Health `json:"health,omitempty"`
 }

@@ -86,6 +86,7 @@ var law = []struct {
 	{"internal/cgroup", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/seccomp", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/spec", []string{""}, false, "it is pure"},
+	{"internal/checkpoint", []string{""}, false, "it is pure"},
 	{"internal/image", []string{"", "internal/image"}, false, "tool rooms do not know each other"},
 	{"internal/network", []string{"", "internal/network"}, false, "tool rooms do not know each other"},
 	{"internal/oci", []string{"", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},

@@ -32,6 +32,9 @@ type ContainerEngine interface {
 	Pause(ctx context.Context, nameOrID string) error
 	Unpause(ctx context.Context, nameOrID string) error
 	Remove(ctx context.Context, nameOrID string, o engine.RemoveOptions) error
+	Checkpoint(ctx context.Context, nameOrID string, o engine.CheckpointOptions) (engine.CheckpointResult, error)
+	RestoreArchive(ctx context.Context, path string, o engine.ImportOptions) (engine.CheckpointResult, error)
+	Restore(ctx context.Context, nameOrID string, o engine.RestoreOptions) (engine.CheckpointResult, error)
 	Wait(ctx context.Context, nameOrID string, o engine.WaitOptions) (int, error)
 	Rename(ctx context.Context, nameOrID, newName string) error
 

@@ -19,6 +19,7 @@ func topContainerCommands() []entry {
 func containerCommands() []entry {
 	return []entry{
 		{name: "attach", short: "Attach to a running container", build: attachCommand},
+		{name: "checkpoint", short: "Checkpoint one or more containers", build: checkpointCommand},
 		{name: "cp", short: "Copy files/folders between a container and the local filesystem", build: cpCommand},
 		{name: "create", short: "Create but do not start a container", build: createCommand},
 		{name: "exec", short: "Run a process in a running container", build: execCommand},
@@ -32,6 +33,7 @@ func containerCommands() []entry {
 		{name: "prune", short: "Remove all non running containers", build: pruneCommand},
 		{name: "rename", short: "Rename an existing container", build: renameCommand},
 		{name: "restart", short: "Restart one or more containers", build: restartCommand},
+		{name: "restore", short: "Restore one or more containers from a checkpoint", build: restoreCommand},
 		{name: "rm", aliases: []string{"remove"}, short: "Remove one or more containers", build: rmCommand},
 		{name: "run", short: "Run a command in a new container", build: runCommand},
 		{name: "start", short: "Start one or more containers", build: startCommand},

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 		}
 	}
 	c := &cove.Container{
-		Schema: cove.Schema, ID: newID(), Name: spec.Name, Created: time.Now(), Spec: spec,
+		Schema: cove.Schema, ID: cmp.Or(o.ID, newID()), Name: spec.Name, Created: time.Now(), Spec: spec,
 		Desired: cove.DesireStop, CommandLine: o.CommandLine, Ports: spec.Ports, Attachments: spec.Networks,
 	}
 	d.c = c
@@ -320,6 +321,9 @@ func (d *draft) write(desired cove.Desired) error {
 	return d.e.update(func(tx state.Tx) error {
 		// The function may run more than once.
 		c.Name, c.Attachments = given, slices.Clone(attachments)
+		if err := tx.Get(state.Containers, c.ID, new(struct{})); err == nil {
+			return cove.E("", "", cove.Exists, fmt.Errorf("ID %s is already in use by a container", c.ID))
+		}
 		if err := d.claimName(tx); err != nil {
 			return err
 		}

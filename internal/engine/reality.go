@@ -367,15 +367,25 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) {
 		return nil
 	}
+	whole, err := h.completeCheckpoint()
+	if err != nil {
+		return err
+	}
 	if h.Run.Exit != exitUnknown { // a reboot has taken it down
 		if err := h.e.clear(&h.Container); err != nil {
 			return err
 		}
 	}
+	if whole {
+		h.Run.Checkpointed = h.Run.Finished
+	}
+	if !h.Run.Checkpointed.IsZero() { // or a restore was cut short
+		h.Run.Exit, h.Run.ExitCode, h.Run.Dumping = "", 0, false
+	}
 	h.Run.Down, h.Run.Poststop = true, false
 	if h.Run.Exit == "" {
 		// Its exit is recorded; the monitor was killed after that.
-		if err := h.writeRun(); err != nil || !h.Spec.Remove {
+		if err := h.writeRun(); err != nil || !h.Spec.Remove || !h.Run.Checkpointed.IsZero() {
 			return err
 		}
 		return h.settleAway(ctx)

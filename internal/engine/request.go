@@ -19,6 +19,7 @@ type Streams struct {
 
 // CreateOptions go with a [cove.ContainerSpec] to Create and Run.
 type CreateOptions struct {
+	ID          string   // "" makes one
 	Replace     bool     // remove a container of the same name first
 	CommandLine []string // kept in the record, for inspect
 	Quiet       bool     // no pull progress

@@ -60,7 +60,29 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	default:
 		return result, cove.E("start container", h.Name, cove.WrongStatus, fmt.Errorf("it is %s", h.Status))
 	}
-	l := &launch{e: e, c: &h.Container.Container, run: h.Run, attach: o.Attach}
+	l := h.launch(ctx)
+	l.attach = o.Attach
+	conn, err := l.do(ctx)
+	if err != nil && ctx.Err() != nil { // it is as it was
+		return result, l.calledOff(err)
+	}
+	if err != nil {
+		return result, e.startFailed(h, err)
+	}
+	defer conn.Close()
+	result.Warnings = l.warnings
+	if o.Attach == nil {
+		h.release()
+		return result, l.poststarted(conn)
+	}
+	h.release()
+	return e.follow(ctx, &h.Container, &conn.Conn, *o.Attach, result)
+}
+
+// launch is that of one more run of the container held.
+func (h *held) launch(ctx context.Context) *launch {
+	e := h.e
+	l := &launch{e: e, c: &h.Container.Container, run: h.Run}
 	if h.due {
 		l.restarts = h.Run.Restarts + 1
 	}
@@ -99,30 +121,21 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 			return tx.Put(state.Containers, c.ID, c)
 		})
 	}
-	conn, err := l.do(ctx)
-	if err != nil && ctx.Err() != nil { // it is as it was
-		if l.hooks != nil {
-			err = errors.Join(err, e.change(h.ID, func(c *cove.Container) error { c.StartedBy = cove.Process{}; return nil }))
-		}
-		return result, err
+	return l
+}
+
+// calledOff is what is to be done for a launch that its caller has ended.
+func (l *launch) calledOff(err error) error {
+	if l.hooks == nil {
+		return err
 	}
-	if err != nil {
-		return result, e.startFailed(h, err)
-	}
-	defer conn.Close()
-	result.Warnings = l.warnings
-	if o.Attach == nil {
-		h.release()
-		return result, l.poststarted(conn)
-	}
-	h.release()
-	return e.follow(ctx, &h.Container, &conn.Conn, *o.Attach, result)
+	return errors.Join(err, l.e.change(l.c.ID, func(c *cove.Container) error { c.StartedBy = cove.Process{}; return nil }))
 }
 
 // startFailed records why a start failed.
 func (e *Engine) startFailed(h *held, cause error) error {
 	h.Run.Error = cause.Error()
-	if h.Run.Generation > 0 {
+	if h.Run.Generation > 0 && h.Run.Checkpointed.IsZero() {
 		h.Run.ExitCode = exitCodeOf(cause)
 	}
 	h.Run.Generation++ // as recorded
@@ -152,6 +165,8 @@ type launch struct {
 	restarts uint     // by policy, so far
 	record   func() error
 	attach   *AttachOptions
+	restore  *wire.Restore  // nil: the run begins with the command
+	unpack   func() error   // fills the container's directory and volumes; nil for nothing
 	networks []cove.Network // set by record
 	warnings []string
 
@@ -176,6 +191,7 @@ type launch struct {
 	ports    []*os.File
 	undo     undo
 	started  wire.StartedBody
+	took     time.Duration // from the go to the start
 }
 
 // do carries the launch out. On error nothing of it is left; the record is
@@ -350,6 +366,7 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
 		l.writeBundle,
 		func() error { return l.prepareVolumes(ctx) },
+		l.fill,
 		func() error { return l.writePlan(joins) },
 		l.reservePorts,
 	} {
@@ -399,10 +416,19 @@ func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, 
 	if c.Spec.Remove && c.Spec.CIDFile != "" {
 		down.Unlink = append(down.Unlink, c.Spec.CIDFile)
 	}
+	gone := time.Now()
 	return l.wait(func() (err error) {
 		l.started, err = m.Go(down)
+		l.took = time.Since(gone)
 		return err
 	})
+}
+
+func (l *launch) fill() error {
+	if l.unpack == nil {
+		return nil
+	}
+	return l.unpack()
 }
 
 // prepareVolumes makes sure that the sources of volumes exist and are filled.
@@ -671,7 +697,7 @@ func (l *launch) envelope() wire.Envelope {
 	if e.conf.File.Engine.EventsLogger != "none" {
 		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
 	}
-	env.Health, env.Uplink, env.Hooks = l.health, l.uplink, l.hooks
+	env.Health, env.Uplink, env.Hooks, env.Restore = l.health, l.uplink, l.hooks, l.restore
 	if l.foreign != nil {
 		env.Foreign = &wire.Foreign{Runtime: l.foreign.Runtime, Dir: l.foreign.Dir}
 	}

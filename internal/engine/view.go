@@ -81,7 +81,13 @@ func (e *Engine) Diff(ctx context.Context, nameOrID string) ([]Change, error) {
 		return nil, err
 	}
 	defer h.release()
-	c := &h.Container.Container
+	all, err := h.changes()
+	return slices.DeleteFunc(all, func(ch Change) bool { return slices.Contains(mountedAlways(), ch.Path) }), err
+}
+
+// changes lists all that the container has changed of its image.
+func (h *held) changes() ([]Change, error) {
+	e, c := h.e, &h.Container.Container
 	o := e.overlay(c)
 	if o == nil {
 		return nil, nil // a plain directory has nothing below it
@@ -103,7 +109,7 @@ func (e *Engine) Diff(ctx context.Context, nameOrID string) ([]Change, error) {
 	if err != nil {
 		return nil, cove.E("compare container", h.Name, fileKind(err), err)
 	}
-	return slices.DeleteFunc(all, func(ch Change) bool { return slices.Contains(mountedAlways(), ch.Path) }), nil
+	return all, nil
 }
 
 // mountedAlways are the places that a start makes in every container.

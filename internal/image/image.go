@@ -44,6 +44,10 @@ type Images interface {
 	LoadBuiltin(ctx context.Context, name string, archive []byte) error
 	// Import makes an image of one layer from a tarball and gives its ID.
 	Import(ctx context.Context, source string, o ImportOptions) (string, error)
+	// Compress gives a stream that is written to w by algorithm (none, gzip,
+	// zstd); Decompress reads one of any.
+	Compress(w io.Writer, algorithm string) (io.WriteCloser, error)
+	Decompress(r io.Reader) (io.ReadCloser, error)
 	// Push gives the digest of the manifest that it wrote.
 	Push(ctx context.Context, nameOrID, destination string, o PushOptions) (string, error)
 	// Save writes images to an archive or directory, whole or not at all.

@@ -95,10 +95,15 @@ type ContainerState struct {
 	StartedAt      time.Time
 	FinishedAt     time.Time
 	Health         *HealthState `json:",omitempty"`
+	Checkpointed   bool         `json:",omitempty"`
 	CgroupPath     string       `json:",omitempty"`
 	CheckpointedAt time.Time
 	RestoredAt     time.Time
-	StoppedByUser  bool `json:",omitempty"`
+	CheckpointLog  string `json:",omitempty"`
+	CheckpointPath string `json:",omitempty"`
+	RestoreLog     string `json:",omitempty"`
+	Restored       bool   `json:",omitempty"`
+	StoppedByUser  bool   `json:",omitempty"`
 }
 
 // HealthState is the outcome of the health checks.
@@ -421,6 +426,12 @@ func state(c cove.Container, f Facts) *ContainerState {
 		Error:      cmp.Or(r.Error, r.Exit),
 		StartedAt:  r.Started,
 		FinishedAt: r.Finished,
+
+		Checkpointed: !r.Checkpointed.IsZero(), CheckpointedAt: r.Checkpointed,
+		Restored: !r.Restored.IsZero(), RestoredAt: r.Restored,
+	}
+	if s.Checkpointed {
+		s.CheckpointPath = path.Join(f.Dir, "checkpoint")
 	}
 	if s.Running || s.Paused {
 		s.Pid, s.ConmonPid, s.CgroupPath = r.PID, r.MonitorPID, f.CgroupPath

@@ -371,6 +371,29 @@ func (c *Conn) Request(kind wire.Kind, v any) error {
 	}
 }
 
+// Checkpoint has the monitor checkpoint its container. It returns when that is
+// done, or when ctx ends: the monitor goes on alone then.
+func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	err := c.SendJSON(wire.Checkpoint, body)
+	for err == nil {
+		var kind wire.Kind
+		var answer []byte
+		kind, answer, _, err = c.receive()
+		if err == nil && kind != wire.Exit { // that comes if it ends before
+			err = expect(kind, answer, wire.Ack)
+			break
+		}
+	}
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) {
+		err = cove.E("", "", cove.WrongStatus, errors.New("the container has ended"))
+	}
+	return err
+}
+
 // How long a monitor that is asked for something may take, and how long the
 // preparation of a container, which may have to change the owners of a tree or
 // to mount what is far away. A lock is held meanwhile.

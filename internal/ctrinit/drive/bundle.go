@@ -118,7 +118,7 @@ func (d *driver) mounts(name string) bool {
 	return false
 }
 
-// linux names the namespaces to be joined by our own descriptors of them.
+// linux gives the namespaces to be joined their paths.
 func (d *driver) linux(raw json.RawMessage) (json.RawMessage, *wire.Failure) {
 	var linux map[string]json.RawMessage
 	var spaces []map[string]string
@@ -129,8 +129,8 @@ func (d *driver) linux(raw json.RawMessage) (json.RawMessage, *wire.Failure) {
 		return nil, wire.Fail("read the namespaces", err)
 	}
 	for _, ns := range spaces {
-		if fd, ok := d.spaces[ns["type"]]; ok {
-			ns["path"] = "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd)
+		if name, ok := d.spaces[ns["type"]]; ok {
+			ns["path"] = name
 		}
 	}
 	linux["namespaces"] = encode(spaces)

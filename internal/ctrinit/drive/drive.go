@@ -34,16 +34,18 @@ const patience = 2 * time.Minute
 // driver is the state of one creation or exec.
 type driver struct {
 	plan.Foreign
-	init   int // for an exec: the container's process
-	dir    int // the scratch directory
-	spaces map[string]int
-	shm    int // a mount namespace that is nothing but shared memory, or -1
+	init   int               // for an exec: the container's process
+	dir    int               // the scratch directory
+	spaces map[string]string // paths of the namespaces to be joined, by type
+	shm    int               // a mount namespace that is nothing but shared memory, or -1
+	// dump and restore are the images to be written or read; nil for neither.
+	dump, restore *wire.Images
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
 // locked the main thread.
 func Main() {
-	d := &driver{dir: -1, shm: -1, spaces: map[string]int{}}
+	d := &driver{dir: -1, shm: -1, spaces: map[string]string{}}
 	if f := d.run(); f != nil {
 		_ = wire.SendJSON(control, wire.Failed, f)
 		os.Exit(1)
@@ -66,6 +68,9 @@ func (d *driver) run() *wire.Failure {
 	if d.dir, err = d.openScratch(); err != nil {
 		return wire.Fail("open "+d.scratch(), err)
 	}
+	if d.dump != nil {
+		return d.checkpoint()
+	}
 	root, f := d.openRoot()
 	if f != nil {
 		return f
@@ -82,6 +87,13 @@ func (d *driver) run() *wire.Failure {
 	if f := d.configure(); f != nil {
 		return f
 	}
+	if d.restore != nil {
+		// What is restored runs at once.
+		if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{}); err != nil {
+			return wire.Fail("report", err)
+		}
+		awaitGo()
+	}
 	pid, master, f := d.create(root)
 	if f != nil {
 		return f
@@ -93,14 +105,20 @@ func (d *driver) run() *wire.Failure {
 	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
 		return wire.Fail("report", err)
 	}
-	if d.init != 0 {
+	if d.init != 0 || d.restore != nil {
 		return nil
 	}
+	awaitGo()
+	return d.call("start", nil, patience, d.ID)
+}
+
+// awaitGo returns when the container may run. If the start is called off, what
+// was created is the monitor's to end.
+func awaitGo() {
 	buf := make([]byte, 64)
 	if kind, _, _, err := wire.Receive(control, buf); err != nil || kind != wire.Go {
-		os.Exit(1) // called off; what was created is the monitor's to end
+		os.Exit(1)
 	}
-	return d.call("start", nil, d.ID)
 }
 
 // receive takes the plan and the namespaces that come with it.
@@ -125,16 +143,18 @@ func (d *driver) receive() *wire.Failure {
 	if err != nil {
 		return wire.Fail("read the plan", err)
 	}
-	d.init = msg.Init
+	d.init, d.dump, d.restore = msg.Init, msg.Checkpoint, msg.Restore
 	if d.Version > plan.Version {
 		return &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
 	}
 	fds = fds[1:]
-	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) {
+	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) || len(msg.Held) != len(msg.Namespaces) {
 		return &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
 	}
 	for i, flag := range msg.Namespaces {
-		d.spaces[namespaceType[flag]] = fds[i]
+		// The monitor's own: ours are gone by the time that a checkpoint asks
+		// the runtime which ones these were.
+		d.spaces[namespaceType[flag]] = "/proc/" + strconv.Itoa(os.Getppid()) + "/fd/" + strconv.Itoa(msg.Held[i])
 	}
 	if msg.Shm {
 		d.shm = fds[len(msg.Namespaces)]
@@ -217,7 +237,7 @@ func (d *driver) giveAway() *wire.Failure {
 // promised by the image: runtimes make it.
 func (d *driver) checkWorkDir(root int) *wire.Failure {
 	cwd := d.Process.Cwd
-	if d.Process.MakeCwd || cwd == "" || cwd == "/" {
+	if d.Process.MakeCwd || d.restore != nil || cwd == "" || cwd == "/" {
 		return nil
 	}
 	if !path.IsAbs(cwd) {
@@ -240,9 +260,12 @@ func (d *driver) checkWorkDir(root int) *wire.Failure {
 // gives the process's ID and the master of its terminal.
 func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 	const pidFile, socket = "pid", "tty"
-	command, args := "create", []string{"--bundle", d.Dir}
-	if d.init != 0 {
+	command, args, limit := "create", []string{"--bundle", d.Dir}, patience
+	switch {
+	case d.init != 0:
 		command, args = "exec", []string{"--detach", "--process", d.scratch() + "/" + processFile}
+	case d.restore != nil:
+		command, args, limit = "restore", append(args, imageArgs(d.restore, "--detach")...), imagePatience
 	}
 	args = append(args, "--pid-file", d.scratch()+"/"+pidFile)
 	master, listener := -1, -1
@@ -254,8 +277,12 @@ func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 		defer unix.Close(listener)
 		args = append(args, "--console-socket", d.short(socket))
 	}
-	if f := d.call(command, args, d.ID); f != nil {
-		d.blame(f, root)
+	if f := d.call(command, args, limit, d.ID); f != nil {
+		if d.restore != nil {
+			explain(f, d.restore.Work+"/restore.log")
+		} else {
+			d.blame(f, root)
+		}
 		return 0, -1, f
 	}
 	if listener >= 0 {

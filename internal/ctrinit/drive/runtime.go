@@ -19,7 +19,7 @@ const logFile = "log"
 
 // call runs one command of the runtime. What it has to say when it fails is
 // the last error of its log.
-func (d *driver) call(command string, args []string, id string) *wire.Failure {
+func (d *driver) call(command string, args []string, limit time.Duration, id string) *wire.Failure {
 	stdio := [3]int{0, 1, 2}
 	if command == "start" {
 		null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -30,7 +30,7 @@ func (d *driver) call(command string, args []string, id string) *wire.Failure {
 		stdio = [3]int{null, null, null}
 	}
 	_ = unix.Unlinkat(d.dir, logFile, 0)
-	return Call(d.Runtime, d.scratch(), command, append(args, id), stdio, patience)
+	return Call(d.Runtime, d.scratch(), command, append(args, id), stdio, limit)
 }
 
 // Call runs a command of a runtime, given with its global arguments, and kills

@@ -146,6 +146,11 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			}
 			c.sendJSON(wire.Ack, nil)
 		}
+	case wire.Checkpoint:
+		var b wire.CheckpointBody
+		if json.Unmarshal(body, &b) == nil {
+			m.startDump(c, b)
+		}
 	case wire.HealthRun:
 		m.probeNow(c)
 	case wire.Exec:

@@ -53,6 +53,10 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		e.failed(&wire.Failure{Step: "exec", Errno: unix.ESRCH, Text: "the container is not running"})
 		return
 	}
+	if m.dump != nil {
+		e.failed(&wire.Failure{Step: "exec", Text: "a checkpoint of the container is being made"})
+		return
+	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		e.failed(wire.Fail("open /dev/null", err))

@@ -15,6 +15,7 @@ import (
 // by policy.
 func (m *Monitor) stop(sig int, timeout uint) {
 	m.stopping = true
+	m.endDump()
 	switch {
 	case m.init.pid == 0 && m.hook != nil:
 		// The end has come already, and its hooks run.
@@ -67,6 +68,9 @@ func (m *Monitor) initExited() {
 	code := ws.ExitStatus()
 	if ws.Signaled() {
 		code = 128 + int(ws.Signal())
+	}
+	if m.dumped {
+		code, m.run.Checkpointed, m.run.Restored = 0, time.Now(), time.Time{}
 	}
 	m.run.PID, m.run.PIDStart, m.run.Stopping = 0, 0, false
 	m.run.ExitCode, m.run.Finished = code, time.Now()

@@ -34,8 +34,9 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string)
 	}
 	pidfd := -1
 	attr := &syscall.ProcAttr{
-		// The container's init does nothing in parallel.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=off"},
+		// The container's init does nothing in parallel. Runtimes look for
+		// programs: CRIU, hooks.
+		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH")},
 		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2]), uintptr(theirs)},
 		Sys: &syscall.SysProcAttr{
 			// Pdeathsig is left to the child: package syscall would compare
@@ -89,12 +90,15 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 // prepareInit sends init its plan and waits until it is ready.
 func (m *Monitor) prepareInit() *wire.Failure {
 	msg := wire.PrepareBody{Cgroups: m.legacyCgroups()}
+	if m.restores {
+		msg.Restore = &m.env.Restore.Images
+	}
 	fds := []int{m.planFD}
 	for _, ns := range m.spaces {
 		if ns.flag == unix.CLONE_NEWPID && !m.foreign {
 			continue // joined by birth
 		}
-		msg.Namespaces = append(msg.Namespaces, ns.flag)
+		msg.Namespaces, msg.Held = append(msg.Namespaces, ns.flag), append(msg.Held, ns.fd)
 		fds = append(fds, ns.fd)
 	}
 	if m.shm >= 0 {
@@ -134,6 +138,9 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	}
 	if len(got) == 1 && m.env.Terminal {
 		m.streams.terminal(got[0])
+	}
+	if m.restores {
+		return nil // there is no process yet
 	}
 	return m.takeForeign(body)
 }
@@ -204,6 +211,10 @@ func (m *Monitor) letGo() *wire.Failure {
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
 	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit, m.run.Down = 0, false, "", "", false
 	m.run.Poststop = m.env.Hooks != nil && len(m.env.Hooks.Poststop) > 0
+	m.run.Checkpointed, m.run.Restored = time.Time{}, time.Time{}
+	if m.restores {
+		m.run.Started, m.run.Checkpointed = m.env.Restore.Started, m.env.Restore.Checkpointed
+	}
 	if m.env.Health != nil {
 		m.run.Health = &cove.Health{Status: "starting"}
 	}
@@ -215,9 +226,7 @@ func (m *Monitor) letGo() *wire.Failure {
 		if err := m.record.Reserve(); err != nil {
 			return wire.Fail("write run file", err)
 		}
-		// The last unmount of a writable layer syncs its file system; kept
-		// alive here, that happens after the exit has been told.
-		m.mntns, _ = unix.Open("/proc/"+strconv.Itoa(m.init.pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		m.holdMounts()
 	}
 	m.writePidFile()
 	if err := wire.Send(m.init.socket, wire.Go, nil); err != nil {
@@ -225,7 +234,13 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	m.awaitInit()
 	buf := m.buf[:]
-	kind, body, _, err := wire.Receive(m.init.socket, buf)
+	kind, body, fds, err := wire.Receive(m.init.socket, buf)
+	if m.restores && err == nil && kind == wire.Ready {
+		if f := m.takeRestored(body, fds); f != nil {
+			return f
+		}
+		kind, body, _, err = wire.Receive(m.init.socket, buf)
+	}
 	_ = unix.Close(m.init.socket)
 	m.init.socket = -1
 	m.endDriver()
@@ -238,6 +253,13 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	m.streams.start(m)
 	return nil
+}
+
+// holdMounts keeps init's mounts alive: the last unmount of a writable layer
+// syncs its file system, and that shall happen after the exit has been told.
+func (m *Monitor) holdMounts() {
+	m.dropMountNamespace()
+	m.mntns, _ = unix.Open("/proc/"+strconv.Itoa(m.init.pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
 // writePidFile tells init's pid to whoever asked for it with --pidfile. The

@@ -45,22 +45,25 @@ const (
 // Monitor is the state of one monitor process.
 type Monitor struct {
 	loop
-	env     wire.Envelope
-	dir     int // the container's directory
-	record  *runfile.File
-	flags   uintptr
-	foreign bool  // another OCI runtime makes the container
-	driver  child // what drives it, until the container runs
-	exe     int   // our own program, as a read-only mount of its own or a memfd
-	planFD  int
-	spaces  []namespace
-	pidns   int   // another container's, in which init is born; -1 without
-	shm     int   // mount namespace of another container's shared memory
-	mntns   int   // init's mount namespace, held until the exit is told
-	ports   []int // sockets that reserve the published ports
-	fwd     []forward.Port
-	home    int // the network namespace to live in, -1 for where it is
-	lan     int // the file in which that is told
+	env      wire.Envelope
+	dir      int // the container's directory
+	record   *runfile.File
+	flags    uintptr
+	foreign  bool  // another OCI runtime makes the container
+	restores bool  // the run to come goes on from a checkpoint
+	dump     *dump // the checkpoint under way
+	dumped   bool  // the run ends in a checkpoint
+	driver   child // what drives it, until the container runs
+	exe      int   // our own program, as a read-only mount of its own or a memfd
+	planFD   int
+	spaces   []namespace
+	pidns    int   // another container's, in which init is born; -1 without
+	shm      int   // mount namespace of another container's shared memory
+	mntns    int   // init's mount namespace, held until the exit is told
+	ports    []int // sockets that reserve the published ports
+	fwd      []forward.Port
+	home     int // the network namespace to live in, -1 for where it is
+	lan      int // the file in which that is told
 
 	init    child
 	uplink  child // the network program's namespace; no pid when there is none
@@ -216,6 +219,7 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 		}
 		break
 	}
+	m.restores = m.env.Restore != nil
 	if m.env.Version > wire.Version {
 		return &wire.Failure{Step: "read the start", Text: "it comes from a newer cove"}
 	}

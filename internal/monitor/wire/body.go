@@ -55,8 +55,25 @@ type Envelope struct {
 	Foreign     *Foreign      `json:"foreign,omitempty"`
 	// Hooks is set when there are any, be they only another runtime's to run.
 	// Their bundle is removed at the end.
-	Hooks  *plan.Hooks `json:"hooks,omitempty"`
-	Events *Events     `json:"events,omitempty"`
+	Hooks   *plan.Hooks `json:"hooks,omitempty"`
+	Events  *Events     `json:"events,omitempty"`
+	Restore *Restore    `json:"restore,omitempty"`
+}
+
+// Restore says that the run goes on from a checkpoint instead of beginning
+// with the command. A restart by policy begins with the command.
+type Restore struct {
+	Images
+	Started      time.Time `json:"started"`               // when the run did that goes on
+	Checkpointed time.Time `json:"checkpointed,omitzero"` // stays recorded until it does
+}
+
+// Images are the process images that CRIU writes or reads on behalf of another
+// OCI runtime.
+type Images struct {
+	Dir  string   `json:"dir"`            // of images
+	Work string   `json:"work"`           // of CRIU's log and statistics
+	Args []string `json:"args,omitempty"` // the runtime's further arguments
 }
 
 // Foreign is another OCI runtime's side of the container.
@@ -198,6 +215,9 @@ type ExecBody struct {
 // init's pidfd when Join is set.
 type PrepareBody struct {
 	Namespaces []int `json:"ns,omitempty"` // CLONE_NEW* flags
+	// Held are the numbers of the monitor's own descriptors of them, which it
+	// holds as long as the container runs: another OCI runtime remembers them.
+	Held []int `json:"held,omitempty"`
 	// Shm says that /dev/shm is that of another container.
 	Shm bool `json:"shm,omitempty"`
 	// Handed names further descriptors before the pidfd, for the OCI runtime:
@@ -207,15 +227,27 @@ type PrepareBody struct {
 	Handed []string `json:"handed,omitempty"`
 	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
 	Join int `json:"join,omitempty"`
-	// Init is for an exec by another OCI runtime: the container's process.
-	Init int `json:"init,omitempty"`
+	// Init is for an exec or a checkpoint by another OCI runtime: the
+	// container's process.
+	Init       int     `json:"init,omitempty"`
+	Checkpoint *Images `json:"checkpoint,omitempty"`
+	Restore    *Images `json:"restore,omitempty"`
 	// Cgroups are the container's of version 1, which a process joins itself.
 	Cgroups []string `json:"cgroups,omitempty"`
 }
 
-// ReadyBody is the body of Ready where another OCI runtime has made the process.
+// ReadyBody is the body of Ready where another OCI runtime has made the process,
+// or, with PID 0, is about to restore it: that needs a Go and is told by a second
+// Ready.
 type ReadyBody struct {
 	PID int `json:"pid"`
+}
+
+// CheckpointBody is the body of Checkpoint.
+type CheckpointBody struct {
+	Images
+	Leave bool `json:"leave,omitempty"` // the container runs on
+	Stay  bool `json:"stay,omitempty"`  // the container is not removed by --rm at its end
 }
 
 // GoBody is the body of cove's Go: what the monitor has to undo at the end

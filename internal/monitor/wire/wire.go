@@ -82,6 +82,10 @@ const (
 	Ack       Kind = 'a' // [monitor] the request was carried out
 	HealthRun Kind = 'H' // [client] run the health check now
 	Networks  Kind = 'N' // [client] [NetworksBody]: the container's networks have changed
+
+	// Checkpoint asks for one [client] with [CheckpointBody]; Ack when the images
+	// are on the disk, Failed when the container runs on instead.
+	Checkpoint Kind = 'K'
 )
 
 // Send writes one packet with descriptors. It restarts when interrupted.

@@ -46,6 +46,44 @@ func Pack(ctx context.Context, w io.Writer, e *rootfs.Entry, name string) error 
 	return p.tw.Close()
 }
 
+// PackEach writes the entries of the directory root by these names as a tar
+// stream, each without what is below it. What is not there any more is left out.
+func PackEach(ctx context.Context, w io.Writer, root *rootfs.Entry, names []string) error {
+	p := packer{ctx: ctx, tw: tar.NewWriter(w), links: map[fileID]string{}, buf: make([]byte, 128<<10)}
+	for _, name := range names {
+		if err := p.named(root, strings.TrimPrefix(name, "/")); err != nil {
+			return err
+		}
+	}
+	return p.tw.Close()
+}
+
+func (p *packer) named(root *rootfs.Entry, name string) error {
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	fd, err := rootfs.OpenBeneath(root.FD, name, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		if isGone(err) {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	e, err := rootfs.EntryOf(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer e.Close()
+	if e.Type() == unix.S_IFSOCK {
+		return nil
+	}
+	if err := p.one(&e, name); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 func (p *packer) entry(e *rootfs.Entry, as string) error {
 	if err := p.ctx.Err(); err != nil {
 		return err

@@ -1,0 +1,141 @@
+package drive
+
+import (
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/rootfs"
+)
+
+// imagePatience is how long a runtime may take to write or read the memory of a
+// container: less than the engine waits for a start.
+const imagePatience = 9 * time.Minute
+
+// Unfinished is the ending of the directory that images are written to before
+// they take the place of the last checkpoint's.
+const Unfinished = ".new"
+
+// statistics is what CRIU writes last of a checkpoint, when the container's
+// processes are gone or run on.
+const statistics = "stats-dump"
+
+func imageArgs(i *wire.Images, more ...string) []string {
+	return append(append(more, "--image-path", i.Dir, "--work-path", i.Work), i.Args...)
+}
+
+// checkpoint has the runtime write the container's processes to images.
+func (d *driver) checkpoint() *wire.Failure {
+	written := *d.dump
+	written.Dir += Unfinished
+	err := rootfs.RemoveTree(written.Dir)
+	if err == nil {
+		err = rootfs.RemoveTree(written.Work)
+	}
+	for _, dir := range []string{written.Dir, written.Work} {
+		if err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+	}
+	if err != nil {
+		return wire.Fail("make the checkpoint's directories", err)
+	}
+	if f := d.call("checkpoint", imageArgs(&written), imagePatience, d.ID); f != nil {
+		explain(f, written.Work+"/dump.log")
+		return f
+	}
+	if err := Keep(d.dump.Dir); err != nil {
+		return wire.Fail("keep the checkpoint", err)
+	}
+	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: d.init}); err != nil {
+		return wire.Fail("report", err)
+	}
+	return nil
+}
+
+// Complete tells whether a checkpoint was completed of which nobody has told: the
+// images are those of dir, work is CRIU's directory.
+func Complete(dir, work string) bool {
+	for _, name := range []string{dir + Unfinished + "/inventory.img", work + "/" + statistics} {
+		if _, err := os.Lstat(name); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Keep puts the images that were written onto the disk, and then into the place
+// of dir. It may be done again.
+func Keep(dir string) error {
+	written := dir + Unfinished
+	if err := syncFiles(written); err != nil {
+		if os.IsNotExist(err) {
+			return nil // it was done
+		}
+		return err
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, written, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+	if err == unix.ENOENT {
+		err = unix.Rename(written, dir)
+	}
+	if err == nil {
+		err = syncFile(path.Dir(dir))
+	}
+	if err != nil {
+		return err
+	}
+	return rootfs.RemoveTree(written) // those of the checkpoint before
+}
+
+// syncFiles writes the files of a directory, and itself, to the disk.
+func syncFiles(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue // the link to the images before
+		}
+		if err := syncFile(dir + "/" + e.Name()); err != nil {
+			return err
+		}
+	}
+	return syncFile(dir)
+}
+
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// explain adds CRIU's last error to what the runtime has said: that is mostly
+// that there was one.
+func explain(f *wire.Failure, log string) {
+	fd, err := unix.Open(log, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	data, _ := ctrinit.ReadAll(fd)
+	why := ""
+	for line := range strings.Lines(string(data)) {
+		// (00.228579) Error (criu/files-reg.c:1790): Can't …
+		_, text, ok := strings.Cut(line, ") Error (")
+		if _, text, found := strings.Cut(text, "): "); ok && found && !strings.HasPrefix(text, "rlimit: ") && why == "" {
+			why = strings.TrimSpace(text)
+		}
+	}
+	if why != "" {
+		f.Text += ": " + why
+	}
+}

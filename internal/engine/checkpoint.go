@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/checkpoint"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/rootfs"
+)
+
+// A checkpoint is made by CRIU on behalf of another OCI runtime. The monitor
+// has it made, so that it goes on without the command, and tells a run that
+// ended in one from a run that was killed. In the container's directory are:
+//
+//	checkpoint      the images; beside it, while they are written, checkpoint.new
+//	pre-checkpoint  the memory as --pre-checkpoint found it
+//	criu            what CRIU has to say: its logs and statistics
+
+// CheckpointOptions are for Checkpoint.
+type CheckpointOptions struct {
+	Leave          bool // the container runs on
+	Pre            bool // only the memory; the container runs on
+	WithPrevious   bool // only what has changed since Pre
+	TCPEstablished bool
+	FileLocks      bool
+	Keep           bool // CRIU's logs and statistics
+	Export         ExportOptions
+}
+
+// CheckpointResult is what making or restoring a checkpoint took.
+type CheckpointResult struct {
+	ID      string
+	Whole   time.Duration
+	Runtime time.Duration
+	CRIU    checkpoint.Statistics
+}
+
+// Checkpoint writes a running container's processes to the disk and, unless
+// they are to run on, ends it.
+func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOptions) (CheckpointResult, error) {
+	begun := time.Now()
+	if o.Export.Path != "" {
+		if err := e.images.Ready(); err != nil {
+			return CheckpointResult{}, err
+		}
+	}
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return CheckpointResult{}, err
+	}
+	defer h.release()
+	result := CheckpointResult{ID: h.ID}
+	if err := e.checkpoints(&h.Container.Container); err != nil {
+		return result, err
+	}
+	notRunning := func() error {
+		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, cannot checkpoint: container state improper", h.Status))
+	}
+	if h.Status != cove.Running {
+		return result, notRunning()
+	}
+	if h.Spec.Remove && o.Export.Path == "" {
+		return result, cove.E("", "", cove.Invalid, errors.New("cannot checkpoint containers that have been started with '--rm' unless '--export' is used"))
+	}
+	body := wire.CheckpointBody{Images: o.images(h.Dir), Leave: o.Leave || o.Pre, Stay: h.Spec.Remove}
+	conn, err := e.dial(&h.Container)
+	if err != nil {
+		return result, err
+	}
+	defer conn.Close()
+	called := time.Now()
+	if err := h.unlocked(ctx, func() error { return conn.Checkpoint(ctx, body) }); err != nil {
+		if h.Status != cove.Running && ctx.Err() == nil {
+			return result, notRunning() // another one has ended it
+		}
+		return result, cove.E("checkpoint container", h.Name, cove.KindOf(err), err)
+	}
+	result.Runtime = time.Since(called)
+	if result.CRIU, err = checkpoint.ReadStatistics(filepath.Join(body.Work, checkpoint.DumpStatistics)); err != nil {
+		return result, cove.E("checkpoint container", h.Name, cove.Internal, err)
+	}
+	if !body.Leave {
+		if err := h.ended(ctx); err != nil {
+			return result, err
+		}
+		if err := e.desire(h, cove.DesireStop); err != nil {
+			return result, err
+		}
+	}
+	if o.Export.Path != "" {
+		if err := e.exportCheckpoint(ctx, h, o); err != nil {
+			return result, err
+		}
+	}
+	if !o.Keep && !o.Pre {
+		_ = rootfs.RemoveTree(body.Work)
+	}
+	e.emit(&h.Container.Container, "checkpoint")
+	if h.Spec.Remove && !body.Leave {
+		if err := e.removeHeld(h, RemoveOptions{}); err != nil {
+			return result, err
+		}
+	}
+	result.Whole = time.Since(begun)
+	return result, nil
+}
+
+// images says what the runtime is to write, and where.
+func (o *CheckpointOptions) images(dir string) wire.Images {
+	i := wire.Images{Dir: filepath.Join(dir, checkpoint.Images), Work: filepath.Join(dir, checkpoint.Work)}
+	for _, flag := range []struct {
+		on   bool
+		args []string
+	}{
+		{o.TCPEstablished, []string{"--tcp-established"}},
+		{o.FileLocks, []string{"--file-locks"}},
+		{o.Leave && !o.Pre, []string{"--leave-running"}},
+		{o.Pre, []string{"--pre-dump"}},
+		{o.WithPrevious, []string{"--parent-path", "../" + checkpoint.Previous}},
+	} {
+		if flag.on {
+			i.Args = append(i.Args, flag.args...)
+		}
+	}
+	if o.Pre {
+		i.Dir = filepath.Join(dir, checkpoint.Previous)
+	}
+	return i
+}
+
+// checkpoints refuses by name what no checkpoint can be made of.
+func (e *Engine) checkpoints(c *cove.Container) error {
+	refuse := func(why string) error { return cove.E("", "", cove.Unsupported, errors.New(why)) }
+	if e.conf.Rootless {
+		return refuse("checkpointing a container requires root")
+	}
+	if c.Spec.Runtime == "" {
+		return refuse("checkpoints are not made by cove's own OCI runtime: a container made with --runtime runc can have them")
+	}
+	program, err := e.runtimeProgram(c.Spec.Runtime)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if exec.CommandContext(ctx, program, "checkpoint", "--help").Run() != nil {
+		return refuse("OCI runtime " + c.Spec.Runtime + " does not support checkpoints: one made with --runtime runc can have them")
+	}
+	return nil
+}
+
+// completeCheckpoint finishes the checkpoint of a container whose monitor was
+// killed when it had been written, and tells whether there was one. Nothing of
+// the container may have run on since.
+func (h *held) completeCheckpoint() (bool, error) {
+	run, err := runfile.Read(h.Dir)
+	if err != nil || !run.Dumping || run.BootID != bootID() || processLives(run.PID, run.PIDStart) {
+		return false, nil
+	}
+	i := new(CheckpointOptions).images(h.Dir)
+	// CRIU needs no monitor for its last steps.
+	for deadline := time.Now().Add(2 * time.Second); !drive.Complete(i.Dir, i.Work); time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Lstat(i.Dir + drive.Unfinished + "/inventory.img"); err != nil || time.Now().After(deadline) {
+			return false, nil
+		}
+	}
+	if err := drive.Keep(i.Dir); err != nil {
+		return false, cove.E("keep the checkpoint of container", h.Name, fileKind(err), err)
+	}
+	return true, nil
+}
+
+// processLives tells whether a process has not ended.
+func processLives(pid int, start uint64) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	if now, err := procfs.StartTime(pid); err != nil || now != start {
+		return false
+	}
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n == 0 || err != nil
+}

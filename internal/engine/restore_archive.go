@@ -1,0 +1,293 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/checkpoint"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/rootfs"
+	"github.com/cove-engine/cove/internal/rootfs/archive"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// ImportOptions are for RestoreArchive.
+type ImportOptions struct {
+	RestoreOptions
+	Previous      string // an archive of --pre-checkpoint; "" for none
+	Name          string // another container than the one that was checkpointed; "" for that one
+	Ports         []cove.PortMapping
+	IgnoreRootfs  bool
+	IgnoreVolumes bool
+	IgnoreIP      bool
+	IgnoreMAC     bool
+}
+
+// RestoreArchive makes a container of an exported checkpoint and lets it go on.
+// As with Run, killed halfway it leaves a container that was created.
+func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOptions) (CheckpointResult, error) {
+	begun := time.Now()
+	var result CheckpointResult
+	if err := e.images.Ready(); err != nil {
+		return result, err
+	}
+	var head *checkpoint.Head
+	if err := e.readArchive(name, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err }); err != nil {
+		return result, cove.E("read checkpoint", name, archiveKind(err), err)
+	}
+	d, err := e.draftOf(ctx, name, head, o)
+	if err != nil {
+		return result, err
+	}
+	defer d.release()
+	result.ID = d.c.ID
+	if err := e.checkpoints(d.c); err != nil {
+		return result, err
+	}
+	if err := e.prepareHome(); err != nil {
+		return result, err
+	}
+	l := &launch{e: e, c: d.c}
+	if d.c.Ports, err = l.reserve(); err != nil {
+		return result, err
+	}
+	var held lock.Held
+	l.unlocked = func(wait func() error) error {
+		_ = held.Unlock()
+		err := wait()
+		relocked, lerr := e.lockContainer(context.WithoutCancel(ctx), d.c.ID)
+		if lerr == nil {
+			held = relocked
+		}
+		return errors.Join(err, lerr)
+	}
+	defer func() {
+		if held != nil {
+			_ = held.Unlock()
+		}
+	}()
+	l.record = func() error {
+		if err := d.record(ctx, cove.DesireRun); err != nil {
+			return err
+		}
+		if held, err = d.lock(ctx); err != nil {
+			return d.unrecord(err)
+		}
+		d.release()
+		e.emit(d.c, "create")
+		l.networks = d.joins
+		return nil
+	}
+	i := o.images(e.dir(d.c.ID))
+	l.restore = &wire.Restore{Images: i, Started: begun}
+	l.unpack = func() error {
+		if err := os.Mkdir(i.Work, 0o700); err != nil {
+			return err
+		}
+		err := e.unpackCheckpoint(ctx, d.c, name, head, o)
+		if err == nil && o.Previous != "" {
+			err = e.unpackCheckpoint(ctx, d.c, o.Previous, nil, o)
+		}
+		return err
+	}
+	conn, err := l.do(ctx)
+	if err != nil {
+		if held != nil {
+			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
+		}
+		return result, err
+	}
+	defer conn.Close()
+	result.Runtime = l.took
+	if err := e.restored(d.c, i, o.RestoreOptions, &result); err != nil {
+		return result, err
+	}
+	result.Whole = time.Since(begun)
+	_ = held.Unlock()
+	return result, l.poststarted(conn)
+}
+
+func archiveKind(err error) cove.Kind {
+	if k := fileKind(err); k != cove.Internal {
+		return k
+	}
+	return cove.Invalid
+}
+
+// readArchive reads through an archive, compressed or not.
+func (e *Engine) readArchive(name string, read func(io.Reader) error) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	z, err := e.images.Decompress(f)
+	if err != nil {
+		return err
+	}
+	return errors.Join(read(z), z.Close())
+}
+
+var fullContainerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// draftOf drafts the container of an archive.
+func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head, o ImportOptions) (*draft, error) {
+	refuse := func(kind cove.Kind, why string) (*draft, error) {
+		return nil, cove.E("restore", name, kind, errors.New(why))
+	}
+	was := head.Config.Cove
+	switch {
+	case was == nil:
+		return refuse(cove.Unsupported, "the checkpoint was not made by cove: its mounts are others")
+	case !head.Whole:
+		return refuse(cove.Invalid, "it has no complete checkpoint")
+	case !fullContainerID.MatchString(was.ID):
+		return refuse(cove.Invalid, "malformed container ID")
+	}
+	spec := was.Spec
+	create := CreateOptions{ID: was.ID, CommandLine: was.CommandLine, Quiet: true}
+	spec.Name = was.Name
+	if o.Name != "" {
+		spec.Name, create.ID = o.Name, ""
+	}
+	if len(o.Ports) > 0 {
+		spec.Ports = o.Ports
+	}
+	if !o.IgnoreVolumes {
+		for _, m := range was.Mounts {
+			if m.Type == "volume" && !m.Anonymous && slices.Contains(head.Volumes, m.Source) && e.hasVolume(m.Source) {
+				return refuse(cove.Exists, "volume with name "+m.Source+" already exists. Use --ignore-volumes to not restore content of volumes")
+			}
+		}
+	}
+	d, err := e.draft(ctx, spec, create)
+	if err != nil {
+		return nil, err
+	}
+	if d.c.Image.ID != was.Image.ID {
+		d.release()
+		return refuse(cove.Invalid, fmt.Sprintf("image %s is not the one that the checkpoint was made of: %s", d.c.Image.Name, was.Image.ID))
+	}
+	for i := range d.c.Attachments {
+		keepAddresses(&d.c.Attachments[i], was, o)
+	}
+	return d, nil
+}
+
+// keepAddresses has a container get the addresses that it had, unless they are
+// to be ignored or it becomes another container.
+func keepAddresses(a *cove.NetworkAttachment, was *cove.Container, o ImportOptions) {
+	for _, old := range was.Attachments {
+		if old.Network != a.Network {
+			continue
+		}
+		switch {
+		case o.IgnoreMAC:
+			a.MAC = randomMAC()
+		case o.Name == "":
+			a.MAC = old.MAC
+		}
+		switch {
+		case o.IgnoreIP:
+			a.StaticIPs = nil
+		case o.Name == "":
+			a.StaticIPs = []netip.Addr{}
+			for _, p := range old.Addresses {
+				a.StaticIPs = append(a.StaticIPs, p.Addr())
+			}
+		}
+	}
+}
+
+// unpackCheckpoint fills the container's directory, root file system and volumes
+// from an archive; without a head only with its images.
+func (e *Engine) unpackCheckpoint(ctx context.Context, c *cove.Container, name string, head *checkpoint.Head, o ImportOptions) error {
+	parts := checkpoint.Parts{
+		Dir:     e.dir(c.ID),
+		Changes: func(io.Reader) error { return nil },
+		Volume:  func(string, io.Reader) error { return nil },
+	}
+	if head != nil {
+		if path := e.logPath(c); path != "" && filepath.Dir(path) == parts.Dir {
+			parts.Log = path
+		}
+		if !o.IgnoreRootfs {
+			parts.Changes = func(r io.Reader) error { return e.applyChanges(ctx, c, r, head.Deleted) }
+		}
+		if !o.IgnoreVolumes {
+			parts.Volume = func(name string, r io.Reader) error { return e.fillFrom(ctx, c, head.Config.Cove, name, r) }
+		}
+	}
+	err := e.readArchive(name, func(r io.Reader) error { return checkpoint.Unpack(r, parts) })
+	if err != nil {
+		return cove.E("unpack checkpoint", name, archiveKind(err), err)
+	}
+	return nil
+}
+
+// applyChanges makes the container's root what it was.
+func (e *Engine) applyChanges(ctx context.Context, c *cove.Container, r io.Reader, deleted []string) error {
+	source := e.stoppedRoot(c, false)
+	if source.Overlay != nil {
+		// One that was mounted as volatile could not be mounted again.
+		source.Overlay.Options = slices.DeleteFunc(source.Overlay.Options, func(o string) bool { return o == "volatile" })
+	}
+	root, err := rootfs.Open(source)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	for _, name := range deleted {
+		dir, err := rootfs.OpenBeneath(root, filepath.Dir(filepath.Clean("/"+name)), unix.O_PATH|unix.O_DIRECTORY)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = rootfs.RemoveAll(dir, filepath.Base(name))
+		_ = unix.Close(dir)
+		if err != nil {
+			return err
+		}
+	}
+	return archive.Unpack(ctx, root, r, archive.Options{Overwrite: true, WholeRoot: true})
+}
+
+// fillFrom gives the volume that the container had by this name its content.
+func (e *Engine) fillFrom(ctx context.Context, c, was *cove.Container, name string, r io.Reader) error {
+	for _, old := range was.Mounts {
+		if old.Type != "volume" || old.Source != name {
+			continue
+		}
+		for _, m := range c.Mounts {
+			if m.Type != "volume" || m.Destination != old.Destination {
+				continue
+			}
+			fd, err := unix.Open(e.volumeData(m.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return &os.PathError{Op: "open volume", Path: m.Source, Err: err}
+			}
+			err = archive.Unpack(ctx, fd, r, archive.Options{Overwrite: true})
+			_ = unix.Close(fd)
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) hasVolume(name string) bool {
+	return e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, name, new(struct{})) }) == nil
+}

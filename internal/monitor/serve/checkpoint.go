@@ -1,0 +1,128 @@
+package serve
+
+import (
+	"encoding/json"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
+)
+
+// dump is a checkpoint that another OCI runtime, called by a driver, makes of
+// the running container. Its end is told by the driver; if it takes the
+// container's processes along, their end is looked at after that.
+type dump struct {
+	child
+	client *client
+	body   wire.CheckpointBody
+}
+
+// turnWait is how often is looked whether another checkpoint, or a health check,
+// has ended: what that runs in the container would be nobody's after a restore.
+const turnWait = 50 * time.Millisecond
+
+// startDump begins a checkpoint for a client. Once begun it does not need him.
+func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
+	refuse := func(f *wire.Failure) { c.sendJSON(wire.Failed, f) }
+	switch {
+	case !m.foreign:
+		refuse(&wire.Failure{Step: "checkpoint", Text: "cove's own runtime makes none"})
+		return
+	case m.init.pid == 0 || m.ended:
+		refuse(&wire.Failure{Step: "checkpoint", Errno: unix.ESRCH, Text: "the container is not running"})
+		return
+	case m.dump != nil || m.health.running != nil:
+		m.after(turnWait, func() { m.startDump(c, body) })
+		return
+	}
+	m.run.Dumping = !body.Leave
+	err := m.record.Write(&m.run, false)
+	var null int
+	if err == nil {
+		null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		m.run.Dumping = false
+		refuse(wire.Fail("begin the checkpoint", err))
+		return
+	}
+	defer unix.Close(null)
+	d := &dump{client: c, body: body}
+	d.child, err = m.clone(driverName, [3]int{null, null, null}, unix.CLONE_NEWNS, "")
+	if err != nil {
+		m.run.Dumping = false
+		refuse(wire.Fail("begin the checkpoint", err))
+		return
+	}
+	m.dump = d
+	m.cancel(m.health.next)
+	_ = wire.SendJSON(d.socket, wire.Prepare, wire.PrepareBody{Init: m.init.pid, Checkpoint: &d.body.Images}, m.planFD)
+	m.watch(m.init.pidfd, 0, func(uint32) {}) // until it is known what its end means
+	m.watch(d.pidfd, unix.EPOLLIN, func(uint32) { m.dumpEnded() })
+}
+
+// dumpEnded reaps the driver and tells what became of the checkpoint.
+func (m *Monitor) dumpEnded() {
+	d := m.dump
+	if pid, _ := unix.Wait4(d.pid, nil, unix.WNOHANG, nil); pid != d.pid {
+		return
+	}
+	f := &wire.Failure{Step: "checkpoint", Text: "it was given up"}
+	kind, body, _, err := wire.Receive(d.socket, m.buf[:])
+	switch {
+	case err == nil && kind == wire.Ready:
+		f = nil
+	case err == nil && kind == wire.Failed:
+		_ = json.Unmarshal(body, f)
+	}
+	m.forget(d.pidfd)
+	_ = unix.Close(d.socket)
+	m.dump, m.run.Dumping = nil, false
+	if f == nil && !d.body.Leave {
+		m.dumped, m.stopping = true, true
+		m.env.Teardown.Remove = m.env.Teardown.Remove && !d.body.Stay
+	} else {
+		_ = m.record.Write(&m.run, false)
+		if m.env.Health != nil {
+			m.scheduleProbe()
+		}
+	}
+	if f != nil {
+		d.client.sendJSON(wire.Failed, f)
+	} else {
+		d.client.sendJSON(wire.Ack, nil)
+	}
+	m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) { m.initExited() })
+}
+
+// endDump gives a checkpoint up. CRIU lets the container's processes go on.
+func (m *Monitor) endDump() {
+	if m.dump != nil {
+		_ = unix.PidfdSendSignal(m.dump.pidfd, unix.SIGKILL, nil, 0)
+	}
+}
+
+// takeRestored takes the process that the runtime has restored, and its
+// terminal.
+func (m *Monitor) takeRestored(body []byte, fds []int) *wire.Failure {
+	if len(fds) == 1 && m.env.Terminal {
+		m.streams.terminal(fds[0])
+	}
+	if f := m.takeForeign(body); f != nil {
+		return f
+	}
+	m.restores = false
+	m.run.PID = m.init.pid
+	m.run.PIDStart, _ = procfs.StartTime(m.init.pid)
+	m.run.Checkpointed, m.run.Restored = time.Time{}, time.Now()
+	if err := m.record.Write(&m.run, false); err != nil {
+		return wire.Fail("write run file", err)
+	}
+	if !m.env.Teardown.Remove {
+		m.holdMounts()
+	}
+	m.writePidFile()
+	return nil
+}
