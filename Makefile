@@ -85,7 +85,7 @@ bench: build ## ratios to podman and docker, measured side by side
 KILLS ?= 40
 crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
-	PATH="$$PATH:$$(test/criu)" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED))
+	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED))
 
 STORM ?= 5m
 storm: build deps ## 64 processes doing random commands at once: make storm [STORM=DURATION] [SEED=N]

@@ -119,6 +119,7 @@ func (s *scene) deeds() []deed {
 		{"attach", [][]string{ends}, w("attach x"), beside},
 		{"logs -f", [][]string{ends}, w("logs -f x"), beside},
 		{"wait", [][]string{ends}, w("wait x"), beside},
+		{"update", [][]string{running}, w("update --memory 64m --restart always x"), cove},
 		{"rename", [][]string{created}, w("rename x y"), cove},
 		{"rm", [][]string{append(w("create --name x -v /data2"), image, "true")}, w("rm -v x"), cove},
 		{"rm -f", [][]string{running}, w("rm -f -t 0 x"), beside},
@@ -137,12 +138,10 @@ func (s *scene) deeds() []deed {
 		{"system migrate back", [][]string{running, w("--db-backend sqlite system migrate")}, w("--db-backend boltdb system migrate"), cove},
 	}
 	if criu := exec.Command("criu", "check").Run(); criu == nil {
-		// CRIU traces the container's processes itself: its init cannot be.
+		// CRIU traces the container's processes itself: they cannot be
+		// followed, neither here nor on their way out of a restore.
 		foreign := append([]string{"--runtime", "runc"}, running...)
-		deeds = append(deeds,
-			deed{"checkpoint", [][]string{foreign}, w("container checkpoint x"), []role{roleCommand, roleItsMonitor}},
-			deed{"restore", [][]string{foreign, w("container checkpoint x")}, w("container restore x"), cove},
-		)
+		deeds = append(deeds, deed{"checkpoint", [][]string{foreign}, w("container checkpoint x"), []role{roleCommand, roleItsMonitor}})
 	}
 	return deeds
 }

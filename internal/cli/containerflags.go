@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,23 +20,21 @@ type containerFlags struct {
 
 	spec cove.ContainerSpec // fields that flags write straight into
 
-	addHosts, annotations, attach, capAdd, capDrop           []string
-	devices, deviceRules, gpus, dns, dnsOptions, dnsSearch   []string
-	env, envFiles, expose, groups, labels, labelFiles        []string
-	logOpts, mounts, networkAliases, networks, publish       []string
-	securityOpts, sysctls, tmpfs, ulimits, unsetEnv          []string
-	volumes, volumesFrom                                     []string
-	arch, os, variant, platform, blkioWeight, entrypoint     string
-	ip, ip6, mac, imageVolume, memory, memorySwap, memoryRsv string
-	restart, shmSize, detachKeys, authFile, pull, userNS     string
-	health                                                   healthFlags
-	cpus                                                     float64
-	memorySwappiness                                         int64
-	oomScoreAdj                                              int
-	pidsLimit                                                int64
-	stopTimeout                                              uint
-	detach, envHost, httpProxy, quiet, replace, rootfs       bool
-	sigProxy, tlsVerify                                      bool
+	addHosts, annotations, attach, capAdd, capDrop         []string
+	devices, deviceRules, gpus, dns, dnsOptions, dnsSearch []string
+	env, envFiles, expose, groups, labels, labelFiles      []string
+	logOpts, mounts, networkAliases, networks, publish     []string
+	securityOpts, sysctls, tmpfs, ulimits, unsetEnv        []string
+	volumes, volumesFrom                                   []string
+	arch, os, variant, platform, entrypoint                string
+	ip, ip6, mac, imageVolume                              string
+	restart, shmSize, detachKeys, authFile, pull, userNS   string
+	health                                                 healthFlags
+	limits                                                 limitFlags
+	oomScoreAdj                                            int
+	stopTimeout                                            uint
+	detach, envHost, httpProxy, quiet, replace, rootfs     bool
+	sigProxy, tlsVerify                                    bool
 }
 
 // flags declares the flags on fs; run adds those that only a start needs.
@@ -45,6 +42,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	s := &o.spec
 	o.set = fs.Changed
 	o.health.set = fs.Changed
+	o.limits.flags(fs)
 	fs.SetInterspersed(false)
 	fs.SetNormalizeFunc(oldNames) // first: set last it would file every flag again
 
@@ -53,19 +51,12 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&o.arch, "arch", "", "use `ARCH` instead of the architecture of the machine for choosing images")
 	sliceVar(fs, &o.attach, "attach", "a", "Attach to STDIN, STDOUT or STDERR")
 	fs.StringVar(&o.authFile, "authfile", "", "Path of the authentication file. Use REGISTRY_AUTH_FILE environment variable to override")
-	fs.StringVar(&o.blkioWeight, "blkio-weight", "", "Block IO weight (relative weight) accepts a weight value between 10 and 1000.")
 	sliceVar(fs, &o.capAdd, "cap-add", "", "Add capabilities to the container")
 	sliceVar(fs, &o.capDrop, "cap-drop", "", "Drop capabilities from the container")
 	fs.StringVar(&s.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
 	fs.StringVar(&s.CgroupNS, "cgroupns", "", "cgroup namespace to use")
 	fs.StringVar(&s.CIDFile, "cidfile", "", "Write the container ID to the file")
 	fs.StringVar(&s.ConmonPidFile, "conmon-pidfile", "", "Path to the file that will receive the PID of the monitor")
-	fs.Uint64Var(&s.Resources.CPUPeriod, "cpu-period", 0, "Limit the CPU CFS (Completely Fair Scheduler) period")
-	fs.Int64Var(&s.Resources.CPUQuota, "cpu-quota", 0, "Limit the CPU CFS (Completely Fair Scheduler) quota")
-	fs.Uint64VarP(&s.Resources.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
-	fs.Float64Var(&o.cpus, "cpus", 0, "Number of CPUs. The default is 0.000 which means no limit")
-	fs.StringVar(&s.Resources.CpusetCPUs, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
-	fs.StringVar(&s.Resources.CpusetMems, "cpuset-mems", "", "Memory nodes (MEMs) in which to allow execution (0-3, 0,1). Only effective on NUMA systems.")
 	sliceVar(fs, &o.devices, "device", "", "Add a host device to the container")
 	sliceVar(fs, &o.gpus, "gpus", "", "GPU devices to add to the container ('all' to pass all GPUs)")
 	sliceVar(fs, &o.deviceRules, "device-cgroup-rule", "", "Add a rule to the cgroup allowed devices list")
@@ -98,10 +89,6 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&s.LogDriver, "log-driver", "", "Logging driver for the container")
 	arrayVar(fs, &o.logOpts, "log-opt", "", "Logging driver options")
 	fs.StringVar(&o.mac, "mac-address", "", "Container MAC address (e.g. 92:d0:c6:0a:29:33)")
-	fs.StringVarP(&o.memory, "memory", "m", "", "Memory limit (format: `<number>[<unit>]`, where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))")
-	fs.StringVar(&o.memoryRsv, "memory-reservation", "", "Memory soft limit (format: `<number>[<unit>]`, where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))")
-	fs.StringVar(&o.memorySwap, "memory-swap", "", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
-	fs.Int64Var(&o.memorySwappiness, "memory-swappiness", -1, "Tune container memory swappiness (0 to 100, or -1 for system default)")
 	arrayVar(fs, &o.mounts, "mount", "", "Attach a filesystem mount to the container")
 	fs.StringVar(&s.Name, "name", "", "Assign a name to the container")
 	arrayVar(fs, &o.networks, "network", "", "Connect a container to a network")
@@ -114,7 +101,6 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&o.os, "os", "", "use `OS` instead of the running OS for choosing images")
 	fs.StringVar(&s.PID, "pid", "", "PID namespace to use")
 	fs.StringVar(&s.PidFile, "pidfile", "", "Write the container process ID to the file")
-	fs.Int64Var(&o.pidsLimit, "pids-limit", 0, "Tune container pids limit (set -1 for unlimited)")
 	fs.StringVar(&o.platform, "platform", "", "Specify the platform for selecting the image.  (Conflicts with --arch and --os)")
 	fs.BoolVar(&s.Privileged, "privileged", false, "Give extended privileges to container")
 	sliceVar(fs, &o.publish, "publish", "p", "Publish a container's port, or a range of ports, to the host")
@@ -402,49 +388,8 @@ func (o *containerFlags) network(s *cove.ContainerSpec, _ surroundings) error {
 }
 
 func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error {
-	r := &s.Resources
-	var err error
-	if r.Memory, err = bytesOf("memory", o.memory); err != nil {
+	if err := o.limits.apply(&s.Resources); err != nil {
 		return err
-	}
-	if r.MemoryReservation, err = bytesOf("memory-reservation", o.memoryRsv); err != nil {
-		return err
-	}
-	if o.memorySwap == "-1" {
-		r.MemorySwap = -1
-	} else if r.MemorySwap, err = bytesOf("memory-swap", o.memorySwap); err != nil {
-		return err
-	}
-	if n := o.memorySwappiness; n < -1 || n > 100 {
-		return fmt.Errorf("invalid value: %d, valid memory swappiness range is 0-100", n)
-	} else if n >= 0 {
-		u := uint64(n)
-		r.MemorySwappiness = &u
-	}
-	if o.set("cpus") {
-		if r.CPUPeriod != 0 {
-			return errors.New("--cpu-period and --cpus cannot be set together")
-		}
-		if r.CPUQuota != 0 {
-			return errors.New("--cpu-quota and --cpus cannot be set together")
-		}
-		if o.cpus < 0 || math.IsNaN(o.cpus) || math.IsInf(o.cpus, 0) {
-			return fmt.Errorf("invalid value for cpus: %v is not a number of CPUs", o.cpus)
-		}
-		r.CPUs = o.cpus
-	}
-	if o.blkioWeight != "" {
-		w, err := strconv.ParseUint(o.blkioWeight, 10, 16)
-		if err != nil {
-			return fmt.Errorf("invalid value for blkio-weight: %w", err)
-		}
-		if w != 0 && (w < 10 || w > 1000) {
-			return fmt.Errorf("invalid value for blkio-weight: %d is not between 10 and 1000", w)
-		}
-		r.BlkioWeight = uint16(w)
-	}
-	if o.set("pids-limit") {
-		r.PidsLimit = &o.pidsLimit
 	}
 	if o.set("oom-score-adj") {
 		if o.oomScoreAdj < -1000 || o.oomScoreAdj > 1000 {
@@ -474,6 +419,7 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 			return fmt.Errorf("%s is invalid, sysctl values must be in the form of KEY=VALUE", v)
 		}
 	}
+	var err error
 	s.Sysctl, err = keyValues(o.sysctls, func(v string) error { return fmt.Errorf("%s is invalid", v) })
 	return err
 }

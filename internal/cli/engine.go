@@ -32,6 +32,8 @@ type ContainerEngine interface {
 	Pause(ctx context.Context, nameOrID string) error
 	Unpause(ctx context.Context, nameOrID string) error
 	Remove(ctx context.Context, nameOrID string, o engine.RemoveOptions) error
+	// Update changes limits and restart policy of a container as edit does.
+	Update(ctx context.Context, nameOrID string, edit func(*cove.ContainerSpec) error) (id string, warnings []string, err error)
 	Checkpoint(ctx context.Context, nameOrID string, o engine.CheckpointOptions) (engine.CheckpointResult, error)
 	RestoreArchive(ctx context.Context, path string, o engine.ImportOptions) (engine.CheckpointResult, error)
 	Restore(ctx context.Context, nameOrID string, o engine.RestoreOptions) (engine.CheckpointResult, error)

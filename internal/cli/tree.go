@@ -7,7 +7,7 @@ func topContainerCommands() []entry {
 		switch e.name {
 		case "list":
 			e.name, e.aliases = "ps", nil
-		case "inspect", "prune", "exists":
+		case "checkpoint", "exists", "inspect", "prune", "restore":
 			continue
 		}
 		top = append(top, e)
@@ -41,6 +41,7 @@ func containerCommands() []entry {
 		{name: "stop", short: "Stop one or more containers", build: stopCommand},
 		{name: "top", short: "Display the running processes of a container", build: topCommand},
 		{name: "unpause", short: "Unpause the processes in one or more containers", build: unpauseCommand},
+		{name: "update", short: "Change the limits and restart policy of a container", build: updateCommand},
 		{name: "wait", short: "Block on one or more containers to stop and print their exit codes", build: waitCommand},
 	}
 }

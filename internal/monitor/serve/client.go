@@ -146,6 +146,12 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			}
 			c.sendJSON(wire.Ack, nil)
 		}
+	case wire.Policy:
+		var r wire.Restart
+		if json.Unmarshal(body, &r) == nil {
+			m.env.Restart.Policy, m.env.Restart.Retries = r.Policy, r.Retries
+			c.sendJSON(wire.Ack, nil)
+		}
 	case wire.Checkpoint:
 		var b wire.CheckpointBody
 		if json.Unmarshal(body, &b) == nil {

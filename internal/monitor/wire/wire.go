@@ -83,6 +83,8 @@ const (
 	HealthRun Kind = 'H' // [client] run the health check now
 	Networks  Kind = 'N' // [client] [NetworksBody]: the container's networks have changed
 
+	// Policy changes the restart policy [client] with [Restart].
+	Policy Kind = 'Y'
 	// Checkpoint asks for one [client] with [CheckpointBody]; Ack when the images
 	// are on the disk, Failed when the container runs on instead.
 	Checkpoint Kind = 'K'

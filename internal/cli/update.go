@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cove-engine/cove"
+)
+
+type updateOptions struct {
+	*app
+	limits  limitFlags
+	restart string
+}
+
+func updateCommand(a *app) *cobra.Command {
+	o := &updateOptions{app: a}
+	c := &cobra.Command{
+		Use: "update [options] CONTAINER",
+		Long: `Changes the limits and the restart policy of a container, at once when it runs. They stay when it is started again.
+
+Exit codes:
+  125  the container is missing, or a limit cannot be set`,
+		Example: `  cove update --cpus=5 foobar_container
+  cove update --memory 1g --restart always web`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeContainers(1, nil),
+		RunE:              func(c *cobra.Command, args []string) error { return o.run(c, args[0]) },
+	}
+	fs := c.Flags()
+	o.limits.flags(fs)
+	fs.StringVar(&o.restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"never"|"on-failure"|"unless-stopped")`)
+	var list []unsupported
+	for name := range strings.FieldsSeq(`blkio-weight-device cpu-rt-period cpu-rt-runtime device-read-bps device-read-iops device-write-bps device-write-iops
+		env health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure health-retries
+		health-start-period health-startup-cmd health-startup-interval health-startup-retries health-startup-success
+		health-startup-timeout health-timeout kernel-memory latest no-healthcheck ulimit unsetenv`) {
+		list = append(list, unsupported{name: name})
+	}
+	refuse(fs, list)
+	return c
+}
+
+func (o *updateOptions) run(c *cobra.Command, name string) error {
+	policy, err := parseRestart(o.restart)
+	if err != nil {
+		return err
+	}
+	e, err := o.engine()
+	if err != nil {
+		return err
+	}
+	id, warnings, err := e.Update(c.Context(), name, func(s *cove.ContainerSpec) error {
+		if c.Flags().Changed("restart") {
+			s.Restart = policy
+		}
+		return o.limits.apply(&s.Resources)
+	})
+	for _, w := range warnings {
+		o.warn(w)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(o.Out, id)
+	return err
+}
