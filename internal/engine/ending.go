@@ -29,7 +29,7 @@ func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error
 	}
 	defer h.release()
 	if err := e.desire(h, cove.DesireStop); err != nil {
-		return err
+		return e.stopUnrecorded(ctx, h, o, err)
 	}
 	if err := e.stop(ctx, h, o); !errors.Is(err, errSettledAway) {
 		return err
@@ -37,46 +37,37 @@ func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error
 	return nil
 }
 
+// stopUnrecorded stops a container that runs in a store that has become
+// read-only, and says that nobody could write down that it was wanted, or that
+// it has ended: its monitor stays until it can.
+func (e *Engine) stopUnrecorded(ctx context.Context, h *held, o StopOptions, cause error) error {
+	if !errors.Is(cause, unix.EROFS) || h.Run.PID == 0 {
+		return cause
+	}
+	conn, timeout, err := e.askToStop(h, o)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	defer conn.Close()
+	if err := e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second); err != nil {
+		return errors.Join(cause, err)
+	}
+	return cove.E("record stop of container", h.Name, cove.KindOf(cause), fmt.Errorf("it has been stopped, but %w", cause))
+}
+
 // stop ends the container held. While it is given time to end by itself the
 // lock is not held, so that it can be killed meanwhile; somebody may have
 // started it again by the time stop returns. errSettledAway tells that it has
 // gone.
 func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
-	timeout := e.stopTimeout(&h.Container.Container)
-	if o.Timeout != nil {
-		timeout = *o.Timeout
-	}
-	sig := stopSignal(&h.Container.Container)
-	if o.Signal != "" {
-		s, err := parseSignal(o.Signal)
-		if err != nil {
-			return err
-		}
-		sig = s
-	}
-	conn, err := e.dial(&h.Container)
-	if cove.Is(err, cove.NotFound) {
+	conn, timeout, err := e.askToStop(h, o)
+	if errors.Is(err, errEnding) {
 		return h.ended(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if h.Status == cove.Paused {
-		if err := e.thaw(h); err != nil {
-			return err
-		}
-	}
-	if timeout == 0 {
-		sig = unix.SIGKILL
-	}
-	err = conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout})
-	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return h.ended(ctx) // it was ending already
-	}
-	if err != nil {
-		return cove.E("stop container", h.Name, cove.Internal, err)
-	}
 	stopped := h.Container
 	wait := func() error { return e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second) }
 	if timeout == 0 {
@@ -95,6 +86,50 @@ func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
 		return nil // somebody has started it again
 	}
 	return h.ended(ctx)
+}
+
+// errEnding tells that a container is ending already.
+var errEnding = errors.New("it is ending")
+
+// askToStop has the monitor end the container within so many seconds.
+func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout uint, err error) {
+	timeout = e.stopTimeout(&h.Container.Container)
+	if o.Timeout != nil {
+		timeout = *o.Timeout
+	}
+	sig := stopSignal(&h.Container.Container)
+	if o.Signal != "" {
+		if sig, err = parseSignal(o.Signal); err != nil {
+			return nil, 0, err
+		}
+	}
+	conn, err = e.dial(&h.Container)
+	if cove.Is(err, cove.NotFound) {
+		return nil, 0, errEnding
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if h.Status == cove.Paused {
+		err = e.thaw(h)
+	}
+	if timeout == 0 {
+		sig = unix.SIGKILL
+	}
+	if err == nil {
+		err = conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout})
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+			err = errEnding
+		case err != nil:
+			err = cove.E("stop container", h.Name, cove.Internal, err)
+		}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, 0, err
+	}
+	return conn, timeout, nil
 }
 
 // ended waits for the monitor of a container that has ended, or never ran, and
@@ -241,10 +276,11 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 		e.emit(&h.Container.Container, "kill")
 		return nil
 	}
+	o := StopOptions{Timeout: new(uint)}
 	if err := e.desire(h, cove.DesireStop); err != nil {
-		return err
+		return e.stopUnrecorded(ctx, h, o, err)
 	}
-	return e.stop(ctx, h, StopOptions{Timeout: new(uint)})
+	return e.stop(ctx, h, o)
 }
 
 // signal sends a signal to the container's init. The process is checked after

@@ -112,10 +112,20 @@ func (d kernel) Release(fd int) error {
 }
 
 func take(path string, how int) (fd int, err error) {
+	const flags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_NONBLOCK
 	err = eintr(func() error {
-		fd, err = unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_NONBLOCK, 0o600)
+		fd, err = unix.Open(path, unix.O_RDWR|unix.O_CREAT|flags, 0o600)
 		return err
 	})
+	if err == unix.EROFS { // what is there can be locked all the same
+		err = eintr(func() error {
+			fd, err = unix.Open(path, unix.O_RDONLY|flags, 0)
+			return err
+		})
+		if err == unix.ENOENT {
+			err = unix.EROFS
+		}
+	}
 	if err != nil {
 		return -1, err
 	}

@@ -48,7 +48,7 @@ const gateByte = math.MaxInt64 - 1
 func (f File) Lock(write bool) (*os.File, error) {
 	deadline := time.Now().Add(f.timeout())
 	for {
-		fd, err := open(f.Path)
+		fd, err := open(f.Path, write)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, ErrNone
 		}
@@ -85,7 +85,7 @@ func (f File) Lock(write bool) (*os.File, error) {
 
 // open opens for reading and writing, views too: the turnstile needs it. On a
 // read-only file system a view does without.
-func open(path string) (fd int, err error) {
+func open(path string, write bool) (fd int, err error) {
 	const flags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NOCTTY
 	for _, mode := range []int{unix.O_RDWR, unix.O_RDONLY} {
 		for {
@@ -93,7 +93,7 @@ func open(path string) (fd int, err error) {
 				break
 			}
 		}
-		if err != unix.EROFS {
+		if err != unix.EROFS || write {
 			break
 		}
 	}
