@@ -198,6 +198,7 @@ type ImageConfig struct {
 	Volumes      []string          `json:"volumes,omitempty"`
 	ExposedPorts []string          `json:"exposedPorts,omitempty"` // port/proto
 	Labels       map[string]string `json:"labels,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"` // of its manifest
 	StopSignal   string            `json:"stopSignal,omitempty"`
 	Health       *HealthCheck      `json:"health,omitempty"`
 	OS           string            `json:"os,omitempty"`

@@ -18,6 +18,11 @@ const (
 
 func (b *builder) annotations() error {
 	a := b.out.Annotations
+	for k, v := range b.c.Image.Annotations {
+		if !strings.HasPrefix(k, annotationPrefix) { // those tell what was asked for
+			a[k] = v
+		}
+	}
 	maps.Copy(a, b.conf.Annotations)
 	maps.Copy(a, b.in.Annotations)
 	if _, ok := a[annotationManager]; !ok {

@@ -41,7 +41,7 @@ type configFile struct {
 // caller's.
 func (l *library) config(ctx context.Context, img *libimage.Image) (cove.ImageConfig, error) {
 	var c configFile
-	blob, err := l.configBlob(img)
+	blob, annotations, err := l.configBlob(img)
 	if err != nil {
 		return cove.ImageConfig{}, err
 	}
@@ -65,6 +65,7 @@ func (l *library) config(ctx context.Context, img *libimage.Image) (cove.ImageCo
 		Volumes:      slices.Sorted(maps.Keys(c.Config.Volumes)),
 		ExposedPorts: slices.Sorted(maps.Keys(c.Config.ExposedPorts)),
 		Labels:       c.Config.Labels,
+		Annotations:  annotations,
 		StopSignal:   c.Config.StopSignal,
 		OS:           c.OS,
 		Architecture: c.Architecture,
@@ -78,21 +79,25 @@ func (l *library) config(ctx context.Context, img *libimage.Image) (cove.ImageCo
 	return out, nil
 }
 
-// configBlob reads the configuration that the image's manifest names; nil
-// when the manifest names none (docker's schema 1).
-func (l *library) configBlob(img *libimage.Image) ([]byte, error) {
+// configBlob reads the configuration that the image's manifest names, nil
+// when the manifest names none (docker's schema 1), and the manifest's
+// annotations.
+func (l *library) configBlob(img *libimage.Image) (blob []byte, annotations map[string]string, err error) {
 	raw, err := l.store.ImageBigData(img.ID(), storage.ImageDigestBigDataKey)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var m struct{ Config struct{ Digest string } }
+	var m struct {
+		Config      struct{ Digest string }
+		Annotations map[string]string
+	}
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("manifest of image %s: %w", img.ID(), err)
+		return nil, nil, fmt.Errorf("manifest of image %s: %w", img.ID(), err)
 	}
-	if m.Config.Digest == "" {
-		return nil, nil
+	if m.Config.Digest != "" {
+		blob, err = l.store.ImageBigData(img.ID(), m.Config.Digest)
 	}
-	return l.store.ImageBigData(img.ID(), m.Config.Digest)
+	return blob, m.Annotations, err
 }
 
 // oldConfig lets the library translate a schema 1 image.
