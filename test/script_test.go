@@ -109,7 +109,8 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [native] (cove's own OCI runtime), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], and [privileged]: whether
+// [native] (cove's own OCI runtime), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], [selinux],
+// [apparmor], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
 	switch name {
@@ -138,6 +139,9 @@ func (e engine) condition(name string) (bool, error) {
 		return nat(), nil
 	case "criu":
 		_, err := criu()
+		return err == nil, nil
+	case "selinux", "apparmor":
+		_, err := os.Stat(map[string]string{"selinux": "/sys/fs/selinux/enforce", "apparmor": "/sys/module/apparmor"}[name])
 		return err == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
