@@ -202,7 +202,7 @@ func (e *Engine) holdToEnd(ctx context.Context, nameOrID string) (*held, error) 
 // holdWhen is holdAsIs. While others have the container without holding its
 // lock, hurry is asked to do something about it.
 func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove.Container)) (*held, error) {
-	for deadline := time.Now().Add(startPatience); ; {
+	for began := time.Now(); ; {
 		c, err := e.find(nameOrID)
 		if err != nil {
 			return nil, err
@@ -215,10 +215,11 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 			return nil, err
 		}
 		h, err := e.holdLocked(ctx, c.ID, l)
-		if !errors.Is(err, errAboutToStart) && !errors.Is(err, errHooksRun) || time.Now().After(deadline) {
+		if !errors.Is(err, errAboutToStart) && !errors.Is(err, errHooksRun) || time.Since(began) > startPatience {
 			return h, err
 		}
-		if hurry != nil {
+		// What cleans up behind a container is given time to.
+		if hurry != nil && (errors.Is(err, errAboutToStart) || time.Since(began) > endPatience) {
 			hurry(c)
 		}
 		select {
@@ -271,6 +272,10 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 // startPatience is how long a run that has recorded its container is expected
 // to take to its lock, and hooks while which nobody has it.
 const startPatience = 30 * time.Second
+
+// endPatience is how long who wants a container gone waits for the hooks of
+// its end.
+const endPatience = 10 * time.Second
 
 var (
 	errAboutToStart = errors.New("it is about to be started")
