@@ -105,6 +105,7 @@ func (s *scene) deeds() []deed {
 		{"run --rm", nil, append(w("run --rm --name x -v /data2"), image, "true"), all},
 		{"run -d", nil, running, all},
 		{"run --network", [][]string{w("network create n")}, append(w("run --rm --network n --name x"), image, "true"), all},
+		{"run hooks", nil, append(w("--hooks-dir "+s.hooks()+" run --name x"), image, "true"), all},
 		{"create", nil, created, cove},
 		{"start", [][]string{created}, w("start x"), all},
 		{"start -a", [][]string{append(w("create --name x"), image, "true")}, w("start -a x"), all},

@@ -115,6 +115,26 @@ func (s *scene) running(r role) (pid int, err error) {
 	return strconv.Atoi(strings.TrimSpace(string(data)))
 }
 
+func (s *scene) hooks() string { return filepath.Join(s.work, "hooks.d") }
+
+// writeHooks writes hooks of which the last is to undo what the first does.
+func (s *scene) writeHooks() error {
+	if err := os.Mkdir(s.hooks(), 0o755); err != nil {
+		return err
+	}
+	made := filepath.Join(s.work, "tmp", "made")
+	for stage, args := range map[string]string{
+		"createRuntime": `"/bin/touch","args":["touch","` + made + `"]`, "createContainer": `"/bin/true"`, "poststart": `"/bin/true"`,
+		"poststop": `"/bin/rm","args":["rm","-f","` + made + `"]`,
+	} {
+		text := `{"version":"1.0.0","hook":{"path":` + args + `},"when":{"always":true},"stages":["` + stage + `"]}`
+		if err := os.WriteFile(filepath.Join(s.hooks(), stage+".json"), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // open loads the image and starts the other container.
 func (s *scene) open() error {
 	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "TMPDIR=" + filepath.Join(s.work, "tmp"), "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
@@ -129,6 +149,9 @@ func (s *scene) open() error {
 		}
 	}
 	if err := os.MkdirAll(filepath.Join(s.work, "tmp"), 0o755); err != nil {
+		return err
+	}
+	if err := s.writeHooks(); err != nil {
 		return err
 	}
 	if err := stage.WriteLayer(filepath.Join(s.work, "layer.tar")); err != nil {

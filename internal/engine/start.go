@@ -250,7 +250,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 		}
 		if m.Abort() && l.hooks != nil {
 			// It was killed, and cannot have seen to that.
-			l.undo.add(func() error { poststop(l.hooks); return nil })
+			l.undo.add(func() error { poststop(l.hooks); return os.RemoveAll(filepath.Dir(l.e.socket(l.c.ID))) })
 		}
 		return nil, l.undo.because(err)
 	}
