@@ -3,9 +3,11 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/cove-engine/cove/internal/engine"
 )
@@ -94,25 +96,76 @@ func (a *app) completeContainers(n int, suits func(engine.Container) bool) compl
 	}
 }
 
-// completeImages completes the image of run and create by the names that
-// containers use already; what follows it is the container's own.
+// completeImages completes the image of run and create; what follows it is the
+// container's own.
 func (a *app) completeImages(c *cobra.Command, args []string, begin string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	e, err := a.engine()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	return a.completeLocalImages(1)(c, args, begin)
+}
+
+// flagValues are the values of flags that have a fixed set of them.
+func flagValues() map[string][]string {
+	namespaces := func(more ...string) []string {
+		return append([]string{"container:", "host", "ns:", "private"}, more...)
 	}
-	list, err := e.List(c.Context(), engine.ListOptions{All: true})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	return map[string][]string{
+		"cgroup-manager": {"cgroupfs", "systemd"},
+		"cgroupns":       namespaces(),
+		"condition":      waitConditions(),
+		"db-backend":     {"boltdb", "sqlite"},
+		"events-backend": {"file", "none"},
+		"format":         {"json"},
+		"ipc":            namespaces("none", "shareable"),
+		"log-driver":     {"json-file", "k8s-file", "none"},
+		"log-level":      {"debug", "error", "fatal", "info", "panic", "trace", "warn"},
+		"pid":            namespaces(),
+		"pull":           {"always", "missing", "never", "newer"},
+		"restart":        {"always", "no", "on-failure", "unless-stopped"},
+		"type":           {"all", "container", "image", "network", "volume"},
+		"uts":            namespaces(),
 	}
-	var out []string
-	for _, ctr := range list {
-		if n := ctr.Image.Name; n != "" && strings.HasPrefix(n, begin) && !contains(out, n) {
-			out = append(out, n)
+}
+
+// completeFlags completes the values of the flags of c and of what is below it.
+func (a *app) completeFlags(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		a.completeFlags(sub)
+	}
+	register := func(name string, f completer) {
+		if flag := c.Flags().Lookup(name); flag != nil && flag.NoOptDefVal == "" {
+			_ = c.RegisterFlagCompletionFunc(name, f) // it has none so far
 		}
 	}
-	return out, cobra.ShellCompDirectiveNoFileComp
+	for name, values := range flagValues() {
+		register(name, fixed(values))
+	}
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if v, ok := f.Value.(*choice); ok {
+			register(f.Name, fixed(v.choices))
+		}
+	})
+	register("network", a.completeNetworks)
+}
+
+// completeNetworks completes --network: the networks that there are, and the
+// other modes.
+func (a *app) completeNetworks(c *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
+	names := []string{"bridge", "container:", "host", "none", "ns:", "pasta", "slirp4netns"}
+	if e, err := a.engine(); err == nil {
+		list, _ := e.Networks(c.Context(), nil)
+		for _, n := range list {
+			names = append(names, n.Name)
+		}
+	}
+	return fixed(names)(c, nil, begin)
+}
+
+// fixed completes one of values.
+func fixed(values []string) completer {
+	return func(_ *cobra.Command, _ []string, begin string) ([]string, cobra.ShellCompDirective) {
+		fit := slices.DeleteFunc(slices.Clone(values), func(v string) bool { return !strings.HasPrefix(v, begin) })
+		return fit, cobra.ShellCompDirectiveNoFileComp
+	}
 }

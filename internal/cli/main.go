@@ -119,6 +119,9 @@ func (a *app) run(ctx context.Context, words []string) error {
 		return err
 	}
 	if completing {
+		a.completeFlags(root)
+	}
+	if completing {
 		root.TraverseChildren = false
 	}
 	root.SetArgs(words)

@@ -260,6 +260,10 @@ func TestCompletion(t *testing.T) {
 		{"__complete container rm ", "web", "--all"},
 		{"__complete run --net", "--network-alias", "web"},
 		{"__complete con", "container", "run"},
+		{"__complete run --pull n", "never", "always"},
+		{"__complete ps --sort ", "runningfor", "table"},
+		{"__complete wait --condition run", "running", "exited"},
+		{"__complete run --ipc=sh", "shareable", "host"},
 	} {
 		args := strings.Split(c.args, " ")
 		r := cli(t, e, args...)
