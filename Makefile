@@ -15,26 +15,25 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pack PROGRAM PACKAGE: into the package that carries it
-pack = @sha256sum < bin/$(1) | cut -d' ' -f1 > internal/companion/$(2)/files/$(1).sum; gzip -9 -n < bin/$(1) > internal/companion/$(2)/files/$(1).gz
+pack = @sha256sum < $(BIN)/$(1) | cut -d' ' -f1 > internal/companion/$(2)/files/$(1).sum; gzip -9 -n < $(BIN)/$(1) > internal/companion/$(2)/files/$(1).gz
+BIN := bin
 
 build: ## bin/cove, one static file with its companions inside, and bin/cove-runtime
-	@mkdir -p bin
-	$(BUILD) -o bin/cove-monitor ./cmd/cove-monitor
+	@mkdir -p $(BIN)
+	$(BUILD) -o $(BIN)/cove-monitor ./cmd/cove-monitor
 	$(call pack,cove-monitor,monitor)
-	$(call BUILD,$(ENTER)) -o bin/cove-runtime ./cmd/cove-runtime
+	$(call BUILD,$(ENTER)) -o $(BIN)/cove-runtime ./cmd/cove-runtime
 	$(call pack,cove-runtime,runtime)
-	$(BUILD) -o bin/hello ./cmd/hello
+	$(BUILD) -o $(BIN)/hello ./cmd/hello
 	$(call pack,hello,hello)
-	$(call BUILD,$(ENTER)) -o bin/cove-full ./cmd/cove-full
+	$(call BUILD,$(ENTER)) -o $(BIN)/cove-full ./cmd/cove-full
 	$(call pack,cove-full,full)
-	$(call BUILD,$(ENTER)) -o bin/cove ./cmd/cove
+	$(call BUILD,$(ENTER)) -o $(BIN)/cove ./cmd/cove
 
+# What tests build afterwards is to carry this machine's programs again.
 arm64: ## the same for linux/arm64, into bin/arm64
-	@mkdir -p bin/arm64
-	GOARCH=arm64 $(BUILD) -o bin/arm64/cove-monitor ./cmd/cove-monitor
-	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-runtime ./cmd/cove-runtime
-	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove-full ./cmd/cove-full
-	GOARCH=arm64 $(call BUILD,$(ENTER)) -o bin/arm64/cove ./cmd/cove
+	GOARCH=arm64 $(MAKE) build BIN=bin/arm64
+	$(MAKE) build
 
 install: ## bin/cove, bin/cove-runtime, shell completion and the unit that starts containers after a boot into PREFIX (and DESTDIR)
 	install -D -m 755 bin/cove $(DESTDIR)$(PREFIX)/bin/cove
