@@ -23,8 +23,10 @@ import (
 func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error) {
 	h := spec.Host{
 		Rootless: e.conf.Rootless, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
-		BoundingCaps: boundingCaps(), Rlimits: ownRlimits(), SysResource: hasCap(24),
-		CgroupV2: layout.Unified, CgroupsPath: cgroupPath(c), Missing: missingFeatures(layout),
+		BoundingCaps: boundingCaps(), Rlimits: ownRlimits(),
+		// setrlimit(2) asks for the capability on the host, not in a user namespace.
+		SysResource: hasCap(24) && !e.conf.Rootless,
+		CgroupV2:    layout.Unified, CgroupsPath: cgroupPath(c), Missing: missingFeatures(layout),
 		RootPath: e.conf.Merged(), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
 		Joined:     map[string]string{},
 		VolumePath: func(name string) (string, error) { return e.volumeData(name), nil },
