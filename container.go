@@ -23,13 +23,16 @@ type ContainerSpec struct {
 	// EntrypointSet tells --entrypoint "" (none) from no flag (the image's).
 	EntrypointSet bool     `json:"entrypointSet,omitempty"`
 	Env           []string `json:"env,omitempty"` // KEY=value, later wins
-	UnsetEnv      []string `json:"unsetEnv,omitempty"`
-	UnsetEnvAll   bool     `json:"unsetEnvAll,omitempty"`
-	WorkDir       string   `json:"workDir,omitempty"`
-	User          string   `json:"user,omitempty"` // user[:group], names or numbers
-	Groups        []string `json:"groups,omitempty"`
-	Umask         string   `json:"umask,omitempty"` // octal
-	Timezone      string   `json:"timezone,omitempty"`
+	// HostEnv are the caller's own variables that containers.conf passes on
+	// (env_host, http_proxy); all others go before. Flags' are in Env.
+	HostEnv     []string `json:"hostEnv,omitempty"`
+	UnsetEnv    []string `json:"unsetEnv,omitempty"`
+	UnsetEnvAll bool     `json:"unsetEnvAll,omitempty"`
+	WorkDir     string   `json:"workDir,omitempty"`
+	User        string   `json:"user,omitempty"` // user[:group], names or numbers
+	Groups      []string `json:"groups,omitempty"`
+	Umask       string   `json:"umask,omitempty"` // octal
+	Timezone    string   `json:"timezone,omitempty"`
 
 	Terminal bool   `json:"terminal,omitempty"` // -t
 	Stdin    bool   `json:"stdin,omitempty"`    // -i
@@ -56,6 +59,7 @@ type ContainerSpec struct {
 
 	Mounts            []Mount  `json:"mounts,omitempty"`
 	VolumesFrom       []string `json:"volumesFrom,omitempty"`
+	ImageVolumes      string   `json:"imageVolumes,omitempty"` // what the image's volumes become: anonymous, tmpfs, ignore
 	Devices           []Device `json:"devices,omitempty"`
 	DeviceCgroupRules []string `json:"deviceCgroupRules,omitempty"`
 	ShmSize           *int64   `json:"shmSize,omitempty"` // bytes, 0 unlimited

@@ -15,4 +15,6 @@ type Event struct {
 	Health     string            `json:"health_status,omitempty"`
 	Error      string            `json:"error,omitempty"`
 	Attributes map[string]string `json:"Attributes,omitempty"` // labels
+	// InspectData is a container's as inspect has it, JSON, when it is created.
+	InspectData string `json:"ContainerInspectData,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/engine"
 )
 
 // containerFlags are the flags that describe a container: run's and create's.
@@ -77,7 +79,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&o.health.timeout, "health-timeout", "30s", "the maximum time allowed to complete the healthcheck before an interval is considered failed")
 	fs.StringVarP(&s.Hostname, "hostname", "h", "", "Set container hostname")
 	fs.BoolVar(&o.httpProxy, "http-proxy", true, "Set proxy environment variables in the container based on the host proxy vars")
-	fs.StringVar(&o.imageVolume, "image-volume", "anonymous", `Tells cove how to handle the builtin image volumes ("anonymous")`)
+	fs.StringVar(&o.imageVolume, "image-volume", "", `Tells cove how to handle the builtin image volumes ("anonymous"|"tmpfs"|"ignore")`)
 	fs.BoolVar(&s.Init, "init", false, "Run an init binary inside the container that forwards signals and reaps processes")
 	fs.StringVar(&s.InitPath, "init-path", "", "Path to the container-init binary")
 	fs.BoolVarP(&s.Stdin, "interactive", "i", false, "Make STDIN available to the contained process")
@@ -220,6 +222,45 @@ func (o *containerFlags) request(in surroundings, args []string) (cove.Container
 	return s, nil
 }
 
+// configured lays containers.conf under s.
+func (o *containerFlags) configured(s *cove.ContainerSpec, in surroundings, d engine.Defaults) error {
+	for _, b := range []struct {
+		flag string
+		to   *bool
+		conf bool
+	}{
+		{"init", &s.Init, d.Init}, {"privileged", &s.Privileged, d.Privileged}, {"read-only", &s.ReadOnly, d.ReadOnly},
+		{"no-hosts", &s.NoHosts, d.NoHosts && len(s.AddHosts) == 0},
+	} {
+		if !o.set(b.flag) {
+			*b.to = b.conf
+		}
+	}
+	for _, e := range d.Env {
+		if name, _, ok := strings.Cut(e, "="); ok {
+			if _, has := in.lookup(name); !has {
+				in.env = append(in.env, e)
+			}
+		}
+	}
+	// What a flag passes on goes before the image's variables, what the file
+	// does behind them.
+	host, proxy := o.set("env-host"), o.set("http-proxy")
+	s.Env = append(in.own(host && o.envHost, proxy && o.httpProxy), s.Env...)
+	s.HostEnv = in.own(!host && d.EnvHost, !proxy && d.HTTPProxy)
+	mounts, err := in.mounts(d.Volumes, d.Mounts, nil)
+	if err != nil {
+		return cove.E("read containers.conf", "volumes and mounts", cove.Invalid, err)
+	}
+	own := s.Mounts
+	for _, m := range mounts {
+		if !slices.ContainsFunc(own, func(o cove.Mount) bool { return o.Destination == m.Destination }) {
+			s.Mounts = append(s.Mounts, m)
+		}
+	}
+	return nil
+}
+
 // scalars checks single values.
 func (o *containerFlags) scalars(s *cove.ContainerSpec) error {
 	if s.Name != "" && !validName(s.Name) {
@@ -235,9 +276,11 @@ func (o *containerFlags) scalars(s *cove.ContainerSpec) error {
 		return errors.New("--no-hosts and --add-host cannot be set together")
 	}
 	switch o.imageVolume {
+	case "": // containers.conf's
 	case "anonymous", "bind":
+		s.ImageVolumes = "anonymous"
 	case "tmpfs", "ignore":
-		return &refusedError{name: "image-volume", value: o.imageVolume}
+		s.ImageVolumes = o.imageVolume
 	default:
 		return fmt.Errorf("invalid image-volume type %q. Pick one of bind, tmpfs, or anonymous", o.imageVolume)
 	}
@@ -292,7 +335,7 @@ func (o *containerFlags) image(s *cove.ContainerSpec, _ surroundings) error {
 
 func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 	var err error
-	if s.Env, err = in.environment(o.envHost, o.httpProxy, o.envFiles, o.env); err != nil {
+	if s.Env, err = in.environment(o.envFiles, o.env); err != nil {
 		return err
 	}
 	s.UnsetEnv = o.unsetEnv

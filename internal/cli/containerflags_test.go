@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/engine"
 )
 
 // shellWords splits a command line at spaces, keeping 'quoted' words whole.
@@ -42,6 +43,9 @@ func parse(line string) (cove.ContainerSpec, *containerFlags, error) {
 		return cove.ContainerSpec{}, o, err
 	}
 	s, err := o.request(testSurroundings(), fs.Args())
+	if err == nil {
+		err = o.configured(&s, testSurroundings(), engine.Defaults{HTTPProxy: true})
+	}
 	return s, o, err
 }
 
@@ -79,7 +83,7 @@ func TestRequest(t *testing.T) {
 			s.Env = append(s.Env, "A=1", "FOO=bar", "FOO=bar", "FOOD=fish", "B=")
 		}},
 		{"--env-file env --env Z=9 --http-proxy=false img", func(s *cove.ContainerSpec) {
-			s.Env = []string{"A=1", "B=two words ", "FOO=bar", "FOO=bar", "FOOD=fish", "Z=9"}
+			s.Env, s.HostEnv = []string{"A=1", "B=two words ", "FOO=bar", "FOO=bar", "FOOD=fish", "Z=9"}, nil
 		}},
 		{"--unsetenv A --unsetenv-all img", func(s *cove.ContainerSpec) { s.UnsetEnv, s.UnsetEnvAll = []string{"A"}, true }},
 		{"--env-host img", func(s *cove.ContainerSpec) {
@@ -220,12 +224,61 @@ func TestRequest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := cove.ContainerSpec{Image: "img", ReadOnlyTmpfs: true, Env: []string{"http_proxy=http://p:1"}}
+			want := cove.ContainerSpec{Image: "img", ReadOnlyTmpfs: true, HostEnv: []string{"http_proxy=http://p:1"}}
 			c.want(&want)
 			if !reflect.DeepEqual(normal(t, got), normal(t, want)) {
 				t.Errorf("got  %s\nwant %s", normal(t, got), normal(t, want))
 			}
 		})
+	}
+}
+
+// What containers.conf says lies under what flags say, also where they say no.
+func TestConfigured(t *testing.T) {
+	all := engine.Defaults{
+		EnvHost: true, HTTPProxy: true, Init: true, Privileged: true, ReadOnly: true, NoHosts: true,
+		Env: []string{"FOO=not over the caller's", "ENGINE=own"}, Volumes: []string{"/a:/x:ro", "/b:/y"}, Mounts: []string{"type=tmpfs,target=/z"},
+	}
+	for _, c := range []struct {
+		line string
+		conf engine.Defaults
+		want func(*cove.ContainerSpec)
+	}{
+		{"img", engine.Defaults{}, func(*cove.ContainerSpec) {}},
+		{"img", all, func(s *cove.ContainerSpec) {
+			s.Init, s.Privileged, s.ReadOnly, s.NoHosts = true, true, true, true
+			s.HostEnv = []string{"HOME=/root", "FOO=bar", "FOOD=fish", "http_proxy=http://p:1", "ENGINE=own"}
+			s.Mounts = []cove.Mount{
+				{Type: "tmpfs", Destination: "/z"},
+				{Type: "bind", Source: "/a", Destination: "/x", Options: []string{"ro"}}, {Type: "bind", Source: "/b", Destination: "/y"},
+			}
+		}},
+		{"--init=false --privileged=false --read-only=false --no-hosts=false --env-host=false --http-proxy=false -v /c:/x -v /d:/z img", all, func(s *cove.ContainerSpec) {
+			s.Mounts = []cove.Mount{
+				{Type: "bind", Source: "/c", Destination: "/x"}, {Type: "bind", Source: "/d", Destination: "/z"}, {Type: "bind", Source: "/b", Destination: "/y"},
+			}
+		}},
+		{"--env-host --init --image-volume=tmpfs img", engine.Defaults{}, func(s *cove.ContainerSpec) {
+			s.Init, s.ImageVolumes = true, "tmpfs"
+			s.Env = []string{"HOME=/root", "FOO=bar", "FOOD=fish", "http_proxy=http://p:1"}
+		}},
+		{"--add-host a:1.2.3.4 img", engine.Defaults{NoHosts: true}, func(s *cove.ContainerSpec) { s.AddHosts = []string{"a:1.2.3.4"} }},
+	} {
+		o := &containerFlags{}
+		fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+		o.flags(fs, true)
+		if err := fs.Parse(shellWords(c.line)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := o.request(testSurroundings(), fs.Args())
+		if err == nil {
+			err = o.configured(&got, testSurroundings(), c.conf)
+		}
+		want := cove.ContainerSpec{Image: "img", ReadOnlyTmpfs: true}
+		c.want(&want)
+		if err != nil || normal(t, got) != normal(t, want) {
+			t.Errorf("%s: %v\ngot  %s\nwant %s", c.line, err, normal(t, got), normal(t, want))
+		}
 	}
 }
 
@@ -321,7 +374,6 @@ func TestRequestErrors(t *testing.T) {
 		{"--volumes-from x:zz img", `invalid option "zz" specified - volumes from another container can only use z,ro,rw options`},
 		{"-a foo img", `invalid stream "foo" for --attach`},
 		{"--log-opt foo img", `invalid log option "foo"`},
-		{"--image-volume tmpfs img", "--image-volume=tmpfs is not supported by cove yet"},
 		{"--pod x img", "--pod is not supported by cove yet"},
 		{"-w rel img", "needs to be an absolute path"},
 	} {

@@ -30,12 +30,16 @@ Exit codes:
 }
 
 func (o *runOptions) create(ctx context.Context, args []string) error {
-	spec, err := o.request(o.outside(), args)
+	in := o.outside()
+	spec, err := o.request(in, args)
 	if err != nil {
 		return err
 	}
 	e, err := o.engine()
 	if err != nil {
+		return err
+	}
+	if err := o.configured(&spec, in, e.Defaults()); err != nil {
 		return err
 	}
 	id, warnings, err := e.Create(ctx, spec, o.createOptions())

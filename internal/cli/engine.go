@@ -12,6 +12,8 @@ import (
 // Engine is what the command line asks of the engine, one part per kind of
 // object. *engine.Engine has it all; tests have a fake.
 type Engine interface {
+	// Defaults are containers.conf's that flags may turn off.
+	Defaults() engine.Defaults
 	ContainerEngine
 	ImageEngine
 	VolumeEngine

@@ -71,7 +71,7 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 		return errors.New("must provide a non-empty command to start an exec session: invalid argument")
 	}
 	var err error
-	if o.spec.Env, err = o.outside().environment(false, false, o.envFiles, o.env); err != nil {
+	if o.spec.Env, err = o.outside().environment(o.envFiles, o.env); err != nil {
 		return err
 	}
 	o.spec.Command = args

@@ -26,8 +26,11 @@ type fakeContainers struct {
 	stats  func([]string, bool) ([]engine.Stats, error)
 	wait   func(string, engine.WaitOptions) (int, error)
 	known  map[string]engine.Container
+
+	defaults engine.Defaults
 }
 
+func (f *fakeContainers) Defaults() engine.Defaults { return f.defaults }
 func (f *fakeContainers) Run(_ context.Context, s cove.ContainerSpec, o engine.RunOptions) (engine.RunResult, error) {
 	return f.run(s, o)
 }

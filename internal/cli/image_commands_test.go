@@ -151,6 +151,21 @@ func TestImageCommands(t *testing.T) {
 	}
 }
 
+// containers.conf's multi_image_archive is the flag's default, where archives
+// can have several images.
+func TestSaveConfigured(t *testing.T) {
+	for args, want := range map[string]bool{
+		"save q:1": true, "save --multi-image-archive=false q:1": false, "save --format oci-archive q:1": false,
+	} {
+		e := someImages()
+		e.multi = true
+		e.on(t, "", strings.Fields(args)...)
+		if e.save.MultiImageArchive != want {
+			t.Errorf("%s: %v", args, e.save.MultiImageArchive)
+		}
+	}
+}
+
 func TestImageListJSON(t *testing.T) {
 	e := someImages()
 	e.images = e.images[1:]

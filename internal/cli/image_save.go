@@ -41,6 +41,9 @@ func imageSaveCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if o.Format == "docker-archive" && !c.Flags().Changed("multi-image-archive") {
+				o.MultiImageArchive = eng.Defaults().MultiImageArchive
+			}
 			return eng.SaveImages(c.Context(), args, o)
 		},
 	}

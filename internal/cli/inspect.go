@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
-	"github.com/cove-engine/cove/internal/inspect"
 )
 
 type inspectOptions struct {
@@ -114,7 +112,7 @@ func (o *inspectOptions) look(ctx context.Context, e Engine, name string) (any, 
 		case "container":
 			var c engine.Container
 			if c, err = e.Container(ctx, name, o.size); err == nil {
-				v = inspect.Container(c.Container, facts(c))
+				v = c.Inspect()
 			}
 		case "image":
 			v, err = e.InspectImage(ctx, name)
@@ -134,20 +132,4 @@ func (o *inspectOptions) look(ctx context.Context, e Engine, name string) (any, 
 		return nil, cove.E("", "", cove.NotFound, fmt.Errorf("no such %s %s", kinds[0], name))
 	}
 	return nil, cove.E("", "", cove.NotFound, fmt.Errorf("no such object: %q", name))
-}
-
-// facts are what inspect shows beside the record.
-func facts(c engine.Container) inspect.Facts {
-	f := inspect.Facts{
-		Status: c.Status, SizeRw: c.SizeRw, SizeRootFs: c.SizeRootFs,
-		Dir: c.Dir, LogPath: c.LogPath, MountPoint: c.MountPoint, CgroupPath: c.CgroupPath,
-		GraphRoot: c.GraphRoot, VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
-		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode,
-	}
-	if c.Dir != "" {
-		f.HostnamePath = filepath.Join(c.Dir, "hostname")
-		f.HostsPath = filepath.Join(c.Dir, "hosts")
-		f.ResolvConfPath = filepath.Join(c.Dir, "resolv.conf")
-	}
-	return f
 }

@@ -115,10 +115,10 @@ var proxyVariables = [...]string{
 	"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY",
 }
 
-// environment is what all environment flags say together, weakest first.
-func (s surroundings) environment(host, proxy bool, files, flags []string) ([]string, error) {
+// own are the caller's variables that a container is to have: all, or those
+// about proxies.
+func (s surroundings) own(host, proxy bool) []string {
 	var env []string
-	var err error
 	switch {
 	case host:
 		for _, kv := range s.env {
@@ -133,6 +133,13 @@ func (s surroundings) environment(host, proxy bool, files, flags []string) ([]st
 			}
 		}
 	}
+	return env
+}
+
+// environment is what --env-file and --env say together, weakest first.
+func (s surroundings) environment(files, flags []string) ([]string, error) {
+	var env []string
+	var err error
 	for _, f := range files {
 		if env, err = s.envFile(env, f); err != nil {
 			return nil, err

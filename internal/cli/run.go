@@ -63,7 +63,8 @@ func (o *runOptions) createOptions() engine.CreateOptions {
 }
 
 func (o *runOptions) run(ctx context.Context, args []string) error {
-	spec, err := o.request(o.outside(), args)
+	in := o.outside()
+	spec, err := o.request(in, args)
 	if err != nil {
 		return err
 	}
@@ -72,6 +73,9 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	}
 	e, err := o.engine()
 	if err != nil {
+		return err
+	}
+	if err := o.configured(&spec, in, e.Defaults()); err != nil {
 		return err
 	}
 	ro := engine.RunOptions{CreateOptions: o.createOptions(), Detach: o.detach}

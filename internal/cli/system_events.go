@@ -172,12 +172,13 @@ type eventFields struct {
 	HealthStatus      string `json:"health_status,omitempty"`
 	Error             string `json:",omitempty"`
 	Attributes        map[string]string
+	InspectData       string `json:"ContainerInspectData,omitempty"`
 }
 
 func newEventFields(e cove.Event) eventFields {
 	return eventFields{
 		ContainerExitCode: e.ExitCode, ID: e.ID, Image: e.Image, Name: e.Name, Network: e.Network,
 		Status: e.Status, Time: e.Time.Unix(), TimeNano: e.Time.UnixNano(), Type: e.Type,
-		HealthStatus: e.Health, Error: e.Error, Attributes: e.Attributes,
+		HealthStatus: e.Health, Error: e.Error, Attributes: e.Attributes, InspectData: e.InspectData,
 	}
 }

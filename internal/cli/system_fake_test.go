@@ -36,11 +36,16 @@ type objectsEngine struct {
 	info     inspect.Info
 	network  cove.Network // as created
 	save     image.SaveOptions
+	multi    bool // containers.conf's multi_image_archive
 	imported image.ImportOptions
 	pull     image.PullOptions
 	push     image.PushOptions
 	login    image.LoginOptions
 	fail     map[string]error // by object
+}
+
+func (e *objectsEngine) Defaults() engine.Defaults {
+	return engine.Defaults{MultiImageArchive: e.multi}
 }
 
 func (e *objectsEngine) call(format string, args ...any) {

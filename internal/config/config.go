@@ -4,17 +4,13 @@
 package config
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	conf "go.podman.io/common/pkg/config"
-	"go.podman.io/storage/pkg/configfile"
-	"go.podman.io/storage/pkg/unshare"
 	"go.podman.io/storage/types"
 
 	"github.com/cove-engine/cove"
@@ -46,32 +42,32 @@ type Config struct {
 	RuntimeFlags []string
 
 	Rootless bool
+	// Modules are those of containers.conf that were asked for.
+	Modules []string
 
 	hooksDirs []string
 
-	modules  []string
 	runtime  string
 	lockType string
-	keysOnce sync.Once
-	keys     map[string]bool
-	keysErr  error
+	// set are the keys that containers.conf's files set, by the file that does.
+	set map[string]string
 }
 
 // Load reads the files. A broken one is an error of kind Invalid that names
 // the file and, where the format allows, the line.
 func Load(o Overrides) (*Config, error) {
-	file, err := conf.New(&conf.Options{Modules: o.Modules})
+	file, set, err := read(o.Modules)
 	if err != nil {
-		return nil, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+		return nil, err
 	}
-	so, err := types.LoadStoreOptions(types.LoadOptions{})
+	so, err := storeOptions()
 	if err != nil {
 		return nil, cove.E("read storage.conf", "", cove.Invalid, oneLine{err})
 	}
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
-		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, modules: o.Modules,
-		runtime: o.Runtime, lockType: o.LockType, RuntimeFlags: o.RuntimeFlags, hooksDirs: o.HooksDirs,
+		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
+		set: set, runtime: o.Runtime, lockType: o.LockType, RuntimeFlags: o.RuntimeFlags, hooksDirs: o.HooksDirs,
 	}
 	for _, set := range []struct {
 		to   *string
@@ -103,6 +99,17 @@ func Load(o Overrides) (*Config, error) {
 	return c, nil
 }
 
+var loadedOnce atomic.Bool
+
+// storeOptions reads storage.conf, which containers.conf's defaults have just
+// done when it is the first time.
+func storeOptions() (types.StoreOptions, error) {
+	if loadedOnce.CompareAndSwap(false, true) {
+		return types.DefaultStoreOptions()
+	}
+	return types.LoadStoreOptions(types.LoadOptions{})
+}
+
 // oneLine prints an error of many lines in one.
 type oneLine struct{ err error }
 
@@ -132,12 +139,8 @@ func (c *Config) LockType() (string, error) {
 	case "file":
 		return t, nil
 	case "shm":
-		if asked {
-			return t, nil
-		}
-		set, err := c.mentions("lock_type")
-		if err != nil || !set {
-			return "file", err
+		if !asked && !c.sets("engine.lock_type") {
+			return "file", nil
 		}
 		return t, nil
 	}
@@ -158,52 +161,22 @@ func (c *Config) HooksDirs() []string {
 	return dirs
 }
 
-// OCIRuntime is the OCI runtime of containers made from now on, by name or
-// path; "" is cove's own, which is also called native. The library's word for
-// no word, the first that it finds, is not taken for one.
-func (c *Config) OCIRuntime() (name string, err error) {
-	if name = c.runtime; name == "" {
-		named, err := c.mentions("runtime")
-		if err != nil {
-			return "", err
-		}
-		if named {
-			name = c.File.Engine.OCIRuntime
-		}
+// OCIRuntime is the OCI runtime, by name or path, of containers made from now
+// on from an image for that platform; "" is cove's own, which is also called
+// native. The library's word for no word, the first that it finds, is not taken
+// for one.
+func (c *Config) OCIRuntime(system, arch string) string {
+	name := c.runtime
+	if name == "" {
+		name = c.File.Engine.PlatformToOCIRuntime[system+"/"+arch]
+	}
+	if name == "" && c.sets("engine.runtime") {
+		name = c.File.Engine.OCIRuntime
 	}
 	if name == "native" || name == "cove" {
-		name = ""
+		return ""
 	}
-	return name, nil
-}
-
-// mentions tells whether a key is set in one of containers.conf's files. They
-// have been parsed by now: parsing them again would take as long as all else.
-func (c *Config) mentions(key string) (bool, error) {
-	c.keysOnce.Do(func() { c.keys, c.keysErr = readKeys(c.modules) })
-	return c.keys[key], c.keysErr
-}
-
-// readKeys gives the keys that are set, of whatever table.
-func readKeys(modules []string) (map[string]bool, error) {
-	keys := map[string]bool{}
-	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: "CONTAINERS_CONF", UserId: unshare.GetRootlessUID(), Modules: modules}
-	for file, err := range configfile.Read(files) {
-		if err != nil {
-			return nil, cove.E("read containers.conf", "", cove.Invalid, oneLine{err})
-		}
-		lines := bufio.NewScanner(file.Reader)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() {
-			if name, _, is := bytes.Cut(lines.Bytes(), []byte("=")); is && !bytes.HasPrefix(name, []byte("#")) {
-				keys[string(bytes.Trim(name, " \t\"'"))] = true
-			}
-		}
-		if err := lines.Err(); err != nil {
-			return nil, cove.E("read", file.Name, cove.Invalid, err)
-		}
-	}
-	return keys, nil
+	return name
 }
 
 // Locks is where the lock manager keeps what it keeps, for all objects.

@@ -65,7 +65,12 @@ func (d *draft) create(ctx context.Context) (lock.Held, error) {
 	if err := d.e.makeDir(d.c); err != nil {
 		return nil, errors.Join(err, l.Unlock())
 	}
-	d.e.emit(d.c, "create")
+	if d.e.conf.File.Containers.PrepareVolumeOnCreate {
+		if err := d.e.fillVolumes(ctx, d.c); err != nil {
+			return nil, errors.Join(err, l.Unlock())
+		}
+	}
+	d.e.emitCreate(d.c)
 	return l, nil
 }
 
@@ -107,16 +112,6 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 		Desired: cove.DesireStop, CommandLine: o.CommandLine, Ports: spec.Ports, Attachments: spec.Networks,
 	}
 	d.c = c
-	if c.Spec.Runtime == "" {
-		name, err := e.conf.OCIRuntime()
-		if err != nil {
-			return nil, err
-		}
-		c.Spec.Runtime = name
-	}
-	if _, err := e.foreign(c); err != nil {
-		return nil, err
-	}
 	if spec.Rootfs != "" {
 		if fd, err := unix.Open(spec.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 			return nil, cove.E("find root", spec.Rootfs, fileKind(err), err)
@@ -134,13 +129,22 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 			return nil, err
 		}
 	}
-	for _, step := range []func() error{d.supported, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies} {
+	for _, step := range []func() error{d.runtime, d.configured, d.supported, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies} {
 		if err := step(); err != nil {
 			d.release()
 			return nil, err
 		}
 	}
 	return d, nil
+}
+
+// runtime settles which OCI runtime the container has, for good.
+func (d *draft) runtime() error {
+	if d.c.Spec.Runtime == "" {
+		d.c.Spec.Runtime = d.e.conf.OCIRuntime(d.c.Image.OS, d.c.Image.Architecture)
+	}
+	_, err := d.e.foreign(d.c)
+	return err
 }
 
 // resolveImage finds the image, and pulls it when the policy says so.
@@ -253,7 +257,13 @@ func (d *draft) mounts() error {
 		}
 	}
 	for _, dest := range c.Image.Volumes {
-		add(cove.Mount{Type: "volume", Destination: dest})
+		switch cmp.Or(c.Spec.ImageVolumes, d.e.conf.File.Engine.ImageVolumeMode) {
+		case "tmpfs":
+			add(cove.Mount{Type: "tmpfs", Destination: dest, Options: []string{"rprivate", "rw", "nodev", "exec"}})
+		case "ignore":
+		default:
+			add(cove.Mount{Type: "volume", Destination: dest})
+		}
 	}
 	return nil
 }

@@ -166,6 +166,20 @@ func (e *Engine) emit(c *cove.Container, status string) {
 	_ = e.events.Write(containerEvent(c, status))
 }
 
+// emitCreate is emit for a container that was just recorded, with all of it if
+// events_container_create_inspect_data asks for it.
+func (e *Engine) emitCreate(c *cove.Container) {
+	ev := containerEvent(c, "create")
+	if e.conf.File.Engine.EventsContainerCreateInspectData {
+		if now, err := e.look(c); err == nil {
+			if text, err := json.Marshal(now.Inspect()); err == nil {
+				ev.InspectData = string(text)
+			}
+		}
+	}
+	_ = e.events.Write(ev)
+}
+
 // lockUnder takes a lock while another one is held, which its holder's waiting
 // must not keep from others for ever.
 func (e *Engine) lockUnder(ctx context.Context, k lock.Kind, id string) (lock.Held, error) {

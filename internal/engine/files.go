@@ -2,7 +2,9 @@ package engine
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/spec"
 )
 
@@ -27,6 +30,11 @@ func (e *Engine) makeDir(c *cove.Container) error {
 		err := os.Mkdir(filepath.Join(dir, d.name), d.mode)
 		if err != nil && !os.IsExist(err) {
 			return cove.E("make container directory", c.Name, fileKind(err), err)
+		}
+	}
+	if logs := e.conf.File.Containers.LogPath; logs != "" && c.Spec.LogPath == filepath.Join(logs, c.ID, "ctr.log") {
+		if err := os.MkdirAll(filepath.Dir(c.Spec.LogPath), 0o700); err != nil {
+			return cove.E("make log directory of container", c.Name, fileKind(err), err)
 		}
 	}
 	return nil
@@ -86,10 +94,10 @@ func replaceFile(name, content string) error {
 	return err
 }
 
-// hosts is the content of /etc/hosts.
+// hosts is the content of /etc/hosts: what was asked, what base_hosts_file says,
+// and names that neither has.
 func (e *Engine) hosts(c *cove.Container, mode, hostname string) (string, error) {
-	var b strings.Builder
-	var own []string
+	var h hostsFile
 	for _, entry := range c.Spec.AddHosts {
 		// name:ip, where ip may hold colons; several names by ";".
 		names, ip, ok := strings.Cut(entry, ":")
@@ -101,50 +109,109 @@ func (e *Engine) hosts(c *cove.Container, mode, hostname string) (string, error)
 				return "", cove.E("", "", cove.Invalid, fmt.Errorf("host entry %q: this network has no host-gateway", entry))
 			}
 		}
-		if net.ParseIP(strings.Trim(ip, "[]")) == nil {
+		ip = strings.Trim(ip, "[]")
+		if net.ParseIP(ip) == nil {
 			return "", cove.E("", "", cove.Invalid, fmt.Errorf("invalid IP address %q in host entry %q", ip, entry))
 		}
 		for name := range strings.SplitSeq(names, ";") {
-			fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(ip, "[]"), name)
-			own = append(own, name)
+			h.add(ip, name)
 		}
 	}
-	base := "127.0.0.1\tlocalhost localhost.localdomain localhost4 localhost4.localdomain4\n::1\tlocalhost localhost.localdomain localhost6 localhost6.localdomain6\n"
-	if mode == "host" {
-		if data, err := os.ReadFile("/etc/hosts"); err == nil {
-			base = string(data)
+	base, err := e.baseHosts(c)
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.SplitSeq(base, "\n") {
+		line, _, _ = strings.Cut(line, "#")
+		if fields := strings.Fields(line); len(fields) > 1 {
+			h.add(fields[0], fields[1:]...)
 		}
 	}
-	b.WriteString(base)
-	if gw := e.hostGateway(c, mode); gw != "" {
-		fmt.Fprintf(&b, "%s\thost.containers.internal host.docker.internal\n", gw)
+	given := slices.Clone(h.names)
+	more := func(ip string, names ...string) {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == "" || slices.Contains(given, n) })
+		if ip != "" && len(names) > 0 {
+			h.add(ip, names...)
+		}
 	}
-	names := strings.TrimSpace(hostname + " " + c.Name)
-	if hostname == c.Name {
-		names = c.Name
+	more("127.0.0.1", "localhost")
+	more("::1", "localhost")
+	more(e.hostGateway(c, mode), "host.containers.internal", "host.docker.internal")
+	own := []string{hostname}
+	if c.Name != hostname {
+		own = append(own, c.Name)
 	}
-	wrote := false
+	switch {
+	case mode == "none":
+		more("127.0.0.1", own...)
+	case byProgram(mode):
+		more(userAddress(mode), own...)
+	}
 	for _, a := range c.Attachments {
 		for _, p := range a.Addresses {
-			fmt.Fprintf(&b, "%s\t%s\n", p.Addr(), names)
-			wrote = true
+			more(p.Addr().String(), slices.Clone(own)...)
 		}
 	}
-	if byProgram(mode) {
-		if ip := userAddress(mode); ip != "" {
-			fmt.Fprintf(&b, "%s\t%s\n", ip, names)
-			wrote = true
-		}
-	}
-	if !wrote && mode != "host" && !slices.Contains(own, hostname) {
-		fmt.Fprintf(&b, "127.0.0.1\t%s\n", names)
-	}
-	return b.String(), nil
+	return h.text.String(), nil
 }
 
-// hostGateway is where the container reaches its host.
+// hostsFile is a hosts(5) file in the making.
+type hostsFile struct {
+	text  strings.Builder
+	names []string
+}
+
+func (h *hostsFile) add(ip string, names ...string) {
+	h.text.WriteString(ip + "\t" + strings.Join(names, " ") + "\n")
+	h.names = append(h.names, names...)
+}
+
+// maxHosts bounds what is read of a base for /etc/hosts, in bytes.
+const maxHosts = 1 << 20
+
+// baseHosts is what the container's /etc/hosts begins with: the host's own,
+// unless base_hosts_file says otherwise.
+func (e *Engine) baseHosts(c *cove.Container) (string, error) {
+	name := e.conf.File.Containers.BaseHostsFile
+	switch name {
+	case "none":
+		return "", nil
+	case "image":
+		root, err := rootfs.Open(e.imageRoot(c))
+		if err != nil {
+			return "", cove.E("read hosts of image", c.Image.Name, fileKind(err), err)
+		}
+		defer unix.Close(root)
+		text, err := rootfs.ReadFile(root, "/etc/hosts", maxHosts)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", cove.E("read hosts of image", c.Image.Name, fileKind(err), err)
+		}
+		return string(text), nil
+	case "":
+		text, err := readProc("/etc/hosts", maxHosts)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", cove.E("read", "/etc/hosts", fileKind(err), err)
+		}
+		return string(text), nil
+	}
+	if !filepath.IsAbs(name) {
+		return "", cove.E("read containers.conf", "base_hosts_file", cove.Invalid, fmt.Errorf("%q is neither image, none nor an absolute path", name))
+	}
+	text, err := readProc(name, maxHosts)
+	if err != nil {
+		return "", cove.E("read", name, fileKind(err), err)
+	}
+	return string(text), nil
+}
+
+// hostGateway is where the container reaches its host; "" where it has no name
+// for it.
 func (e *Engine) hostGateway(c *cove.Container, mode string) string {
-	if ip := e.conf.File.Containers.HostContainersInternalIP; ip != "" && ip != "none" {
+	switch ip := e.conf.File.Containers.HostContainersInternalIP; ip {
+	case "":
+	case "none":
+		return ""
+	default:
 		return ip
 	}
 	if mode == "host" {

@@ -274,11 +274,21 @@ func (e *Engine) specDefaults() (spec.Defaults, error) {
 		}
 	}
 	d.PidsLimit, d.Umask, d.Timezone = c.PidsLimit, c.Umask, c.TZ
-	d.Init, d.OOMScoreAdj = c.Init, c.OOMScoreAdj
+	d.OOMScoreAdj = c.OOMScoreAdj
 	//lint:ignore SA1019 the function named instead insists on catatonit being installed
-	d.InitPath = c.InitPath
+	d.InitPath = cmp.Or(c.InitPath, e.conf.File.Engine.InitPath)
+	for _, entry := range c.CgroupConf.Get() {
+		file, value, ok := strings.Cut(entry, "=")
+		if !ok {
+			return d, cove.E("read containers.conf", "cgroup_conf", cove.Invalid, fmt.Errorf("%q is not file=value", entry))
+		}
+		if d.Unified == nil {
+			d.Unified = map[string]string{}
+		}
+		d.Unified[file] = value
+	}
 	d.PIDNS, d.IPCNS, d.UTSNS, d.CgroupNS, d.NetNS = c.PidNS, c.IPCNS, c.UTSNS, c.CgroupNS, "private"
-	d.ReadOnly, d.NoHosts, d.SeccompProfile = c.ReadOnly, c.NoHosts, c.SeccompProfile
+	d.SeccompProfile = c.SeccompProfile
 	if d.SeccompProfile == "/usr/share/containers/seccomp.json" || d.SeccompProfile == "/etc/containers/seccomp.json" {
 		// What a package puts there by default is the library's own profile
 		// of some version; ours is compiled already.

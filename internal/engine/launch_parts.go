@@ -79,6 +79,9 @@ func (l *launch) reservePorts() error {
 		return err
 	}
 	l.c.Ports = ports
+	if l.e.lan == nil && !l.e.conf.File.Engine.EnablePortReservation {
+		return nil // they were tried, for the sake of the error
+	}
 	names := l.portNames()
 	for i, f := range l.ports {
 		// Our copies are closed with l.ports, not twice.

@@ -50,10 +50,13 @@ func (l *launch) confine() error {
 	if !seLinux() || slices.Contains(labels, "disable") {
 		return nil
 	}
+	if keys := l.e.conf.Refused(); len(keys) > 0 && !l.c.Spec.Privileged {
+		return cove.E("", "", cove.Unsupported, fmt.Errorf("SELinux labels are not supported by cove yet, and %s (%s) asks for them: want --security-opt label=disable", keys[0].Name, keys[0].File))
+	}
 	if len(labels) > 0 || relabel {
 		return cove.E("", "", cove.Unsupported, errors.New("SELinux labels are not supported by cove yet: want --security-opt label=disable, and mounts without z and Z"))
 	}
-	if !l.c.Spec.Privileged {
+	if !l.c.Spec.Privileged && l.e.conf.File.Containers.EnableLabeling {
 		l.warnings = append(l.warnings, "the container runs without an SELinux label, which cove does not set yet")
 	}
 	return nil

@@ -64,6 +64,7 @@ func (d *draft) networks() error {
 		}
 		return nil
 	}
+	d.warnings = append(d.warnings, e.unused("networks")...)
 	if len(c.Attachments) == 0 {
 		c.Attachments = []cove.NetworkAttachment{{}}
 	}

@@ -9,10 +9,11 @@ import (
 	"github.com/cove-engine/cove"
 )
 
-// ports adds what -P publishes: every port that the image or --expose names,
+// ports settles where ports are published, and adds what -P publishes: every port that the image or --expose names,
 // on a free port of the host's.
 func (d *draft) ports() error {
 	c := d.c
+	defer func() { c.Ports = d.e.publishedOn(c.Ports) }()
 	if !c.Spec.PublishAll {
 		return nil
 	}

@@ -3,9 +3,11 @@ package engine
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/inspect"
 )
 
 // Streams are the caller's standard streams. A nil member is not attached.
@@ -26,6 +28,18 @@ type CreateOptions struct {
 	Progress    io.Writer
 	AuthFile    string
 	TLSVerify   *bool
+}
+
+// Defaults are containers.conf's for what a front end reads or is told: text in
+// the flags' grammar, and switches that somebody may have said to be off, which
+// a [cove.ContainerSpec] does not tell from not asked for.
+type Defaults struct {
+	Volumes, Mounts                                         []string
+	EnvHost, HTTPProxy, Init, Privileged, ReadOnly, NoHosts bool
+	// Env are the engine's own variables, for the ones the caller does not
+	// have: KEY=value.
+	Env               []string
+	MultiImageArchive bool
 }
 
 // AttachOptions say how a caller is joined to a container's streams.
@@ -89,6 +103,22 @@ type Container struct {
 	// NetworkMode is what it got if it asked for none; filled for one
 	// container, not in lists.
 	NetworkMode string
+}
+
+// Inspect is the container in podman's shape.
+func (c *Container) Inspect() *inspect.ContainerData {
+	f := inspect.Facts{
+		Status: c.Status, SizeRw: c.SizeRw, SizeRootFs: c.SizeRootFs,
+		Dir: c.Dir, LogPath: c.LogPath, MountPoint: c.MountPoint, CgroupPath: c.CgroupPath,
+		GraphRoot: c.GraphRoot, VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
+		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode,
+	}
+	if c.Dir != "" {
+		f.HostnamePath = filepath.Join(c.Dir, "hostname")
+		f.HostsPath = filepath.Join(c.Dir, "hosts")
+		f.ResolvConfPath = filepath.Join(c.Dir, "resolv.conf")
+	}
+	return inspect.Container(c.Container, f)
 }
 
 // ListOptions choose containers. Filters are podman's: key to values, values

@@ -139,6 +139,7 @@ func (e *Engine) removePlaces() error {
 	// Another store's containers may have their sockets there.
 	scratch := e.conf.Scratch()
 	_ = os.RemoveAll(filepath.Join(scratch, "bin"))
+	_ = os.RemoveAll(e.toldDir())
 	_ = os.Remove(filepath.Join(scratch, "containers"))
 	_ = os.Remove(scratch)
 	return nil

@@ -57,7 +57,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		}
 		recorded = true
 		d.release() // the record keeps the image from here on
-		e.emit(d.c, "create")
+		e.emitCreate(d.c)
 		if untold = writeCIDFile(d.c); untold != nil {
 			return untold
 		}

@@ -270,7 +270,7 @@ func (l *launch) describe() (err error) {
 	if err != nil {
 		return err
 	}
-	if l.c.Spec.Init || defaults.Init {
+	if l.c.Spec.Init {
 		if l.c.Spec.InitPath == "" && defaults.InitPath == "" {
 			if defaults.InitPath, err = l.e.monitor(); err != nil {
 				return err
@@ -695,7 +695,7 @@ func (l *launch) envelope() wire.Envelope {
 	env.Teardown.Remove = c.Spec.Remove
 	env.Teardown.Removed = e.removedDir(c.ID)
 	if e.conf.File.Engine.EventsLogger != "none" {
-		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c)}
+		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
 	}
 	env.Health, env.Uplink, env.Hooks, env.Restore = l.health, l.uplink, l.hooks, l.restore
 	if l.foreign != nil {

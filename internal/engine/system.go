@@ -59,6 +59,9 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	if layout.Unified {
 		h.CgroupsVersion = "v2"
 	}
+	for _, k := range e.conf.Unused() {
+		h.IgnoredSettings = append(h.IgnoredSettings, k.Name+" ("+k.File+")")
+	}
 	if conf.Engine.EventsLogger == "none" {
 		h.EventLogger = "none"
 	}

@@ -40,6 +40,7 @@ type line struct {
 	HealthStatus      string `json:"health_status,omitempty"`
 	Error             string `json:"error,omitempty"`
 	Attributes        map[string]string
+	InspectData       string `json:"ContainerInspectData,omitempty"`
 }
 
 // encode gives e's line with its newline.
@@ -47,6 +48,7 @@ func encode(e cove.Event) ([]byte, error) {
 	raw, err := json.Marshal(line{
 		ContainerExitCode: e.ExitCode, ID: e.ID, Image: e.Image, Name: e.Name, Network: e.Network,
 		Status: e.Status, Time: e.Time, Type: e.Type, HealthStatus: e.Health, Error: e.Error, Attributes: e.Attributes,
+		InspectData: e.InspectData,
 	})
 	return append(raw, '\n'), err
 }
@@ -60,5 +62,6 @@ func decode(raw []byte) (e cove.Event, ok bool) {
 	return cove.Event{
 		ExitCode: l.ContainerExitCode, ID: l.ID, Image: l.Image, Name: l.Name, Network: l.Network,
 		Status: l.Status, Time: l.Time, Type: l.Type, Health: l.HealthStatus, Error: l.Error, Attributes: l.Attributes,
+		InspectData: l.InspectData,
 	}, true
 }

@@ -18,12 +18,13 @@ type Options struct {
 	// cove/images below the graph root.
 	IndexDir string
 
-	SignaturePolicy   string // policy.json
-	RegistriesConf    string // registries.conf
-	RegistriesConfDir string // registries.conf.d
-	AuthFile          string // auth.json
-	CertDir           string // client certificates and CAs of registries
-	TmpDir            string // for blobs in flight; "" is containers.conf's image_copy_tmp_dir, else /var/tmp
+	SignaturePolicy   string   // policy.json
+	RegistriesConf    string   // registries.conf
+	RegistriesConfDir string   // registries.conf.d
+	AuthFile          string   // auth.json
+	CertDir           string   // client certificates and CAs of registries
+	Modules           []string // of containers.conf, --module
+	TmpDir            string   // for blobs in flight; "" is containers.conf's image_copy_tmp_dir, else /var/tmp
 }
 
 // Users tells which containers of cove's use an image: it takes the full ID

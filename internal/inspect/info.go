@@ -34,6 +34,7 @@ type HostInfo struct {
 	EventLogger        string           `json:"eventLogger"`
 	FreeLocks          *uint32          `json:"freeLocks,omitempty"` // nil: the locks are not numbered
 	Hostname           string           `json:"hostname"`
+	IgnoredSettings    []string         `json:"ignoredSettings,omitempty"` // of containers.conf: table.key (file)
 	IDMappings         IDMappings       `json:"idMappings"`
 	Kernel             string           `json:"kernel"`
 	Linkmode           string           `json:"linkmode"` // static or dynamic

@@ -37,6 +37,10 @@ func Main(b wiring.Build, signals time.Duration) {
 
 func open(b wiring.Build, g cli.Globals) (cli.Engine, error) {
 	_, _, user := rootless.User()
+	if (g.Root != "" || g.StorageDriver != "") && !g.StorageOptsSet {
+		// storage.conf's are for storage.conf's store, podman(1) --root.
+		g.StorageOpts = []string{}
+	}
 	conf, err := config.Load(config.Overrides{
 		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, DriverOptions: g.StorageOpts,
 		VolumePath: g.VolumePath, NetworkConfigDir: g.NetworkConfigDir, CgroupManager: g.CgroupManager,

@@ -23,7 +23,6 @@ func (b *builder) annotations() error {
 			a[k] = v
 		}
 	}
-	maps.Copy(a, b.conf.Annotations)
 	maps.Copy(a, b.in.Annotations)
 	if _, ok := a[annotationManager]; !ok {
 		a[annotationManager] = "cove"

@@ -2,8 +2,9 @@ package spec
 
 import "github.com/cove-engine/cove"
 
-// Defaults is what containers.conf says that matters to a spec. Modes and
-// names are containers.conf's own words. StandardDefaults gives the values of
+// Defaults is what containers.conf says that matters to a spec and is not in the
+// record since the container was made. Modes and names are containers.conf's own
+// words. StandardDefaults gives the values of
 // an empty containers.conf; the zero value is not usable (no capabilities, no
 // PATH).
 type Defaults struct {
@@ -15,21 +16,15 @@ type Defaults struct {
 	PidsLimit    int64  // 0 or less: none
 	Umask        string // octal
 	Timezone     string // tz
-	Init         bool
 	InitPath     string
-	Devices      []cove.Device
-	Mounts       []cove.Mount // mounts and volumes, parsed
-	Annotations  map[string]string
 	OOMScoreAdj  *int
+	Unified      map[string]string // cgroup_conf
 
 	PIDNS, IPCNS, UTSNS, CgroupNS, UserNS, NetNS string
 
-	NoPivot         bool // no_pivot_root; for the runtime, not in the spec
 	AppArmorProfile string
 	SeccompProfile  string // path, "" is the built-in
 	Label           bool   // SELinux labels
-	ReadOnly        bool
-	NoHosts         bool
 
 	ContainerNameAsHostname bool
 }
@@ -46,7 +41,7 @@ func StandardDefaults() Defaults {
 			"CAP_SETUID", "CAP_SYS_CHROOT",
 		},
 		Env:             []string{defaultPath},
-		ShmSize:         64 << 20,
+		ShmSize:         65536000, // "65536k", whose k is a thousand
 		PidsLimit:       2048,
 		Umask:           "0022",
 		PIDNS:           "private",

@@ -36,7 +36,7 @@ func (b *builder) devices() error {
 	if !b.host.Rootless {
 		r.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	}
-	for _, d := range append(slices.Clone(b.conf.Devices), b.in.Devices...) {
+	for _, d := range b.in.Devices {
 		if err := b.device(d); err != nil {
 			return err
 		}

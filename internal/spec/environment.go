@@ -39,8 +39,8 @@ func (v *variables) join(entries []string) error {
 	return nil
 }
 
-// environment joins containers.conf's, the image's and the user's variables;
-// the latter win. --unsetenv takes away from the first two only. HOME is left to
+// environment joins the caller's, containers.conf's, the image's and the user's variables;
+// the latter win. --unsetenv takes away from all but the last. HOME is left to
 // init, which reads the container's /etc/passwd.
 func (b *builder) environment() error {
 	var env variables
@@ -48,6 +48,9 @@ func (b *builder) environment() error {
 	// Programs ask for this variable to learn that they are in a container,
 	// systemd foremost.
 	env.set("container", "cove")
+	if err := env.join(b.in.HostEnv); err != nil {
+		return err
+	}
 	if err := env.join(b.conf.Env); err != nil {
 		return err
 	}

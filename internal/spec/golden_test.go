@@ -171,12 +171,12 @@ var goldenCases = map[string]func(f *fixture){
 	},
 	"mount-overrides": func(f *fixture) {
 		f.c.Spec.ReadOnly, f.c.Spec.ReadOnlyTmpfs = true, true
-		f.conf.Mounts = []cove.Mount{{Type: "tmpfs", Destination: "/tmp"}, {Type: "bind", Source: "/x", Destination: "/x"}}
 		f.c.Mounts = []cove.Mount{
 			{Type: "bind", Source: "/h", Destination: "/etc/hosts"},
 			{Type: "bind", Source: "/t", Destination: "/tmp"},
 			{Type: "bind", Source: "/run/x", Destination: "/run"},
 			{Type: "bind", Source: "/sys", Destination: "/sys"},
+			{Type: "bind", Source: "/x", Destination: "/x"},
 		}
 	},
 	"net-host": func(f *fixture) { f.c.Spec.Network = "host" },

@@ -14,9 +14,9 @@ import (
 )
 
 // mounts puts together, later ones giving way to earlier at the same
-// destination: the user's mounts, containers.conf's, the files made for the
-// container, the tmpfs of a read-only root and the kernel's file systems; then
-// sorts them so that none covers another.
+// destination: the user's mounts, the files made for the container, the tmpfs of
+// a read-only root and the kernel's file systems; then sorts them so that none
+// covers another.
 func (b *builder) mounts() error {
 	user, err := b.userMounts()
 	if err != nil {
@@ -249,7 +249,7 @@ func (b *builder) files(before []specs.Mount) []specs.Mount {
 		resolv = ""
 	}
 	hosts := f.Hosts
-	if b.in.NoHosts || b.conf.NoHosts && len(b.in.AddHosts) == 0 {
+	if b.in.NoHosts {
 		hosts = ""
 	}
 	hostname := f.Hostname
@@ -283,12 +283,12 @@ func (b *builder) files(before []specs.Mount) []specs.Mount {
 	return ms
 }
 
-// userMounts turns the record's mounts, then containers.conf's, into the
-// runtime's, and notes their destinations.
+// userMounts turns the record's mounts into the runtime's, and notes their
+// destinations.
 func (b *builder) userMounts() ([]specs.Mount, error) {
 	var out []specs.Mount
 	first := map[string]cove.Mount{}
-	for i, m := range append(slices.Clone(b.c.Mounts), b.conf.Mounts...) {
+	for _, m := range b.c.Mounts {
 		dest, err := cleanAbs(m.Destination)
 		if err != nil {
 			return nil, invalid("invalid container path %q, must be an absolute path", m.Destination)
@@ -297,7 +297,7 @@ func (b *builder) userMounts() ([]specs.Mount, error) {
 			return nil, invalid("invalid container path %q, destination can't be '/'", m.Destination)
 		}
 		if b.taken[dest] {
-			if i >= len(b.c.Mounts) || sameMount(first[dest], m) {
+			if sameMount(first[dest], m) {
 				continue
 			}
 			return nil, invalid("%s: duplicate mount destination", dest)

@@ -13,7 +13,7 @@ import (
 // initPath is where --init's program is seen inside, podman 5's place.
 const initPath = "/run/podman-init"
 
-func (b *builder) wantsInit() bool { return b.in.Init || b.conf.Init }
+func (b *builder) wantsInit() bool { return b.in.Init }
 
 func (b *builder) initSource() string {
 	if b.in.InitPath != "" {

@@ -52,7 +52,7 @@ func (f Feature) sentence() string {
 func (b *builder) resources() error {
 	if b.host.Rootless && !b.host.CgroupV2 {
 		// Nobody delegates v1 cgroups to users.
-		if b.askedResources() {
+		if b.askedResources() || len(b.conf.Unified) > 0 {
 			b.warn("Resource limits are not supported and ignored on cgroups V1 rootless systems")
 		}
 		return nil
@@ -62,6 +62,7 @@ func (b *builder) resources() error {
 			return err
 		}
 	}
+	b.out.Linux.Resources.Unified = b.conf.Unified
 	return nil
 }
 

@@ -85,7 +85,7 @@ type builder struct {
 func Make(c *cove.Container, conf Defaults, host Host) (*specs.Spec, *Extra, []string, error) {
 	b := &builder{
 		c: c, in: &c.Spec, conf: &conf, host: &host,
-		readOnly: c.Spec.ReadOnly || conf.ReadOnly,
+		readOnly: c.Spec.ReadOnly,
 		taken:    map[string]bool{},
 		extra:    &Extra{},
 		out: &specs.Spec{

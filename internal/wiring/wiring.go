@@ -63,7 +63,7 @@ func (b Build) Engine(conf *config.Config) (*engine.Engine, error) {
 		Locks: locks,
 		Images: b.Images(conf, image.Options{
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
-			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore,
+			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore, Modules: conf.Modules,
 		}),
 		Networks:    networks(lan),
 		UserNetwork: lan,

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"go.podman.io/common/libimage"
+	"go.podman.io/common/pkg/config"
 	"go.podman.io/image/v5/manifest"
 	"go.podman.io/image/v5/pkg/compression"
 
@@ -42,6 +43,16 @@ func (s *Store) Push(ctx context.Context, source, destination string, o image.Pu
 	opts := &libimage.PushOptions{CopyOptions: copyOptions(o.Transfer)}
 	if opts.ManifestMIMEType, err = manifestType(o.Format); err != nil {
 		return "", err
+	}
+	conf, err := config.Default()
+	if err != nil {
+		return "", cove.E(op, source, cove.Invalid, plain(err))
+	}
+	if o.Compression == "" {
+		o.Compression = conf.Engine.CompressionFormat
+	}
+	if o.CompressionLevel == nil {
+		o.CompressionLevel = conf.Engine.CompressionLevel
 	}
 	if o.Compression != "" {
 		algo, err := compression.AlgorithmByName(o.Compression)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"go.podman.io/common/libimage"
@@ -84,6 +85,10 @@ func (s *Store) open() (*library, error) {
 	o, err := s.location()
 	if err != nil {
 		return nil, err
+	}
+	// The libraries' own reading of containers.conf knows of no modules.
+	if _, err := config.New(&config.Options{Modules: slices.Clone(s.opts.Modules), SetDefault: true}); err != nil {
+		return nil, cove.E("read configuration", "", cove.Invalid, plain(err))
 	}
 	sys := s.systemContext()
 	if sys.BigFilesTemporaryDir, err = transferDir(o.GraphRoot, sys.BigFilesTemporaryDir); err != nil {

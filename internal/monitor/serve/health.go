@@ -154,7 +154,7 @@ func (m *Monitor) probed(code int, output string) {
 		c.sendJSON(wire.Exit, wire.ExitBody{Code: code})
 	}
 	h.asked = nil
-	if before != state.Status {
+	if before != state.Status && m.env.Events != nil && !m.env.Events.NoHealth {
 		m.event("health_status", 0)
 	}
 	if state.Status == "unhealthy" && before != "unhealthy" && m.init.pid != 0 {

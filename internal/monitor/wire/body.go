@@ -167,6 +167,8 @@ type Events struct {
 	Image  string            `json:"image,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Max    int64             `json:"max,omitempty"`
+	// NoHealth keeps to itself how the container's health changes.
+	NoHealth bool `json:"noHealth,omitempty"`
 }
 
 // StartedBody is the body of Started.

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/BurntSushi/toml"
+	conf "go.podman.io/common/pkg/config"
+	"go.podman.io/storage/pkg/configfile"
+	"go.podman.io/storage/pkg/unshare"
+
+	"github.com/cove-engine/cove"
+)
+
+const containersEnv = "CONTAINERS_CONF"
+
+// read gives containers.conf with all its drop-ins, and for each key that one of
+// them sets the last one that does. The library's own reading would not tell the
+// keys, and takes three times as long: what distributions install is 700 lines of
+// comment, and its parser is not made for them.
+func read(modules []string) (*conf.Config, map[string]string, error) {
+	c, err := defaults()
+	if err != nil {
+		return nil, nil, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+	}
+	set := map[string]string{}
+	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: containersEnv, UserId: unshare.GetRootlessUID(), Modules: modules}
+	for file, err := range configfile.Read(files) {
+		if err == nil {
+			err = decode(file, c, set)
+		}
+		if err != nil {
+			return nil, nil, cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
+		}
+	}
+	if err := c.Validate(); err != nil {
+		return nil, nil, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+	}
+	for _, env := range c.Engine.Env.Get() {
+		name, value, ok := strings.Cut(env, "=")
+		if _, given := os.LookupEnv(name); given || !ok || name == "" {
+			continue
+		}
+		if err := os.Setenv(name, value); err != nil {
+			return nil, nil, cove.E("read configuration", "env", cove.Invalid, err)
+		}
+	}
+	return c, set, nil
+}
+
+// defaults are the library's, without any file.
+func defaults() (*conf.Config, error) {
+	first, err := libraryDefaults()
+	if err != nil {
+		return nil, err
+	}
+	// What files are decoded into in place must not be the original.
+	c := *first
+	c.Network.DefaultSubnetPools = slices.Clone(c.Network.DefaultSubnetPools)
+	for i := range c.Network.DefaultSubnetPools {
+		base := *c.Network.DefaultSubnetPools[i].Base
+		c.Network.DefaultSubnetPools[i].Base = &base
+	}
+	for _, m := range []*map[string][]string{&c.Engine.OCIRuntimes, &c.Engine.OCIRuntimesFlags, &c.Farms.List} {
+		*m = maps.Clone(*m)
+	}
+	for _, m := range []*map[string]string{&c.Engine.PlatformToOCIRuntime, &c.Engine.VolumePlugins, &c.Secrets.Opts, &c.ConfigMaps.Opts} {
+		*m = maps.Clone(*m)
+	}
+	c.Engine.ServiceDestinations = maps.Clone(c.Engine.ServiceDestinations)
+	return &c, nil
+}
+
+// libraryDefaults asks the library once in a process's life: it has no other
+// door to them than one that reads what an environment variable names.
+var libraryDefaults = sync.OnceValues(func() (*conf.Config, error) {
+	for _, name := range []string{containersEnv, containersEnv + "_OVERRIDE"} {
+		if value, was := os.LookupEnv(name); was {
+			defer os.Setenv(name, value)
+		} else {
+			defer os.Unsetenv(name)
+		}
+	}
+	if err := errors.Join(os.Setenv(containersEnv, os.DevNull), os.Unsetenv(containersEnv+"_OVERRIDE")); err != nil {
+		return nil, err
+	}
+	return conf.New(nil)
+})
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 4 << 20
+
+// decode lays one file over c, and notes the keys that it sets.
+func decode(file *configfile.Item, c *conf.Config, set map[string]string) error {
+	text, err := io.ReadAll(io.LimitReader(file.Reader, maxFile+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > maxFile {
+		return fmt.Errorf("%q is larger than %d bytes", file.Name, maxFile)
+	}
+	meta, err := toml.NewDecoder(bytes.NewReader(withoutComments(text))).Decode(c)
+	if err != nil {
+		return fmt.Errorf("decode configuration %q: %w", file.Name, err)
+	}
+	for _, key := range meta.Keys() {
+		if len(key) > 1 {
+			set[key[0]+"."+key[1]] = file.Name
+		}
+	}
+	return nil
+}
+
+// withoutComments empties the lines that are comments, so that errors still tell
+// the right line. Text of several lines may hold what looks like a comment.
+func withoutComments(text []byte) []byte {
+	if bytes.Contains(text, []byte(`"""`)) || bytes.Contains(text, []byte(`'''`)) {
+		return text
+	}
+	out := make([]byte, 0, len(text))
+	for line := range bytes.Lines(text) {
+		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte("#")) {
+			line = line[len(line)-1:] // the newline, or the last character of all
+			if line[0] != '\n' {
+				break
+			}
+		}
+		out = append(out, line...)
+	}
+	return out
+}

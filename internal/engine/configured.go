@@ -1,0 +1,134 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/docker/go-units"
+	conf "go.podman.io/common/pkg/config"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/config"
+)
+
+// Defaults are for front ends to lay under what they are asked.
+func (e *Engine) Defaults() Defaults {
+	c, engine := &e.conf.File.Containers, &e.conf.File.Engine
+	return Defaults{
+		Volumes: c.Volumes.Get(), Mounts: c.Mounts.Get(), Env: engine.Env.Get(),
+		EnvHost: c.EnvHost, HTTPProxy: c.HTTPProxy, Init: c.Init, Privileged: c.Privileged, ReadOnly: c.ReadOnly, NoHosts: c.NoHosts,
+		MultiImageArchive: engine.MultiImageArchive,
+	}
+}
+
+// configured lays containers.conf under what was asked, where the answer is the
+// container's for good: inspect shows it, and a change of the file does not
+// change it.
+func (d *draft) configured() error {
+	s, file := &d.c.Spec, d.e.conf.File
+	c := &file.Containers
+	d.warnings = append(d.warnings, d.e.unused("containers")...)
+	s.UserNS = cmp.Or(s.UserNS, c.UserNS)
+	s.LogDriver = cmp.Or(s.LogDriver, c.LogDriver)
+	if s.LogPath == "" && c.LogPath != "" {
+		s.LogPath = filepath.Join(c.LogPath, d.c.ID, "ctr.log")
+	}
+	if c.LogTag != "" && s.LogOpts["tag"] == "" {
+		s.LogOpts = maps.Clone(s.LogOpts)
+		if s.LogOpts == nil {
+			s.LogOpts = map[string]string{}
+		}
+		s.LogOpts["tag"] = c.LogTag
+	}
+	if s.ShmSize == nil && c.ShmSize != "" {
+		size, err := units.FromHumanSize(c.ShmSize) // podman's reading: of powers of ten
+		if err != nil {
+			return cove.E("read containers.conf", "shm_size", cove.Invalid, err)
+		}
+		s.ShmSize = &size
+	}
+	var annotations map[string]string
+	for _, a := range c.Annotations.Get() {
+		name, value, ok := strings.Cut(a, "=")
+		if !ok || name == "" {
+			return cove.E("read containers.conf", "annotations", cove.Invalid, fmt.Errorf("%q is not key=value", a))
+		}
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[name] = value
+	}
+	if annotations != nil {
+		maps.Copy(annotations, s.Annotations)
+		s.Annotations = annotations
+	}
+	var devices []cove.Device
+	for _, text := range c.Devices.Get() {
+		host, inside, access, err := conf.Device(text)
+		if err != nil {
+			return cove.E("read containers.conf", "devices", cove.Invalid, err)
+		}
+		devices = append(devices, cove.Device{HostPath: host, ContainerPath: inside, Access: access})
+	}
+	s.Devices = append(devices, s.Devices...)
+	return nil
+}
+
+// unused tells of the keys that the makers of by, in the plural, do without, each
+// once per boot: the file is podman's too, and a word at every command would be
+// no help to anybody.
+func (e *Engine) unused(by string) []string {
+	var warnings []string
+	for _, k := range e.conf.Ignored(by) {
+		if e.toldFirst(k) {
+			warnings = append(warnings, "cove does not follow "+k.Name+" of "+k.File)
+		}
+	}
+	return warnings
+}
+
+// toldFirst tells whether nobody has been told of the key in this boot.
+func (e *Engine) toldFirst(k config.Key) bool {
+	dir := e.toldDir()
+	name := filepath.Join(dir, k.Name)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		if os.MkdirAll(dir, 0o700) != nil {
+			return true
+		}
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if err == nil {
+		_ = f.Close()
+	}
+	return !errors.Is(err, os.ErrExist)
+}
+
+// toldDir has an empty file for each key that somebody has been told of.
+func (e *Engine) toldDir() string { return filepath.Join(e.conf.Scratch(), "told") }
+
+// publishedOn gives each mapping that names no address of the host's those of
+// default_host_ips.
+func (e *Engine) publishedOn(ports []cove.PortMapping) []cove.PortMapping {
+	addresses := e.conf.File.Network.DefaultHostIPs.Get()
+	if len(addresses) == 0 {
+		return ports
+	}
+	var out []cove.PortMapping
+	for _, p := range ports {
+		if p.HostIP != "" {
+			out = append(out, p)
+			continue
+		}
+		for _, p.HostIP = range slices.Compact(slices.Clone(addresses)) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
