@@ -533,8 +533,9 @@ func (k *survey) layers(c *cove.Container, add func(suspicion)) {
 	for _, part := range []string{"layer", "container layer"} {
 		pin := image.PinID(part, c.Image.ID)
 		missing := func() bool {
-			return !exists(filepath.Join(k.e.conf.GraphRoot, "overlay", pin)) &&
-				(k.e.conf.ImageStore == "" || !exists(filepath.Join(k.e.conf.ImageStore, "overlay", pin)))
+			place := image.LayerDir(k.e.conf.Driver, pin)
+			return !exists(filepath.Join(k.e.conf.GraphRoot, place)) &&
+				(k.e.conf.ImageStore == "" || !exists(filepath.Join(k.e.conf.ImageStore, place)))
 		}
 		if own && missing() {
 			add(suspicion{

@@ -11,6 +11,7 @@ import (
 	"go.podman.io/common/libimage"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
 )
 
 // layer is one layer of an image on disk.
@@ -22,10 +23,14 @@ type layer struct {
 
 // layers gives the layers of img, uppermost first. It refuses with
 // Unsupported every layout that is not one plain directory per layer, which
-// only the library's own mount understands.
+// only the library's own mount understands. A container's writable layer is
+// cove's own overlay whatever the driver.
 func (l *library) layers(img *libimage.Image) ([]layer, error) {
 	if err := l.mountable(); err != nil {
 		return nil, err
+	}
+	if l.store.GraphDriverName() == "vfs" {
+		return l.copied(img.TopLayer())
 	}
 	var chain []layer
 	for id := img.TopLayer(); id != ""; {
@@ -49,7 +54,7 @@ func (l *library) layers(img *libimage.Image) ([]layer, error) {
 // mountable refuses drivers and driver options under which a layer's
 // directory is not what a container must see.
 func (l *library) mountable() error {
-	if d := l.store.GraphDriverName(); d != "overlay" {
+	if d := l.store.GraphDriverName(); d != "overlay" && d != "vfs" {
 		return unsupported("", "storage driver "+d)
 	}
 	for _, opt := range l.store.GraphOptions() {
@@ -73,16 +78,59 @@ func unsupported(layer, why string) error {
 	return cove.E("use layers directly", layer, cove.Unsupported, errors.New(why))
 }
 
+// copied gives the one directory that holds all of an image where every layer
+// is a copy of the one below it with its own changes.
+func (l *library) copied(top string) ([]layer, error) {
+	if top == "" {
+		return nil, nil
+	}
+	rec, err := l.store.Layer(top)
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", top, err)
+	}
+	if len(rec.UIDMap)+len(rec.GIDMap) > 0 {
+		return nil, unsupported(top, "its files have mapped owners")
+	}
+	root := l.store.GraphRoot()
+	for _, st := range l.stores() {
+		place := image.LayerDir("vfs", top)
+		dir := filepath.Join(st, place)
+		fi, err := os.Lstat(dir)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return nil, err
+		case !fi.IsDir():
+			return nil, unsupported(top, "it is not a directory")
+		}
+		if st != root {
+			place = dir
+		}
+		return []layer{{id: top, dir: dir, lower: place}}, nil
+	}
+	return nil, damaged(top)
+}
+
+// stores are the directories that layers are below.
+func (l *library) stores() []string {
+	stores := []string{l.store.GraphRoot()}
+	if s := l.store.ImageStore(); s != "" {
+		stores = append(stores, s)
+	}
+	return append(stores, additionalStores(l.store)...)
+}
+
+func damaged(layer string) error {
+	return cove.E("find layer", layer, cove.Invalid, errors.New("the image is damaged: the layer is recorded and its directory is gone; remove the image and pull it again"))
+}
+
 // onDisk finds a layer's directory: below the graph root, below the image
 // store or in an additional store.
 func (l *library) onDisk(id string) (layer, error) {
 	root := l.store.GraphRoot()
-	stores := []string{root}
-	if s := l.store.ImageStore(); s != "" {
-		stores = append(stores, s)
-	}
-	for _, st := range append(stores, additionalStores(l.store)...) {
-		dir := filepath.Join(st, "overlay", id)
+	for _, st := range l.stores() {
+		dir := filepath.Join(st, image.LayerDir("overlay", id))
 		fi, err := os.Lstat(filepath.Join(dir, "diff"))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -105,7 +153,7 @@ func (l *library) onDisk(id string) (layer, error) {
 		}
 		return this, nil
 	}
-	return layer{}, cove.E("find layer", id, cove.Invalid, errors.New("the image is damaged: the layer is recorded and its directory is gone; remove the image and pull it again"))
+	return layer{}, damaged(id)
 }
 
 // shortLink gives overlay/l/XXXX, the driver's short link to a layer's

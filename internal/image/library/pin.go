@@ -75,15 +75,16 @@ func (l *library) pin(img *storage.Image) ([]string, error) {
 	return []string{l.layerDir(child), l.layerDir(image.PinID("container layer", img.ID))}, nil
 }
 
-// layerDir is the overlay directory of a layer that cove made.
+// layerDir is the directory of a layer that cove made.
 func (l *library) layerDir(id string) string {
+	place := image.LayerDir(l.store.GraphDriverName(), id)
 	if st := l.store.ImageStore(); st != "" {
-		dir := filepath.Join(st, "overlay", id)
+		dir := filepath.Join(st, place)
 		if _, err := os.Lstat(dir); err == nil {
 			return dir
 		}
 	}
-	return filepath.Join(l.store.GraphRoot(), "overlay", id)
+	return filepath.Join(l.store.GraphRoot(), place)
 }
 
 // unpin removes what pin made for the image, in the order in which a kill in
