@@ -72,17 +72,19 @@ var law = []struct {
 	std     bool     // else only the standard library and golang.org/x/sys
 	why     string
 }{
-	{"internal/monitor/serve", []string{"", "internal/ctrinit", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
+	{"internal/monitor/serve", []string{"", "internal/ctrinit", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
 	{"internal/monitor", []string{"", "internal/monitor", "internal/plan"}, true, "it is linked into the monitor"},
 	{"internal/ctrinit", []string{"internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/rootfs/overlay", "internal/rootfs"}, true, "it is linked into the monitor"},
+	{"internal/journal/journalctl", []string{""}, false, "it is the door to a program"},
+	{"internal/journal", nil, true, "it is linked into the monitor"},
 	{"internal/procfs", nil, true, "it is linked into the monitor"},
 	{"internal/plan", nil, true, "it is linked into the monitor"},
 	{"internal/network/teardown", []string{""}, true, "it is linked into the monitor"},
 	{"internal/state", []string{"", "internal/state"}, false, "tool rooms do not know each other"},
 	{"internal/lock", []string{"", "internal/lock"}, false, "tool rooms do not know each other"},
 	{"internal/cdi", []string{""}, false, "tool rooms do not know each other"},
-	{"internal/event", []string{"", "internal/logfile"}, false, "tool rooms do not know each other"},
-	{"internal/logs", []string{"", "internal/logfile"}, false, "tool rooms do not know each other"},
+	{"internal/event", []string{"", "internal/logfile", "internal/journal"}, false, "tool rooms do not know each other"},
+	{"internal/logs", []string{"", "internal/logfile", "internal/journal"}, false, "tool rooms do not know each other"},
 	{"internal/cgroup", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/seccomp", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/spec", []string{""}, false, "it is pure"},

@@ -97,6 +97,7 @@ type house struct {
 	exported   []string
 	registries map[string]func() // how to end them, by name
 	closed     []func()
+	journal    func() // ends the script's journal
 }
 
 // houseKey finds a script's house among its values.

@@ -104,6 +104,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 			"registry": cmdRegistry,
 			"signal":   cmdSignal,
 			"lose":     cmdLose,
+			"journal":  cmdJournal,
 		},
 	})
 }

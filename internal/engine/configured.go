@@ -15,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/journal"
 )
 
 // Defaults are for front ends to lay under what they are asked.
@@ -35,6 +36,12 @@ func (d *draft) configured() error {
 	c := &file.Containers
 	d.warnings = append(d.warnings, d.e.unused("containers")...)
 	s.UserNS = cmp.Or(s.UserNS, c.UserNS)
+	if s.LogDriver == "" && c.LogDriver == "journald" && !journal.Present() {
+		s.LogDriver = "k8s-file"
+		if d.e.toldFirst(config.Key{Name: "containers.log_driver"}) {
+			d.warnings = append(d.warnings, "there is no journal on this host, so logs go to files")
+		}
+	}
 	s.LogDriver = cmp.Or(s.LogDriver, c.LogDriver)
 	if s.LogPath == "" && c.LogPath != "" {
 		s.LogPath = filepath.Join(c.LogPath, d.c.ID, "ctr.log")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
@@ -188,10 +189,14 @@ func (d *draft) supported() error {
 	s := &d.c.Spec
 	switch s.LogDriver {
 	case "", "k8s-file", "json-file", "none":
-	case "journald", "passthrough", "passthrough-tty":
+	case "journald":
+		if !journal.Present() {
+			return cove.E("create container", s.Name, cove.Unavailable, errors.New("there is no journal on this host: want log driver k8s-file, json-file or none"))
+		}
+	case "passthrough", "passthrough-tty":
 		return cove.E("create container", s.Name, cove.Unsupported, errors.New("log driver "+s.LogDriver+" is not supported by cove yet"))
 	default:
-		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file or none"))
+		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file, journald or none"))
 	}
 	// For an ordinary user every ID of every file of the image would have to be
 	// another one, and the kernel lets only root map those of the disk.

@@ -25,10 +25,13 @@ func (e *Engine) Events(ctx context.Context, since, until time.Time, follow bool
 	if err != nil {
 		return err
 	}
-	if e.conf.File.Engine.EventsLogger == "none" {
+	backend := event.Backend(e.conf.File.Engine.EventsLogger)
+	if backend == event.ToNone {
 		return cove.E("read events", "", cove.Unsupported, errors.New(`cannot read events with the "none" logger: set events_logger in containers.conf to file`))
 	}
-	return event.Read(ctx, event.ReadOptions{
-		Path: e.conf.EventLog(), Filter: filter, Since: since, Until: until, Follow: follow,
-	}, nil, each)
+	o := event.ReadOptions{Path: e.conf.EventLog(), Filter: filter, Since: since, Until: until, Follow: follow}
+	if backend == event.ToJournald {
+		return event.ReadJournal(ctx, e.conf.GraphRoot, o, each)
+	}
+	return event.Read(ctx, o, nil, each)
 }

@@ -341,7 +341,7 @@ func containerEnv(c *cove.Container, rootless bool) string {
 
 func (e *Engine) logPath(c *cove.Container) string {
 	switch {
-	case e.logDriver(c) == "none":
+	case e.logDriver(c) == "none", e.logDriver(c) == "journald":
 		return ""
 	case c.Spec.LogPath != "":
 		return c.Spec.LogPath
@@ -355,7 +355,7 @@ func (e *Engine) logDriver(c *cove.Container) string {
 		driver = e.conf.File.Containers.LogDriver
 	}
 	switch driver {
-	case "json-file", "none":
+	case "json-file", "none", "journald":
 		return driver
 	}
 	return "k8s-file"

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"text/template"
 
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
@@ -198,6 +199,28 @@ func (e *Engine) logMaxSize(c *cove.Container) int64 {
 		}
 	}
 	return max(e.conf.File.Containers.LogSizeMax, 0)
+}
+
+// tagLog makes the log's tag, which may be a template over what inspect shows.
+func (l *launch) tagLog() error {
+	l.logTag = l.c.Spec.LogOpts["tag"]
+	if !strings.Contains(l.logTag, "{{") {
+		return nil
+	}
+	t, err := template.New("tag").Parse(l.logTag)
+	if err != nil {
+		return cove.E("", "", cove.Invalid, fmt.Errorf("log option tag: %w", err))
+	}
+	now, err := l.e.look(l.c)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	if err := t.Execute(&text, now.Inspect()); err != nil {
+		return cove.E("", "", cove.Invalid, fmt.Errorf("log option tag: %w", err))
+	}
+	l.logTag = text.String()
+	return nil
 }
 
 // writePidFiles tells the monitor's pid to who asked for it; init's is the

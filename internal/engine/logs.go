@@ -20,8 +20,12 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	if driver == "none" {
 		return cove.E("", "", cove.Unsupported, errors.New("this container is using the 'none' log driver, cannot read logs: this container is not logging output"))
 	}
+	path := e.logPath(rec)
+	if driver == logs.Journald {
+		path = rec.ID
+	}
 	err = logs.Read(ctx, logs.Options{
-		Path: e.logPath(rec), Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
+		Path: path, Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
 		Follow: o.Follow,
 		Done: func() bool {
 			// The monitor writes the last of the log before it lets go.

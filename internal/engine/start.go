@@ -17,6 +17,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
@@ -185,6 +186,7 @@ type launch struct {
 	unlocked func(wait func() error) error
 	reaper   bool // the command runs below our own init (--init)
 	health   *wire.Health
+	logTag   string
 	uplink   *wire.Uplink
 	netns    int
 	files    []monitor.File
@@ -292,7 +294,7 @@ func (l *launch) describe() (err error) {
 	if l.foreign != nil {
 		filter = l.adapt
 	}
-	for _, step := range []func() error{l.checkSources, l.confine, filter} {
+	for _, step := range []func() error{l.checkSources, l.confine, filter, l.tagLog} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -687,14 +689,18 @@ func (l *launch) envelope() wire.Envelope {
 		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),
 		Lifetime: time.Duration(c.Spec.Timeout) * time.Second,
 		PidFile:  c.Spec.PidFile,
-		Log:      wire.Log{Driver: e.logDriver(c), Path: e.logPath(c), MaxSize: e.logMaxSize(c), MaxFile: 1},
+		Log:      wire.Log{Driver: e.logDriver(c), Path: e.logPath(c), MaxSize: e.logMaxSize(c), MaxFile: 1, Tag: l.logTag},
 	}
 	if p := c.Spec.Restart; p.Name != "" && p.Name != "no" {
 		env.Restart = wire.Restart{Policy: p.Name, Retries: p.MaxRetries, Count: l.restarts}
 	}
 	env.Teardown.Remove = c.Spec.Remove
 	env.Teardown.Removed = e.removedDir(c.ID)
-	if e.conf.File.Engine.EventsLogger != "none" {
+	switch event.Backend(e.conf.File.Engine.EventsLogger) {
+	case event.ToNone:
+	case event.ToJournald:
+		env.Events = &wire.Events{Store: e.conf.GraphRoot, Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
+	default:
 		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
 	}
 	env.Health, env.Uplink, env.Hooks, env.Restore = l.health, l.uplink, l.hooks, l.restore

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
 )
@@ -35,7 +36,7 @@ func (e *Engine) Info(ctx context.Context) (inspect.Info, error) {
 	info := inspect.Info{
 		Host: e.hostInfo(layout),
 		Plugins: inspect.PluginInfo{
-			Volume: []string{"local"}, Network: []string{"bridge"}, Log: []string{"k8s-file", "json-file", "none"},
+			Volume: []string{"local"}, Network: []string{"bridge"}, Log: []string{"k8s-file", "json-file", "none", "journald"},
 		},
 	}
 	if info.Store, err = e.storeInfo(ctx); err != nil {
@@ -51,7 +52,7 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 		Arch: runtime.GOARCH, OS: runtime.GOOS, CPUs: runtime.NumCPU(),
 		CgroupManager: e.cgroupManager(), CgroupsVersion: "v1", CgroupControllers: controllers(layout),
 		CPUUtilization: cpuUsage(cpuTicks()), DatabaseBackend: e.backend, Distribution: distribution(),
-		EventLogger: "file", LogDriver: e.logDriver(&cove.Container{}), Linkmode: "static",
+		EventLogger: event.Backend(conf.Engine.EventsLogger), LogDriver: e.logDriver(&cove.Container{}), Linkmode: "static",
 		NetworkBackend: "native", NetworkBackendInfo: inspect.NetworkInfo{Backend: "native", Version: cove.Version},
 		OCIRuntime: &inspect.RuntimeInfo{Name: "cove", Version: cove.Version},
 		Conmon:     &inspect.ProgramInfo{Version: "cove-monitor version " + cove.Version},
@@ -61,9 +62,6 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	}
 	for _, k := range e.conf.Unused() {
 		h.IgnoredSettings = append(h.IgnoredSettings, k.Name+" ("+k.File+")")
-	}
-	if conf.Engine.EventsLogger == "none" {
-		h.EventLogger = "none"
 	}
 	if path, err := e.monitor(); err == nil {
 		h.OCIRuntime.Path, h.Conmon.Path = path, path
@@ -208,9 +206,11 @@ func (e *Engine) storeInfo(ctx context.Context) (inspect.StoreInfo, error) {
 		unit := uint64(st.Bsize)
 		s.GraphRootAllocated, s.GraphRootUsed = st.Blocks*unit, (st.Blocks-st.Bfree)*unit
 		s.GraphStatus["Backing Filesystem"] = fileSystemName(int64(st.Type))
-		s.GraphStatus["Native Overlay Diff"] = "true"
-		s.GraphStatus["Supports d_type"] = "true"
-		s.GraphStatus["Using metacopy"] = "false"
+		if e.conf.Driver == "overlay" {
+			s.GraphStatus["Native Overlay Diff"] = "true"
+			s.GraphStatus["Supports d_type"] = "true"
+			s.GraphStatus["Using metacopy"] = "false"
+		}
 	}
 	list, err := e.List(ctx, ListOptions{All: true})
 	if err != nil {

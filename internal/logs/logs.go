@@ -1,5 +1,6 @@
-// Package logs reads the log files that monitors write: k8s-file and docker's
-// json-file, with their rotated predecessors PATH.1 (the youngest) to PATH.N.
+// Package logs reads what monitors write: log files in the formats k8s-file and
+// docker's json-file, with their rotated predecessors PATH.1 (the youngest) to
+// PATH.N, and entries in systemd's journal.
 //
 // What a container wrote is hostile: nothing here keeps more of a line in
 // memory than [MaxLine], and a line that is not a record is passed over.
@@ -38,7 +39,7 @@ type Line struct {
 // Options choose what Read gives.
 type Options struct {
 	Path   string
-	Driver string // K8sFile or JSONFile
+	Driver string // K8sFile, JSONFile or Journald
 	// Tail is how many of the last lines to begin with; negative is all.
 	// It counts before Since and Until choose.
 	Tail int
@@ -57,12 +58,13 @@ type Options struct {
 func Read(ctx context.Context, o Options, each func(Line) error) error {
 	var decode decoder
 	switch o.Driver {
+	case Journald:
 	case K8sFile:
 		decode = decodeK8s
 	case JSONFile:
 		decode = decodeJSON
 	default:
-		return cove.E("read logs", o.Path, cove.Unsupported, errors.New("log driver "+o.Driver+" keeps no log that can be read: want k8s-file or json-file"))
+		return cove.E("read logs", o.Path, cove.Unsupported, errors.New("log driver "+o.Driver+" keeps no log that can be read: want k8s-file, json-file or journald"))
 	}
 	j := joiner{each: func(l Line) error {
 		if !o.Since.IsZero() && l.Time.Before(o.Since) || !o.Until.IsZero() && l.Time.After(o.Until) {
@@ -70,6 +72,21 @@ func Read(ctx context.Context, o Options, each func(Line) error) error {
 		}
 		return each(l)
 	}}
+	if o.Driver == Journald {
+		if o.Follow && !o.Until.IsZero() {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, o.Until)
+			defer cancel()
+		}
+		err := readJournal(ctx, o, j.add)
+		if o.Follow && ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
+			err = nil
+		}
+		if err == nil {
+			err = j.flush()
+		}
+		return err
+	}
 	r := &reader{o: o, records: records{decode: decode, json: o.Driver == JSONFile, each: j.add}}
 	defer r.close()
 	if o.Follow {

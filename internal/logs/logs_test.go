@@ -215,7 +215,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("no file: %v", err)
 		}
 	}
-	if err := Read(context.Background(), Options{Path: dir, Driver: "journald"}, none); !cove.Is(err, cove.Unsupported) {
+	if err := Read(context.Background(), Options{Path: dir, Driver: "syslog"}, none); !cove.Is(err, cove.Unsupported) {
 		t.Errorf("journald: %v", err)
 	}
 	if err := os.Symlink("/etc/passwd", dir+"/link"); err != nil {
@@ -347,6 +347,26 @@ func BenchmarkRead(b *testing.B) {
 	for b.Loop() {
 		if err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: -1}, func(Line) error { return nil }); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	for want, expect := range map[int]string{0: "", 1: "d", 2: "bc d", 3: "a bc d", 9: "a bc d"} {
+		l := lastLines{want: want}
+		for _, text := range []string{"a", "b+", "c", "d"} {
+			part, more := strings.CutSuffix(text, "+")
+			l.add(record{text: []byte(part), more: more})
+		}
+		var got strings.Builder
+		for _, r := range l.records {
+			got.Write(r.text)
+			if !r.more {
+				got.WriteByte(' ')
+			}
+		}
+		if strings.TrimSpace(got.String()) != expect {
+			t.Errorf("the last %d: %q, want %q", want, got.String(), expect)
 		}
 	}
 }

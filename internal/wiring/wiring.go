@@ -103,8 +103,11 @@ func networks(lan *rootless.Network) network.Driver {
 }
 
 func events(conf *config.Config) event.Writer {
-	if conf.File.Engine.EventsLogger == "none" {
+	switch event.Backend(conf.File.Engine.EventsLogger) {
+	case event.ToNone:
 		return event.None{}
+	case event.ToJournald:
+		return &event.Journal{Store: conf.GraphRoot}
 	}
 	return event.File{Path: conf.EventLog(), MaxSize: int64(conf.File.Engine.EventsLogFileMaxSize)}
 }

@@ -2,22 +2,56 @@ package serve
 
 import (
 	"bytes"
+	"cmp"
 	"os"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
 // logger writes the container's log. A log that cannot be written never stops
 // the container.
 type logger struct {
-	conf *wire.Log
-	fd   int
-	size int64
-	line []byte // one write under way, kept for its space
+	conf  *wire.Log
+	fd    int
+	size  int64
+	line  []byte // one write under way, kept for its space
+	entry journal.Entry
+	// journal is where entries go, with fields that all of them have; nil
+	// with another driver.
+	journal  *journal.Socket
+	id, name string
+}
+
+// openLog opens the log as the envelope says.
+func (m *Monitor) openLog() error {
+	if m.env.Log.Driver != "journald" {
+		return m.log.open(&m.env.Log)
+	}
+	m.log = logger{conf: &m.env.Log, fd: -1, journal: &journal.Socket{}, id: m.env.ID, name: m.env.Name}
+	return nil
+}
+
+// tell sends a line, or a part of one, to the journal, with conmon's fields.
+func (l *logger) tell(priority string, text []byte, whole bool) {
+	short := l.id[:min(len(l.id), cove.ShortIDLength)]
+	l.entry.Reset()
+	l.entry.Add("MESSAGE", text)
+	l.entry.AddString("PRIORITY", priority)
+	l.entry.AddString("CONTAINER_ID_FULL", l.id)
+	l.entry.AddString("CONTAINER_ID", short)
+	l.entry.AddString("CONTAINER_NAME", l.name)
+	l.entry.AddString("CONTAINER_TAG", l.conf.Tag)
+	l.entry.AddString("SYSLOG_IDENTIFIER", cmp.Or(l.conf.Tag, short))
+	if !whole {
+		l.entry.AddString("CONTAINER_PARTIAL_MESSAGE", "true")
+	}
+	_ = l.journal.Send(&l.entry)
 }
 
 // open opens the log for appending.
@@ -46,12 +80,12 @@ func (l *logger) open(conf *wire.Log) error {
 // (P instead of F when the line goes on in the next record), or in docker's
 // json-file format.
 func (l *logger) write(kind wire.Kind, data []byte) {
-	if l.fd < 0 {
+	if l.fd < 0 && l.journal == nil {
 		return
 	}
-	stream := "stdout"
+	stream, priority := "stdout", journal.Info
 	if kind == wire.Stderr {
-		stream = "stderr"
+		stream, priority = "stderr", journal.Error
 	}
 	var stamp [40]byte
 	now := time.Now()
@@ -65,6 +99,10 @@ func (l *logger) write(kind wire.Kind, data []byte) {
 		} else {
 			data = nil
 		}
+		if l.journal != nil {
+			l.tell(priority, text, whole)
+			continue
+		}
 		if l.conf.Driver == "json-file" {
 			record = appendJSONLine(record, text, whole, stream, now)
 			continue
@@ -77,6 +115,9 @@ func (l *logger) write(kind wire.Kind, data []byte) {
 			record = append(record, 'P', ' ')
 		}
 		record = append(append(record, text...), '\n')
+	}
+	if l.journal != nil {
+		return
 	}
 	if n, err := unix.Write(l.fd, record); err == nil {
 		l.size += int64(n)

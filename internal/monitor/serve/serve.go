@@ -32,6 +32,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
+	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/monitor/forward"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
@@ -70,6 +71,7 @@ type Monitor struct {
 	run     cove.Run
 	streams streams
 	log     logger
+	journal journal.Socket // for events
 	clients map[int]*client
 	listen  int
 	execs   map[int]*execution
@@ -285,7 +287,7 @@ func (m *Monitor) setUp() *wire.Failure {
 	if err := m.loop.open(); err != nil {
 		return wire.Fail("epoll", err)
 	}
-	if err := m.log.open(&m.env.Log); err != nil {
+	if err := m.openLog(); err != nil {
 		return &wire.Failure{Step: "open log " + m.env.Log.Path, Text: err.Error()}
 	}
 	return nil

@@ -1,15 +1,11 @@
 package serve
 
 import (
-	"encoding/json"
 	"os"
 	"path"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network/teardown"
 )
 
@@ -51,17 +47,4 @@ func (m *Monitor) teardown() {
 	if t.Remove && m.run.Removed {
 		m.event("remove", m.run.ExitCode)
 	}
-}
-
-// encodeEvent makes a line of the event log, in podman's file format.
-func encodeEvent(env *wire.Envelope, status string, code int, now time.Time) []byte {
-	e := cove.Event{ID: env.ID, Image: env.Events.Image, Name: env.Name, Status: status, Time: now, Type: "container", Attributes: env.Events.Labels}
-	if status == "died" {
-		e.ExitCode = &code
-	}
-	line, err := json.Marshal(e)
-	if err != nil {
-		return nil
-	}
-	return append(line, '\n')
 }

@@ -84,10 +84,11 @@ type Foreign struct {
 
 // Log says where output goes.
 type Log struct {
-	Driver  string `json:"driver"` // k8s-file, json-file, none
+	Driver  string `json:"driver"` // k8s-file, json-file, journald, none
 	Path    string `json:"path,omitempty"`
 	MaxSize int64  `json:"maxsize,omitempty"` // bytes, 0 no limit
 	MaxFile int    `json:"maxfile,omitempty"` // rotated files kept beside the present one
+	Tag     string `json:"tag,omitempty"`     // journald's
 }
 
 // Restart is the restart policy.
@@ -163,7 +164,8 @@ type Keep struct {
 
 // Events are where the monitor tells what happened and with which words.
 type Events struct {
-	Path   string            `json:"path"` // the event log
+	Path   string            `json:"path"` // the event log; "" is the journal
+	Store  string            `json:"store,omitempty"`
 	Image  string            `json:"image,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
 	Max    int64             `json:"max,omitempty"`

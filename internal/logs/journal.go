@@ -1,0 +1,138 @@
+package logs
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/cove-engine/cove/internal/journal"
+	"github.com/cove-engine/cove/internal/journal/journalctl"
+)
+
+// Journald is the driver to systemd's journal; its Path is the container's ID.
+const Journald = "journald"
+
+// Fields of a log's entries, conmon's.
+const (
+	fieldID      = "CONTAINER_ID_FULL"
+	fieldPartial = "CONTAINER_PARTIAL_MESSAGE"
+)
+
+// readJournal reads records from the journal.
+func readJournal(ctx context.Context, o Options, each func(record) error) error {
+	q := journalctl.Query{
+		Fields: []string{"MESSAGE", "PRIORITY", fieldPartial, "_SOURCE_REALTIME_TIMESTAMP"},
+		Match:  []string{fieldID + "=" + o.Path},
+	}
+	if o.Tail < 0 && !o.Since.IsZero() {
+		q.Since = o.Since
+	}
+	// Done is asked before the reading that is to be the last.
+	done := !o.Follow || o.Done != nil && o.Done()
+	journalctl.Sync(ctx)
+	tail := lastLines{want: o.Tail}
+	err := journalctl.Read(ctx, q, func(e journalctl.Entry) error {
+		q.After = string(e["__CURSOR"])
+		r, ok := fromJournal(e)
+		if !ok {
+			return nil
+		}
+		if o.Tail >= 0 {
+			tail.add(r)
+			return nil
+		}
+		return each(r)
+	})
+	for _, r := range tail.records {
+		if err == nil {
+			err = each(r)
+		}
+	}
+	for err == nil && !done && ctx.Err() == nil {
+		if err = followJournal(ctx, &q, o.Done, each); err != nil || ctx.Err() != nil {
+			break
+		}
+		done = true
+		journalctl.Sync(ctx)
+		err = journalctl.Read(ctx, q, journalRecords(&q, each))
+	}
+	if err == nil && o.Follow {
+		err = ctx.Err()
+	}
+	return err
+}
+
+func journalRecords(q *journalctl.Query, each func(record) error) func(journalctl.Entry) error {
+	return func(e journalctl.Entry) error {
+		q.After = string(e["__CURSOR"])
+		if r, ok := fromJournal(e); ok {
+			return each(r)
+		}
+		return nil
+	}
+}
+
+// followJournal passes on what comes until the writer has ended.
+func followJournal(ctx context.Context, q *journalctl.Query, done func() bool, each func(record) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for done == nil || !done() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(poll):
+			}
+		}
+		cancel()
+	}()
+	follow := *q
+	follow.Follow = true
+	err := journalctl.Read(ctx, follow, journalRecords(q, each))
+	cancel()
+	<-ended
+	return err
+}
+
+// fromJournal reads an entry.
+func fromJournal(e journalctl.Entry) (r record, ok bool) {
+	stamp := e["_SOURCE_REALTIME_TIMESTAMP"]
+	if stamp == nil {
+		stamp = e["__REALTIME_TIMESTAMP"]
+	}
+	micro, err := strconv.ParseInt(string(stamp), 10, 64)
+	if err != nil {
+		return r, false
+	}
+	r = record{at: time.UnixMicro(micro), text: e["MESSAGE"], more: string(e[fieldPartial]) == "true"}
+	switch string(e["PRIORITY"]) {
+	case journal.Info:
+		r.stream = "stdout"
+	case journal.Error:
+		r.stream = "stderr"
+	}
+	return r, r.stream != ""
+}
+
+// lastLines keeps the records of the last lines.
+type lastLines struct {
+	want    int
+	records []record
+	lines   int
+}
+
+func (l *lastLines) add(r record) {
+	r.text = append([]byte(nil), r.text...)
+	l.records = append(l.records, r)
+	if !r.more {
+		l.lines++
+	}
+	for l.lines > l.want || l.want == 0 && len(l.records) > 0 {
+		if !l.records[0].more {
+			l.lines--
+		}
+		l.records = l.records[1:]
+	}
+}
