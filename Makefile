@@ -97,6 +97,7 @@ guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd an
 	GO='$(GO)' test/guest/scripts
 	test/guest/reboot
 	test/guest/outcomes
+	test/guest/delegated
 
 guest-bench: build ## ratios to podman 5 with crun, in the same guest
 	GO='$(GO)' test/guest/bench
