@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -153,9 +152,9 @@ func (e *Engine) checkpoints(c *cove.Container) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if exec.CommandContext(ctx, program, "checkpoint", "--help").Run() != nil {
+	if can, err := e.canCheckpoint(program); err != nil {
+		return err
+	} else if !can {
 		return refuse("OCI runtime " + c.Spec.Runtime + " does not support checkpoints: one made with --runtime runc can have them")
 	}
 	return nil

@@ -47,6 +47,9 @@ func (e *Engine) foreign(c *cove.Container) (*plan.Foreign, error) {
 	for _, flag := range slices.Concat(e.conf.File.Engine.OCIRuntimesFlags[path.Base(name)], e.conf.RuntimeFlags) {
 		f.Runtime = append(f.Runtime, "--"+strings.TrimLeft(flag, "-"))
 	}
+	if slices.Contains(e.conf.File.Engine.RuntimeSupportsJSON.Get(), path.Base(name)) {
+		f.Runtime = append(f.Runtime, "--log-format", "json")
+	}
 	return f, nil
 }
 
@@ -96,8 +99,10 @@ func (l *launch) adapt() (err error) {
 			m.Options = append(m.Options, "bind")
 		}
 	}
-	l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding())
-	return err
+	if l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding()); err != nil {
+		return err
+	}
+	return l.checkFeatures()
 }
 
 // filterSpec is the seccomp profile in the words of the runtime specification.

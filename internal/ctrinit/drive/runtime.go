@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -14,7 +15,8 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-// logFile is the runtime's log below the bundle, in JSON.
+// logFile is the runtime's log below the bundle; in JSON if the runtime's
+// arguments ask for that.
 const logFile = "log"
 
 // call runs one command of the runtime. What it has to say when it fails is
@@ -37,7 +39,7 @@ func (d *driver) call(command string, args []string, limit time.Duration, id str
 // it after limit. Its log is in dir. Monitors use it to take a container down.
 func Call(runtime []string, dir, command string, args []string, stdio [3]int, limit time.Duration) *wire.Failure {
 	step := path.Base(runtime[0]) + " " + command
-	argv := append(append([]string{}, runtime...), "--log", dir+"/"+logFile, "--log-format", "json", command)
+	argv := append(append([]string{}, runtime...), "--log", dir+"/"+logFile, command)
 	pidfd := -1
 	pid, err := syscall.ForkExec(runtime[0], append(argv, args...), &syscall.ProcAttr{
 		Dir: "/", Env: environment(),
@@ -118,7 +120,19 @@ func lastError(name string) (text string) {
 	data, _ := ctrinit.ReadAll(fd)
 	for line := range strings.Lines(string(data)) {
 		var e struct{ Level, Msg string }
-		if json.Unmarshal([]byte(line), &e) == nil && e.Level == "error" {
+		if json.Unmarshal([]byte(line), &e) != nil {
+			// time="…" level=error msg="…", or whatever else it writes
+			_, msg, found := strings.Cut(strings.TrimSpace(line), "level=error msg=")
+			if whole, err := strconv.Unquote(msg); found && err == nil {
+				msg = whole
+			} else if !found && strings.Contains(line, "level=") {
+				continue
+			} else if !found {
+				msg = line
+			}
+			e.Level, e.Msg = "error", msg
+		}
+		if e.Level == "error" {
 			text = strings.Join(strings.Fields(e.Msg), " ")
 		}
 	}

@@ -1,0 +1,206 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"github.com/cove-engine/cove"
+)
+
+// An OCI runtime says what it has (runtime-spec, features.md). It is asked once
+// for each of its binaries.
+
+// asked is what a binary has answered, as it is kept below the run root.
+type asked struct {
+	Path     string             `json:"path"`
+	Modified time.Time          `json:"modified"`
+	Size     int64              `json:"size"`
+	Features *features.Features `json:"features"` // nil: it does not know the command
+}
+
+// featuresPatience is how long a runtime may take to answer.
+const featuresPatience = 10 * time.Second
+
+// features gives what a runtime says that it has, nil when it does not say.
+func (e *Engine) features(program string) (*features.Features, error) {
+	info, err := os.Stat(program)
+	if err != nil {
+		return nil, cove.E("look at OCI runtime", program, fileKind(err), err)
+	}
+	sum := sha256.Sum256([]byte(program))
+	kept := filepath.Join(e.conf.Scratch(), "runtimes", hex.EncodeToString(sum[:8])+".json")
+	var a asked
+	if data, err := os.ReadFile(kept); err == nil && json.Unmarshal(data, &a) == nil &&
+		a.Path == program && a.Size == info.Size() && a.Modified.Equal(info.ModTime()) {
+		return a.Features, nil
+	}
+	a = asked{Path: program, Modified: info.ModTime(), Size: info.Size()}
+	if a.Features, err = askFeatures(program); err != nil {
+		return nil, err
+	}
+	// If it cannot be kept, it is asked again.
+	if data, err := json.Marshal(a); err == nil && os.MkdirAll(filepath.Dir(kept), 0o700) == nil {
+		_ = replaceFile(kept, string(data))
+	}
+	return a.Features, nil
+}
+
+func askFeatures(program string) (*features.Features, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), featuresPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "features")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.WaitDelay = &out, time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return nil, cove.E("", "", cove.Unavailable, fmt.Errorf("%s features: it has not ended after %s and was killed", program, featuresPatience))
+	}
+	f := new(features.Features)
+	if err != nil || json.Unmarshal(out.Bytes(), f) != nil || f.OCIVersionMax == "" {
+		return nil, nil
+	}
+	return f, nil
+}
+
+// checkFeatures refuses by name what of the configuration the runtime lacks.
+func (l *launch) checkFeatures() error {
+	f, err := l.e.features(l.foreign.Runtime[0])
+	if err != nil {
+		return err
+	}
+	lacking := knownLack(path.Base(l.foreign.Runtime[0]), l.spec)
+	if f != nil {
+		lacking = lack(f, l.spec, !l.layout.Unified)
+	}
+	if lacking == "" {
+		return nil
+	}
+	return cove.E("", "", cove.Unsupported, fmt.Errorf("OCI runtime %s does not support %s", l.c.Spec.Runtime, lacking))
+}
+
+// lack names the first field of the configuration that a runtime does not say it
+// has; "" when there is none. What it says nothing of is left to it.
+func lack(f *features.Features, s *specs.Spec, v1 bool) string {
+	for kind, hooks := range hooksOf(s.Hooks) {
+		if f.Hooks != nil && len(hooks) > 0 && !slices.Contains(f.Hooks, kind) {
+			return "hooks." + kind
+		}
+	}
+	has := f.Linux
+	if has == nil {
+		return ""
+	}
+	no := func(on *bool) bool { return on != nil && !*on }
+	for _, ns := range s.Linux.Namespaces {
+		if has.Namespaces != nil && !slices.Contains(has.Namespaces, string(ns.Type)) {
+			return "linux.namespaces: " + string(ns.Type)
+		}
+	}
+	if caps := s.Process.Capabilities; caps != nil && has.Capabilities != nil {
+		for _, c := range caps.Bounding {
+			if !slices.Contains(has.Capabilities, c) {
+				return "process.capabilities: " + c
+			}
+		}
+	}
+	if c := has.Cgroup; c != nil && (v1 && no(c.V1) || !v1 && no(c.V2)) {
+		return "this machine's version of cgroups"
+	}
+	if a := has.Apparmor; a != nil && no(a.Enabled) && s.Process.ApparmorProfile != "" {
+		return "process.apparmorProfile"
+	}
+	if x := has.Selinux; x != nil && no(x.Enabled) && s.Process.SelinuxLabel != "" {
+		return "process.selinuxLabel"
+	}
+	return lackSeccomp(has.Seccomp, s.Linux.Seccomp)
+}
+
+func lackSeccomp(has *features.Seccomp, asked *specs.LinuxSeccomp) string {
+	if has == nil || asked == nil {
+		return ""
+	}
+	if has.Enabled != nil && !*has.Enabled {
+		return "linux.seccomp"
+	}
+	actions := []specs.LinuxSeccompAction{asked.DefaultAction}
+	for _, c := range asked.Syscalls {
+		actions = append(actions, c.Action)
+	}
+	for _, a := range actions {
+		if has.Actions != nil && !slices.Contains(has.Actions, string(a)) {
+			return "linux.seccomp: " + string(a)
+		}
+	}
+	return ""
+}
+
+func hooksOf(h *specs.Hooks) map[string][]specs.Hook {
+	if h == nil {
+		return nil
+	}
+	return map[string][]specs.Hook{
+		//lint:ignore SA1019 engines still use it
+		"prestart":      h.Prestart,
+		"createRuntime": h.CreateRuntime, "createContainer": h.CreateContainer, "startContainer": h.StartContainer,
+		"poststart": h.Poststart, "poststop": h.Poststop,
+	}
+}
+
+// knownLack is lack for runtimes that do not know the command: a virtual machine,
+// or a kernel of its own, shares none of these with the host.
+func knownLack(name string, s *specs.Spec) string {
+	shares := func(kind specs.LinuxNamespaceType) bool {
+		return !slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind })
+	}
+	var kinds []specs.LinuxNamespaceType
+	switch {
+	case strings.HasPrefix(name, "kata"):
+		kinds = []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace}
+	case name == "runsc":
+		kinds = []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace}
+	}
+	for _, kind := range kinds {
+		if shares(kind) {
+			return fmt.Sprintf("the host's %s namespace", kind)
+		}
+	}
+	return ""
+}
+
+// canCheckpoint tells whether a runtime has checkpoints: by what it says, else
+// by having the command, as podman asks.
+func (e *Engine) canCheckpoint(program string) (bool, error) {
+	f, err := e.features(program)
+	if err != nil {
+		return false, err
+	}
+	if f != nil {
+		for _, key := range []string{"org.opencontainers.runc.checkpoint.enabled", "run.oci.crun.checkpoint.enabled"} {
+			if says, ok := f.Annotations[key]; ok {
+				return says == "true", nil
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), featuresPatience)
+	defer cancel()
+	err = exec.CommandContext(ctx, program, "checkpoint", "--help").Run()
+	if ctx.Err() != nil {
+		return false, cove.E("", "", cove.Unavailable, errors.New(program+" checkpoint --help: it does not end"))
+	}
+	return err == nil, nil
+}
