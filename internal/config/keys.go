@@ -138,7 +138,7 @@ var keys = map[string]key{
 	"engine.retry_delay":                          {use: Acts},
 	"engine.runtime":                              {use: Acts},
 	"engine.runtime_path":                         {use: Idle}, // where no runtimes are configured, and the library configures some
-	"engine.runtime_supports_json":                {use: Idle}, // what a runtime says is taken from its log
+	"engine.runtime_supports_json":                {use: Acts},
 	"engine.runtime_supports_kvm":                 {use: Idle},
 	"engine.runtime_supports_nocgroup":            {use: Idle},
 	"engine.runtimes":                             {use: Acts},
