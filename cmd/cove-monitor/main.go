@@ -33,10 +33,19 @@ func main() {
 		ctrinit.Main()
 	case "cove-runtime-driver":
 		drive.Main()
+	case "cove-aide":
+		serve.Aide()
+	case "cove-conmon":
+		serve.Become()
+	case "cove-guard":
+		drive.Guard(os.Args[1:])
 	case "cove-uplink":
 		uplink.Main()
 	case "/run/podman-init":
 		ctrinit.Reaper(os.Args[1:])
+	}
+	if len(os.Args) > 2 && os.Args[1] == "drive" { // by conmon
+		drive.Create(os.Args[2:])
 	}
 	if len(os.Args) == 4 && os.Args[0] == "cove-monitor" {
 		serve.Main(os.Args[1:])

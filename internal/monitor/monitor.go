@@ -4,6 +4,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,8 @@ type Birth struct {
 	Flags           uintptr // init's CLONE_NEW* flags
 	Terminal, Stdin bool    // which streams the container has
 	Foreign         bool    // another OCI runtime makes the container
+	// Name is the program's argv[0]; "" is that of a monitor.
+	Name string
 	// PIDNamespace is the one that init is born in, -1 for the monitor's own:
 	// a process cannot change it later.
 	PIDNamespace int
@@ -78,7 +81,7 @@ func Fork(program string, b Birth) (*Starting, error) {
 		files = append(files, uintptr(b.PIDNamespace))
 	}
 	pid, err := syscall.ForkExec(program,
-		[]string{"cove-monitor", strconv.Itoa(wire.Version), strconv.FormatUint(uint64(b.Flags), 10), streams},
+		[]string{cmp.Or(b.Name, "cove-monitor"), strconv.Itoa(wire.Version), strconv.FormatUint(uint64(b.Flags), 10), streams},
 		&syscall.ProcAttr{
 			Dir: "/",
 			// A monitor lives long and does little: one thread for Go code,
@@ -277,6 +280,29 @@ func (s *Starting) Abort() (killed bool) {
 	}
 	return s.status.Signaled()
 }
+
+// Kill ends the monitor's process, whatever it does or has become, and waits
+// until it is gone. Nothing is undone by it.
+func (s *Starting) Kill() {
+	s.Close()
+	select {
+	case <-s.reaped:
+	default:
+		_ = unix.Kill(s.pid, unix.SIGKILL)
+		<-s.reaped
+	}
+}
+
+// Conversation is the connection to the monitor once its container runs.
+// Waiting on it has no end.
+func (s *Starting) Conversation() *Conn {
+	s.limit(0)
+	return &s.Conn
+}
+
+// Wrap makes a Conn of a connected socket; of -1 one on which nothing can be
+// said.
+func Wrap(fd int) *Conn { return &Conn{fd: fd} }
 
 // MonitorPID is the process ID of the monitor.
 func (s *Starting) MonitorPID() int { return s.pid }

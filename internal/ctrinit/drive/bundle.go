@@ -35,6 +35,8 @@ func (d *driver) scratch() string {
 func (d *driver) openScratch() (fd int, err error) {
 	if d.init != 0 {
 		err = unix.Mount("tmpfs", d.scratch(), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700,size=16m")
+	} else if d.runtimeArgs != nil {
+		err = os.Mkdir(d.Dir+"/"+execDir, 0o700) // conmon is there already
 	} else if err = os.RemoveAll(d.Dir); err == nil {
 		if err = os.Mkdir(d.Dir, 0o700); err == nil {
 			err = os.Mkdir(d.Dir+"/"+execDir, 0o700)

@@ -11,6 +11,7 @@ package drive
 import (
 	"encoding/json"
 	"io"
+	"math"
 	"os"
 	"path"
 	"strconv"
@@ -40,6 +41,8 @@ type driver struct {
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
 	// dump and restore are the images to be written or read; nil for neither.
 	dump, restore *wire.Images
+	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon.
+	runtimeArgs []string
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
@@ -51,6 +54,37 @@ func Main() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// Create is Main where conmon is the monitor and has us for its OCI runtime:
+// args are those of the runtime's create. A guard has the runtime start the
+// container, and conmon is its parent. What conmon inherited from cove is not
+// the runtime's.
+func Create(args []string) {
+	d := &driver{dir: -1, shm: -1, spaces: map[string]string{}, runtimeArgs: args}
+	f := d.inherit()
+	if f == nil {
+		f = d.run()
+	}
+	if f != nil {
+		_ = wire.SendJSON(control, wire.Failed, f)
+		_, _ = os.Stderr.WriteString(f.Error() + "\n")
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func (d *driver) inherit() *wire.Failure {
+	if len(d.runtimeArgs) == 0 || d.runtimeArgs[0] != "create" {
+		return &wire.Failure{Step: "read conmon's request", Text: "it is not create"}
+	}
+	if err := unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return wire.Fail("keep descriptors from the runtime", err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return wire.Fail("make a mount namespace", err)
+	}
+	return nil
 }
 
 func (d *driver) run() *wire.Failure {
@@ -105,7 +139,7 @@ func (d *driver) run() *wire.Failure {
 	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
 		return wire.Fail("report", err)
 	}
-	if d.init != 0 || d.restore != nil {
+	if d.init != 0 || d.restore != nil || d.runtimeArgs != nil {
 		return nil
 	}
 	awaitGo()
@@ -260,6 +294,19 @@ func (d *driver) checkWorkDir(root int) *wire.Failure {
 // gives the process's ID and the master of its terminal.
 func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 	const pidFile, socket = "pid", "tty"
+	if d.runtimeArgs != nil {
+		// To be the container's ID, its pid file and the socket for its
+		// terminal is conmon's to say.
+		n := len(d.runtimeArgs) - 1
+		if f := d.call("create", d.runtimeArgs[1:n], patience, d.runtimeArgs[n]); f != nil {
+			d.blame(f, root)
+			return 0, -1, f
+		}
+		if pid, f = d.readPID(pidFile); f == nil {
+			f = d.post(pid)
+		}
+		return pid, -1, f
+	}
 	command, args, limit := "create", []string{"--bundle", d.Dir}, patience
 	switch {
 	case d.init != 0:
@@ -291,12 +338,17 @@ func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 		}
 		d.size(master)
 	}
-	text, err := d.read(pidFile)
+	pid, f = d.readPID(pidFile)
+	return pid, master, f
+}
+
+func (d *driver) readPID(name string) (pid int, f *wire.Failure) {
+	text, err := d.read(name)
 	if err == nil {
 		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	}
 	if err != nil {
-		return 0, -1, wire.Fail("read the pid file of "+d.Runtime[0], err)
+		return 0, wire.Fail("read the pid file of "+d.Runtime[0], err)
 	}
-	return pid, master, nil
+	return pid, nil
 }

@@ -129,7 +129,8 @@ func Main(args []string) {
 	if err != nil {
 		os.Exit(125)
 	}
-	m := &Monitor{foreign: strings.Contains(args[2], "o"), flags: uintptr(flags), planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	m := newMonitor()
+	m.foreign, m.flags = strings.Contains(args[2], "o"), uintptr(flags)
 	if strings.Contains(args[2], "p") {
 		m.pidns = joinPID
 		unix.CloseOnExec(joinPID)
@@ -139,6 +140,11 @@ func Main(args []string) {
 	}
 	m.serve()
 	os.Exit(0)
+}
+
+// newMonitor is one that has been told nothing yet.
+func newMonitor() *Monitor {
+	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
 }
 
 // boot starts init, learns what to do with it and leads it to its exec.
@@ -225,7 +231,7 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 	if m.env.Version > wire.Version {
 		return &wire.Failure{Step: "read the start", Text: "it comes from a newer cove"}
 	}
-	if len(m.env.Handed) != len(fds) || !slices.Contains(m.env.Handed, "run") {
+	if len(m.env.Handed) != len(fds) || !slices.Contains(m.env.Handed, "run") && m.env.Init == nil {
 		return &wire.Failure{Step: "read the start", Text: "descriptors are missing"}
 	}
 	for i, name := range m.env.Handed {

@@ -58,6 +58,11 @@ type Envelope struct {
 	Hooks   *plan.Hooks `json:"hooks,omitempty"`
 	Events  *Events     `json:"events,omitempty"`
 	Restore *Restore    `json:"restore,omitempty"`
+	// Init is the container's process and Started when it was let go, for an
+	// aide: its monitor is conmon. The file "run" is the aide's own then, and
+	// is there if it is to stay.
+	Init    *Process  `json:"init,omitempty"`
+	Started time.Time `json:"started,omitzero"`
 }
 
 // Restore says that the run goes on from a checkpoint instead of beginning
@@ -75,6 +80,25 @@ type Images struct {
 	Work string   `json:"work"`           // of CRIU's log and statistics
 	Args []string `json:"args,omitempty"` // the runtime's further arguments
 }
+
+// Process is one of the host's.
+type Process struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+// Become is the body of Start where conmon is the monitor: what the process
+// that cove has forked becomes. The descriptors that come with it have the
+// numbers from [BecomeFD] on in it; 3 stays the socket to cove, for the driver
+// that conmon runs as its OCI runtime.
+type Become struct {
+	Args    []string `json:"args"`
+	Env     []string `json:"env"`
+	Cgroups []string `json:"cgroups,omitempty"` // to join before, as a monitor does
+}
+
+// BecomeFD is the first number of the descriptors that come with [Become].
+const BecomeFD = 10
 
 // Foreign is another OCI runtime's side of the container.
 type Foreign struct {

@@ -1,0 +1,89 @@
+package drive
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// A container that conmon's runtime has created waits to be started, and
+// nothing of conmon's ends it if cove is killed before. A guard does, a process
+// that lives from there to the start: at cove's word it has the runtime start the
+// container, which is then independent of cove, without it it ends what there is.
+
+const guardName = "cove-guard"
+
+// The descriptors of a guard beside control.
+const (
+	guardConmon = 4 // pidfds
+	guardInit   = 5
+)
+
+// post starts the guard. conmon is our parent.
+func (d *driver) post(init int) *wire.Failure {
+	const step = "start the start's guard"
+	conmon, err := unix.PidfdOpen(os.Getppid(), 0)
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	defer unix.Close(conmon)
+	pidfd, err := unix.PidfdOpen(init, 0)
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	defer unix.Close(pidfd)
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	defer unix.Close(null)
+	n := uintptr(null)
+	_, err = syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, d.Dir}, d.Runtime...), &syscall.ProcAttr{
+		Dir: "/", Env: os.Environ(),
+		Files: []uintptr{n, n, n, control, uintptr(conmon), uintptr(pidfd)},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	return nil
+}
+
+// Guard is the whole life of a guard; it does not return. Its caller has locked
+// the main thread. args are the container's ID, its bundle and the runtime with
+// its global arguments.
+func Guard(args []string) {
+	if len(args) < 3 {
+		os.Exit(125)
+	}
+	for fd := control; fd <= guardInit; fd++ {
+		unix.CloseOnExec(fd)
+	}
+	buf := make([]byte, wire.Max)
+	kind, _, _, err := wire.Receive(control, buf)
+	switch {
+	case err != nil:
+		endStart()
+	case kind == wire.Go:
+		null := [3]int{0, 1, 2}
+		if f := Call(args[2:], args[1], "start", []string{args[0]}, null, patience); f != nil {
+			if wire.SendJSON(control, wire.Failed, f) != nil {
+				endStart() // cove would have
+			}
+			break
+		}
+		_ = wire.SendJSON(control, wire.Started, wire.StartedBody{})
+	}
+	os.Exit(0)
+}
+
+// endStart ends conmon, so that it tells no exit of what never ran, and the
+// container's process.
+func endStart() {
+	for _, fd := range []int{guardConmon, guardInit} {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+}

@@ -1,0 +1,159 @@
+package serve
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
+)
+
+// Where conmon is the monitor, an aide of ours does for the container what
+// conmon does not: it puts further processes into it for one client, or, if the
+// container has a health check or is on networks with names, it lives beside it
+// for that, listens at the monitor's socket, and keeps a run file of its own for
+// the outcome of the checks. It has no part in the container's life: it is told
+// which process is the container's, and ends with it.
+
+// Aide is the whole life of the process; it does not return. Descriptor 3 is
+// the socket to cove.
+func Aide() {
+	runtime.LockOSThread()
+	debug.SetGCPercent(20)
+	setName("cove-aide")
+	m := newMonitor()
+	m.foreign, m.orphans = true, true
+	if f := m.bootAide(); f != nil {
+		_ = wire.SendJSON(control, wire.Failed, f)
+		os.Exit(1)
+	}
+	for len(m.clients) > 0 || len(m.execs) > 0 || !m.ended && m.hasDuties() {
+		m.step()
+	}
+	os.Exit(0)
+}
+
+// hasDuties tells whether the aide is there for more than one client.
+func (m *Monitor) hasDuties() bool { return m.env.Health != nil || m.env.Resolver != nil }
+
+func (m *Monitor) bootAide() *wire.Failure {
+	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
+		return wire.Fail("setsid", err)
+	}
+	unix.CloseOnExec(control)
+	var err error
+	if m.exe, err = ctrinit.Self(); err != nil {
+		return wire.Fail("seal own program", err)
+	}
+	if f := m.receiveStart(make([]byte, wire.Max)); f != nil {
+		return f
+	}
+	if f := m.findInit(); f != nil {
+		return f
+	}
+	if m.dir, err = unix.Open(m.env.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return wire.Fail("open "+m.env.Dir, err)
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return wire.Fail("take in orphans", err)
+	}
+	if f := enterCgroups(m.env.MonitorCgroups); f != nil {
+		return f
+	}
+	if err := m.loop.open(); err != nil {
+		return wire.Fail("epoll", err)
+	}
+	m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) { m.leave() })
+	m.watchOrphans()
+	m.adopt(control)
+	if m.record == nil {
+		return nil
+	}
+	m.run = cove.Run{Generation: m.env.Generation, BootID: m.env.BootID, PID: m.init.pid, PIDStart: m.env.Init.Start, MonitorPID: os.Getpid(), Started: m.init.started}
+	if m.env.Health != nil {
+		m.run.Health = &cove.Health{Status: "starting"}
+	}
+	if err := m.record.Write(&m.run, false); err != nil {
+		return wire.Fail("write the aide's run file", err)
+	}
+	m.openSocket()
+	m.startNames()
+	m.startHealth()
+	if err := wire.Send(control, wire.Ready, nil); err != nil {
+		return wire.Fail("report", err)
+	}
+	return nil
+}
+
+// findInit gets hold of the container's process.
+func (m *Monitor) findInit() *wire.Failure {
+	const step = "find the container's process"
+	p := m.env.Init
+	if p == nil {
+		return &wire.Failure{Step: step, Text: "none was told"}
+	}
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	// After the opening: now it was no other process of that number.
+	if start, err := procfs.StartTime(p.PID); err != nil || start != p.Start {
+		return wire.Fail(step, unix.ESRCH)
+	}
+	m.init = child{pid: p.PID, pidfd: fd, socket: -1, started: m.env.Started}
+	return nil
+}
+
+// leave is the end of the container for its aide. Its clients hear of their
+// own processes' ends only.
+func (m *Monitor) leave() {
+	m.stopHealth()
+	m.endNames()
+	m.cancel(m.killTimer)
+	m.killTimer = nil
+	m.forget(m.init.pidfd)
+	m.init.pid, m.ended = 0, true
+	if m.listen >= 0 {
+		m.forget(m.listen)
+		m.listen = -1
+	}
+	for _, c := range m.clients {
+		if c.exec == nil {
+			c.close()
+		}
+	}
+}
+
+// watchOrphans reaps what processes put into the container leave behind, and
+// makes the socket anew on demand.
+func (m *Monitor) watchOrphans() {
+	var p [2]int
+	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return
+	}
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, unix.SIGCHLD, unix.SIGUSR1)
+	go func() {
+		for s := range ch {
+			_, _ = unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
+		}
+	}()
+	m.watch(p[0], unix.EPOLLIN, func(uint32) {
+		var b [8]byte
+		n, _ := unix.Read(p[0], b[:])
+		for _, s := range b[:max(n, 0)] {
+			if syscall.Signal(s) == unix.SIGCHLD {
+				m.reapStrays()
+			} else if m.record != nil && !m.ended {
+				m.openSocket()
+			}
+		}
+	})
+}

@@ -1,0 +1,49 @@
+package serve
+
+import (
+	"encoding/json"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// Become is the life of the process that cove forks where conmon is the
+// monitor: it waits in the monitors' cgroup, as one of ours would, until it is
+// told how to become conmon. So it is known by its number and can be given a
+// scope before there is anything that conmon could do. It does not return.
+func Become() {
+	kind, body, fds, err := wire.Receive(control, make([]byte, wire.Max))
+	if err != nil || kind != wire.Start {
+		os.Exit(1) // called off
+	}
+	f := become(body, fds)
+	_ = wire.SendJSON(control, wire.Failed, f)
+	os.Exit(1)
+}
+
+func become(body []byte, fds []int) *wire.Failure {
+	var b wire.Become
+	if err := json.Unmarshal(body, &b); err != nil || len(b.Args) == 0 {
+		return wire.Fail("read the start", err)
+	}
+	if f := enterCgroups(b.Cgroups); f != nil {
+		return f
+	}
+	// Out of the way first: one may have a number that another is to get.
+	for i, fd := range fds {
+		high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, wire.BecomeFD+len(fds))
+		if err != nil {
+			return wire.Fail("hand descriptors on", err)
+		}
+		_ = unix.Close(fd)
+		fds[i] = high
+	}
+	for i, fd := range fds {
+		if err := unix.Dup3(fd, wire.BecomeFD+i, 0); err != nil {
+			return wire.Fail("hand descriptors on", err)
+		}
+	}
+	return wire.Fail("run "+b.Args[0], unix.Exec(b.Args[0], b.Args, b.Env))
+}
