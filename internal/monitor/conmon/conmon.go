@@ -1,0 +1,191 @@
+// Package conmon speaks with conmon, which can watch a container in place of
+// cove's own monitor: how it is called, where it tells the exit, its attach
+// socket and its control fifo, conmon(8). [Open] makes of that a conversation
+// in the words of internal/monitor/wire, so that whoever asks a container's
+// monitor for something need not know which one it is.
+//
+// What cove's monitor does beyond watching is done by others: the container is
+// taken down, removed and started again by the exit command, which is cove
+// itself.
+package conmon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// Birth is how conmon is started for one run of a container.
+type Birth struct {
+	Program  string
+	ID, Name string
+	// Bundle gets conmon's sockets and fifos, Exits the file that tells the
+	// exit, named by the container's ID.
+	Bundle, Exits string
+	// Runtime is what it runs as its OCI runtime, with arguments.
+	Runtime []string
+	// ExitCommand is run when the container has ended.
+	ExitCommand     []string
+	Log             wire.Log
+	Terminal, Stdin bool
+	// KeepStdin leaves the container's input open when a client goes.
+	KeepStdin bool
+	Lifetime  time.Duration
+}
+
+// Args is the command line.
+func (b *Birth) Args() []string {
+	args := []string{
+		b.Program, "--api-version", "1", "--sync", "--cid", b.ID, "--cuuid", b.ID, "--name", b.Name,
+		"--bundle", b.Bundle, "--container-pidfile", filepath.Join(b.Bundle, "pid"), "--exit-dir", b.Exits,
+		"--full-attach", "--no-sync-log", "--log-path", b.log(),
+	}
+	if b.Log.MaxSize > 0 {
+		args = append(args, "--log-size-max", strconv.FormatInt(b.Log.MaxSize, 10))
+	}
+	if b.Lifetime > 0 {
+		args = append(args, "--timeout", strconv.Itoa(int(b.Lifetime.Seconds())))
+	}
+	switch {
+	case b.Terminal:
+		args = append(args, "--terminal")
+	case b.Stdin:
+		args = append(args, "--stdin")
+	}
+	if b.KeepStdin {
+		args = append(args, "--leave-stdin-open")
+	}
+	args = append(args, "--runtime", b.Runtime[0])
+	for _, a := range b.Runtime[1:] {
+		args = append(args, "--runtime-arg", a)
+	}
+	args = append(args, "--exit-command", b.ExitCommand[0])
+	for _, a := range b.ExitCommand[1:] {
+		args = append(args, "--exit-command-arg", a)
+	}
+	return args
+}
+
+func (b *Birth) log() string {
+	if b.Log.Driver == "none" || b.Log.Path == "" {
+		return "none"
+	}
+	return "k8s-file:" + b.Log.Path
+}
+
+// minimum is the oldest conmon that podman 5 takes.
+var minimum = [3]int{2, 0, 24}
+
+// Version is what the program says that it is.
+func Version(program string) (string, error) {
+	out, err := exec.Command(program, "--version").Output()
+	if err != nil {
+		return "", cove.E("ask the version of conmon", program, cove.Invalid, err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line, nil
+}
+
+// Check refuses a program that is not conmon or too old a one.
+func Check(program string) error {
+	line, err := Version(program)
+	if err != nil {
+		return err
+	}
+	text, is := strings.CutPrefix(line, "conmon version ")
+	have := [3]int{}
+	for i, part := range strings.SplitN(strings.TrimSpace(text), ".", 3) {
+		digits := strings.IndexFunc(part, func(r rune) bool { return r < '0' || r > '9' })
+		if digits >= 0 {
+			part = part[:digits]
+		}
+		n, err := strconv.Atoi(part)
+		is = is && err == nil
+		have[i] = n
+	}
+	if !is {
+		return cove.E("", "", cove.Invalid, fmt.Errorf("%s is not conmon: it says %q", program, line))
+	}
+	for i := range have {
+		if have[i] != minimum[i] {
+			if have[i] < minimum[i] {
+				return cove.E("", "", cove.Unsupported, fmt.Errorf("%s is conmon %s, cove needs %d.%d.%d", program, text, minimum[0], minimum[1], minimum[2]))
+			}
+			break
+		}
+	}
+	return nil
+}
+
+// Created waits on the reading end of the pipe that conmon has as _OCI_SYNCPIPE
+// until it tells the process of the container that its runtime has made.
+func Created(pipe *os.File, limit time.Duration) (pid int, err error) {
+	_ = pipe.SetReadDeadline(time.Now().Add(limit))
+	var told struct {
+		Data, PID *int
+		Message   string
+	}
+	if err := json.NewDecoder(pipe).Decode(&told); err != nil {
+		return 0, cove.E("start container", "", cove.Unavailable, errors.New("conmon has told no process: it has ended unexpectedly or does not answer"))
+	}
+	if told.Data == nil {
+		told.Data = told.PID
+	}
+	if told.Data == nil || *told.Data <= 0 {
+		return 0, cove.E("start container", "", cove.Internal, errors.New("conmon says: "+strings.Join(strings.Fields(told.Message), " ")))
+	}
+	return *told.Data, nil
+}
+
+// End is what conmon has told of a container's end.
+type End struct {
+	Code int
+	At   time.Time
+	OOM  bool
+}
+
+// ReadEnd reads the exit file; false when there is none (yet).
+func ReadEnd(exits, bundle, id string) (End, bool) {
+	name := filepath.Join(exits, id)
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return End{}, false
+	}
+	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return End{}, false
+	}
+	if code < 0 { // its time was over, and conmon has killed it
+		code = 128 + int(unix.SIGKILL)
+	}
+	end := End{Code: code, At: time.Now()}
+	if st, err := os.Stat(name); err == nil {
+		end.At = st.ModTime()
+	}
+	_, err = os.Lstat(filepath.Join(bundle, "oom"))
+	end.OOM = err == nil
+	return end, true
+}
+
+// Resize gives the container's terminal a size.
+func Resize(bundle string, size wire.Size) error {
+	// conmon holds the fifo open for both; without it nobody would read.
+	fd, err := unix.Open(filepath.Join(bundle, "ctl"), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(fmt.Sprintf("1 %d %d\n", size.Rows, size.Cols)))
+	return err
+}
