@@ -104,6 +104,9 @@ type ContainerSpec struct {
 
 	// Runtime is the OCI runtime by name or path; "" is containers.conf's.
 	Runtime string `json:"runtime,omitempty"`
+	// Monitor is "conmon" or a path of it where it watches the container; ""
+	// is cove's own.
+	Monitor string `json:"monitor,omitempty"`
 }
 
 // Mount is one file system put into a container, whatever flag asked for it.
@@ -250,14 +253,17 @@ type Process struct {
 // monitor to the run file, folded into the record by the next write
 // transaction.
 type Run struct {
-	Generation uint64    `json:"generation,omitempty"` // counts starts by users
-	BootID     string    `json:"bootID,omitempty"`     // /proc/sys/kernel/random/boot_id at start
-	PID        int       `json:"pid,omitempty"`        // init, in the engine's pid namespace; 0 when not running
-	PIDStart   uint64    `json:"pidStart,omitempty"`   // field 22 of /proc/PID/stat: clock ticks since boot
-	MonitorPID int       `json:"monitorPID,omitempty"`
-	Started    time.Time `json:"started,omitzero"`
-	Finished   time.Time `json:"finished,omitzero"`
-	ExitCode   int       `json:"exitCode"`
+	Generation uint64 `json:"generation,omitempty"` // counts starts by users
+	BootID     string `json:"bootID,omitempty"`     // /proc/sys/kernel/random/boot_id at start
+	PID        int    `json:"pid,omitempty"`        // init, in the engine's pid namespace; 0 when not running
+	PIDStart   uint64 `json:"pidStart,omitempty"`   // field 22 of /proc/PID/stat: clock ticks since boot
+	MonitorPID int    `json:"monitorPID,omitempty"`
+	// MonitorStart tells a monitor that is not cove's own from another process
+	// of its number, as PIDStart.
+	MonitorStart uint64    `json:"monitorStart,omitempty"`
+	Started      time.Time `json:"started,omitzero"`
+	Finished     time.Time `json:"finished,omitzero"`
+	ExitCode     int       `json:"exitCode"`
 	// Exit says how the exit code came to be known: "" (reaped by the
 	// monitor), "monitor lost" or "unknown" (power loss).
 	Exit      string `json:"exit,omitempty"`

@@ -41,6 +41,9 @@ type ContainerEngine interface {
 	Restore(ctx context.Context, nameOrID string, o engine.RestoreOptions) (engine.CheckpointResult, error)
 	Wait(ctx context.Context, nameOrID string, o engine.WaitOptions) (int, error)
 	Rename(ctx context.Context, nameOrID, newName string) error
+	// Cleanup takes down what a container's run has left; of that run only if
+	// it is not 0, and then the restart policy is applied.
+	Cleanup(ctx context.Context, nameOrID string, run uint64) error
 
 	List(ctx context.Context, o engine.ListOptions) ([]engine.Container, error)
 	// Container looks one up exactly; size asks for SizeRw and SizeRootFs.

@@ -25,6 +25,7 @@ type Globals struct {
 	RuntimeFlags     []string // global flags for it
 	HooksDirs        []string // of OCI hooks
 	CDISpecDirs      []string
+	Conmon           string // its path, to be the monitor of containers made from now on
 	EventsBackend    string // file, journald or none
 	DBBackend        string // state store
 	NetworkConfigDir string
@@ -47,6 +48,7 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	arrayVar(fs, &g.CDISpecDirs, "cdi-spec-dir", "", "Set the CDI spec directory path (may be set multiple times)")
 	fs.StringVar(&g.CgroupManager, "cgroup-manager", g.CgroupManager, `Cgroup manager to use ("cgroupfs"|"systemd")`)
 	fs.StringVar(&g.Runtime, "runtime", g.Runtime, "Path to the OCI-compatible binary used to run containers")
+	fs.StringVar(&g.Conmon, "conmon", g.Conmon, "Path of the conmon binary, which watches containers in place of cove's monitor")
 	arrayVar(fs, &g.RuntimeFlags, "runtime-flag", "", "add global flags for the container runtime")
 	arrayVar(fs, &g.HooksDirs, "hooks-dir", "", "Set the OCI hooks directory path (may be set multiple times)")
 	fs.StringVar(&g.EventsBackend, "events-backend", g.EventsBackend, `Events backend to use ("file"|"journald"|"none")`)
@@ -95,7 +97,7 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 // unsupportedGlobals are podman's and docker's global flags that cove lacks.
 func unsupportedGlobals() []unsupported {
 	return []unsupported{
-		{name: "conmon"}, {name: "connection"}, {name: "context"}, {name: "cpu-profile"},
+		{name: "connection"}, {name: "context"}, {name: "cpu-profile"},
 		{name: "default-mounts-file"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
 		{name: "namespace"}, {name: "network-cmd-path"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
 		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},

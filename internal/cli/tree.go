@@ -7,7 +7,7 @@ func topContainerCommands() []entry {
 		switch e.name {
 		case "list":
 			e.name, e.aliases = "ps", nil
-		case "checkpoint", "exists", "inspect", "prune", "restore":
+		case "checkpoint", "cleanup", "exists", "inspect", "prune", "restore":
 			continue
 		}
 		top = append(top, e)
@@ -20,6 +20,7 @@ func containerCommands() []entry {
 	return []entry{
 		{name: "attach", short: "Attach to a running container", build: attachCommand},
 		{name: "checkpoint", short: "Checkpoint one or more containers", build: checkpointCommand},
+		{name: "cleanup", short: "Clean up what ended containers have left", build: cleanupCommand},
 		{name: "cp", short: "Copy files/folders between a container and the local filesystem", build: cpCommand},
 		{name: "create", short: "Create but do not start a container", build: createCommand},
 		{name: "exec", short: "Run a process in a running container", build: execCommand},

@@ -24,6 +24,7 @@ type Overrides struct {
 	CgroupManager, EventsBackend, Runtime  string
 	RuntimeFlags                           []string
 	HooksDirs, CDISpecDirs                 []string
+	Conmon                                 string
 	DBBackend, LockType                    string
 	Modules                                []string
 	// Rootless says that the caller is an ordinary user, in his namespace.
@@ -45,10 +46,9 @@ type Config struct {
 	// Modules are those of containers.conf that were asked for.
 	Modules []string
 
-	hooksDirs []string
-
-	runtime  string
-	lockType string
+	flags Overrides
+	// monitor is what containers.conf's key of cove's own says.
+	monitor string
 	// set are the keys that containers.conf's files set, by the file that does.
 	set map[string]string
 }
@@ -67,8 +67,9 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
-		set: set, runtime: o.Runtime, lockType: o.LockType, RuntimeFlags: o.RuntimeFlags, hooksDirs: o.HooksDirs,
+		set: set, monitor: set[monitorValue], flags: o, RuntimeFlags: o.RuntimeFlags,
 	}
+	delete(set, monitorValue)
 	for _, set := range []struct {
 		to   *string
 		from string
@@ -131,9 +132,9 @@ func (c *Config) Containers() string { return filepath.Join(c.Home(), "container
 // "file": the library's own default is "shm", which it does not tell from
 // somebody's wish.
 func (c *Config) LockType() (string, error) {
-	t, asked := c.File.Engine.LockType, c.lockType != ""
+	t, asked := c.File.Engine.LockType, c.flags.LockType != ""
 	if asked {
-		t = c.lockType
+		t = c.flags.LockType
 	}
 	switch t {
 	case "file":
@@ -151,8 +152,8 @@ func (c *Config) LockType() (string, error) {
 // those of the command line, of containers.conf, or the two that are meant where
 // nobody has named any, oci-hooks(5). The library's default is one of these.
 func (c *Config) HooksDirs() []string {
-	if len(c.hooksDirs) > 0 {
-		return c.hooksDirs
+	if len(c.flags.HooksDirs) > 0 {
+		return c.flags.HooksDirs
 	}
 	dirs := c.File.Engine.HooksDir.Get()
 	if slices.Equal(dirs, conf.DefaultHooksDirs) {
@@ -161,12 +162,64 @@ func (c *Config) HooksDirs() []string {
 	return dirs
 }
 
+// Monitor is what watches containers made from now on: "" is cove's own
+// monitor, "conmon" one that is looked for, else a path of it. It is conmon
+// where somebody has asked for it, by --conmon or by monitor = "conmon", which
+// is cove's own key; that containers.conf tells where conmon is
+// (conmon_path) asks for nothing, since podman's does.
+func (c *Config) Monitor() (string, error) {
+	if c.flags.Conmon != "" {
+		return c.flags.Conmon, nil
+	}
+	switch c.monitor {
+	case "", "native", "cove":
+		return "", nil
+	case "conmon":
+		return c.monitor, nil
+	}
+	return "", cove.E("read containers.conf", "monitor", cove.Invalid, fmt.Errorf("%q is neither native nor conmon", c.monitor))
+}
+
+// Flags are the global flags with which another cove finds the same
+// configuration.
+func (c *Config) Flags() (args []string, err error) {
+	o := c.flags
+	args = []string{"--root", c.GraphRoot, "--runroot", c.RunRoot}
+	for _, f := range []struct {
+		name, value string
+		path        bool
+	}{
+		{"storage-driver", o.Driver, false}, {"imagestore", o.ImageStore, true}, {"volumepath", o.VolumePath, true},
+		{"network-config-dir", o.NetworkConfigDir, true}, {"cgroup-manager", o.CgroupManager, false},
+		{"events-backend", o.EventsBackend, false}, {"runtime", o.Runtime, false}, {"db-backend", o.DBBackend, false},
+	} {
+		if f.value == "" {
+			continue
+		}
+		if f.path {
+			if f.value, err = filepath.Abs(f.value); err != nil {
+				return nil, cove.E("find "+f.value, "", cove.Internal, err)
+			}
+		}
+		args = append(args, "--"+f.name, f.value)
+	}
+	for _, list := range []struct {
+		name   string
+		values []string
+	}{{"storage-opt", o.DriverOptions}, {"hooks-dir", o.HooksDirs}, {"cdi-spec-dir", o.CDISpecDirs}, {"runtime-flag", o.RuntimeFlags}, {"module", o.Modules}} {
+		for _, v := range list.values {
+			args = append(args, "--"+list.name, v)
+		}
+	}
+	return args, nil
+}
+
 // OCIRuntime is the OCI runtime, by name or path, of containers made from now
 // on from an image for that platform; "" is cove's own, which is also called
 // native. The library's word for no word, the first that it finds, is not taken
 // for one.
 func (c *Config) OCIRuntime(system, arch string) string {
-	name := c.runtime
+	name := c.flags.Runtime
 	if name == "" {
 		name = c.File.Engine.PlatformToOCIRuntime[system+"/"+arch]
 	}

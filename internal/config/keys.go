@@ -97,7 +97,7 @@ var keys = map[string]key{
 	"engine.compression_format":                   {use: Acts},
 	"engine.compression_level":                    {use: Acts},
 	"engine.conmon_env_vars":                      {use: Idle},
-	"engine.conmon_path":                          {use: Idle},
+	"engine.conmon_path":                          {use: Acts},
 	"engine.conmonrs_path":                        {use: Idle},
 	"engine.database_backend":                     {use: Acts},
 	"engine.detach_keys":                          {use: Acts},
@@ -122,6 +122,7 @@ var keys = map[string]key{
 	"engine.init_path":                            {use: Acts},
 	"engine.kube_generate_type":                   {use: Idle},
 	"engine.lock_type":                            {use: Acts},
+	"engine.monitor":                              {use: Acts}, // cove\'s own
 	"engine.multi_image_archive":                  {use: Acts},
 	"engine.namespace":                            {Ignored, byContainers, func(c *Config) bool { return c.File.Engine.Namespace == "" }},
 	"engine.network_cmd_options":                  {use: Acts},

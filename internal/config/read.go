@@ -94,6 +94,9 @@ var libraryDefaults = sync.OnceValues(func() (*conf.Config, error) {
 	return conf.New(nil)
 })
 
+// monitorValue is under what decode notes the value of engine.monitor.
+const monitorValue = "engine.monitor="
+
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 4 << 20
 
@@ -114,6 +117,13 @@ func decode(file *configfile.Item, c *conf.Config, set map[string]string) error 
 		if len(key) > 1 {
 			set[key[0]+"."+key[1]] = file.Name
 		}
+	}
+	if set["engine.monitor"] == file.Name { // cove's own key: the library has no place for it
+		var own struct{ Engine struct{ Monitor string } }
+		if _, err := toml.NewDecoder(bytes.NewReader(text)).Decode(&own); err != nil {
+			return fmt.Errorf("decode configuration %q: %w", file.Name, err)
+		}
+		set[monitorValue] = own.Engine.Monitor
 	}
 	return nil
 }

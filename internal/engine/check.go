@@ -911,7 +911,11 @@ func (e *Engine) monitorOf(pid int) string {
 	}
 	defer p.close()
 	args, err := p.read("cmdline", 4096)
-	if argv0, _, _ := strings.Cut(string(args), "\x00"); err != nil || argv0 != "cove-monitor" {
+	argv := strings.Split(string(args), "\x00")
+	if err == nil && filepath.Base(argv[0]) == "conmon" {
+		return e.conmonOf(argv)
+	}
+	if err != nil || argv[0] != "cove-monitor" {
 		return ""
 	}
 	fds, err := dirNames(fmt.Sprintf("/proc/%d/fd", pid))
@@ -929,6 +933,22 @@ func (e *Engine) monitorOf(pid int) string {
 		if filepath.Base(target) == runfile.Name && isID(id) && (parent == e.conf.Containers() || parent == e.conf.Removed()) {
 			return id
 		}
+	}
+	return ""
+}
+
+// conmonOf gives the ID of the container that a conmon of this command line
+// watches for this store, "" for another's. What it has open it closes before its
+// exit command runs.
+func (e *Engine) conmonOf(argv []string) string {
+	value := func(flag string) string {
+		if i := slices.Index(argv, flag); i >= 0 && i+1 < len(argv) {
+			return argv[i+1]
+		}
+		return ""
+	}
+	if id := value("--cid"); isID(id) && value("--exit-dir") == e.exits(id) {
+		return id
 	}
 	return ""
 }

@@ -113,6 +113,9 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 		Desired: cove.DesireStop, CommandLine: o.CommandLine, Ports: spec.Ports, Attachments: spec.Networks,
 	}
 	d.c = c
+	if err := e.chooseMonitor(c); err != nil {
+		return nil, err
+	}
 	if spec.Rootfs != "" {
 		if fd, err := unix.Open(spec.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 			return nil, cove.E("find root", spec.Rootfs, fileKind(err), err)

@@ -177,6 +177,9 @@ func (e *Engine) awaitEnd(ctx context.Context, conn *monitor.Conn, limit time.Du
 // dial connects to the container's monitor. Its socket may have been swept
 // away; told by a signal, it makes a new one.
 func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
+	if c.Spec.Monitor != "" {
+		return e.dialConmon(c)
+	}
 	path := e.socket(c.ID)
 	conn, err := monitor.Dial(path)
 	if err == nil || !cove.Is(err, cove.NotFound) || c.Run.MonitorPID == 0 || c.Run.PID == 0 {

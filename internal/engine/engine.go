@@ -89,6 +89,7 @@ type Engine struct {
 	lan      *rootless.Network // Parts.UserNetwork
 	events   event.Writer
 	monitor  func() (string, error)
+	runtime  func() (string, error)
 	backend  string
 	migrate  func() (Migration, error)
 	// builtinArchive is Parts.Builtin.
@@ -102,7 +103,7 @@ type Engine struct {
 func New(conf *config.Config, p Parts) *Engine {
 	e := &Engine{
 		conf: conf, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks, lan: p.UserNetwork,
-		events: p.Events, monitor: p.Monitor, builtinArchive: p.Builtin, cdi: p.CDI, cgroups: sync.OnceValues(cgroup.Detect),
+		events: p.Events, monitor: p.Monitor, runtime: p.Runtime, builtinArchive: p.Builtin, cdi: p.CDI, cgroups: sync.OnceValues(cgroup.Detect),
 	}
 	e.store = state.Remember(p.Store, state.Paths{
 		GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, VolumePath: conf.Volumes(), Driver: conf.Driver,

@@ -48,7 +48,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 		return ExecResult{}, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))
 	}
 	var p any
-	if c.Spec.Runtime != "" {
+	if isForeign(&c.Container) {
 		p, err = e.foreignExec(&c, x, o.Streams.Terminal)
 	} else {
 		p, err = e.execPlan(&c, x, o.Streams.Terminal)

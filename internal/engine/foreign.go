@@ -28,14 +28,23 @@ import (
 // the record, networks and volumes are the same; the runtime gets a bundle, by
 // a driver that stands in init's place (internal/ctrinit/drive).
 
+// isForeign tells whether a program makes the container: another OCI runtime,
+// or cove's own where conmon is the monitor.
+func isForeign(c *cove.Container) bool { return c.Spec.Runtime != "" || c.Spec.Monitor != "" }
+
 // foreign is the beginning of the plan for a container of another runtime, nil
 // for cove's own.
 func (e *Engine) foreign(c *cove.Container) (*plan.Foreign, error) {
-	name := c.Spec.Runtime
-	if name == "" {
+	if !isForeign(c) {
 		return nil, nil
 	}
-	program, err := e.runtimeProgram(name)
+	name, program := c.Spec.Runtime, ""
+	var err error
+	if name == "" {
+		program, err = e.runtime()
+	} else {
+		program, err = e.runtimeProgram(name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +238,7 @@ func execForeign(f plan.Foreign, change func(*specs.Process)) (*plan.Foreign, er
 // forgetForeign has the runtime of a container whose monitor is gone forget it.
 // Nothing of the container runs any more.
 func (e *Engine) forgetForeign(c *cove.Container) {
-	if _, err := os.Lstat(e.bundle(c.ID)); err != nil || c.Spec.Runtime == "" {
+	if _, err := os.Lstat(e.bundle(c.ID)); err != nil || !isForeign(c) {
 		return
 	}
 	if f, err := e.foreign(c); err == nil {

@@ -305,7 +305,7 @@ func (l *launch) wait(f func() error) error {
 }
 
 // poststarted waits for the hooks that follow a start.
-func (l *launch) poststarted(m *monitor.Starting) error {
+func (l *launch) poststarted(m *monitor.Conn) error {
 	if l.hooks == nil || len(l.hooks.Poststart) == 0 {
 		return nil
 	}

@@ -24,6 +24,9 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	if driver == logs.Journald {
 		path = rec.ID
 	}
+	if rec.Spec.Monitor != "" {
+		driver = "k8s-file" // conmon has one format, whatever it is called
+	}
 	err = logs.Read(ctx, logs.Options{
 		Path: path, Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
 		Follow: o.Follow,

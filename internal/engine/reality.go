@@ -70,6 +70,9 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		run = unknownRun(c)
 	}
 	out.Run = *run
+	if c.Spec.Monitor != "" && run.PID != 0 {
+		mergeAide(&out)
+	}
 	if run.PID != 0 {
 		out.MountPoint = filepath.Join("/proc", strconv.Itoa(run.PID), "root")
 	}
@@ -78,7 +81,11 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		out.Status = cove.Removing
 	case run.PID != 0:
 		out.Status = cove.Running
-		if lost := e.lost(run, out.Dir); lost != "" {
+		lost := e.lost(c, run, out.Dir)
+		if e.reported(&out, lost) {
+			break
+		}
+		if lost != "" {
 			out.Status = cove.Exited
 			out.Run.PID, out.Run.Exit, out.Run.Finished = 0, lost, time.Now() // when it was found out
 			out.Run.ExitCode = lostCode
@@ -125,11 +132,11 @@ func bootTime() time.Time {
 }
 
 // lost tells why a run that its file calls running is not, "" when it is.
-func (e *Engine) lost(run *cove.Run, dir string) string {
+func (e *Engine) lost(c *cove.Container, run *cove.Run, dir string) string {
 	if run.BootID != bootID() {
 		return exitUnknown
 	}
-	if alive(dir) {
+	if alive(dir) || c.Spec.Monitor != "" && conmonLives(run) {
 		return ""
 	}
 	return exitMonitorLost
@@ -355,6 +362,11 @@ func (h *held) settle(ctx context.Context) error {
 		// Its monitor has removed it since it was looked up.
 		return h.away()
 	}
+	if h.Spec.Monitor != "" {
+		if done, err := h.settleConmon(ctx); done || err != nil {
+			return err
+		}
+	}
 	// What of a running container's network cannot be mended now must not keep
 	// anybody from ending it.
 	_ = h.settleUplink()
@@ -369,8 +381,12 @@ func (h *held) settle(ctx context.Context) error {
 		// Whoever recorded it was killed before the next step.
 		return h.e.makeDir(&h.Container.Container)
 	}
-	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) {
+	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {
 		return nil
+	}
+	if dirs, err := h.e.cgroupDirs(&h.Container.Container); h.reported && err == nil {
+		// conmon may not have got round to it.
+		h.Run.OOMKilled = h.Run.OOMKilled || cgroup.OOMKilled(dirs)
 	}
 	whole, err := h.completeCheckpoint()
 	if err != nil {
@@ -388,7 +404,7 @@ func (h *held) settle(ctx context.Context) error {
 		h.Run.Exit, h.Run.ExitCode, h.Run.Dumping = "", 0, false
 	}
 	h.Run.Down, h.Run.Poststop = true, false
-	if h.Run.Exit == "" {
+	if h.Run.Exit == "" && !h.reported {
 		// Its exit is recorded; the monitor was killed after that.
 		if err := h.writeRun(); err != nil || !h.Spec.Remove || !h.Run.Checkpointed.IsZero() {
 			return err
@@ -407,7 +423,7 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Spec.Remove {
 		return h.settleAway(ctx)
 	}
-	h.due = h.Run.Exit == exitMonitorLost && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
+	h.due = (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
 	return nil
 }
 

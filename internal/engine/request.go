@@ -100,6 +100,9 @@ type Container struct {
 	// Settings of the engine that belong to it.
 	GraphRoot, VolumePath, Driver          string
 	Runtime, CgroupManager, DefaultNetwork string
+	// reported tells that Run is what conmon has told of the end and nobody has
+	// recorded yet.
+	reported bool
 	// NetworkMode is what it got if it asked for none; filled for one
 	// container, not in lists.
 	NetworkMode string

@@ -90,7 +90,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	}
 	now := Container{Container: *d.c, Status: cove.Running}
 	now.Run.PID, now.Run.PIDStart = l.started.PID, l.started.PIDStart
-	result, err = e.follow(ctx, &now, &conn.Conn, o.Attach, result)
+	result, err = e.follow(ctx, &now, conn, o.Attach, result)
 	if err == nil && !result.Detached && spec.Remove && slices.ContainsFunc(d.c.Mounts, func(m cove.Mount) bool { return m.Anonymous }) {
 		// The record would go with the next write; its volumes are not to
 		// be seen until then.

@@ -77,7 +77,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		return result, l.poststarted(conn)
 	}
 	h.release()
-	return e.follow(ctx, &h.Container, &conn.Conn, *o.Attach, result)
+	return e.follow(ctx, &h.Container, conn, *o.Attach, result)
 }
 
 // launch is that of one more run of the container held.
@@ -198,7 +198,7 @@ type launch struct {
 
 // do carries the launch out. On error nothing of it is left; the record is
 // the caller's to undo.
-func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
+func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	l.netns = -1
 	err := l.describe()
 	if err != nil {
@@ -235,8 +235,12 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 		defer unix.Close(pidns)
 		joins = slices.Delete(joins, i, i+1) // by birth, not by setns
 	}
-	var m *monitor.Starting
+	var m starting
 	l.monitorCgroups, err = l.layout.Born(l.e.monitorCgroups(l.c, l.layout), func(unified int) (err error) {
+		if l.c.Spec.Monitor != "" {
+			m, err = l.forkConmon(program, unified)
+			return err
+		}
 		m, err = monitor.Fork(program, monitor.Birth{
 			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin, Foreign: l.foreign != nil, PIDNamespace: pidns, Cgroup: unified,
 		})
@@ -256,7 +260,22 @@ func (l *launch) do(ctx context.Context) (*monitor.Starting, error) {
 		}
 		return nil, l.undo.because(err)
 	}
-	return m, nil
+	return m.Conversation(), nil
+}
+
+// starting is a monitor on its way: cove's own, or conmon.
+type starting interface {
+	MonitorPID() int
+	// Clone, Start, Ready and Go are the steps up to the command's exec; Abort
+	// calls it all off.
+	Clone(cgroup string) error
+	Start(env wire.Envelope, files []monitor.File) error
+	Ready(ctx context.Context) error
+	Go(body wire.GoBody) (wire.StartedBody, error)
+	// Abort tells whether the monitor had to be killed.
+	Abort() (killed bool)
+	// Conversation is with the monitor, once the command runs.
+	Conversation() *monitor.Conn
 }
 
 // describe makes the OCI spec.
@@ -328,7 +347,7 @@ func (l *launch) bounding() []string {
 }
 
 // prepare does everything between the fork of the monitor and the word go.
-func (l *launch) prepare(ctx context.Context, m *monitor.Starting, ownNet bool, joins []native.Join) error {
+func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []native.Join) error {
 	e, c := l.e, l.c
 	type netnsResult struct {
 		fd  int

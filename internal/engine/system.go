@@ -23,6 +23,7 @@ import (
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/monitor/conmon"
 )
 
 // Info describes the host, the stores and the registries in podman's shape.
@@ -65,6 +66,14 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	}
 	if path, err := e.monitor(); err == nil {
 		h.OCIRuntime.Path, h.Conmon.Path = path, path
+	}
+	if name, err := e.conf.Monitor(); err == nil && name != "" {
+		if program, err := e.conmonProgram(name); err == nil {
+			h.Conmon.Path = program
+			if version, err := conmon.Version(program); err == nil {
+				h.Conmon.Version = version
+			}
+		}
 	}
 	h.Hostname, _ = os.Hostname()
 	var uts unix.Utsname

@@ -245,13 +245,16 @@ func (s *Starting) why(id string, err error) error {
 
 // Hooked waits for the hooks that follow a start. When one fails the container
 // has ended by the time it returns.
-func (s *Starting) Hooked() error {
-	s.limit(startLimit)
-	defer s.limit(0)
+func (c *Conn) Hooked() error {
+	c.limit(startLimit)
+	defer c.limit(0)
 	for {
-		kind, body, _, err := s.receive()
+		kind, body, _, err := c.receive()
 		if err != nil {
-			return s.why("", err)
+			if err == io.EOF {
+				err = errors.New("the monitor has ended unexpectedly")
+			}
+			return cove.E("start container", "", cove.Internal, err)
 		}
 		switch kind {
 		case wire.Hooked:
@@ -259,7 +262,7 @@ func (s *Starting) Hooked() error {
 		case wire.Failed:
 			failure := expect(kind, body, wire.Hooked)
 			for err == nil && kind != wire.Done {
-				kind, _, _, err = s.receive()
+				kind, _, _, err = c.receive()
 			}
 			return failure
 		}

@@ -1,0 +1,147 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+)
+
+// What conmon does not do for a container is done by an aide, a process of
+// cove's monitor's program that knows the container's process and ends with it
+// (internal/monitor/serve). One that stays has a run file of its own, because
+// a run file has one writer, and listens where a monitor would.
+
+func (e *Engine) aideDir(id string) string { return filepath.Join(e.dir(id), "aide") }
+
+// mergeAide lays what the aide of a run has recorded over what is known of it.
+func mergeAide(c *Container) {
+	if healthCheck(&c.Container) == nil {
+		return
+	}
+	c.Run.Health = &cove.Health{Status: "starting"}
+	aide, err := runfile.Read(filepath.Join(c.Dir, "aide"))
+	if err != nil || aide.Generation != c.Run.Generation || aide.BootID != c.Run.BootID {
+		return
+	}
+	c.Run.Health, c.Run.Stopping = aide.Health, c.Run.Stopping || aide.Stopping
+}
+
+// restartsUnhealthy tells whether the container was ended for its health, to be
+// started again.
+func (h *held) restartsUnhealthy() bool {
+	check := healthCheck(&h.Container.Container)
+	return check != nil && check.OnFailure == "restart" && h.Run.Health != nil && h.Run.Health.Status == "unhealthy"
+}
+
+// aideFor connects to the process that answers a kind of message about a
+// container that conmon watches.
+func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
+	conn, err := monitor.Dial(e.socket(c.ID))
+	if err == nil || !cove.Is(err, cove.NotFound) {
+		return conn, err
+	}
+	env := e.aideEnvelope(c)
+	switch k {
+	case wire.Exec:
+		s, err := e.startAide(c, env, nil)
+		if err != nil {
+			return nil, err
+		}
+		return s.Conversation(), nil
+	case wire.Networks:
+		netns, nerr := networkOf(c)
+		if nerr != nil {
+			return nil, nerr
+		}
+		defer unix.Close(netns)
+		return e.stayAide(c, env, netns)
+	}
+	return nil, err
+}
+
+// aideEnvelope is what any aide has to know of a container.
+func (e *Engine) aideEnvelope(c *Container) wire.Envelope {
+	return wire.Envelope{
+		ID: c.ID, Name: c.Name, Dir: c.Dir, Generation: c.Run.Generation, BootID: c.Run.BootID,
+		StopSignal: int(stopSignal(&c.Container)), StopTimeout: e.stopTimeout(&c.Container), Started: c.Run.Started,
+	}
+}
+
+// startAide starts one. What it says first is its failure, or nothing.
+func (e *Engine) startAide(c *Container, env wire.Envelope, files []monitor.File) (*monitor.Starting, error) {
+	program, err := e.monitor()
+	if err != nil {
+		return nil, err
+	}
+	f, err := e.foreign(&c.Container)
+	if err != nil {
+		return nil, err
+	}
+	layout, err := e.cgroups()
+	if err != nil {
+		return nil, err
+	}
+	env.Foreign = &wire.Foreign{Runtime: f.Runtime, Dir: f.Dir}
+	env.Init = &wire.Process{PID: c.Run.PID, Start: c.Run.PIDStart}
+	var s *monitor.Starting
+	env.MonitorCgroups, err = layout.Born(e.monitorCgroups(&c.Container, layout), func(unified int) (err error) {
+		s, err = monitor.Fork(program, monitor.Birth{Name: "cove-aide", PIDNamespace: -1, Cgroup: unified})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.CgroupManager == systemd {
+		env.MonitorCgroups = []string{layout.Mount + scopeOf(&c.Container).Path() + "/" + monitorName}
+	}
+	if err := s.Start(env, files); err != nil {
+		s.Kill()
+		return nil, err
+	}
+	return s, nil
+}
+
+// stayAide starts one that stays with the container as long as it has something
+// to do, and returns when it is ready. netns is the container's network
+// namespace.
+func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int) (*monitor.Conn, error) {
+	env.Socket = e.socket(c.ID)
+	more := e.aideEnvelope(c)
+	env.Generation, env.Started, env.Handed = more.Generation, more.Started, nil
+	dir := e.aideDir(c.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
+		return nil, cove.E("start aide of container", c.Name, fileKind(err), err)
+	}
+	f, err := runfile.Open(dir)
+	if err != nil {
+		return nil, cove.E("start aide of container", c.Name, fileKind(err), err)
+	}
+	defer f.Close()
+	files := []monitor.File{{Name: "run", FD: f.FD()}}
+	if netns >= 0 {
+		files = append(files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: netns})
+	}
+	s, err := e.startAide(c, env, files)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), aidePatience)
+	defer cancel()
+	if err := s.Ready(ctx); err != nil {
+		s.Kill()
+		return nil, err
+	}
+	return s.Conversation(), nil
+}
+
+// aidePatience is how long an aide may take to be ready.
+const aidePatience = 30 * time.Second

@@ -1,0 +1,578 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/conmon"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// A container may be watched by conmon in place of cove's own monitor. conmon
+// is the parent of the container's process, copies its streams and tells its
+// exit in a file. The run file is then written by whoever holds the container's
+// lock: at the start by the command that starts it, at the end by the first that
+// finds the exit file, which at the latest is conmon's exit command (Cleanup).
+//
+// conmon has the lock on the run file among the descriptors that it inherits,
+// and lets go of it when the container has ended, before it tells the exit.
+// So a run has ended when its exit is told, or when conmon is gone.
+
+// chooseMonitor decides what watches a new container.
+func (e *Engine) chooseMonitor(c *cove.Container) (err error) {
+	if c.Spec.Monitor == "" {
+		if c.Spec.Monitor, err = e.conf.Monitor(); err != nil {
+			return err
+		}
+	}
+	if c.Spec.Monitor == "" {
+		return nil
+	}
+	if e.conf.Rootless {
+		return cove.E("", "", cove.Unsupported, errors.New("conmon as the monitor for an ordinary user is not supported by cove yet"))
+	}
+	if e.logDriver(c) == "journald" {
+		return cove.E("", "", cove.Unsupported, errors.New("the log driver journald with conmon as the monitor is not supported by cove yet"))
+	}
+	program, err := e.conmonProgram(c.Spec.Monitor)
+	if err != nil {
+		return err
+	}
+	return conmon.Check(program)
+}
+
+// conmonProgram finds conmon: a path as it is, the name by containers.conf's
+// conmon_path, then in PATH.
+func (e *Engine) conmonProgram(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		program, err := filepath.Abs(name)
+		if err == nil {
+			err = unix.Access(program, unix.X_OK)
+		}
+		if err != nil {
+			return "", cove.E("", "", cove.Invalid, fmt.Errorf("conmon %s cannot be executed: %w", name, err))
+		}
+		return program, nil
+	}
+	for _, p := range e.conf.File.Engine.ConmonPath.Get() {
+		if unix.Access(p, unix.X_OK) == nil {
+			return p, nil
+		}
+	}
+	program, err := exec.LookPath(name)
+	if err == nil {
+		program, err = filepath.Abs(program)
+	}
+	if err != nil {
+		return "", cove.E("", "", cove.Invalid, fmt.Errorf("%s not found, neither in containers.conf's conmon_path nor in PATH: invalid argument", name))
+	}
+	return program, nil
+}
+
+// exits is where conmon tells a container's exit: not in the bundle, which goes
+// before the exit is recorded.
+func (e *Engine) exits(id string) string { return filepath.Join(e.dir(id), "exits") }
+
+// conmonLives tells whether the conmon of a run does, be it only to wait for its
+// exit command.
+func conmonLives(run *cove.Run) bool {
+	if run.MonitorPID == 0 || run.BootID != bootID() {
+		return false
+	}
+	state, start, err := procfs.Look(run.MonitorPID)
+	return err == nil && start == run.MonitorStart && state != 'Z' && state != 'X'
+}
+
+// reported takes over into a look at a run what conmon has told of its end.
+// lost is what would be said of it otherwise.
+func (e *Engine) reported(c *Container, lost string) bool {
+	if c.Spec.Monitor == "" || lost == exitUnknown {
+		return false
+	}
+	end, told := conmon.ReadEnd(e.exits(c.ID), e.bundle(c.ID), c.ID)
+	if !told {
+		return false
+	}
+	c.Status, c.reported = cove.Exited, true
+	c.Run.PID, c.Run.PIDStart = 0, 0
+	c.Run.ExitCode, c.Run.Finished, c.Run.OOMKilled = end.Code, end.At, end.OOM
+	return true
+}
+
+// conmonStart is a start with conmon.
+type conmonStart struct {
+	*monitor.Starting
+	l     *launch
+	run   *runfile.File
+	told  *os.File // where conmon tells that the container is there
+	conn  *monitor.Conn
+	birth conmon.Birth
+	env   wire.Envelope
+}
+
+// forkConmon forks the process that will be conmon.
+func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
+	conmonPath, err := l.e.conmonProgram(l.c.Spec.Monitor)
+	if err != nil {
+		return nil, err
+	}
+	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", PIDNamespace: -1, Cgroup: cgroup})
+	if err != nil {
+		return nil, err
+	}
+	c := l.c
+	return &conmonStart{Starting: s, l: l, birth: conmon.Birth{
+		Program: conmonPath, ID: c.ID, Name: c.Name, Bundle: l.e.bundle(c.ID), Exits: l.e.exits(c.ID),
+		Runtime: []string{program, "drive"},
+	}}, nil
+}
+
+// Clone does nothing: conmon starts the runtime when it starts.
+func (s *conmonStart) Clone(string) error { return nil }
+
+// Start makes the process conmon, whose OCI runtime is the driver, and sends
+// that its plan.
+func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
+	e, b := s.l.e, &s.birth
+	s.env = env
+	if env.Restore != nil {
+		return cove.E("", "", cove.Unsupported, errors.New("restoring a container that conmon watches is not supported by cove yet"))
+	}
+	b.Log, b.Terminal, b.Stdin, b.KeepStdin, b.Lifetime = env.Log, env.Terminal, env.Stdin, !env.StdinOnce, env.Lifetime
+	var err error
+	if b.ExitCommand, err = e.exitCommand(env.ID, env.Generation); err != nil {
+		return err
+	}
+	for _, dir := range []string{b.Bundle, b.Exits} {
+		if err = os.RemoveAll(dir); err == nil {
+			err = os.Mkdir(dir, 0o700)
+		}
+		if err != nil {
+			return cove.E("start container", env.Name, fileKind(err), err)
+		}
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return cove.E("start container", env.Name, cove.Internal, err)
+	}
+	defer writer.Close()
+	s.told = reader
+	prepare := wire.PrepareBody{}
+	var plan, inherited []int
+	shm := -1
+	inherited = append(inherited, int(writer.Fd()))
+	for _, f := range files {
+		switch {
+		case f.Name == "plan":
+			plan = append([]int{f.FD}, plan...)
+		case f.Name == "shm":
+			prepare.Shm, shm = true, f.FD
+		case f.Name == "run":
+			s.run = runfile.Attach(f.FD)
+			inherited = append(inherited, f.FD)
+		case f.Name == "hold":
+			inherited = append(inherited, f.FD)
+		case strings.HasPrefix(f.Name, "ns:"):
+			flag, err := strconv.Atoi(f.Name[3:])
+			if err != nil {
+				return cove.E("start container", env.Name, cove.Internal, err)
+			}
+			prepare.Namespaces = append(prepare.Namespaces, flag)
+			plan = append(plan, f.FD)
+		default:
+			return cove.E("start container", env.Name, cove.Unsupported, errors.New("conmon has no use for "+f.Name))
+		}
+	}
+	if shm >= 0 {
+		plan = append(plan, shm)
+	}
+	if len(inherited) > wire.MaxFDs {
+		return cove.E("start container", env.Name, cove.Unsupported, fmt.Errorf("conmon can hold %d published ports at most", wire.MaxFDs-2))
+	}
+	// Before there is anything to be found: whoever comes after a command that
+	// is killed in here knows which process it was about.
+	if err := s.note(); err != nil {
+		return err
+	}
+	become := wire.Become{Args: b.Args(), Env: conmonEnv(), Cgroups: env.MonitorCgroups}
+	become.Env = append(become.Env, "_OCI_SYNCPIPE="+strconv.Itoa(wire.BecomeFD))
+	err = s.SendJSON(wire.Start, become, inherited...)
+	if err == nil {
+		err = s.SendJSON(wire.Prepare, prepare, plan...)
+	}
+	if err != nil {
+		return cove.E("start container", env.Name, cove.Internal, err)
+	}
+	return nil
+}
+
+// note records conmon in the run file beside what is true of the run before.
+func (s *conmonStart) note() error {
+	run := s.l.run
+	run.PID, run.PIDStart, run.MonitorPID, run.BootID = 0, 0, s.MonitorPID(), bootID()
+	run.MonitorStart, _ = procfs.StartTime(s.MonitorPID())
+	if err := s.run.Write(&run, false); err != nil {
+		return cove.E("write run file", s.l.c.Name, fileKind(err), err)
+	}
+	return nil
+}
+
+// conmonEnv is what of our environment is conmon's and its exit command's.
+func conmonEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		switch name {
+		case "PATH", "HOME", "TMPDIR", "LANG", "NOTIFY_SOCKET":
+			return false
+		}
+		for _, prefix := range []string{"CONTAINERS_", "STORAGE_", "XDG_", "COVE_", "DBUS_"} {
+			if strings.HasPrefix(name, prefix) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// exitCommand is what conmon runs when a run has ended: cove.
+func (e *Engine) exitCommand(id string, generation uint64) ([]string, error) {
+	self, err := os.Executable()
+	if err == nil && !strings.HasPrefix(filepath.Base(self), "cove") { // a program with the engine in it
+		self, err = exec.LookPath("cove")
+	}
+	if err != nil {
+		return nil, cove.E("find cove, which conmon is to run at the end", "", cove.Unsupported, err)
+	}
+	flags, err := e.conf.Flags()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat([]string{self}, flags, []string{"container", "cleanup", "--run", strconv.FormatUint(generation, 10), id}), nil
+}
+
+// conmonPatience is how long conmon may take to tell that the container is
+// there, when its runtime has made it.
+const conmonPatience = 30 * time.Second
+
+// Go records the run and has the runtime start the container.
+func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
+	var started wire.StartedBody
+	e, c, l := s.l.e, s.l.c, s.l
+	pid, err := conmon.Created(s.told, conmonPatience)
+	if err != nil {
+		return started, err
+	}
+	run := cove.Run{
+		Generation: l.run.Generation + 1, BootID: bootID(), PID: pid, MonitorPID: s.MonitorPID(),
+		Started: time.Now(), Restarts: l.restarts, Poststop: l.hooks != nil && len(l.hooks.Poststop) > 0,
+	}
+	run.MonitorStart, _ = procfs.StartTime(run.MonitorPID)
+	run.PIDStart, _ = procfs.StartTime(pid)
+	if err = s.run.Write(&run, false); err == nil && !c.Spec.Remove {
+		err = s.run.Reserve() // an exit must find its place on a disk that is full by then
+	}
+	if err != nil {
+		return started, cove.E("write run file", c.Name, fileKind(err), err)
+	}
+	if c.Spec.PidFile != "" {
+		_ = os.WriteFile(c.Spec.PidFile, []byte(strconv.Itoa(pid)), 0o644)
+	}
+	now := Container{Container: *c, Dir: e.dir(c.ID)}
+	now.Run = run
+	if s.env.Health != nil || s.env.Resolver != nil {
+		// Before the command can ask for a name.
+		aide, err := e.stayAide(&now, s.env, l.netns)
+		if err != nil {
+			return started, err
+		}
+		defer aide.Close()
+	}
+	s.conn = monitor.Wrap(-1)
+	if l.attach != nil {
+		// From the first byte on.
+		stream, err := conmon.Attach(s.birth.Bundle)
+		if err != nil {
+			return started, err
+		}
+		if s.conn, err = e.speakConmon(&now, stream); err != nil {
+			return started, err
+		}
+		if size := windowSize(l.attach.Streams.Terminal); c.Spec.Terminal && size != (wire.Size{}) {
+			_ = conmon.Resize(s.birth.Bundle, size)
+		}
+	}
+	// By the guard, which does not mind our being killed from here on.
+	if _, err := s.Starting.Go(down); err != nil {
+		s.conn.Close()
+		return started, err
+	}
+	s.Starting.Close()
+	_ = s.told.Close()
+	return wire.StartedBody{PID: pid, PIDStart: run.PIDStart, Monitor: run.MonitorPID}, nil
+}
+
+// Conversation is with conmon, for who is attached.
+func (s *conmonStart) Conversation() *monitor.Conn { return s.conn }
+
+// Abort ends conmon and whatever it has had made. The guard, if there is one, is
+// told that it need not.
+func (s *conmonStart) Abort() (killed bool) {
+	_ = s.Send(wire.Done, nil)
+	s.Kill()
+	if s.told != nil {
+		_ = s.told.Close()
+	}
+	now := Container{Container: *s.l.c, Dir: s.l.e.dir(s.l.c.ID)}
+	_ = s.l.e.clear(&now)
+	return true
+}
+
+// dialConmon begins a conversation with the monitor of a container that conmon
+// watches; NotFound when it does not run.
+func (e *Engine) dialConmon(c *Container) (*monitor.Conn, error) {
+	if c.Run.PID == 0 {
+		return nil, cove.E("reach monitor of container", c.Name, cove.NotFound, unix.ESRCH)
+	}
+	return e.speakConmon(c, nil)
+}
+
+func (e *Engine) speakConmon(c *Container, attached *conmon.Stream) (*monitor.Conn, error) {
+	f, err := runfile.Open(c.Dir)
+	if err != nil {
+		return nil, cove.E("reach monitor of container", c.Name, fileKind(err), err)
+	}
+	now := *c
+	return conmon.Open(conmon.Watched{
+		Bundle: e.bundle(c.ID),
+		Signal: func(sig unix.Signal) error { return e.signal(&now, sig) },
+		Stopping: func() { // under the container's lock
+			if run, err := f.Read(); err == nil && run.PID == now.Run.PID {
+				run.Stopping = true
+				_ = f.Write(run, false)
+			}
+		},
+		Ended: func(ctx context.Context) (wire.ExitBody, error) {
+			run, err := e.awaitConmon(ctx, &now, f)
+			return wire.ExitBody{Code: run.ExitCode, OOMKilled: run.OOMKilled}, err
+		},
+		Settle: func(ctx context.Context) { _ = e.settleRun(ctx, now.ID, now.Run.Generation) },
+		Aide:   func(k wire.Kind) (*monitor.Conn, error) { return e.aideFor(&now, k) },
+	}, attached)
+}
+
+// awaitConmon waits for the end of a run. Its file stays open: somebody may
+// have removed the container by then.
+func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File) (cove.Run, error) {
+	if fd, err := unix.PidfdOpen(c.Run.PID, 0); err == nil {
+		defer unix.Close(fd)
+		if start, err := procfs.StartTime(c.Run.PID); err == nil && start == c.Run.PIDStart {
+			for ctx.Err() == nil {
+				if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200); n > 0 || err != nil && err != unix.EINTR {
+					break
+				}
+			}
+		}
+	}
+	for wait := 500 * time.Microsecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		if err := ctx.Err(); err != nil {
+			return cove.Run{}, err
+		}
+		run, err := f.Read()
+		if err != nil {
+			return cove.Run{}, err
+		}
+		if run.PID != c.Run.PID || run.Generation != c.Run.Generation {
+			return *run, nil // recorded, and perhaps started again
+		}
+		now := Container{Container: c.Container, Dir: c.Dir}
+		now.Run = *run
+		lost := e.lost(&c.Container, run, c.Dir)
+		if e.reported(&now, lost) {
+			return now.Run, nil
+		}
+		if lost != "" {
+			run.ExitCode = lostCode
+			return *run, nil
+		}
+		time.Sleep(wait)
+	}
+}
+
+// settleRun has a run that has ended recorded and taken down, by us or by
+// whoever holds the container's lock: it returns when that is done.
+func (e *Engine) settleRun(ctx context.Context, id string, generation uint64) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		c := new(cove.Container)
+		err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+		if err != nil {
+			if cove.Is(err, cove.NotFound) {
+				err = nil
+			}
+			return err
+		}
+		now, err := e.look(c)
+		if err != nil || now.Run.Generation != generation || now.Run.PID == 0 && now.Run.Down && !c.Spec.Remove {
+			return err
+		}
+		l, err := e.locks.TryLock(ctx, lock.Container, id)
+		if err == nil {
+			h, err := e.holdLocked(ctx, id, l)
+			if errors.Is(err, errSettledAway) || cove.Is(err, cove.NotFound) {
+				return nil
+			}
+			if err == nil {
+				h.release()
+			}
+			return err
+		}
+		if !cove.Is(err, cove.InUse) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// settleConmon ends what a command that was killed before go has left of a
+// start, and does what conmon's exit command would have, had it not been killed
+// between recording the end and that. done tells that nothing else is to be
+// settled.
+func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
+	lives := conmonLives(&h.Run)
+	if h.Run.PID == 0 && !h.reported && lives && alive(h.Dir) {
+		if err := h.e.endConmon(&h.Run); err != nil {
+			return false, cove.E("end conmon of container", h.Name, cove.Internal, err)
+		}
+		return false, h.e.clear(&h.Container)
+	}
+	if h.Status != cove.Exited || !h.Run.Down {
+		return false, nil
+	}
+	if h.Spec.Remove {
+		return true, h.settleAway(ctx)
+	}
+	h.due = h.restartWanted() && !lives
+	return false, nil
+}
+
+// restartWanted tells whether the restart policy asks for another run of a
+// container that conmon has watched to its end.
+func (h *held) restartWanted() bool {
+	return h.Status == cove.Exited && h.Run.Down && !h.Spec.Remove && h.Run.Exit == "" && h.Run.Error == "" && h.Run.BootID == bootID() &&
+		h.Desired == cove.DesireRun && !h.Run.Stopping &&
+		(h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy())
+}
+
+// endConmon kills a run's conmon.
+func (e *Engine) endConmon(run *cove.Run) error {
+	fd, err := unix.PidfdOpen(run.MonitorPID, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	if !conmonLives(run) {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return err
+	}
+	for deadline := time.Now().Add(10 * time.Second); conmonLives(run); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return errors.New("it does not die")
+		}
+	}
+	return nil
+}
+
+// Cleanup is what conmon's exit command does: it records the end of a run and
+// takes the container down, unless somebody has done so, removes it if it is to
+// be, and applies the restart policy.
+func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) error {
+	if generation == 0 {
+		return e.cleanupAny(ctx, id)
+	}
+	if err := e.settleRun(ctx, id, generation); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		c := new(cove.Container)
+		err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+		if cove.Is(err, cove.NotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		now, err := e.look(c)
+		if h := (&held{Container: now}); err != nil || now.Run.Generation != generation || !h.restartWanted() {
+			return err
+		}
+		if first {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(restartPause(&now.Run)):
+			}
+			continue
+		}
+		h, err := e.holdAsIs(ctx, id)
+		if err != nil {
+			return err
+		}
+		defer h.release()
+		if h.Run.Generation != generation || !h.restartWanted() {
+			return nil
+		}
+		h.due = true
+		if _, err := e.startHeld(ctx, h, StartOptions{}); err != nil {
+			return err
+		}
+		e.emit(&h.Container.Container, "restart")
+		return nil
+	}
+}
+
+// cleanupAny settles what a container's last run may have left.
+func (e *Engine) cleanupAny(ctx context.Context, nameOrID string) error {
+	h, err := e.holdAsIs(ctx, nameOrID)
+	if errors.Is(err, errSettledAway) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if h.Run.PID != 0 {
+		return cove.E("", "", cove.WrongStatus, fmt.Errorf("container %s is running or paused, refusing to clean up: container state improper", h.ID))
+	}
+	return nil
+}
+
+// restartPause is how long a container that has ended waits for its next run:
+// twice as long with every restart, unless it has run for ten seconds.
+func restartPause(run *cove.Run) time.Duration {
+	const first, longest = 100 * time.Millisecond, time.Minute
+	if run.Finished.Sub(run.Started) > 10*time.Second {
+		return first
+	}
+	return min(first<<min(run.Restarts, 10), longest)
+}
