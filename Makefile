@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conformance exposure lint bench guest guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench guest guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ exposure: build deps ## what a container can see and do, beside podman's and doc
 	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
 runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest of cgroup v2)
 	COVE_TEST_RUNTIME=$$(command -v runc) $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run 'TestScript$$' ./test
+
+conmon: build deps ## the scripts with conmon as cove's monitor, over cove-runtime and over runc: make conmon [ONLY=REGEX]
+	for runtime in '' $$(command -v runc); do COVE_TEST_MONITOR=conmon COVE_TEST_RUNTIME=$$runtime \
+	  $(GO) test -count=1 -timeout 40m -buildvcs=false -tags $(TAGS) -run 'TestScript$$/^($(or $(ONLY),.*))$$' ./test || exit 1; done
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt: the files above"; exit 1; }

@@ -178,6 +178,14 @@ func runtimeLine() string {
 	return ""
 }
 
+// monitorLine is the line for COVE_TEST_MONITOR, conmon.
+func monitorLine() string {
+	if m := os.Getenv("COVE_TEST_MONITOR"); m != "" {
+		return fmt.Sprintf("monitor = %q\n", m)
+	}
+	return ""
+}
+
 // configure writes the configuration files, the same for every engine, and
 // the commands ctr, host and outside that scripts may call from a shell.
 func (h *house) configure(env *testscript.Env) error {
@@ -199,6 +207,7 @@ func (h *house) configure(env *testscript.Env) error {
 	var flags string
 	switch h.name {
 	case "cove":
+		files[etc+"/containers.conf"] += monitorLine()
 		flags = fmt.Sprintf("--root %s --runroot %s", h.root, h.run)
 	case "podman":
 		flags = fmt.Sprintf("--root %s --runroot %s --tmpdir %s/.tmpdir --network-config-dir %s/.networks --runtime %s", h.root, h.run, h.work, h.work, ociRuntime())

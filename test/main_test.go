@@ -8,6 +8,7 @@
 //	COVE_TEST_KEEP=1 go test ./test …            leave the work directories
 //	COVE_TEST_CGROUP_MANAGER=systemd go test …   scopes of systemd, where it manages cgroup v2
 //	COVE_TEST_RUNTIME=/usr/sbin/runc go test …   with another OCI runtime
+//	COVE_TEST_MONITOR=conmon go test …           with conmon as cove's monitor
 //
 // The tests need root. They run in network and mount namespaces of their own,
 // so that neither the host's network nor its engines' files are touched.

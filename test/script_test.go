@@ -110,7 +110,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [native] (cove's own OCI runtime), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], [selinux],
+// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], [selinux],
 // [apparmor], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
@@ -127,7 +127,9 @@ func (e engine) condition(name string) (bool, error) {
 	case "rootless":
 		return e.user != nil, nil
 	case "native":
-		return e.name == "cove" && os.Getenv("COVE_TEST_RUNTIME") == "", nil
+		return e.name == "cove" && os.Getenv("COVE_TEST_RUNTIME") == "" && os.Getenv("COVE_TEST_MONITOR") == "", nil
+	case "conmon":
+		return e.name == "cove" && os.Getenv("COVE_TEST_MONITOR") == "conmon", nil
 	case "cgroup1":
 		_, err := os.Stat("/sys/fs/cgroup/memory")
 		return err == nil, nil
