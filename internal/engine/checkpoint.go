@@ -145,6 +145,9 @@ func (e *Engine) checkpoints(c *cove.Container) error {
 	if e.conf.Rootless {
 		return refuse("checkpointing a container requires root")
 	}
+	if c.Spec.Monitor != "" {
+		return refuse("checkpoints of containers that conmon watches are not supported by cove yet")
+	}
 	if c.Spec.Runtime == "" {
 		return refuse("checkpoints are not made by cove's own OCI runtime: a container made with --runtime runc can have them")
 	}

@@ -151,9 +151,6 @@ func (s *conmonStart) Clone(string) error { return nil }
 func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	e, b := s.l.e, &s.birth
 	s.env = env
-	if env.Restore != nil {
-		return cove.E("", "", cove.Unsupported, errors.New("restoring a container that conmon watches is not supported by cove yet"))
-	}
 	b.Log, b.Terminal, b.Stdin, b.KeepStdin, b.Lifetime = env.Log, env.Terminal, env.Stdin, !env.StdinOnce, env.Lifetime
 	var err error
 	if b.ExitCommand, err = e.exitCommand(env.ID, env.Generation); err != nil {
