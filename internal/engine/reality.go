@@ -239,6 +239,12 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 
 // callOff asks a container's monitor to end what it is at.
 func (e *Engine) callOff(c *cove.Container) {
+	if c.Spec.Monitor != "" {
+		if run, err := runfile.Read(e.dir(c.ID)); err == nil && run.PID == 0 {
+			_ = e.endConmon(run) // and the runtime, which waits for hooks, with it
+		}
+		return
+	}
 	conn, err := monitor.Dial(e.socket(c.ID))
 	if err != nil {
 		return // it does not listen yet, or not any more

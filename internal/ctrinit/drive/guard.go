@@ -70,8 +70,9 @@ func Guard(args []string) {
 	case kind == wire.Go:
 		null := [3]int{0, 1, 2}
 		if f := Call(args[2:], args[1], "start", []string{args[0]}, null, patience); f != nil {
-			if wire.SendJSON(control, wire.Failed, f) != nil {
-				endStart() // cove would have
+			_ = wire.SendJSON(control, wire.Failed, f)
+			if _, _, _, err := wire.Receive(control, buf); err != nil {
+				endStart() // cove has not come to it
 			}
 			break
 		}
