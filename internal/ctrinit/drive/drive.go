@@ -182,13 +182,17 @@ func (d *driver) receive() *wire.Failure {
 		return &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
 	}
 	fds = fds[1:]
-	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) || len(msg.Held) != len(msg.Namespaces) {
+	holder, held := os.Getppid(), msg.Held
+	if d.runtimeArgs != nil { // conmon holds none
+		holder, held = os.Getpid(), fds
+	}
+	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) || len(held) < len(msg.Namespaces) {
 		return &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
 	}
 	for i, flag := range msg.Namespaces {
 		// The monitor's own: ours are gone by the time that a checkpoint asks
 		// the runtime which ones these were.
-		d.spaces[namespaceType[flag]] = "/proc/" + strconv.Itoa(os.Getppid()) + "/fd/" + strconv.Itoa(msg.Held[i])
+		d.spaces[namespaceType[flag]] = "/proc/" + strconv.Itoa(holder) + "/fd/" + strconv.Itoa(held[i])
 	}
 	if msg.Shm {
 		d.shm = fds[len(msg.Namespaces)]
