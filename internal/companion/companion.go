@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -90,6 +91,10 @@ func (c Carried) unpack(dir, path, want string) (err error) {
 		return err
 	}
 	defer in.Close()
+	// A process forked by another goroutine in the meantime would hold the file
+	// open for writing for a moment, and it could not be executed (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	temp := path + ".new-" + rand.Text()[:8]
 	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o700)
 	if err != nil {
