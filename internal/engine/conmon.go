@@ -277,7 +277,7 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	}
 	run := cove.Run{
 		Generation: l.run.Generation + 1, BootID: bootID(), PID: pid, MonitorPID: s.MonitorPID(),
-		Started: time.Now(), Restarts: l.restarts, Poststop: l.hooks != nil && len(l.hooks.Poststop) > 0,
+		Started: time.Now(), Restarts: l.restarts,
 	}
 	run.MonitorStart, _ = procfs.StartTime(run.MonitorPID)
 	run.PIDStart, _ = procfs.StartTime(pid)
@@ -368,7 +368,7 @@ func (e *Engine) speakConmon(c *Container, attached *conmon.Stream) (*monitor.Co
 			run, err := e.awaitConmon(ctx, &now, f)
 			return wire.ExitBody{Code: run.ExitCode, OOMKilled: run.OOMKilled}, err
 		},
-		Settle: func(ctx context.Context) { _ = e.settleRun(ctx, now.ID, now.Run.Generation) },
+		Settle: func(ctx context.Context) { _ = e.settleRun(lock.Track(ctx), now.ID, now.Run.Generation) },
 		Aide:   func(k wire.Kind) (*monitor.Conn, error) { return e.aideFor(&now, k) },
 	}, attached)
 }

@@ -96,6 +96,9 @@ func (l *launch) addHooks() error {
 			*list = append(*list, h.Hook)
 		}
 	}
+	if l.c.Spec.Monitor != "" && (len(first) > 0 || native.Hooks(l.spec.Hooks) != nil) {
+		return cove.E("start container", l.c.Name, cove.Unsupported, errors.New("OCI hooks with conmon as the monitor are not supported by cove yet"))
+	}
 	if len(first) > 0 {
 		if err := l.precreate(first); err != nil {
 			return err

@@ -131,11 +131,15 @@ func TestResolveIndex(t *testing.T) {
 	}
 }
 
-func TestResolveUnsupportedDriver(t *testing.T) {
+func TestResolveVFS(t *testing.T) {
 	p := newPlace(t, func(o *image.Options) { o.Driver = "vfs" })
 	p.mustLoad(t, small(t, "example.org/app:1"))
-	_, err := p.Resolve(context.Background(), "example.org/app:1", "")
-	wantKind(t, err, cove.Unsupported)
+	got, err := p.Resolve(context.Background(), "example.org/app:1", "")
+	must(t, err)
+	// Each of its directories has all that is below it as well.
+	if len(got.Layers) != 1 {
+		t.Errorf("layers %v", got.Layers)
+	}
 }
 
 func TestResolveDamagedImage(t *testing.T) {
