@@ -43,7 +43,7 @@ func (e *Engine) features(program string) (*features.Features, error) {
 		return nil, cove.E("look at OCI runtime", program, fileKind(err), err)
 	}
 	sum := sha256.Sum256([]byte(program))
-	kept := filepath.Join(e.conf.Scratch(), "runtimes", hex.EncodeToString(sum[:8])+".json")
+	kept := filepath.Join(e.featuresDir(), hex.EncodeToString(sum[:8])+".json")
 	var a asked
 	if data, err := os.ReadFile(kept); err == nil && json.Unmarshal(data, &a) == nil &&
 		a.Path == program && a.Size == info.Size() && a.Modified.Equal(info.ModTime()) {
@@ -204,3 +204,6 @@ func (e *Engine) canCheckpoint(program string) (bool, error) {
 	}
 	return err == nil, nil
 }
+
+// featuresDir has what runtimes have said.
+func (e *Engine) featuresDir() string { return filepath.Join(e.conf.Scratch(), "runtimes") }

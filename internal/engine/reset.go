@@ -138,8 +138,9 @@ func (e *Engine) removePlaces() error {
 	}
 	// Another store's containers may have their sockets there.
 	scratch := e.conf.Scratch()
-	_ = os.RemoveAll(filepath.Join(scratch, "bin"))
-	_ = os.RemoveAll(e.toldDir())
+	for _, dir := range []string{filepath.Join(scratch, "bin"), e.toldDir(), e.featuresDir()} {
+		_ = os.RemoveAll(dir)
+	}
 	_ = os.Remove(filepath.Join(scratch, "containers"))
 	_ = os.Remove(scratch)
 	return nil
