@@ -184,6 +184,9 @@ func (s *scene) close() error {
 	return nil
 }
 
+// caches may be there or not.
+var caches = regexp.MustCompile(`/cove/(images|seccomp|bin)/|/cove/runtimes(/|$)|/events\.log\.1$`)
+
 // reality lists what an engine can leave behind, independently of what cove
 // itself can find out.
 func (s *scene) reality() ([]string, error) {
@@ -219,8 +222,8 @@ func (s *scene) reality() ([]string, error) {
 			if s.podman && path != dir && filepath.Dir(path) != dir || strings.HasSuffix(path, ".lock") {
 				return nil
 			}
-			if strings.Contains(path, "/cove/images/") || strings.Contains(path, "/cove/seccomp/") || strings.Contains(path, "/cove/bin/") || strings.HasSuffix(path, "/events.log.1") {
-				return nil // caches
+			if caches.MatchString(path) {
+				return nil
 			}
 			if d != nil && d.IsDir() && strings.Contains(path, "/cove/names") {
 				return nil // of networks, by name

@@ -174,9 +174,10 @@ func (m *Monitor) execExited(e *execution) {
 	if ws.Signaled() {
 		code = 128 + int(ws.Signal())
 	}
-	if e.client != nil {
-		e.client.sendJSON(wire.Exit, wire.ExitBody{Code: code})
-		e.client.exec = nil
+	if c := e.client; c != nil {
+		// First: a client that cannot be told is dropped with its exec.
+		c.exec, e.client = nil, nil
+		c.sendJSON(wire.Exit, wire.ExitBody{Code: code})
 	}
 	if e.done != nil {
 		e.done(code)
