@@ -142,7 +142,7 @@ var answers = []struct {
 	{"absent", regexp.MustCompile(`no such container|no such object|no such volume|network not found|no such network`)},
 	{"taken", regexp.MustCompile(`is already in use by|volume already exists|network already exists`)},
 	{"used", regexp.MustCompile(`volume is being used|network is being used`)},
-	{"idle", regexp.MustCompile(`can only kill running containers|can only create exec sessions on running containers|is not running, can't pause|is not paused, can't unpause`)},
+	{"idle", regexp.MustCompile(`can only kill running containers|can only create exec sessions on running containers|is not running, can't pause|is already paused|is not paused, can't unpause`)},
 	{"busy", regexp.MustCompile(`running or paused containers cannot be removed without force|it is paused|it is removing`)},
 	{"port", regexp.MustCompile(`address already in use`)},
 }
