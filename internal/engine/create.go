@@ -117,11 +117,11 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 		return nil, err
 	}
 	if spec.Rootfs != "" {
-		if fd, err := unix.Open(spec.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		fd, err := unix.Open(spec.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
 			return nil, cove.E("find root", spec.Rootfs, fileKind(err), err)
-		} else {
-			unix.Close(fd)
 		}
+		_ = unix.Close(fd)
 	} else {
 		hold, err := e.images.Hold(ctx)
 		if err != nil {

@@ -300,11 +300,27 @@ func (l *launch) writeBundle() error {
 
 // wait waits for the monitor: without the lock where there are hooks, which
 // take their time.
-func (l *launch) wait(f func() error) error {
+func (l *launch) wait(ctx context.Context, f func() error) error {
 	if l.hooks == nil {
 		return f()
 	}
-	return l.unlocked(f)
+	l.unlock()
+	err := f()
+	again, lerr := l.e.lockContainer(context.WithoutCancel(ctx), l.c.ID)
+	if lerr == nil {
+		*l.lock = again
+	}
+	return errors.Join(err, lerr)
+}
+
+// held tells whether the container has been recorded, and so locked.
+func (l *launch) held() bool { return *l.lock != nil }
+
+// unlock may be called more than once.
+func (l *launch) unlock() {
+	if l.held() {
+		_ = (*l.lock).Unlock()
+	}
 }
 
 // poststarted waits for the hooks that follow a start.

@@ -390,9 +390,10 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {
 		return nil
 	}
-	if dirs, err := h.e.cgroupDirs(&h.Container.Container); h.reported && err == nil {
-		// conmon may not have got round to it.
-		h.Run.OOMKilled = h.Run.OOMKilled || cgroup.OOMKilled(dirs)
+	if h.reported && !h.Run.OOMKilled { // conmon may not have got round to it
+		if dirs, err := h.e.cgroupDirs(&h.Container.Container); err == nil {
+			h.Run.OOMKilled = cgroup.OOMKilled(dirs)
+		}
 	}
 	whole, err := h.completeCheckpoint()
 	if err != nil {

@@ -51,7 +51,7 @@ func (e *Engine) restoreHeld(ctx context.Context, h *held, o RestoreOptions) (Ch
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return result, cove.E("restore container", h.Name, fileKind(err), err)
 	}
-	l := h.launch(ctx)
+	l := h.launch()
 	l.restore = &wire.Restore{Images: i, Started: h.Run.Started, Checkpointed: h.Run.Checkpointed}
 	if h.Run.Started.IsZero() { // imported
 		l.restore.Started = time.Now()

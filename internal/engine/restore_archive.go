@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
@@ -16,7 +15,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
-	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
@@ -59,37 +57,11 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	if err := e.prepareHome(); err != nil {
 		return result, err
 	}
-	l := &launch{e: e, c: d.c}
+	l := d.launch(ctx, func() error { return nil })
 	if d.c.Ports, err = l.reserve(); err != nil {
 		return result, err
 	}
-	var held lock.Held
-	l.unlocked = func(wait func() error) error {
-		_ = held.Unlock()
-		err := wait()
-		relocked, lerr := e.lockContainer(context.WithoutCancel(ctx), d.c.ID)
-		if lerr == nil {
-			held = relocked
-		}
-		return errors.Join(err, lerr)
-	}
-	defer func() {
-		if held != nil {
-			_ = held.Unlock()
-		}
-	}()
-	l.record = func() error {
-		if err := d.record(ctx, cove.DesireRun); err != nil {
-			return err
-		}
-		if held, err = d.lock(ctx); err != nil {
-			return d.unrecord(err)
-		}
-		d.release()
-		e.emit(d.c, "create")
-		l.networks = d.joins
-		return nil
-	}
+	defer l.unlock()
 	i := o.images(e.dir(d.c.ID))
 	l.restore = &wire.Restore{Images: i, Started: begun}
 	l.unpack = func() error {
@@ -104,7 +76,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	}
 	conn, err := l.do(ctx)
 	if err != nil {
-		if held != nil {
+		if l.held() {
 			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
 		}
 		return result, err
@@ -115,7 +87,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 		return result, err
 	}
 	result.Whole = time.Since(begun)
-	_ = held.Unlock()
+	l.unlock()
 	return result, l.poststarted(conn)
 }
 
@@ -140,8 +112,6 @@ func (e *Engine) readArchive(name string, read func(io.Reader) error) error {
 	return errors.Join(read(z), z.Close())
 }
 
-var fullContainerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
-
 // draftOf drafts the container of an archive.
 func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head, o ImportOptions) (*draft, error) {
 	refuse := func(kind cove.Kind, why string) (*draft, error) {
@@ -153,7 +123,7 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 		return refuse(cove.Unsupported, "the checkpoint was not made by cove: its mounts are others")
 	case !head.Whole:
 		return refuse(cove.Invalid, "it has no complete checkpoint")
-	case !fullContainerID.MatchString(was.ID):
+	case !isID(was.ID):
 		return refuse(cove.Invalid, "malformed container ID")
 	}
 	spec := was.Spec

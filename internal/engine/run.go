@@ -23,7 +23,11 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if err := e.prepareHome(); err != nil {
 		return result, err
 	}
-	l := &launch{e: e, c: d.c}
+	var untold error // who asked for the ID could not be told it
+	l := d.launch(ctx, func() error {
+		untold = writeCIDFile(d.c)
+		return untold
+	})
 	if !o.Detach {
 		l.attach = &o.Attach
 	}
@@ -31,47 +35,15 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		result.StartFailed = true
 		return result, d.leaveCreated(ctx, err)
 	}
-	recorded := false
-	var lock lock.Held
-	l.unlocked = func(wait func() error) error {
-		_ = lock.Unlock()
-		err := wait()
-		relocked, lerr := e.lockContainer(context.WithoutCancel(ctx), d.c.ID)
-		if lerr == nil {
-			lock = relocked
-		}
-		return errors.Join(err, lerr)
-	}
-	defer func() {
-		if lock != nil {
-			_ = lock.Unlock()
-		}
-	}()
-	var untold error // who asked for the ID could not be told it
-	l.record = func() error {
-		if err := d.record(ctx, cove.DesireRun); err != nil {
-			return err
-		}
-		if lock, err = d.lock(ctx); err != nil {
-			return d.unrecord(err)
-		}
-		recorded = true
-		d.release() // the record keeps the image from here on
-		e.emitCreate(d.c)
-		if untold = writeCIDFile(d.c); untold != nil {
-			return untold
-		}
-		l.networks = d.joins
-		return nil
-	}
+	defer l.unlock()
 	conn, err := l.do(ctx)
 	if err != nil {
-		result.StartFailed = recorded && untold == nil || d.noLease || cove.Is(err, cove.WrongStatus)
+		result.StartFailed = l.held() && untold == nil || d.noLease || cove.Is(err, cove.WrongStatus)
 		switch {
 		case l.unfit:
 			result.StartFailed = true
 			err = d.leaveCreated(ctx, err)
-		case !recorded:
+		case !l.held():
 		case spec.Remove || ctx.Err() != nil:
 			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
 		default:
@@ -82,7 +54,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	defer conn.Close()
 	result.Warnings = append(d.warnings, l.warnings...)
 	e.emit(d.c, "start")
-	_ = lock.Unlock()
+	l.unlock()
 	if o.Detach {
 		err := l.poststarted(conn)
 		result.StartFailed = err != nil
@@ -97,6 +69,29 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		err = e.update(func(state.Tx) error { return nil })
 	}
 	return result, err
+}
+
+// launch is that of the container, which records it as soon as it may; recorded
+// is called when that is done.
+func (d *draft) launch(ctx context.Context, recorded func() error) *launch {
+	l := &launch{e: d.e, c: d.c, lock: new(lock.Held)}
+	l.record = func() error {
+		err := d.record(ctx, cove.DesireRun)
+		if err != nil {
+			return err
+		}
+		if *l.lock, err = d.lock(ctx); err != nil {
+			return d.unrecord(err)
+		}
+		d.release() // the record keeps the image from here on
+		d.e.emitCreate(d.c)
+		if err := recorded(); err != nil {
+			return err
+		}
+		l.networks = d.joins
+		return nil
+	}
+	return l
 }
 
 // leaveCreated makes the container that will not start because of cause one

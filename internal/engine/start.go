@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/event"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
@@ -61,7 +62,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	default:
 		return result, cove.E("start container", h.Name, cove.WrongStatus, fmt.Errorf("it is %s", h.Status))
 	}
-	l := h.launch(ctx)
+	l := h.launch()
 	l.attach = o.Attach
 	conn, err := l.do(ctx)
 	if err != nil && ctx.Err() != nil { // it is as it was
@@ -72,29 +73,19 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	}
 	defer conn.Close()
 	result.Warnings = l.warnings
+	h.release()
 	if o.Attach == nil {
-		h.release()
 		return result, l.poststarted(conn)
 	}
-	h.release()
 	return e.follow(ctx, &h.Container, conn, *o.Attach, result)
 }
 
 // launch is that of one more run of the container held.
-func (h *held) launch(ctx context.Context) *launch {
+func (h *held) launch() *launch {
 	e := h.e
-	l := &launch{e: e, c: &h.Container.Container, run: h.Run}
+	l := &launch{e: e, c: &h.Container.Container, run: h.Run, lock: &h.lock}
 	if h.due {
 		l.restarts = h.Run.Restarts + 1
-	}
-	l.unlocked = func(wait func() error) error {
-		h.release()
-		err := wait()
-		relocked, lerr := e.lockContainer(context.WithoutCancel(ctx), h.ID)
-		if lerr == nil {
-			h.lock = relocked
-		}
-		return errors.Join(err, lerr)
 	}
 	l.record = func() error {
 		return e.update(func(tx state.Tx) error {
@@ -182,18 +173,18 @@ type launch struct {
 	foreign        *plan.Foreign // nil with cove's own runtime
 	unfit          bool          // hooks or CDI devices are not to be had now
 	hooks          *plan.Hooks   // nil without any
-	// unlocked waits without the container's lock.
-	unlocked func(wait func() error) error
-	reaper   bool // the command runs below our own init (--init)
-	health   *wire.Health
-	logTag   string
-	uplink   *wire.Uplink
-	netns    int
-	files    []monitor.File
-	ports    []*os.File
-	undo     undo
-	started  wire.StartedBody
-	took     time.Duration // from the go to the start
+	// lock is where the container's is kept; nil in it until it is recorded.
+	lock    *lock.Held
+	reaper  bool // the command runs below our own init (--init)
+	health  *wire.Health
+	logTag  string
+	uplink  *wire.Uplink
+	netns   int
+	files   []monitor.File
+	ports   []*os.File
+	undo    undo
+	started wire.StartedBody
+	took    time.Duration // from the go to the start
 }
 
 // do carries the launch out. On error nothing of it is left; the record is
@@ -428,7 +419,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 			return err
 		}
 	}
-	if err := l.wait(func() error { return m.Ready(ctx) }); err != nil {
+	if err := l.wait(ctx, func() error { return m.Ready(ctx) }); err != nil {
 		return err
 	}
 	if err := l.writePidFiles(m.MonitorPID()); err != nil {
@@ -438,7 +429,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		down.Unlink = append(down.Unlink, c.Spec.CIDFile)
 	}
 	gone := time.Now()
-	return l.wait(func() (err error) {
+	return l.wait(ctx, func() (err error) {
 		l.started, err = m.Go(down)
 		l.took = time.Since(gone)
 		return err
@@ -715,12 +706,13 @@ func (l *launch) envelope() wire.Envelope {
 	}
 	env.Teardown.Remove = c.Spec.Remove
 	env.Teardown.Removed = e.removedDir(c.ID)
-	switch event.Backend(e.conf.File.Engine.EventsLogger) {
-	case event.ToNone:
-	case event.ToJournald:
-		env.Events = &wire.Events{Store: e.conf.GraphRoot, Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
-	default:
-		env.Events = &wire.Events{Path: e.conf.EventLog(), Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
+	if backend := event.Backend(e.conf.File.Engine.EventsLogger); backend != event.ToNone {
+		env.Events = &wire.Events{Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
+		if backend == event.ToJournald {
+			env.Events.Store = e.conf.GraphRoot
+		} else {
+			env.Events.Path = e.conf.EventLog()
+		}
 	}
 	env.Health, env.Uplink, env.Hooks, env.Restore = l.health, l.uplink, l.hooks, l.restore
 	if l.foreign != nil {
