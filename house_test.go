@@ -89,7 +89,7 @@ var law = []struct {
 	{"internal/seccomp", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/spec", []string{""}, false, "it is pure"},
 	{"internal/checkpoint", []string{""}, false, "it is pure"},
-	{"internal/image", []string{"", "internal/image"}, false, "tool rooms do not know each other"},
+	{"internal/image", []string{"", "internal/image", "internal/unnamed"}, false, "tool rooms do not know each other"},
 	{"internal/network", []string{"", "internal/network"}, false, "tool rooms do not know each other"},
 	{"internal/oci", []string{"", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
 	{"internal/inspect", []string{""}, false, "it is pure"},

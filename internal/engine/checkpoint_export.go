@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
+	"github.com/cove-engine/cove/internal/unnamed"
 )
 
 // ExportOptions say what goes into a checkpoint's archive.
@@ -140,16 +140,15 @@ func (h *held) writeVolumes(ctx context.Context, w *checkpoint.Writer) error {
 // spooled has make write to a file without a name, for use: the size of an
 // archive's member is told before its content.
 func (h *held) spooled(make func(*os.File) error, use func(*os.File)) error {
-	fd, err := unix.Open(h.Dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := unnamed.Create(h.Dir, 0o600, false)
 	if err != nil {
-		return &os.PathError{Op: "make temporary file in", Path: h.Dir, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), "spool")
-	defer f.Close()
-	if err := make(f); err != nil {
 		return err
 	}
-	use(f)
+	defer f.Close()
+	if err := make(f.File); err != nil {
+		return err
+	}
+	use(f.File)
 	return nil
 }
 
@@ -163,23 +162,16 @@ func writeWhole(name string, write func(io.Writer) error) error {
 		}
 		return errors.Join(write(f), f.Close())
 	}
-	fd, err := unix.Open(filepath.Dir(name), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	f, err := unnamed.Create(filepath.Dir(name), 0o600, false)
 	if err != nil {
-		return &os.PathError{Op: "make file in", Path: filepath.Dir(name), Err: err}
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	if err := write(f); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	if err == nil {
+		err = f.Publish(name)
 	}
-	if err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW); err != nil {
-		return &os.PathError{Op: "link", Path: name, Err: err}
-	}
-	return nil
+	return errors.Join(err, f.Close())
 }

@@ -3,18 +3,16 @@ package library
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"go.podman.io/common/libimage"
-	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/unnamed"
 )
 
 // Save writes images to an archive or directory. An archive appears whole or
@@ -82,60 +80,26 @@ func saveArchive(ctx context.Context, lib *library, names []string, format strin
 			parent = filepath.Dir(o.Output)
 		}
 	}
-	f, publish, err := unnamed(parent, format)
+	if parent == "" {
+		parent = os.TempDir()
+	}
+	// The library resolves this format's path, and finds no name there.
+	resolved := format == "oci-archive"
+	f, err := unnamed.Create(parent, 0o644, resolved)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = errors.Join(err, f.Close())
-		if strings.HasPrefix(filepath.Base(f.Name()), ".cove-save-") {
-			_ = os.Remove(f.Name()) // unless it has been renamed
-		}
-	}()
-	path := procPath(f)
-	if format == "oci-archive" {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	path := f.Path()
+	if resolved {
 		path = f.Name()
 	}
 	if err := lib.runtime.Save(ctx, names, format, path, opts); err != nil {
 		return err
 	}
 	if o.Output != "" {
-		return publish(o.Output)
+		return f.Publish(o.Output)
 	}
 	_, err = io.Copy(o.Writer, f) // the library has written by a descriptor of its own
 	return err
-}
-
-// unnamed makes a file without a name, so that nothing is left of what is
-// killed in the middle; with one for the time being where the file system
-// cannot, or the library wants one. publish gives it its name, in place of
-// whatever has that.
-func unnamed(dir, format string) (f *os.File, publish func(string) error, err error) {
-	if dir == "" {
-		dir = os.TempDir()
-	}
-	err = unix.EOPNOTSUPP
-	if format != "oci-archive" {
-		f, err = os.OpenFile(dir, os.O_RDWR|unix.O_TMPFILE, 0o644)
-	}
-	if err != nil {
-		name := filepath.Join(dir, fmt.Sprintf(".cove-save-%x", rand.Uint64()))
-		if f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
-			return nil, nil, err
-		}
-		return f, func(path string) error { return os.Rename(name, path) }, nil
-	}
-	link := func(path string) error {
-		return unix.Linkat(unix.AT_FDCWD, procPath(f), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
-	}
-	return f, func(path string) error {
-		err := link(path)
-		if err == unix.EEXIST {
-			next := fmt.Sprintf("%s.%d", path, os.Getpid())
-			if err = link(next); err == nil {
-				err = os.Rename(next, path)
-			}
-		}
-		return err
-	}, nil
 }
