@@ -964,12 +964,17 @@ func (e *Engine) endMonitor(pid int, id string) error {
 	if e.monitorOf(pid) != id { // it was another process when we opened it
 		return nil
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+	return endProcess(fd, 5*time.Second)
+}
+
+// endProcess kills a process and waits until it is gone.
+func endProcess(pidfd int, limit time.Duration) error {
+	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return err
 	}
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); {
-		if n, err := unix.Poll(poll, 1000); n > 0 && err == nil {
+	wait := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if n, err := unix.Poll(wait, int(time.Until(end).Milliseconds())+1); n > 0 && err == nil {
 			return nil
 		}
 	}

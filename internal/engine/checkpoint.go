@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/ctrinit/drive"
@@ -168,7 +166,7 @@ func (e *Engine) checkpoints(c *cove.Container) error {
 // the container may have run on since.
 func (h *held) completeCheckpoint() (bool, error) {
 	run, err := runfile.Read(h.Dir)
-	if err != nil || !run.Dumping || run.BootID != bootID() || processLives(run.PID, run.PIDStart) {
+	if err != nil || !run.Dumping || run.BootID != bootID() || procfs.Lives(run.PID, run.PIDStart) {
 		return false, nil
 	}
 	i := new(CheckpointOptions).images(h.Dir)
@@ -182,18 +180,4 @@ func (h *held) completeCheckpoint() (bool, error) {
 		return false, cove.E("keep the checkpoint of container", h.Name, fileKind(err), err)
 	}
 	return true, nil
-}
-
-// processLives tells whether a process has not ended.
-func processLives(pid int, start uint64) bool {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	if now, err := procfs.StartTime(pid); err != nil || now != start {
-		return false
-	}
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return n == 0 || err != nil
 }

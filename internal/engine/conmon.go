@@ -92,11 +92,7 @@ func (e *Engine) exits(id string) string { return filepath.Join(e.dir(id), "exit
 // conmonLives tells whether the conmon of a run does, be it only to wait for its
 // exit command.
 func conmonLives(run *cove.Run) bool {
-	if run.MonitorPID == 0 || run.BootID != bootID() {
-		return false
-	}
-	state, start, err := procfs.Look(run.MonitorPID)
-	return err == nil && start == run.MonitorStart && state != 'Z' && state != 'X'
+	return run.MonitorPID != 0 && run.BootID == bootID() && procfs.Lives(run.MonitorPID, run.MonitorStart)
 }
 
 // reported takes over into a look at a run what conmon has told of its end.
@@ -376,13 +372,11 @@ func (e *Engine) speakConmon(c *Container, attached *conmon.Stream) (*monitor.Co
 // awaitConmon waits for the end of a run. Its file stays open: somebody may
 // have removed the container by then.
 func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File) (cove.Run, error) {
-	if fd, err := unix.PidfdOpen(c.Run.PID, 0); err == nil {
+	if fd, err := procfs.Open(c.Run.PID, c.Run.PIDStart); err == nil {
 		defer unix.Close(fd)
-		if start, err := procfs.StartTime(c.Run.PID); err == nil && start == c.Run.PIDStart {
-			for ctx.Err() == nil {
-				if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200); n > 0 || err != nil && err != unix.EINTR {
-					break
-				}
+		for ctx.Err() == nil {
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 200); n > 0 || err != nil && err != unix.EINTR {
+				break
 			}
 		}
 	}
@@ -415,16 +409,8 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 // whoever holds the container's lock: it returns when that is done.
 func (e *Engine) settleRun(ctx context.Context, id string, generation uint64) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		c := new(cove.Container)
-		err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
-		if err != nil {
-			if cove.Is(err, cove.NotFound) {
-				err = nil
-			}
-			return err
-		}
-		now, err := e.look(c)
-		if err != nil || now.Run.Generation != generation || now.Run.PID == 0 && now.Run.Down && !c.Spec.Remove {
+		now, err := e.recorded(id)
+		if err != nil || now == nil || now.Run.Generation != generation || now.Run.PID == 0 && now.Run.Down && !now.Spec.Remove {
 			return err
 		}
 		l, err := e.locks.TryLock(ctx, lock.Container, id)
@@ -481,23 +467,15 @@ func (h *held) restartWanted() bool {
 
 // endConmon kills a run's conmon.
 func (e *Engine) endConmon(run *cove.Run) error {
-	fd, err := unix.PidfdOpen(run.MonitorPID, 0)
+	if !conmonLives(run) {
+		return nil
+	}
+	fd, err := procfs.Open(run.MonitorPID, run.MonitorStart)
 	if err != nil {
 		return nil
 	}
 	defer unix.Close(fd)
-	if !conmonLives(run) {
-		return nil
-	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-		return err
-	}
-	for deadline := time.Now().Add(10 * time.Second); conmonLives(run); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return errors.New("it does not die")
-		}
-	}
-	return nil
+	return endProcess(fd, 10*time.Second)
 }
 
 // Cleanup is what conmon's exit command does: it records the end of a run and
@@ -510,42 +488,54 @@ func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) erro
 	if err := e.settleRun(ctx, id, generation); err != nil {
 		return err
 	}
-	for first := true; ; first = false {
-		c := new(cove.Container)
-		err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
-		if cove.Is(err, cove.NotFound) {
-			return nil
+	due := func() (*Container, error) {
+		now, err := e.recorded(id)
+		if err != nil || now == nil || now.Run.Generation != generation || !(&held{Container: *now}).restartWanted() {
+			return nil, err
 		}
-		if err != nil {
-			return err
-		}
-		now, err := e.look(c)
-		if h := (&held{Container: now}); err != nil || now.Run.Generation != generation || !h.restartWanted() {
-			return err
-		}
-		if first {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(restartPause(&now.Run)):
-			}
-			continue
-		}
-		h, err := e.holdAsIs(ctx, id)
-		if err != nil {
-			return err
-		}
-		defer h.release()
-		if h.Run.Generation != generation || !h.restartWanted() {
-			return nil
-		}
-		h.due = true
-		if _, err := e.startHeld(ctx, h, StartOptions{}); err != nil {
-			return err
-		}
-		e.emit(&h.Container.Container, "restart")
+		return now, nil
+	}
+	now, err := due()
+	if now == nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(restartPause(&now.Run)):
+	}
+	// Before the lock, too: who has stopped or removed it may keep that long.
+	if now, err = due(); now == nil {
+		return err
+	}
+	h, err := e.holdAsIs(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if h.Run.Generation != generation || !h.restartWanted() {
 		return nil
 	}
+	h.due = true
+	if _, err := e.startHeld(ctx, h, StartOptions{}); err != nil {
+		return err
+	}
+	e.emit(&h.Container.Container, "restart")
+	return nil
+}
+
+// recorded looks at a container by its full ID; nil when there is none.
+func (e *Engine) recorded(id string) (*Container, error) {
+	c := new(cove.Container)
+	err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+	if cove.Is(err, cove.NotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	now, err := e.look(c)
+	return &now, err
 }
 
 // cleanupAny settles what a container's last run may have left.

@@ -545,24 +545,15 @@ func endInit(c *Container) error {
 	if err != nil || run.PID == 0 || run.BootID != bootID() {
 		return nil // it never ran, or in another boot
 	}
-	fd, err := unix.PidfdOpen(run.PID, 0)
+	fd, err := procfs.Open(run.PID, run.PIDStart)
 	if err != nil {
 		return nil // it is gone
 	}
 	defer unix.Close(fd)
-	if start, err := procfs.StartTime(run.PID); err != nil || start != run.PIDStart {
-		return nil // it is another process's number by now
+	if err := endProcess(fd, 10*time.Second); err != nil {
+		return fmt.Errorf("end init: %w", err)
 	}
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-		return err
-	}
-	wait := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-		if n, err := unix.Poll(wait, int(time.Until(end).Milliseconds())+1); n > 0 || err != nil && err != unix.EINTR {
-			return nil
-		}
-	}
-	return errors.New("its init does not end")
+	return nil
 }
 
 // update runs a write transaction; before it, it drops the records of

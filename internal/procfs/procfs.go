@@ -1,6 +1,6 @@
 // Package procfs reads what proc(5) says of a process.
 //
-// It is imported by the monitor's program: standard library only.
+// It is imported by the monitor's program: standard library and x/sys only.
 package procfs
 
 import (
@@ -8,6 +8,8 @@ import (
 	"errors"
 	"os"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartTime is when a process was started, in clock ticks since boot: field
@@ -16,6 +18,33 @@ import (
 func StartTime(pid int) (uint64, error) {
 	_, start, err := Look(pid)
 	return start, err
+}
+
+// Open gives a descriptor of the process that was started then, pidfd_open(2);
+// ESRCH when it is gone, be its number another one's by now.
+func Open(pid int, start uint64) (pidfd int, err error) {
+	pidfd, err = unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	// After the opening: what is held by it keeps its number.
+	if now, err := StartTime(pid); err != nil || now != start {
+		_ = unix.Close(pidfd)
+		return -1, unix.ESRCH
+	}
+	return pidfd, nil
+}
+
+// Lives tells whether the process that was started then has not ended. A thread
+// of it is enough.
+func Lives(pid int, start uint64) bool {
+	pidfd, err := Open(pid, start)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(pidfd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+	return n == 0 || err != nil
 }
 
 // Look gives a process's state, a letter of proc_pid_stat(5), and its

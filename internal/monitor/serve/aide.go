@@ -99,13 +99,9 @@ func (m *Monitor) findInit() *wire.Failure {
 	if p == nil {
 		return &wire.Failure{Step: step, Text: "none was told"}
 	}
-	fd, err := unix.PidfdOpen(p.PID, 0)
+	fd, err := procfs.Open(p.PID, p.Start)
 	if err != nil {
 		return wire.Fail(step, err)
-	}
-	// After the opening: now it was no other process of that number.
-	if start, err := procfs.StartTime(p.PID); err != nil || start != p.Start {
-		return wire.Fail(step, unix.ESRCH)
 	}
 	m.init = child{pid: p.PID, pidfd: fd, socket: -1, started: m.env.Started}
 	return nil
