@@ -2,7 +2,6 @@ package cgroup
 
 import (
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 
@@ -27,25 +26,6 @@ type Usage struct {
 	PidsLimit   uint64 // 0 is none
 	// BlockIn and BlockOut are bytes read from and written to block devices.
 	BlockIn, BlockOut uint64
-}
-
-// OOMKilled tells whether the kernel has killed one of the processes for want of
-// memory: memory.oom_control of version 1, memory.events of version 2.
-func OOMKilled(dirs []string) bool {
-	for _, d := range dirs {
-		for _, name := range []string{"/memory.events", "/memory.oom_control"} {
-			data, err := os.ReadFile(d + name)
-			if err != nil {
-				continue
-			}
-			for line := range strings.Lines(string(data)) {
-				if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // most is how much is read of one statistics file.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/cgroup/oom"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/monitor"
@@ -392,7 +393,7 @@ func (h *held) settle(ctx context.Context) error {
 	}
 	if h.reported && !h.Run.OOMKilled { // conmon may not have got round to it
 		if dirs, err := h.e.cgroupDirs(&h.Container.Container); err == nil {
-			h.Run.OOMKilled = cgroup.OOMKilled(dirs)
+			h.Run.OOMKilled = oom.Killed(dirs)
 		}
 	}
 	whole, err := h.completeCheckpoint()

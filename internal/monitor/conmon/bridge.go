@@ -73,15 +73,9 @@ func (b *bridge) send(packet []byte) error {
 }
 
 func (b *bridge) sendJSON(k wire.Kind, v any) {
-	packet := []byte{byte(k)}
-	if v != nil {
-		body, err := json.Marshal(v)
-		if err != nil {
-			return
-		}
-		packet = append(packet, body...)
+	if packet, err := wire.Packet(k, v); err == nil {
+		_ = b.send(packet)
 	}
-	_ = b.send(packet)
 }
 
 // follow passes a stream's output on.

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"syscall"
@@ -130,26 +129,11 @@ func (m *Monitor) leave() {
 // watchOrphans reaps what processes put into the container leave behind, and
 // makes the socket anew on demand.
 func (m *Monitor) watchOrphans() {
-	var p [2]int
-	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
-		return
-	}
-	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, unix.SIGCHLD, unix.SIGUSR1)
-	go func() {
-		for s := range ch {
-			_, _ = unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
+	m.onSignals(func(s syscall.Signal) {
+		if s == unix.SIGCHLD {
+			m.reapStrays()
+		} else if m.record != nil && !m.ended {
+			m.openSocket()
 		}
-	}()
-	m.watch(p[0], unix.EPOLLIN, func(uint32) {
-		var b [8]byte
-		n, _ := unix.Read(p[0], b[:])
-		for _, s := range b[:max(n, 0)] {
-			if syscall.Signal(s) == unix.SIGCHLD {
-				m.reapStrays()
-			} else if m.record != nil && !m.ended {
-				m.openSocket()
-			}
-		}
-	})
+	}, unix.SIGCHLD, unix.SIGUSR1)
 }

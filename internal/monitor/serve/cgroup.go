@@ -150,23 +150,3 @@ func removeCgroup(dir string) {
 		time.Sleep(wait)
 	}
 }
-
-// oomKilled reads whether the kernel killed one of the container's processes
-// for want of memory: memory.oom_control of version 1, memory.events of
-// version 2.
-func (m *Monitor) oomKilled() bool {
-	for _, dir := range m.env.Cgroups {
-		for _, name := range []string{"/memory.events", "/memory.oom_control"} {
-			data, err := os.ReadFile(dir + name)
-			if err != nil {
-				continue
-			}
-			for line := range strings.Lines(string(data)) {
-				if n, ok := strings.CutPrefix(strings.TrimSpace(line), "oom_kill "); ok && n != "0" {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}

@@ -183,15 +183,9 @@ func (c *client) resize(size wire.Size) {
 
 // sendJSON sends a message whose body is v, or none for nil.
 func (c *client) sendJSON(kind wire.Kind, v any) {
-	packet := []byte{byte(kind)}
-	if v != nil {
-		body, err := json.Marshal(v)
-		if err != nil {
-			return
-		}
-		packet = append(packet, body...)
+	if packet, err := wire.Packet(kind, v); err == nil {
+		c.send(packet)
 	}
-	c.send(packet)
 }
 
 // send passes a packet to the client now, or by way of its file.

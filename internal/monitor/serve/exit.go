@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup/oom"
 	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/rootfs"
@@ -64,7 +65,7 @@ func (m *Monitor) initExited() {
 	m.emptyCgroups()
 	m.drainOutput()
 	m.closeStreams()
-	m.run.OOMKilled = m.oomKilled()
+	m.run.OOMKilled = oom.Killed(m.env.Cgroups)
 	m.deleteForeign() // and its cgroups
 
 	code := ws.ExitStatus()

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup/oom"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -155,7 +156,7 @@ func (m *Monitor) initDied() *wire.Failure {
 	m.init.pid = 0
 	text := "init ended with code " + strconv.Itoa(ws.ExitStatus())
 	switch {
-	case ws.Signaled() && ws.Signal() == unix.SIGKILL && m.oomKilled():
+	case ws.Signaled() && ws.Signal() == unix.SIGKILL && oom.Killed(m.env.Cgroups):
 		text = "the memory limit is too low, init was killed for it"
 	case ws.Signaled():
 		text = "init was ended by a signal: " + ws.Signal().String()

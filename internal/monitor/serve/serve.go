@@ -326,20 +326,36 @@ const signalsAfter = 100 * time.Millisecond
 // be the end of an orphan. (They cannot be blocked and read from a descriptor:
 // the Go runtime unblocks those that end a process in each of its threads.)
 func (m *Monitor) watchSignals() {
+	// SIGHUP is caught, not ignored: what is ignored stays so across exec,
+	// and the next init is ours.
+	signals := []os.Signal{unix.SIGUSR1, unix.SIGTERM, unix.SIGINT, unix.SIGHUP}
+	if m.orphans {
+		signals = append(signals, unix.SIGCHLD)
+	}
+	m.onSignals(func(s syscall.Signal) {
+		switch s {
+		case unix.SIGUSR1:
+			m.openSocket()
+		case unix.SIGCHLD:
+			m.reapStrays()
+		case unix.SIGHUP:
+		default:
+			m.stop(m.env.StopSignal, m.env.StopTimeout)
+		}
+	}, signals...)
+	if signalNoted() {
+		m.stop(m.env.StopSignal, m.env.StopTimeout)
+	}
+}
+
+// onSignals has the loop handle signals.
+func (m *Monitor) onSignals(handle func(syscall.Signal), signals ...os.Signal) {
 	var p [2]int
 	if unix.Pipe2(p[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
 		return
 	}
 	ch := make(chan os.Signal, 4)
-	// SIGHUP is caught, not ignored: what is ignored stays so across exec,
-	// and the next init is ours.
-	signal.Notify(ch, unix.SIGUSR1, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	if m.orphans {
-		signal.Notify(ch, unix.SIGCHLD)
-	}
-	if signalNoted() {
-		m.stop(m.env.StopSignal, m.env.StopTimeout)
-	}
+	signal.Notify(ch, signals...)
 	go func() {
 		for s := range ch {
 			_, _ = unix.Write(p[1], []byte{byte(s.(syscall.Signal))})
@@ -349,15 +365,7 @@ func (m *Monitor) watchSignals() {
 		var b [8]byte
 		n, _ := unix.Read(p[0], b[:])
 		for _, s := range b[:max(n, 0)] {
-			switch syscall.Signal(s) {
-			case unix.SIGUSR1:
-				m.openSocket()
-			case unix.SIGCHLD:
-				m.reapStrays()
-			case unix.SIGHUP:
-			default:
-				m.stop(m.env.StopSignal, m.env.StopTimeout)
-			}
+			handle(syscall.Signal(s))
 		}
 	})
 }

@@ -116,6 +116,16 @@ func SendPacket(fd int, packet []byte, flags int, fds ...int) error {
 	}
 }
 
+// Packet is one whose body is v as JSON, or none for nil, for [SendPacket].
+func Packet(k Kind, v any) ([]byte, error) {
+	packet := []byte{byte(k)}
+	if v == nil {
+		return packet, nil
+	}
+	body, err := json.Marshal(v)
+	return append(packet, body...), err
+}
+
 // SendJSON writes one packet whose body is v as JSON.
 func SendJSON(fd int, k Kind, v any, fds ...int) error {
 	body, err := json.Marshal(v)
