@@ -1,8 +1,10 @@
 package lock
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -14,12 +16,15 @@ type Ordered struct {
 	Manager
 	fail func(args ...any)
 	rest *track
+
+	mu      sync.Mutex
+	writing map[string]bool // goroutines that are in a transaction that writes; under mu
 }
 
 // NewOrdered gives one that calls fail with a description of each lock out of
 // order, before it is taken; testing.T's Error fits.
 func NewOrdered(m Manager, fail func(args ...any)) *Ordered {
-	return &Ordered{Manager: m, fail: fail, rest: new(track)}
+	return &Ordered{Manager: m, fail: fail, rest: new(track), writing: map[string]bool{}}
 }
 
 type trackKey struct{}
@@ -37,8 +42,8 @@ type ranked struct {
 
 func (r ranked) String() string { return r.kind.String() + " " + r.id }
 
-// after reports whether r may be taken while s is held. Transactions are
-// nobody's in particular, and wait for each other.
+// after reports whether r may be taken while s is held. Several actors'
+// transactions wait for each other; one in another is seen by its goroutine.
 func (r ranked) after(s ranked) bool {
 	return r.kind > s.kind || r.kind == s.kind && (r.id > s.id || r.kind == Transaction)
 }
@@ -69,15 +74,41 @@ func (o *Ordered) TryLock(ctx context.Context, k Kind, id string) (Held, error) 
 func (o *Ordered) Within(write bool, transaction func() error) error {
 	r := ranked{Transaction, ""}
 	o.rest.check(r, o.fail)
+	me := goroutine()
+	o.mu.Lock()
+	nested := o.writing[me]
+	if write {
+		o.writing[me] = true
+	}
+	o.mu.Unlock()
+	if nested {
+		o.fail(fmt.Sprintf("lock order: %s is locked while %s is held", r, r))
+	}
 	if !write {
 		return transaction()
 	}
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if !nested {
+			delete(o.writing, me)
+		}
+	}()
 	h, err := o.rest.note(r, nothing{}, nil)
 	if err == nil {
 		defer h.Unlock()
 		err = transaction()
 	}
 	return err
+}
+
+// goroutine names the calling one: a transaction is one goroutine's, and has no
+// context that could tell whose. Only traces have the name, for people; here it
+// is for tests.
+func goroutine() string {
+	var trace [64]byte
+	name, _, _ := bytes.Cut(trace[:runtime.Stack(trace[:], false)], []byte(" ["))
+	return string(name)
 }
 
 // nothing is held.

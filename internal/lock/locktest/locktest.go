@@ -384,8 +384,8 @@ func testOrder(t *testing.T, open func(string) lock.Manager) {
 	if len(said) != 0 {
 		t.Errorf("all were released, but: %v", said)
 	}
-	// The state store's transactions come last. One in another cannot be told
-	// from two actors', and waits in vain, as the store says.
+	// The state store's transactions come last, and not in each other; two
+	// goroutines' wait for each other.
 	ctx = context.Background()
 	inOrder := func(write bool) { _ = m.Within(write, func() error { return nil }) }
 	v = take(lock.Volume, "a")
@@ -401,7 +401,21 @@ func testOrder(t *testing.T, open func(string) lock.Manager) {
 		inOrder(true)
 		return nil
 	})
-	if len(said) != 1 {
+	if len(said) != 3 {
 		t.Errorf("in a transaction: %v", said)
+	}
+	said = nil
+	_ = m.Within(true, func() error {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			inOrder(true)
+		}()
+		<-done
+		return nil
+	})
+	inOrder(true)
+	if len(said) != 0 {
+		t.Errorf("another goroutine's transaction: %v", said)
 	}
 }
