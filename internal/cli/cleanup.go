@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -51,13 +50,5 @@ func (o *cleanupOptions) clean(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, t := range ts {
-		if err := e.Cleanup(ctx, t.name, 0); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		fmt.Fprintln(o.Out, t.name)
-	}
-	return errors.Join(errs...)
+	return o.each(ctx, ts, false, func(t target) error { return e.Cleanup(ctx, t.name, 0) })
 }

@@ -120,8 +120,6 @@ func (a *app) run(ctx context.Context, words []string) error {
 	}
 	if completing {
 		a.completeFlags(root)
-	}
-	if completing {
 		root.TraverseChildren = false
 	}
 	root.SetArgs(words)

@@ -56,7 +56,7 @@ type Config struct {
 // Load reads the files. A broken one is an error of kind Invalid that names
 // the file and, where the format allows, the line.
 func Load(o Overrides) (*Config, error) {
-	file, set, err := read(o.Modules)
+	file, set, monitor, err := read(o.Modules)
 	if err != nil {
 		return nil, err
 	}
@@ -67,9 +67,8 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
-		set: set, monitor: set[monitorValue], flags: o, RuntimeFlags: o.RuntimeFlags,
+		set: set, monitor: monitor, flags: o, RuntimeFlags: o.RuntimeFlags,
 	}
-	delete(set, monitorValue)
 	for _, set := range []struct {
 		to   *string
 		from string

@@ -21,27 +21,26 @@ import (
 
 const containersEnv = "CONTAINERS_CONF"
 
-// read gives containers.conf with all its drop-ins, and for each key that one of
-// them sets the last one that does. The library's own reading would not tell the
+// read gives containers.conf with all its drop-ins, for each key that one of
+// them sets the last one that does, and the value of engine.monitor. The library's own reading would not tell the
 // keys, and takes three times as long: what distributions install is 700 lines of
 // comment, and its parser is not made for them.
-func read(modules []string) (*conf.Config, map[string]string, error) {
-	c, err := defaults()
-	if err != nil {
-		return nil, nil, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+func read(modules []string) (c *conf.Config, set map[string]string, monitor string, err error) {
+	if c, err = defaults(); err != nil {
+		return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
-	set := map[string]string{}
+	set = map[string]string{}
 	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: containersEnv, UserId: unshare.GetRootlessUID(), Modules: modules}
 	for file, err := range configfile.Read(files) {
 		if err == nil {
-			err = decode(file, c, set)
+			err = decode(file, c, set, &monitor)
 		}
 		if err != nil {
-			return nil, nil, cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
+			return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, nil, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+		return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
 	for _, env := range c.Engine.Env.Get() {
 		name, value, ok := strings.Cut(env, "=")
@@ -49,10 +48,10 @@ func read(modules []string) (*conf.Config, map[string]string, error) {
 			continue
 		}
 		if err := os.Setenv(name, value); err != nil {
-			return nil, nil, cove.E("read configuration", "env", cove.Invalid, err)
+			return nil, nil, "", cove.E("read configuration", "env", cove.Invalid, err)
 		}
 	}
-	return c, set, nil
+	return c, set, monitor, nil
 }
 
 // defaults are the library's, without any file.
@@ -94,14 +93,11 @@ var libraryDefaults = sync.OnceValues(func() (*conf.Config, error) {
 	return conf.New(nil)
 })
 
-// monitorValue is under what decode notes the value of engine.monitor.
-const monitorValue = "engine.monitor="
-
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 4 << 20
 
 // decode lays one file over c, and notes the keys that it sets.
-func decode(file *configfile.Item, c *conf.Config, set map[string]string) error {
+func decode(file *configfile.Item, c *conf.Config, set map[string]string, monitor *string) error {
 	text, err := io.ReadAll(io.LimitReader(file.Reader, maxFile+1))
 	if err != nil {
 		return err
@@ -123,7 +119,7 @@ func decode(file *configfile.Item, c *conf.Config, set map[string]string) error 
 		if _, err := toml.NewDecoder(bytes.NewReader(text)).Decode(&own); err != nil {
 			return fmt.Errorf("decode configuration %q: %w", file.Name, err)
 		}
-		set[monitorValue] = own.Engine.Monitor
+		*monitor = own.Engine.Monitor
 	}
 	return nil
 }

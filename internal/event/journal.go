@@ -3,7 +3,6 @@ package event
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -85,17 +84,13 @@ func ReadJournal(ctx context.Context, store string, o ReadOptions, each func(cov
 	if !o.Follow {
 		journalctl.Sync(ctx)
 	}
-	err := journalctl.Read(ctx, q, func(entry journalctl.Entry) error {
+	return journalctl.Read(ctx, q, func(entry journalctl.Entry) error {
 		e, ok := fromJournal(entry)
 		if !ok || !o.Since.IsZero() && e.Time.Before(o.Since) || !o.Until.IsZero() && e.Time.After(o.Until) || !o.Filter.Match(e) {
 			return nil
 		}
 		return each(e)
 	})
-	if errors.Is(err, errEnd) {
-		return nil
-	}
-	return err
 }
 
 // fromJournal reads an entry; ok is false when it is not an event.

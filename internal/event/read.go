@@ -30,8 +30,8 @@ type ReadOptions struct {
 }
 
 // Read calls each for the chosen events in the order they were written; it
-// returns each's error, nil at the end and nil when ctx ended while following. A missing file holds no events. Lines that are not events are
-// skipped. ready, if not nil, is called once Read has begun to follow:
+// returns each's error, nil at the end and nil when ctx ended while following. A
+// missing file holds no events. Lines that are not events are skipped. ready, if not nil, is called once Read has begun to follow:
 // events written from then on are seen.
 func Read(ctx context.Context, o ReadOptions, ready func(), each func(cove.Event) error) error {
 	r := &reader{o: o, each: each}

@@ -30,19 +30,11 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 	// Done is asked before the reading that is to be the last.
 	done := !o.Follow || o.Done != nil && o.Done()
 	journalctl.Sync(ctx)
-	tail := lastLines{want: o.Tail}
-	err := journalctl.Read(ctx, q, func(e journalctl.Entry) error {
-		q.After = string(e["__CURSOR"])
-		r, ok := fromJournal(e)
-		if !ok {
-			return nil
-		}
-		if o.Tail >= 0 {
-			tail.add(r)
-			return nil
-		}
-		return each(r)
-	})
+	tail, first := lastLines{want: o.Tail}, each
+	if o.Tail >= 0 {
+		first = func(r record) error { tail.add(r); return nil }
+	}
+	err := journalctl.Read(ctx, q, journalRecords(&q, first))
 	for _, r := range tail.records {
 		if err == nil {
 			err = each(r)
@@ -62,6 +54,7 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 	return err
 }
 
+// journalRecords passes an entry on as a record, and notes how far q has come.
 func journalRecords(q *journalctl.Query, each func(record) error) func(journalctl.Entry) error {
 	return func(e journalctl.Entry) error {
 		q.After = string(e["__CURSOR"])

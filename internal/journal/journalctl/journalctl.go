@@ -101,11 +101,8 @@ func decode(r io.Reader, each func(e Entry) error) error {
 	}
 	for {
 		line, err := readLine(in)
-		if err == io.EOF && len(line) == 0 {
-			return nil // what is begun and not ended was being written
-		}
 		if err == io.EOF {
-			return nil
+			return nil // what is begun and not ended was being written
 		}
 		if err != nil {
 			return cove.E("read journal", "", cove.Invalid, err)
