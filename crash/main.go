@@ -173,7 +173,7 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 	}
 	random := rand.New(rand.NewPCG(seed, 0))
 	_, _ = fmt.Fprintf(w, "seed %d\n%-18s %-8s %6s %6s %6s\n", seed, "command", "process", "calls", "kills", "losses")
-	total, lost := 0, 0
+	total, lost := 0, []string(nil)
 	for _, d := range s.deeds() {
 		if !only.MatchString(d.name) || s.podman && d.name != "run --rm" && d.name != "rm -f" {
 			continue
@@ -190,13 +190,16 @@ func sweep(s *scene, kills int, seed uint64, only *regexp.Regexp, w io.Writer) (
 			for _, b := range bad {
 				_, _ = fmt.Fprintf(w, "  LOSS %s\n", b)
 			}
-			total, lost = total+tried, lost+len(bad)
+			total, lost = total+tried, append(lost, bad...)
 		}
 	}
-	_, _ = fmt.Fprintf(w, "%d kills, %d losses\n", total, lost)
+	_, _ = fmt.Fprintf(w, "%d kills, %d losses, seed %d\n", total, len(lost), seed)
+	for _, l := range lost { // once more, where the end of a log shows it
+		_, _ = fmt.Fprintf(w, "  LOSS %s\n", l)
+	}
 	err = s.close()
-	if lost > 0 {
-		return errors.Join(fmt.Errorf("%d losses; what is left of them is in %s", lost, work), err)
+	if len(lost) > 0 {
+		return errors.Join(fmt.Errorf("%d losses; what is left of them is in %s", len(lost), work), err)
 	}
 	if err != nil {
 		return err

@@ -64,7 +64,7 @@ func (d *draft) create(ctx context.Context) (lock.Held, error) {
 		return nil, d.unrecord(err)
 	}
 	if err := d.e.makeDir(d.c); err != nil {
-		return nil, errors.Join(err, l.Unlock())
+		return nil, errors.Join(d.unrecord(err), l.Unlock())
 	}
 	if d.e.conf.File.Containers.PrepareVolumeOnCreate {
 		if err := d.e.fillVolumes(ctx, d.c); err != nil {
@@ -317,7 +317,7 @@ func (d *draft) record(ctx context.Context, desired cove.Desired) error {
 	}
 	for i := range d.volumes {
 		if err := d.e.makeVolumeDir(&d.volumes[i]); err != nil {
-			return err
+			return d.unrecord(err)
 		}
 	}
 	return nil

@@ -53,7 +53,8 @@ var bootID = sync.OnceValue(func() string {
 // lost is shown as ended before anybody has recorded it.
 func (e *Engine) look(c *cove.Container) (Container, error) {
 	out := Container{Container: *c, Dir: e.dir(c.ID), SizeRw: -1, SizeRootFs: -1, CgroupPath: shownCgroup(c), LogPath: e.logPath(c),
-		GraphRoot: e.conf.GraphRoot, VolumePath: e.conf.Volumes(), Driver: e.conf.Driver, Runtime: "native", CgroupManager: cmp.Or(c.CgroupManager, cgroupfs), DefaultNetwork: e.defaultNetwork()}
+		GraphRoot: e.conf.GraphRoot, VolumePath: e.conf.Volumes(), Driver: e.conf.Driver, Runtime: "native", CgroupManager: cmp.Or(c.CgroupManager, cgroupfs), DefaultNetwork: e.defaultNetwork(),
+		recorded: c.Run.Generation}
 	run, err := runfile.Read(out.Dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -306,12 +307,21 @@ func (h *held) aboutToStart(c *cove.Container) bool {
 	return err == nil && start == c.StartedBy.Start
 }
 
-// heal settles what a killed monitor has left, for verbs that only look at a
+// unsettled tells whether settle has something to do, as far as that can be
+// seen at no cost.
+func (c *Container) unsettled() bool {
+	if c.cutShort() {
+		return true
+	}
+	// The monitor was killed before it could tell the exit, or after that.
+	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c)
+}
+
+// heal settles what a killed command or monitor has left, for verbs that only look at a
 // container. They do not wait for its lock: whoever holds it does the same. What
 // fails is left to a verb that changes something.
 func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
-	// Killed before it could tell the exit, or after that.
-	if c.Status != cove.Exited || c.Run.Generation == 0 || c.Run.Down || lostInCrash(c) || alive(c.Dir) {
+	if !c.unsettled() || alive(c.Dir) {
 		return false
 	}
 	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
@@ -385,8 +395,16 @@ func (h *held) settle(ctx context.Context) error {
 		return h.settleAway(ctx)
 	}
 	if h.Status == cove.Created && !exists(h.Dir) {
-		// Whoever recorded it was killed before the next step.
-		return h.e.makeDir(&h.Container.Container)
+		// Whoever recorded it was killed before the next steps.
+		if err := h.e.makeVolumeDirs(&h.Container.Container); err != nil {
+			return err
+		}
+		if err := h.e.makeDir(&h.Container.Container); err != nil {
+			return err
+		}
+	}
+	if h.Container.cutShort() && !alive(h.Dir) {
+		return h.undoStart()
 	}
 	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {
 		return nil
@@ -433,6 +451,22 @@ func (h *held) settle(ctx context.Context) error {
 	}
 	h.due = (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
 	return nil
+}
+
+// cutShort tells whether the last start was killed, or fails just now, before
+// the monitor had written the run down: the record knows of it and the run file
+// does not.
+func (c *Container) cutShort() bool {
+	return c.recorded > c.Run.Generation && c.Run.Exit != exitUnknown && (c.Status == cove.Created || c.Status == cove.Exited)
+}
+
+// undoStart takes down what a start that was cut short has left.
+func (h *held) undoStart() error {
+	if err := h.e.clear(&h.Container); err != nil {
+		return err
+	}
+	h.Run.Generation = h.recorded
+	return h.writeRun()
 }
 
 // settleUplink connects an ordinary user's bridges anew when what did it was

@@ -87,6 +87,38 @@ func TestStartCutShort(t *testing.T) {
 	if now, err := e.look(c); err != nil || now.Status != cove.Created || now.Run.Exit != "" {
 		t.Errorf("is %s, exit %q, %v; want created", now.Status, now.Run.Exit, err)
 	}
+	left := filepath.Dir(e.socket(c.ID))
+	if err := os.MkdirAll(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// Who only looks at it takes down what is left, too.
+	now, err := e.look(c)
+	if err != nil || !e.heal(t.Context(), &now) || exists(left) {
+		t.Errorf("%v, what the start has left is there: %v; want it gone", err, exists(left))
+	}
+	if now, err = e.look(c); err != nil || now.Status != cove.Created || now.unsettled() {
+		t.Errorf("is %s, unsettled %v, %v; want created, settled", now.Status, now.unsettled(), err)
+	}
+}
+
+// A command killed after the record has made neither directory.
+func TestCreateCutShort(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "a", func(c *cove.Container) { c.Mounts = []cove.Mount{{Type: "volume", Source: "v", Destination: "/v"}} })
+	inStore(t, e, func(tx state.Tx) error {
+		return tx.Put(state.Volumes, "v", &cove.Volume{Schema: cove.Schema, Name: "v"})
+	})
+	if err := os.RemoveAll(e.dir(c.ID)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := e.hold(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.release()
+	if !exists(e.dir(c.ID)) || !exists(e.volumeData("v")) {
+		t.Errorf("container's directory: %v, volume's: %v; want both", exists(e.dir(c.ID)), exists(e.volumeData("v")))
+	}
 }
 
 // The --rm containers that have stopped with the machine go with the first

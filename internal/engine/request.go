@@ -100,6 +100,9 @@ type Container struct {
 	// Settings of the engine that belong to it.
 	GraphRoot, VolumePath, Driver          string
 	Runtime, CgroupManager, DefaultNetwork string
+	// recorded is the generation of the last start, which Run may not have
+	// come to.
+	recorded uint64
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool

@@ -95,6 +95,25 @@ func (e *Engine) makeVolumeDir(v *cove.Volume) error {
 	return nil
 }
 
+// makeVolumeDirs makes those of a recorded container's volumes, which nobody can
+// remove before it.
+func (e *Engine) makeVolumeDirs(c *cove.Container) error {
+	for _, m := range c.Mounts {
+		if m.Type != "volume" || exists(e.volumeData(m.Source)) {
+			continue
+		}
+		var v cove.Volume
+		err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, m.Source, &v) })
+		if err == nil {
+			err = e.makeVolumeDir(&v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // makeRecorded makes the directory of a volume that has been recorded, under its
 // lock: somebody may be removing it by now, and what is made after that would
 // be nobody's. A volume that is gone was there for a moment, which is no error.
