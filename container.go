@@ -269,7 +269,7 @@ type Run struct {
 	Exit      string `json:"exit,omitempty"`
 	OOMKilled bool   `json:"oomKilled,omitempty"`
 	Restarts  uint   `json:"restarts,omitempty"`
-	Error     string `json:"error,omitempty"`   // why the last start failed
+	Error     string `json:"error,omitempty"`   // why the last start failed, or the monitor died
 	Removed   bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
 	// Down tells that what belonged to the run (cgroups, firewall, names,
 	// socket) has been taken down.

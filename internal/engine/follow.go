@@ -16,6 +16,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/interrupt"
 	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -85,6 +86,10 @@ func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o
 // lostExit finds out how a container ended whose monitor was killed.
 func (e *Engine) lostExit(ctx context.Context, c *Container, result RunResult) (RunResult, error) {
 	result.Detached = false
+	words := runfile.LastWords(e.dir(c.ID)) // before --rm is carried out
+	if words != "" {
+		result.Warnings = append(result.Warnings, exitMonitorLost+": "+words)
+	}
 	h, err := e.holdAsIs(ctx, c.ID)
 	if cove.Is(err, cove.NotFound) {
 		result.ExitCode = lostCode
@@ -95,6 +100,9 @@ func (e *Engine) lostExit(ctx context.Context, c *Container, result RunResult) (
 	}
 	defer h.release()
 	result.ExitCode = h.Run.ExitCode
+	if h.Run.Exit == exitMonitorLost && words == "" {
+		result.Warnings = append(result.Warnings, exitMonitorLost)
+	}
 	if h.due {
 		_, err = e.startHeld(ctx, h, StartOptions{})
 	}

@@ -110,6 +110,11 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	if lostInCrash(&out) {
 		out.Run.Finished = bootTime()
 	}
+	if out.Run.Exit == exitMonitorLost && out.Run.Error == "" {
+		if words := runfile.LastWords(out.Dir); words != "" {
+			out.Run.Error = exitMonitorLost + ": " + words
+		}
+	}
 	return out, nil
 }
 

@@ -245,7 +245,11 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		if m.Abort() && l.hooks != nil {
+		killed := m.Abort()
+		if words := runfile.LastWords(l.e.dir(l.c.ID)); words != "" {
+			err = fmt.Errorf("%w: %s", err, words)
+		}
+		if killed && l.hooks != nil {
 			// It was killed, and cannot have seen to that.
 			l.undo.add(func() error { poststop(l.hooks); return os.RemoveAll(filepath.Dir(l.e.socket(l.c.ID))) })
 		}
@@ -661,6 +665,9 @@ func (l *launch) openRunFile() error {
 	}
 	if err != nil {
 		return cove.E("start container", l.c.Name, cove.InUse, errors.New("its previous monitor does not end"))
+	}
+	if err := f.DropLastWords(); err != nil {
+		return cove.E("start container", l.c.Name, fileKind(err), err)
 	}
 	return nil
 }

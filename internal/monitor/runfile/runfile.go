@@ -12,6 +12,10 @@
 // ([cove.Run]); the checksum is that of the sequence number in decimal and the
 // JSON. A file of which nothing can be read is reported, never guessed at.
 //
+// Behind the slots stands what the Go runtime says when the monitor dies of a
+// panic or a fatal error ([File.TakeLastWords]): it writes with write(2), for
+// which nothing else uses the descriptor's offset.
+//
 // It is imported by the monitor's program: standard library and x/sys only.
 package runfile
 
@@ -21,6 +25,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -45,6 +50,8 @@ var ErrDamaged = errors.New("run file is damaged")
 type File struct {
 	fd   int
 	next uint64 // the sequence number of the next record
+	// words is the same descriptor. It is kept, or the collector would close it.
+	words *os.File
 }
 
 // Open opens the run file in directory dir, and makes it if it is not there.
@@ -81,6 +88,63 @@ func (f *File) Reserve() error {
 			return &os.PathError{Op: "reserve room for", Path: Name, Err: err}
 		}
 	}
+}
+
+// wordsAt is where last words stand, and wordsMax how much of them is read: the
+// reason and some thirty frames.
+const (
+	wordsAt  = 2 * slotSize
+	wordsMax = 4 << 10
+)
+
+// TakeLastWords has the Go runtime write to the file why this process dies,
+// when it is the runtime that ends it.
+func (f *File) TakeLastWords() error {
+	if _, err := unix.Seek(f.fd, wordsAt, unix.SEEK_SET); err != nil {
+		return &os.PathError{Op: "seek in", Path: Name, Err: err}
+	}
+	f.words = os.NewFile(uintptr(f.fd), Name)
+	return debug.SetCrashOutput(f.words, debug.CrashOptions{})
+}
+
+// DropLastWords forgets those of the monitor before.
+func (f *File) DropLastWords() error {
+	var st unix.Stat_t
+	err := unix.Fstat(f.fd, &st)
+	if err == nil && st.Size > wordsAt {
+		err = unix.Ftruncate(f.fd, wordsAt)
+	}
+	if err != nil {
+		return &os.PathError{Op: "truncate", Path: Name, Err: err}
+	}
+	return nil
+}
+
+// LastWords gives what the monitor of directory dir said when it died, as one
+// line: the reason, and where the goroutine was that ran; "" when that was
+// nothing.
+func LastWords(dir string) string {
+	fd, err := unix.Open(dir+"/"+Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	data := make([]byte, wordsMax)
+	n, _ := readAt(fd, data, wordsAt)
+	var lines []string
+	goroutines := 0
+	for line := range strings.Lines(strings.ToValidUTF8(string(data[:n]), "")) {
+		if strings.HasPrefix(line, "goroutine ") {
+			goroutines++
+		}
+		if goroutines > 1 {
+			break
+		}
+		if line = strings.Trim(line, " \t\r\n\x00"); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // Write records run. durable makes it survive a power loss.

@@ -3,6 +3,7 @@ package runfile
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,6 +29,45 @@ func generation(t *testing.T, dir string) uint64 {
 		t.Fatal(err)
 	}
 	return run.Generation
+}
+
+// What the runtime says of a panic stands behind the slots, is given as a line
+// and harms no record.
+func TestLastWords(t *testing.T) {
+	if dir := os.Getenv("RUNFILE_PANIC"); dir != "" {
+		f := open(t, dir)
+		if err := f.TakeLastWords(); err != nil {
+			t.Fatal(err)
+		}
+		go func() { panic("out of luck") }()
+		select {}
+	}
+	dir := t.TempDir()
+	f := open(t, dir)
+	for g := range uint64(3) {
+		if err := f.Write(&cove.Run{Generation: g}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if words := LastWords(dir); words != "" {
+		t.Errorf("words of nobody: %s", words)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run", "^TestLastWords$")
+	cmd.Env = append(os.Environ(), "RUNFILE_PANIC="+dir, "GOTRACEBACK=all")
+	if out, err := cmd.CombinedOutput(); err == nil {
+		t.Fatalf("it should have died: %s", out)
+	}
+	words := LastWords(dir)
+	if !strings.HasPrefix(words, "panic: out of luck; goroutine ") || !strings.Contains(words, "runfile_test.go:") || strings.ContainsAny(words, "\n\t") ||
+		strings.Count(words, "goroutine ") > 2 { // its own, and "created by"
+		t.Errorf("last words: %q", words)
+	}
+	if generation(t, dir) != 2 {
+		t.Error("the record is not the last one")
+	}
+	if err := f.DropLastWords(); err != nil || LastWords(dir) != "" || generation(t, dir) != 2 {
+		t.Errorf("not dropped: %v, %q", err, LastWords(dir))
+	}
 }
 
 func TestWriteRead(t *testing.T) {

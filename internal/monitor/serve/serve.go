@@ -258,6 +258,7 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 			m.lan = fds[i]
 		case name == "run":
 			m.record = runfile.Attach(fds[i])
+			_ = m.record.TakeLastWords() // it may run without
 		}
 	}
 	return nil
