@@ -9,11 +9,13 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
 )
@@ -265,7 +267,7 @@ func (h *held) pathError(name string, err error) error {
 // The lock must be held, and for as long as the root is written to.
 func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, error) {
 	if h.Run.PID != 0 {
-		fd, err := rootfs.OpenLive(h.Run.PID, h.Run.PIDStart, true)
+		fd, err := h.live(true)
 		if err == nil {
 			return fd, nil
 		}
@@ -308,6 +310,23 @@ func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, err
 		return -1, cove.E("open root of container", h.Name, fileKind(err), err)
 	}
 	return fd, nil
+}
+
+// live is the root of a running container.
+func (h *held) live(mounts bool) (int, error) {
+	pid, start, place := h.Run.PID, h.Run.PIDStart, "/"
+	if isForeign(&h.Container.Container) {
+		if other := rootfs.Resident(pid, h.e.stoppedRoot(&h.Container.Container, true)); other != pid {
+			var err, err2 error
+			start, err = procfs.StartTime(other)
+			place, err2 = os.Readlink("/proc/" + strconv.Itoa(other) + "/root")
+			if err != nil || err2 != nil {
+				return -1, os.ErrProcessDone
+			}
+			pid = other
+		}
+	}
+	return rootfs.OpenLive(pid, start, place, mounts)
 }
 
 // stoppedRoot is the root file system without anything mounted in it.

@@ -83,7 +83,7 @@ func (l *launch) checkFeatures() error {
 	if err != nil {
 		return err
 	}
-	lacking := knownLack(path.Base(l.foreign.Runtime[0]), l.spec)
+	lacking := l.knownLack()
 	if f != nil {
 		lacking = lack(f, l.spec, !l.layout.Unified)
 	}
@@ -161,23 +161,46 @@ func hooksOf(h *specs.Hooks) map[string][]specs.Hook {
 	}
 }
 
-// knownLack is lack for runtimes that do not know the command: a virtual machine,
-// or a kernel of its own, shares none of these with the host.
-func knownLack(name string, s *specs.Spec) string {
-	shares := func(kind specs.LinuxNamespaceType) bool {
-		return !slices.ContainsFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind })
+// ownKernel tells whether a runtime's containers run on a kernel that is not the
+// host's.
+func ownKernel(program string) bool {
+	name := path.Base(program)
+	return name == "runsc" || strings.HasPrefix(name, "kata")
+}
+
+// knownLack is lack for runtimes that do not know the command. A virtual machine,
+// or a kernel of its own, shares no processes and no IPC with the host, nor with
+// containers that have been made elsewhere.
+func (l *launch) knownLack() string {
+	program := l.foreign.Runtime[0]
+	if !ownKernel(program) {
+		return ""
 	}
-	var kinds []specs.LinuxNamespaceType
-	switch {
-	case strings.HasPrefix(name, "kata"):
-		kinds = []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace}
-	case name == "runsc":
-		kinds = []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace}
+	kinds := []specs.LinuxNamespaceType{specs.PIDNamespace, specs.IPCNamespace}
+	gvisor := path.Base(program) == "runsc"
+	if !gvisor {
+		kinds = append(kinds, specs.NetworkNamespace)
 	}
 	for _, kind := range kinds {
-		if shares(kind) {
+		i := slices.IndexFunc(l.spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == kind })
+		if i < 0 {
 			return fmt.Sprintf("the host's %s namespace", kind)
 		}
+		if kind != specs.NetworkNamespace && l.spec.Linux.Namespaces[i].Path != "" {
+			return fmt.Sprintf("another container's %s namespace", kind)
+		}
+	}
+	// gVisor passes over these without a word. That of an image or of the
+	// default is no weaker for it: its own kernel is between.
+	filters := slices.ContainsFunc(l.foreign.Runtime, func(arg string) bool { return arg == "--oci-seccomp" || arg == "--oci-seccomp=true" })
+	switch {
+	case !gvisor:
+	case len(l.c.Spec.Sysctl) > 0:
+		return "linux.sysctl"
+	case len(l.c.Spec.Devices) > 0:
+		return "linux.devices"
+	case l.extra.Seccomp != "" && l.extra.Seccomp != "unconfined" && !filters:
+		return "linux.seccomp without its flag oci-seccomp"
 	}
 	return ""
 }

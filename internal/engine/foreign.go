@@ -226,7 +226,7 @@ func execForeign(f plan.Foreign, change func(*specs.Process)) (*plan.Foreign, er
 	p.OOMScoreAdj, p.ConsoleSize = nil, nil
 	change(p)
 	user, groups := f.Process.User, f.Process.Groups
-	f.Process, f.Root, f.Chown = toLookUp(p), plan.Root{}, nil
+	f.Process, f.Chown = toLookUp(p), nil
 	f.Process.User, f.Process.Groups = user, groups
 	var err error
 	if f.Config, err = json.Marshal(p); err != nil {

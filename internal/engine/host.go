@@ -74,6 +74,9 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		if other.Run.PID == 0 {
 			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, other.Name))
 		}
+		if f, err := e.foreign(&other.Container); err == nil && f != nil && ownKernel(f.Runtime[0]) && (kind == "pid" || kind == "ipc" || kind == "uts") {
+			return cove.E("", "", cove.Unsupported, fmt.Errorf("cannot join the %s namespace of container %s: OCI runtime %s has a kernel of its own", kind, other.Name, other.Spec.Runtime))
+		}
 		h.Joined[kind] = fmt.Sprintf("/proc/%d/ns/%s", other.Run.PID, kind)
 		if kind == "uts" {
 			h.JoinedHostname = hostnameOf(&other.Container)

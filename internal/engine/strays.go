@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -10,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 // A container's processes are found by its cgroups, or go with its process
@@ -17,33 +17,12 @@ import (
 // delegated): what such a container leaves when its monitor is killed is known
 // by its root file system, whose mount names the container's directory.
 
-// mountOptionEscapes are those of proc_pid_mountinfo(5) and, for the comma, of
-// overlayfs.
-var mountOptionEscapes = strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`, ",", `\054`)
-
 // rootOf gives the ID of the container of ours in whose root file system a
 // process lives, "" for any other process.
 func (e *Engine) rootOf(pid int) string {
-	p, ok := openProcess(pid)
-	if !ok {
-		return ""
-	}
-	defer p.close()
-	// The root is among the first.
-	data, err := p.read("mountinfo", 64<<10)
-	if err != nil {
-		return ""
-	}
-	mark := []byte(",upperdir=" + mountOptionEscapes.Replace(e.conf.Containers()) + "/")
-	for line := range bytes.Lines(data) {
-		if fields := bytes.Fields(line); len(fields) < 5 || string(fields[4]) != "/" {
-			continue
-		}
-		if _, rest, ok := bytes.Cut(line, mark); ok {
-			if id, _, ok := bytes.Cut(rest, []byte("/diff,")); ok && isID(string(id)) {
-				return string(id)
-			}
-		}
+	rest, _ := strings.CutPrefix(rootfs.UpperOf(pid), e.conf.Containers()+"/")
+	if id, ok := strings.CutSuffix(rest, "/diff"); ok && isID(id) {
+		return id
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // topDefault are podman's default columns.
@@ -80,6 +81,9 @@ func (e *Engine) Top(ctx context.Context, nameOrID string, descriptors []string)
 	if c.Run.PID == 0 {
 		return nil, cove.E("", "", cove.WrongStatus, errors.New("top can only be used on running containers"))
 	}
+	if f, err := e.foreign(&c.Container); err == nil && f != nil && ownKernel(f.Runtime[0]) {
+		return e.innerPs(ctx, &c, innerColumns(descriptors))
+	}
 	columns, err := chooseColumns(descriptors)
 	if err != nil {
 		rows, perr := e.innerPs(ctx, &c, descriptors)
@@ -134,6 +138,18 @@ func chooseColumns(descriptors []string) ([]topColumn, error) {
 		}
 	}
 	return out, nil
+}
+
+// innerColumns asks a ps for the columns of descriptors, where only it sees the
+// container's processes. Without any it is for the ones that every ps knows.
+func innerColumns(descriptors []string) []string {
+	if len(descriptors) == 0 {
+		return []string{"-o", "user,pid,ppid,tty,args"}
+	}
+	if _, err := chooseColumns(descriptors); err != nil {
+		return descriptors
+	}
+	return []string{"-o", strings.Join(descriptors, ",")}
 }
 
 // innerPs asks the ps of the container itself.
@@ -453,7 +469,7 @@ func (e *Engine) pids(c *Container) ([]int, error) {
 				continue
 			}
 			if inner == own {
-				members[pid] = members[parentOf(pid)]
+				members[pid] = members[procfs.Parent(pid)]
 			} else if ns, err := os.Readlink("/proc/" + entry.Name() + "/ns/pid"); err == nil {
 				members[pid] = ns == inner
 			}
@@ -468,20 +484,6 @@ func (e *Engine) pids(c *Container) ([]int, error) {
 	}
 	slices.Sort(pids)
 	return pids, nil
-}
-
-// parentOf is a process's parent, 0 when it is gone.
-func parentOf(pid int) int {
-	stat, err := readProc("/proc/"+strconv.Itoa(pid)+"/stat", 4096)
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 2 {
-		return 0
-	}
-	parent, _ := strconv.Atoi(fields[1])
-	return parent
 }
 
 // idRange is one line of uid_map or gid_map, user_namespaces(7).

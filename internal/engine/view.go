@@ -42,7 +42,7 @@ func (h *held) bareRoot() (int, error) {
 	var fd int
 	var err error
 	if h.Run.PID != 0 {
-		fd, err = rootfs.OpenLive(h.Run.PID, h.Run.PIDStart, false)
+		fd, err = h.live(false)
 	} else if err = h.e.makeDir(&h.Container.Container); err == nil {
 		fd, err = rootfs.Open(h.e.stoppedRoot(&h.Container.Container, true))
 	}

@@ -50,16 +50,35 @@ func Lives(pid int, start uint64) bool {
 // Look gives a process's state, a letter of proc_pid_stat(5), and its
 // [StartTime].
 func Look(pid int) (state byte, start uint64, err error) {
+	fields, err := stat(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
+	return fields[0][0], start, err
+}
+
+// Parent is a process's parent, 0 when it is gone.
+func Parent(pid int) int {
+	fields, err := stat(pid)
+	if err != nil {
+		return 0
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	return parent
+}
+
+// stat gives the fields of /proc/PID/stat from the third one on.
+func stat(pid int) ([][]byte, error) {
 	name := "/proc/" + strconv.Itoa(pid) + "/stat"
 	data, err := os.ReadFile(name)
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
 	// The command's name may hold anything; fields count from its end.
 	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:])
 	if len(fields) < 20 {
-		return 0, 0, errors.New(name + " is cut short")
+		return nil, errors.New(name + " is cut short")
 	}
-	start, err = strconv.ParseUint(string(fields[19]), 10, 64)
-	return fields[0][0], start, err
+	return fields, nil
 }

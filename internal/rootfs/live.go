@@ -8,13 +8,14 @@ import (
 	"github.com/cove-engine/cove/internal/procfs"
 )
 
-// OpenLive gives the root of a running container as its init sees it, with
-// everything mounted in it when mounts is set and the bare root file system
-// otherwise. A writable layer must not be mounted twice, so the live mount is
+// OpenLive gives the root of a running container as its init, or its [Resident],
+// sees it, with everything mounted in it when mounts is set and the bare root
+// file system otherwise. A writable layer must not be mounted twice, so the live mount is
 // cloned; what is done to the clone is done to the container. start is when
 // the process pid was started, in clock ticks since boot; a process that took
 // over its number gives os.ErrProcessDone.
-func OpenLive(pid int, start uint64, mounts bool) (int, error) {
+// place is where the root is in the process's mount namespace.
+func OpenLive(pid int, start uint64, place string, mounts bool) (int, error) {
 	pidfd, err := openProcess(pid, start)
 	if err != nil {
 		return -1, err
@@ -25,7 +26,7 @@ func OpenLive(pid int, start uint64, mounts bool) (int, error) {
 		if mounts {
 			flags = unix.AT_RECURSIVE
 		}
-		return cloneMount(pidfd, "/", flags)
+		return cloneMount(pidfd, place, flags)
 	})
 }
 

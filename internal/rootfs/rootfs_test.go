@@ -283,7 +283,7 @@ func TestOpenLive(t *testing.T) {
 	write(t, volume+"/v", "volume")
 	pid, start := live(t, o, target, volume)
 	before := mounts(t)
-	root, err := rootfs.OpenLive(pid, start, true)
+	root, err := rootfs.OpenLive(pid, start, "/", true)
 	must(t, err)
 	if got := read(t, root, "/vol/v") + read(t, root, "/etc/new"); got != "volumenew" {
 		t.Error(got)
@@ -295,7 +295,7 @@ func TestOpenLive(t *testing.T) {
 		t.Errorf("the container does not see what was written: %v", err)
 	}
 	must(t, unix.Close(root))
-	bare, err := rootfs.OpenLive(pid, start, false)
+	bare, err := rootfs.OpenLive(pid, start, "/", false)
 	must(t, err)
 	if got := read(t, bare, "/vol/v"); got != unix.ENOENT.Error() {
 		t.Errorf("without mounts: %q", got)
@@ -304,7 +304,7 @@ func TestOpenLive(t *testing.T) {
 	if mounts(t) != before {
 		t.Error("a mount can be seen from outside")
 	}
-	if _, err := rootfs.OpenLive(pid, start+1, true); !errors.Is(err, os.ErrProcessDone) {
+	if _, err := rootfs.OpenLive(pid, start+1, "/", true); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("another process of that number: %v", err)
 	}
 }

@@ -143,7 +143,11 @@ func (d *driver) run() *wire.Failure {
 		return nil
 	}
 	awaitGo()
-	return d.call("start", nil, patience, d.ID)
+	f = d.call("start", nil, patience, d.ID)
+	if f != nil {
+		d.blame(f, root)
+	}
+	return f
 }
 
 // awaitGo returns when the container may run. If the start is called off, what
@@ -212,7 +216,8 @@ func (d *driver) openRoot() (int, *wire.Failure) {
 	name := d.Root.Path
 	switch {
 	case d.init != 0:
-		name = "/proc/" + strconv.Itoa(d.init) + "/root"
+		resident := rootfs.Resident(d.init, rootfs.Source{Overlay: d.Root.Overlay, Dir: d.Root.Path})
+		name = "/proc/" + strconv.Itoa(resident) + "/root"
 	default:
 		if d.Root.Overlay != nil {
 			if err := rootfs.MountOverlay(d.Root.Overlay, name); err != nil {

@@ -2,6 +2,7 @@ package drive
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"path"
 	"strconv"
@@ -110,31 +111,60 @@ func ended(pidfd int, limit time.Duration) bool {
 	}
 }
 
-// lastError is the last line of level error of a runtime's log, one line.
-func lastError(name string) (text string) {
+// lastError is the last error of a runtime's log, one line.
+func lastError(name string) string {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}
 	defer unix.Close(fd)
 	data, _ := ctrinit.ReadAll(fd)
+	text := ""
 	for line := range strings.Lines(string(data)) {
+		if msg := errorIn(line); msg != "" {
+			text = msg
+		}
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// errorIn is the error that a line of a log tells of, "" for none: in JSON, as
+// time="…" level=error msg="…", or in words alone. gVisor writes its sandbox's
+// entry and its own into one line; the first one is the cause.
+func errorIn(line string) (text string) {
+	d := json.NewDecoder(strings.NewReader(line))
+	for n := 0; ; n++ {
 		var e struct{ Level, Msg string }
-		if json.Unmarshal([]byte(line), &e) != nil {
-			// time="…" level=error msg="…", or whatever else it writes
-			_, msg, found := strings.Cut(strings.TrimSpace(line), "level=error msg=")
-			if whole, err := strconv.Unquote(msg); found && err == nil {
-				msg = whole
-			} else if !found && strings.Contains(line, "level=") {
-				continue
-			} else if !found {
-				msg = line
-			}
-			e.Level, e.Msg = "error", msg
+		if err := d.Decode(&e); err == io.EOF && n > 0 {
+			return text
+		} else if err != nil {
+			break
 		}
-		if e.Level == "error" {
-			text = strings.Join(strings.Fields(e.Msg), " ")
+		if e.Level != "error" {
+			continue
 		}
+		if text != "" {
+			e.Msg = tail(text, 200) + ": " + e.Msg
+		}
+		text = e.Msg
+	}
+	_, msg, found := strings.Cut(strings.TrimSpace(line), "level=error msg=")
+	if whole, err := strconv.Unquote(msg); found && err == nil {
+		return whole
+	}
+	if !found && strings.Contains(line, "level=") {
+		return ""
+	}
+	if !found {
+		msg = line
+	}
+	return msg
+}
+
+// tail is the end of a text.
+func tail(text string, most int) string {
+	if len(text) > most {
+		return "…" + strings.ToValidUTF8(text[len(text)-most:], "")
 	}
 	return text
 }
