@@ -617,7 +617,7 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 				c.ID = id
 			} else if err != nil {
 				return err
-			} else if ownsVolumes(tx, c) {
+			} else if e.ownsVolumes(tx, c) {
 				// Before the record that knows of them.
 				waiting = append(waiting, c)
 				continue
@@ -689,10 +689,10 @@ func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 
 // ownsVolumes tells whether one of a container's anonymous volumes is still
 // there that only it uses.
-func ownsVolumes(tx state.Tx, c *cove.Container) bool {
+func (e *Engine) ownsVolumes(tx state.Tx, c *cove.Container) bool {
 	return slices.ContainsFunc(c.Mounts, func(m cove.Mount) bool {
 		return m.Type == "volume" && m.Anonymous && tx.Get(state.Volumes, m.Source, new(struct{})) == nil &&
-			volumeUser(tx, m.Source, c.ID) == nil
+			e.volumeUser(tx, m.Source, c.ID) == nil
 	})
 }
 

@@ -262,13 +262,13 @@ func (e *Engine) dropVolume(ctx context.Context, name string) error {
 
 // volumeUser gives an error of kind InUse that names a container, other than
 // the one excepted, that uses a volume.
-func volumeUser(tx state.Tx, name, except string) error {
+func (e *Engine) volumeUser(tx state.Tx, name, except string) error {
 	return tx.List(state.Containers, func(id string, raw []byte) error {
 		if !bytes.Contains(raw, []byte(name)) {
 			return nil // most: decoding all would take long
 		}
 		c, err := decodeContainer(raw)
-		if err == nil && id != except && usesVolume(c, name) {
+		if err == nil && id != except && usesVolume(c, name) && !e.gone(id) {
 			err = cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+id+": volume is being used"))
 		}
 		return err
@@ -288,7 +288,7 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 			}
 			return err
 		}
-		if err := volumeUser(tx, name, owner); err != nil {
+		if err := e.volumeUser(tx, name, owner); err != nil {
 			return err
 		}
 		v.Intent = cove.BeingRemoved
