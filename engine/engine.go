@@ -78,6 +78,7 @@ type Options struct {
 	StorageDriver    string   // overlay
 	StorageOptions   []string // "overlay.mountopt=nodev"; replace storage.conf's
 	ImageStore       string   // a graph root for images only
+	Transient        *bool    // containers, and all that is recorded, are this boot's alone; nil: as storage.conf says
 	VolumePath       string   // where named volumes are
 	NetworkConfigDir string
 	CgroupManager    string   // cgroupfs or systemd
@@ -155,7 +156,7 @@ func (e *Engine) load() (*generation, error) {
 	o := e.options
 	_, _, user := rootless.User()
 	overrides := config.Overrides{
-		GraphRoot: o.Root, RunRoot: o.RunRoot, Driver: o.StorageDriver, ImageStore: o.ImageStore, DriverOptions: o.StorageOptions,
+		GraphRoot: o.Root, RunRoot: o.RunRoot, Driver: o.StorageDriver, ImageStore: o.ImageStore, Transient: o.Transient, DriverOptions: o.StorageOptions,
 		VolumePath: o.VolumePath, NetworkConfigDir: o.NetworkConfigDir, CgroupManager: o.CgroupManager,
 		EventsBackend: o.Events, Runtime: o.Runtime, RuntimeFlags: o.RuntimeFlags, DBBackend: o.State, LockType: o.Locks, Modules: o.Modules,
 		Rootless: user,
@@ -219,6 +220,7 @@ func (g *generation) fixed() map[string]string {
 	return map[string]string{
 		"graph root": g.conf.GraphRoot, "run root": g.conf.RunRoot, "volume_path": g.conf.Volumes(), "storage driver": g.conf.Driver,
 		"database_backend": g.conf.File.Engine.DBBackend, "lock_type": locks, "imagestore": g.conf.ImageStore,
+		"transient_store": fmt.Sprint(g.conf.Transient),
 	}
 }
 

@@ -30,4 +30,4 @@ func (noImages) Hold(context.Context) (func() error, error) {
 	return func() error { return nil }, nil
 }
 func (noImages) List(context.Context, image.ListOptions) ([]image.Summary, error) { return nil, nil }
-func (noImages) Retire(context.Context) error                                     { return nil }
+func (noImages) Retire(context.Context, image.Users) error                        { return nil }

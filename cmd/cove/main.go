@@ -34,7 +34,7 @@ func main() {
 // becomeFull replaces this program by the full build, which does the command
 // from its beginning. It returns only when that cannot be.
 func becomeFull(conf *config.Config) error {
-	path, err := full.Program.Path(conf.Home()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
+	path, err := full.Program.Path(conf.Base()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
 	if err != nil {
 		// Whatever its kind: it is not the image that was not found.
 		return cove.E("become cove-full", "", cove.Internal, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -19,6 +20,7 @@ type Globals struct {
 	StorageOpts      []string // key=value
 	StorageOptsSet   bool     // --storage-opt was given, even empty
 	ImageStore       string   // a separate image store
+	Transient        *bool    // containers are this boot's alone; nil leaves it to storage.conf
 	LogLevel         string   // trace … panic
 	CgroupManager    string   // cgroupfs or systemd
 	Runtime          string   // OCI runtime by name or path
@@ -44,6 +46,11 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&g.StorageDriver, "storage-driver", g.StorageDriver, "Select which storage driver is used to manage storage of images and containers")
 	arrayVar(fs, &g.StorageOpts, "storage-opt", "", "Used to pass an option to the storage driver")
 	fs.StringVar(&g.ImageStore, "imagestore", g.ImageStore, "Path to the 'image store', different from 'graph root', use this to split storing the image into a separate 'image store'")
+	fs.BoolFunc("transient-store", "Enable transient container storage", func(v string) error {
+		on, err := strconv.ParseBool(v)
+		g.Transient = &on
+		return err
+	})
 	fs.StringVar(&g.LogLevel, "log-level", cmp.Or(g.LogLevel, "warn"), "Log messages above specified level (trace, debug, info, warn, warning, error, fatal, panic)")
 	arrayVar(fs, &g.CDISpecDirs, "cdi-spec-dir", "", "Set the CDI spec directory path (may be set multiple times)")
 	fs.StringVar(&g.CgroupManager, "cgroup-manager", g.CgroupManager, `Cgroup manager to use ("cgroupfs"|"systemd")`)
@@ -103,6 +110,6 @@ func unsupportedGlobals() []unsupported {
 		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},
 		{name: "rdt-class"}, {name: "ssh"}, {name: "syslog", bool: true, accept: []string{"false"}},
 		{name: "tls-ca"}, {name: "tls-cert"}, {name: "tls-key"}, {name: "trace", bool: true, accept: []string{"false"}},
-		{name: "transient-store", bool: true, accept: []string{"false"}}, {name: "url"},
+		{name: "url"},
 	}
 }

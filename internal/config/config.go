@@ -4,6 +4,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"go.podman.io/storage/types"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // Overrides are the global flags; empty ones leave the files' word.
@@ -25,6 +27,7 @@ type Overrides struct {
 	RuntimeFlags                           []string
 	HooksDirs, CDISpecDirs                 []string
 	Conmon                                 string
+	Transient                              *bool // nil leaves storage.conf's word
 	DBBackend, LockType                    string
 	Modules                                []string
 	// Rootless says that the caller is an ordinary user, in his namespace.
@@ -38,6 +41,10 @@ type Config struct {
 
 	GraphRoot, RunRoot, Driver, ImageStore string
 	DriverOptions                          []string
+
+	// Transient says that containers, and all that is recorded, are this
+	// boot's alone: storage.conf's transient_store.
+	Transient bool
 
 	// RuntimeFlags are global arguments for OCI runtimes, without their dashes.
 	RuntimeFlags []string
@@ -67,7 +74,13 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
-		set: set, monitor: monitor, flags: o, RuntimeFlags: o.RuntimeFlags,
+		set: set, monitor: monitor, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore,
+	}
+	if o.Transient != nil {
+		c.Transient = *o.Transient
+	}
+	if c.Transient && procfs.BootID() == "" {
+		return nil, cove.E("open store", "transient_store", cove.Unsupported, errors.New("the kernel does not tell which boot this is"))
 	}
 	for _, set := range []struct {
 		to   *string
@@ -116,9 +129,32 @@ type oneLine struct{ err error }
 func (o oneLine) Error() string { return strings.Join(strings.Fields(o.err.Error()), " ") }
 func (o oneLine) Unwrap() error { return o.err }
 
-// Home is cove's own directory under the graph root: all that must not be
-// lost.
-func (c *Config) Home() string { return filepath.Join(c.GraphRoot, "cove") }
+// Base is cove's own directory under the graph root, with what all its stores
+// there share: the index of images and caches.
+func (c *Config) Base() string { return filepath.Join(c.GraphRoot, "cove") }
+
+// Home holds all that must not be lost: records, containers, locks. That of a
+// transient store is named by the boot, so a new boot begins with an empty one.
+// It is not under the run root, where podman keeps such records, because that may
+// be swept away while containers run.
+func (c *Config) Home() string {
+	if c.Transient {
+		return filepath.Join(c.Boots(), procfs.BootID())
+	}
+	return c.Base()
+}
+
+// Boots holds the homes of transient stores by boot, all but this one's being
+// over, and volumes.
+func (c *Config) Boots() string { return filepath.Join(c.Base(), "transient") }
+
+// Beside is the configuration of the other store on this graph root: the
+// transient one of a lasting one, and the reverse. They share the images.
+func (c *Config) Beside() *Config {
+	other := *c
+	other.Transient = !c.Transient
+	return &other
+}
 
 // Scratch is cove's directory under the run root: sockets and what else can
 // be made again.
@@ -183,7 +219,7 @@ func (c *Config) Monitor() (string, error) {
 // configuration.
 func (c *Config) Flags() (args []string, err error) {
 	o := c.flags
-	args = []string{"--root", c.GraphRoot, "--runroot", c.RunRoot}
+	args = []string{"--root", c.GraphRoot, "--runroot", c.RunRoot, fmt.Sprintf("--transient-store=%t", c.Transient)}
 	for _, f := range []struct {
 		name, value string
 		path        bool
@@ -258,10 +294,32 @@ func (c *Config) SQLiteFile() string { return filepath.Join(c.Home(), "state.sql
 func (c *Config) Volumes() string {
 	p := c.File.Engine.VolumePath
 	if p == "" || p == filepath.Join(c.GraphRoot, "volumes") || p == "/var/lib/containers/storage/volumes" || strings.HasSuffix(p, ".local/share/containers/storage/volumes") {
-		return filepath.Join(c.Home(), "volumes")
+		return filepath.Join(c.volumesHome(), "volumes")
 	}
 	return p
 }
+
+// volumesHome is Home, but volumes outlive a transient store, as podman's do:
+// whoever asks for one by its name finds its content again.
+func (c *Config) volumesHome() string {
+	if c.Transient {
+		return c.Boots()
+	}
+	return c.Home()
+}
+
+// Volume is the directory of a volume. What only its record can name, such as
+// all anonymous ones, goes with a transient store.
+func (c *Config) Volume(name string) string {
+	if c.Transient && len(name) == cove.IDLength && strings.Trim(name, "0123456789abcdef") == "" {
+		return filepath.Join(c.OwnVolumes(), name)
+	}
+	return filepath.Join(c.Volumes(), name)
+}
+
+// OwnVolumes is where volumes are that have a record in this store: nobody else
+// puts any there.
+func (c *Config) OwnVolumes() string { return filepath.Join(c.Home(), "volumes") }
 
 // EventLog is the file of the file back end of events.
 func (c *Config) EventLog() string {

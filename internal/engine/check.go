@@ -1008,6 +1008,13 @@ func (k *survey) directories() {
 		}
 		k.suspicions = append(k.suspicions, s)
 	}
+	for _, home := range e.pastBoots() {
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "directory", Object: home, Problem: "a transient store of an earlier boot"},
+			still:      func() (bool, error) { return slices.Contains(e.pastBoots(), home), nil },
+			repair:     func() error { return rootfs.RemoveTree(home) },
+		})
+	}
 	for id := range k.marks {
 		dir := e.removedDir(id)
 		k.suspicions = append(k.suspicions, suspicion{
@@ -1092,16 +1099,13 @@ func (k *survey) volumes() {
 		}
 		k.suspicions = append(k.suspicions, s)
 	}
-	if !strings.HasPrefix(e.conf.Volumes(), e.conf.Home()+"/") {
-		return // others may have volumes there
-	}
-	names, err := dirNames(e.conf.Volumes())
+	names, err := dirNames(e.conf.OwnVolumes())
 	k.fail(err)
 	for _, name := range names {
 		if known[name] {
 			continue
 		}
-		dir := filepath.Join(e.conf.Volumes(), name)
+		dir := filepath.Join(e.conf.OwnVolumes(), name)
 		k.suspicions = append(k.suspicions, suspicion{
 			Difference: Difference{Kind: "directory", Object: dir, Owner: name, Problem: "its volume has no record"},
 			kind:       lock.Volume, id: name,

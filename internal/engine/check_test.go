@@ -15,6 +15,7 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -69,7 +70,7 @@ func TestCheckFindsAndRepairs(t *testing.T) {
 			}
 		}, []string{"directory: its monitor was killed while it removed the container"}},
 		{"end not recorded", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
-			run := cove.Run{Generation: 1, BootID: bootID(), PID: 1, Started: time.Now()}
+			run := cove.Run{Generation: 1, BootID: procfs.BootID(), PID: 1, Started: time.Now()}
 			f, err := runfile.Open(e.dir(c.ID))
 			if err == nil {
 				err = f.Write(&run, false)

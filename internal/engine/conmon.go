@@ -92,7 +92,7 @@ func (e *Engine) exits(id string) string { return filepath.Join(e.dir(id), "exit
 // conmonLives tells whether the conmon of a run does, be it only to wait for its
 // exit command.
 func conmonLives(run *cove.Run) bool {
-	return run.MonitorPID != 0 && run.BootID == bootID() && procfs.Lives(run.MonitorPID, run.MonitorStart)
+	return run.MonitorPID != 0 && run.BootID == procfs.BootID() && procfs.Lives(run.MonitorPID, run.MonitorStart)
 }
 
 // reported takes over into a look at a run what conmon has told of its end.
@@ -218,7 +218,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 // note records conmon in the run file beside what is true of the run before.
 func (s *conmonStart) note() error {
 	run := s.l.run
-	run.PID, run.PIDStart, run.MonitorPID, run.BootID = 0, 0, s.MonitorPID(), bootID()
+	run.PID, run.PIDStart, run.MonitorPID, run.BootID = 0, 0, s.MonitorPID(), procfs.BootID()
 	run.MonitorStart, _ = procfs.StartTime(s.MonitorPID())
 	if err := s.run.Write(&run, false); err != nil {
 		return cove.E("write run file", s.l.c.Name, fileKind(err), err)
@@ -272,7 +272,7 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 		return started, err
 	}
 	run := cove.Run{
-		Generation: l.run.Generation + 1, BootID: bootID(), PID: pid, MonitorPID: s.MonitorPID(),
+		Generation: l.run.Generation + 1, BootID: procfs.BootID(), PID: pid, MonitorPID: s.MonitorPID(),
 		Started: time.Now(), Restarts: l.restarts,
 	}
 	run.MonitorStart, _ = procfs.StartTime(run.MonitorPID)
@@ -460,7 +460,7 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 // restartWanted tells whether the restart policy asks for another run of a
 // container that conmon has watched to its end.
 func (h *held) restartWanted() bool {
-	return h.Status == cove.Exited && h.Run.Down && !h.Spec.Remove && h.Run.Exit == "" && h.Run.Error == "" && h.Run.BootID == bootID() &&
+	return h.Status == cove.Exited && h.Run.Down && !h.Spec.Remove && h.Run.Exit == "" && h.Run.Error == "" && h.Run.BootID == procfs.BootID() &&
 		h.Desired == cove.DesireRun && !h.Run.Stopping &&
 		(h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy())
 }

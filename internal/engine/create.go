@@ -328,7 +328,7 @@ func (d *draft) write(desired cove.Desired) error {
 	c := d.c
 	c.Desired = desired
 	if desired == cove.DesireRun {
-		c.Run.Generation, c.Run.BootID = 1, bootID()
+		c.Run.Generation, c.Run.BootID = 1, procfs.BootID()
 		var err error
 		if c.StartedBy, err = thisProcess(); err != nil {
 			return err

@@ -38,6 +38,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,8 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -58,6 +61,9 @@ import (
 // may do anything before it is used.
 type Parts struct {
 	Store state.Store
+	// Beside opens the other store on the same graph root, whose containers
+	// use the same images.
+	Beside func() (state.Store, error)
 	// Backend is the name of the store's back end.
 	Backend string
 	// Migrate moves the store to the configured back end and layout.
@@ -83,6 +89,7 @@ type Parts struct {
 type Engine struct {
 	conf     *config.Config
 	store    state.Store
+	beside   func() (state.Store, error)
 	locks    lock.Manager
 	images   image.Images
 	networks network.Driver
@@ -102,7 +109,7 @@ type Engine struct {
 // New makes an engine. It touches nothing on disk.
 func New(conf *config.Config, p Parts) *Engine {
 	e := &Engine{
-		conf: conf, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks, lan: p.UserNetwork,
+		conf: conf, beside: p.Beside, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks, lan: p.UserNetwork,
 		events: p.Events, monitor: p.Monitor, runtime: p.Runtime, builtinArchive: p.Builtin, cdi: p.CDI, cgroups: sync.OnceValues(cgroup.Detect),
 	}
 	e.store = state.Remember(p.Store, state.Paths{
@@ -145,7 +152,30 @@ func (e *Engine) prepareHome() error {
 			return cove.E("make directory", dir, fileKind(err), err)
 		}
 	}
+	if e.conf.Transient {
+		// Two may do it at once, and the next one finds what they leave.
+		for _, home := range e.pastBoots() {
+			_ = rootfs.RemoveTree(home)
+		}
+	}
 	return nil
+}
+
+// pastBoots are the homes of transient stores of boots that are over. One
+// with a monitor is not, whatever this process is told of the boot.
+func (e *Engine) pastBoots() (homes []string) {
+	boots, _ := dirNames(e.conf.Boots())
+	for _, boot := range boots {
+		home := filepath.Join(e.conf.Boots(), boot)
+		if boot == procfs.BootID() || boot == "volumes" {
+			continue
+		}
+		ids, err := dirNames(filepath.Join(home, "containers"))
+		if err == nil && !slices.ContainsFunc(ids, func(id string) bool { return alive(filepath.Join(home, "containers", id)) }) {
+			homes = append(homes, home)
+		}
+	}
+	return homes
 }
 
 // dir is the container's own directory.

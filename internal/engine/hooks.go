@@ -212,7 +212,7 @@ func (l *launch) precreate(hooks []specs.Hook) (err error) {
 		}
 	}
 	if l.foreign == nil {
-		cache := seccomp.Cache{Dir: filepath.Join(l.e.conf.Home(), "seccomp")}
+		cache := seccomp.Cache{Dir: filepath.Join(l.e.conf.Base(), "seccomp")}
 		if l.filter = (seccomp.Program{}); l.spec.Linux.Seccomp != nil {
 			if l.filter, err = cache.Spec(l.spec.Linux.Seccomp, runtime.GOARCH); err != nil {
 				return err

@@ -321,7 +321,7 @@ func parseUlimit(s string) (cove.Ulimit, error) {
 
 // filter compiles, or finds compiled, the seccomp profile asked for.
 func (e *Engine) filter(profile string, caps []string) (seccomp.Program, error) {
-	cache := seccomp.Cache{Dir: filepath.Join(e.conf.Home(), "seccomp")}
+	cache := seccomp.Cache{Dir: filepath.Join(e.conf.Base(), "seccomp")}
 	target := seccomp.Target{Arch: runtime.GOARCH, Caps: caps}
 	switch profile {
 	case "unconfined":

@@ -63,16 +63,22 @@ type imageUsers struct {
 	failed func() error
 }
 
-func (e *Engine) imageUsers() imageUsers {
+func (e *Engine) imageUsers() imageUsers { return usersIn(e.records, e.recordsBeside) }
+
+func usersIn(stores ...func() ([]*cove.Container, error)) imageUsers {
 	read := sync.OnceValues(func() (map[string][]string, error) {
 		users := map[string][]string{}
-		all, err := e.records()
-		for _, c := range all {
-			if c.Image.ID != "" {
-				users[c.Image.ID] = append(users[c.Image.ID], c.ID)
+		var errs []error
+		for _, records := range stores {
+			all, err := records()
+			errs = append(errs, err)
+			for _, c := range all {
+				if c.Image.ID != "" {
+					users[c.Image.ID] = append(users[c.Image.ID], c.ID)
+				}
 			}
 		}
-		return users, err
+		return users, errors.Join(errs...)
 	})
 	asked := false
 	return imageUsers{
@@ -101,13 +107,23 @@ func (e *Engine) records() ([]*cove.Container, error) {
 	for _, id := range e.removedMarks() {
 		gone[id] = true
 	}
-	var all []*cove.Container
-	err := e.store.View(func(tx state.Tx) error {
+	all, err := recordsIn(e.store)
+	return slices.DeleteFunc(all, func(c *cove.Container) bool { return gone[c.ID] }), err
+}
+
+// recordsBeside are those of the other store on this graph root.
+func (e *Engine) recordsBeside() ([]*cove.Container, error) {
+	s, err := e.beside()
+	if err != nil {
+		return nil, err
+	}
+	return recordsIn(s)
+}
+
+func recordsIn(s state.Store) (all []*cove.Container, err error) {
+	err = s.View(func(tx state.Tx) error {
 		all = nil
-		return tx.List(state.Containers, func(id string, raw []byte) error {
-			if gone[id] {
-				return nil
-			}
+		return tx.List(state.Containers, func(_ string, raw []byte) error {
 			c, err := decodeContainer(raw)
 			all = append(all, c)
 			return err

@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,16 +37,6 @@ const (
 	exitUnknown     = "unknown"
 )
 
-// bootID identifies this boot of the kernel, random(4). Nothing outlives a boot,
-// so it is read once.
-var bootID = sync.OnceValue(func() string {
-	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(data))
-})
-
 // look derives what a container is doing. It changes nothing: a run that was
 // lost is shown as ended before anybody has recorded it.
 func (e *Engine) look(c *cove.Container) (Container, error) {
@@ -66,7 +54,7 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	case err != nil:
 		return out, cove.E("look at container", c.Name, cove.Internal, err)
 	}
-	if run.Generation < c.Run.Generation && c.Run.BootID != bootID() {
+	if run.Generation < c.Run.Generation && c.Run.BootID != procfs.BootID() {
 		// It has been started and the machine has stopped before that was on
 		// the disk. In the same boot it is a start that was cut short.
 		run = unknownRun(c)
@@ -140,7 +128,7 @@ func bootTime() time.Time {
 
 // lost tells why a run that its file calls running is not, "" when it is.
 func (e *Engine) lost(c *cove.Container, run *cove.Run, dir string) string {
-	if run.BootID != bootID() {
+	if run.BootID != procfs.BootID() {
 		return exitUnknown
 	}
 	if alive(dir) || c.Spec.Monitor != "" && conmonLives(run) {
@@ -305,7 +293,7 @@ var (
 // aboutToStart tells whether the command that has recorded a start lives and
 // has not had the lock yet, or does without it while hooks run.
 func (h *held) aboutToStart(c *cove.Container) bool {
-	if c.Intent != "" || h.Run.Generation >= c.Run.Generation || c.Run.BootID != bootID() || c.StartedBy.PID == 0 {
+	if c.Intent != "" || h.Run.Generation >= c.Run.Generation || c.Run.BootID != procfs.BootID() || c.StartedBy.PID == 0 {
 		return false
 	}
 	start, err := procfs.StartTime(c.StartedBy.PID)
@@ -582,7 +570,7 @@ func (e *Engine) clear(c *Container) error {
 // init dies with its monitor, and its process namespace with it.
 func endInit(c *Container) error {
 	run, err := runfile.Read(c.Dir)
-	if err != nil || run.PID == 0 || run.BootID != bootID() {
+	if err != nil || run.PID == 0 || run.BootID != procfs.BootID() {
 		return nil // it never ran, or in another boot
 	}
 	fd, err := procfs.Open(run.PID, run.PIDStart)
@@ -667,7 +655,7 @@ const bootKey = "boot"
 // them, and a volatile layer cannot be mounted again. Nobody's names are those
 // of a running container any more.
 func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
-	boot := bootID()
+	boot := procfs.BootID()
 	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot {
 		return nil, err
 	}

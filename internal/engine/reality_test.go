@@ -83,7 +83,7 @@ func TestMachineStopped(t *testing.T) {
 // A start that was cut short in this boot has changed nothing.
 func TestStartCutShort(t *testing.T) {
 	e, _ := engineWith(t)
-	c := stored(t, e, "a", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 1, bootID() })
+	c := stored(t, e, "a", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 1, procfs.BootID() })
 	if now, err := e.look(c); err != nil || now.Status != cove.Created || now.Run.Exit != "" {
 		t.Errorf("is %s, exit %q, %v; want created", now.Status, now.Run.Exit, err)
 	}
@@ -132,7 +132,7 @@ func TestRemoveAfterMachineStopped(t *testing.T) {
 	}
 	gone := stored(t, e, "gone", passing(1, "an earlier one"))
 	stored(t, e, "created", passing(0, ""))
-	stored(t, e, "runs", passing(1, bootID()))
+	stored(t, e, "runs", passing(1, procfs.BootID()))
 	stored(t, e, "kept", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 1, "an earlier one" })
 	inStore(t, e, func(tx state.Tx) error { return tx.SetMeta(bootKey, []byte("an earlier one")) })
 	if err := e.update(func(state.Tx) error { return nil }); err != nil {
@@ -167,7 +167,7 @@ func TestPIDReused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		run := cove.Run{Generation: 1, BootID: bootID(), PID: foreign.Process.Pid, PIDStart: start - 1, MonitorPID: foreign.Process.Pid, Started: time.Now()}
+		run := cove.Run{Generation: 1, BootID: procfs.BootID(), PID: foreign.Process.Pid, PIDStart: start - 1, MonitorPID: foreign.Process.Pid, Started: time.Now()}
 		f, err := runfile.Open(e.dir(c.ID))
 		if err != nil {
 			t.Fatal(err)

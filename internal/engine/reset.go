@@ -18,15 +18,18 @@ import (
 func (e *Engine) Places() (home, scratch string) { return e.conf.Home(), e.conf.Scratch() }
 
 // Reset removes all that is cove's: containers, volumes, networks, the pins of
-// images, and its directories. Images stay, the store is not cove's alone. It
-// works also when the state store cannot be read any more; one that was cut
+// images, and its directories. Images stay, the store is not cove's alone, and a
+// transient store leaves a lasting one beside it alone. It works also when the state store cannot be read any more; one that was cut
 // short goes on with the next.
 func (e *Engine) Reset(ctx context.Context) error {
 	if err := e.images.Ready(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(e.conf.Home()); errors.Is(err, fs.ErrNotExist) {
+	if !exists(e.conf.Home()) && !exists(e.conf.Boots()) {
 		return nil
+	}
+	if other := e.conf.Beside().Home(); !e.conf.Transient && exists(other) {
+		return cove.E("reset", other, cove.InUse, errors.New("the transient store has to go before the lasting one: cove --transient-store system reset"))
 	}
 	// What a verb cannot remove, or a store that cannot be read keeps it from
 	// finding, is removed below by what the directories and the kernel tell.
@@ -37,7 +40,7 @@ func (e *Engine) Reset(ctx context.Context) error {
 	if err := e.removeUnrecorded(); err != nil {
 		return err
 	}
-	if err := e.images.Retire(ctx); err != nil {
+	if err := e.images.Retire(ctx, usersIn(e.recordsBeside).of); err != nil {
 		return err
 	}
 	return e.removePlaces()
@@ -115,7 +118,10 @@ func (e *Engine) endMonitors(id string) error {
 
 // removePlaces removes cove's directories, the state store last.
 func (e *Engine) removePlaces() error {
-	home := e.conf.Home()
+	home, all := e.conf.Home(), e.conf.Base()
+	if e.conf.Transient && exists(e.conf.Beside().Locks()) {
+		all = e.conf.Boots()
+	}
 	names, err := dirNames(home)
 	if err != nil {
 		return err
@@ -133,8 +139,10 @@ func (e *Engine) removePlaces() error {
 			return cove.E("remove", path, fileKind(err), err)
 		}
 	}
-	if err := rootfs.RemoveTree(home); err != nil {
-		return cove.E("remove", home, fileKind(err), err)
+	for _, dir := range []string{home, all} {
+		if err := rootfs.RemoveTree(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return cove.E("remove", dir, fileKind(err), err)
+		}
 	}
 	// Another store's containers may have their sockets there.
 	scratch := e.conf.Scratch()

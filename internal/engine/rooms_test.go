@@ -38,6 +38,7 @@ func engineWith(t *testing.T) (*Engine, *fakeRooms) {
 	r := &fakeRooms{}
 	e := New(c, Parts{
 		Store: memory.Open(), Locks: file.New(c.Locks()), Images: &r.images, Networks: &r.networks, Events: &r.events,
+		Beside:  func() (state.Store, error) { return memory.Open(), nil },
 		Monitor: func() (string, error) { return "/nowhere/cove-monitor", nil },
 	})
 	if err := e.prepareHome(); err != nil {

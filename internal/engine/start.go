@@ -25,6 +25,7 @@ import (
 	"github.com/cove-engine/cove/internal/network/teardown"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/seccomp"
 	"github.com/cove-engine/cove/internal/spec"
@@ -94,7 +95,7 @@ func (h *held) launch() *launch {
 				return err
 			}
 			c.Desired = cove.DesireRun
-			c.Run.Generation, c.Run.BootID = h.Run.Generation+1, bootID()
+			c.Run.Generation, c.Run.BootID = h.Run.Generation+1, procfs.BootID()
 			c.StartedBy = cove.Process{}
 			if l.hooks != nil { // somebody may look at it in between
 				var err error
@@ -700,7 +701,7 @@ func (l *launch) envelope() wire.Envelope {
 	e, c := l.e, l.c
 	env := wire.Envelope{
 		ID: c.ID, Name: c.Name, Dir: e.dir(c.ID), Socket: e.socket(c.ID),
-		Generation: l.run.Generation + 1, BootID: bootID(),
+		Generation: l.run.Generation + 1, BootID: procfs.BootID(),
 		Terminal: c.Spec.Terminal, Stdin: c.Spec.Stdin, AttachOut: l.attach != nil, StdinOnce: c.Spec.Stdin && l.attach != nil && !l.attach.NoStdin,
 		Cgroups: l.cgroups.Dirs, Unified: l.cgroups.Unified, MonitorCgroups: l.monitorCgroups,
 		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),

@@ -204,6 +204,7 @@ func (e *Engine) storeInfo(ctx context.Context) (inspect.StoreInfo, error) {
 	s := inspect.StoreInfo{
 		ConfigFile: storageConf(e.conf.Rootless), GraphDriverName: e.conf.Driver, GraphOptions: map[string]any{},
 		GraphRoot: e.conf.GraphRoot, GraphStatus: map[string]string{}, RunRoot: e.conf.RunRoot, VolumePath: e.conf.Volumes(),
+		TransientStore: e.conf.Transient,
 	}
 	s.ImageCopyTmpDir, _ = e.conf.File.ImageCopyTmpDir()
 	for _, o := range e.conf.DriverOptions {

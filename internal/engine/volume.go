@@ -17,7 +17,7 @@ import (
 
 // volumeData is the directory that containers see of a volume.
 func (e *Engine) volumeData(name string) string {
-	return filepath.Join(e.conf.Volumes(), name, "_data")
+	return filepath.Join(e.conf.Volume(name), "_data")
 }
 
 // ensureVolume records a volume unless there is one of that name.

@@ -70,7 +70,7 @@ type Images interface {
 
 	// Retire takes what is cove's own out of the store: pins, and the directory
 	// for blobs in flight. Images stay.
-	Retire(ctx context.Context) error
+	Retire(ctx context.Context, users Users) error
 
 	// Login checks and keeps credentials, Logout forgets them.
 	Login(ctx context.Context, registry string, o LoginOptions) error

@@ -1,4 +1,4 @@
-// Package procfs reads what proc(5) says of a process.
+// Package procfs reads what proc(5) says of a process, and which boot this is.
 //
 // It is imported by the monitor's program: standard library and x/sys only.
 package procfs

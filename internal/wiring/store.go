@@ -20,12 +20,17 @@ type kept struct {
 	migrate func() (engine.Migration, error)
 }
 
-// store finds the store: where its file is, else where the configuration wants
-// it, bolt by default.
+// store finds the store.
 func (b Build) store(conf *config.Config) (kept, error) {
 	if b.Memory != nil {
 		return inMemory(b.Memory, conf)
 	}
+	return b.onDisk(conf)
+}
+
+// onDisk finds the store where its file is, else where the configuration wants
+// it, bolt by default.
+func (b Build) onDisk(conf *config.Config) (kept, error) {
 	want := conf.File.Engine.DBBackend
 	inBolt := migrate.Place{Name: "boltdb", File: bolt.Open(conf.BoltFile(), 0)}
 	if b.SQLite == nil {

@@ -59,7 +59,12 @@ func (b Build) Engine(conf *config.Config) (*engine.Engine, error) {
 	}
 	lan := userNetwork(conf)
 	return engine.New(conf, engine.Parts{
-		Store: kept.store, Backend: kept.backend, Migrate: kept.migrate,
+		Store: kept.store, Beside: func() (state.Store, error) {
+			// Records in memory may have a store on the disk beside them that
+			// is a transient one.
+			kept, err := b.onDisk(conf.Beside())
+			return kept.store, err
+		}, Backend: kept.backend, Migrate: kept.migrate,
 		Locks: locks,
 		Images: b.Images(conf, image.Options{
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,

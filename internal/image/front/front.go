@@ -98,6 +98,6 @@ func (s *Store) Remove(context.Context, []string, image.RemoveOptions, image.Use
 func (s *Store) Prune(context.Context, bool, []string, image.Users) ([]image.RemoveReport, error) {
 	return nil, s.leave()
 }
-func (s *Store) Retire(context.Context) error                            { return s.leave() }
+func (s *Store) Retire(context.Context, image.Users) error               { return s.leave() }
 func (s *Store) Login(context.Context, string, image.LoginOptions) error { return s.leave() }
 func (s *Store) Logout(string, image.LogoutOptions) error                { return s.leave() }

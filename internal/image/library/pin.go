@@ -124,9 +124,9 @@ func (l *library) sweepPins(users image.Users) error {
 	return errors.Join(errs...)
 }
 
-// Retire removes every pin, and the directory for blobs in flight. An image that
-// another tool has force-removed goes with its last pin.
-func (s *Store) Retire(ctx context.Context) error {
+// Retire removes the pins of images without users, and the directory for blobs in
+// flight. An image that another tool has force-removed goes with its last pin.
+func (s *Store) Retire(ctx context.Context, users image.Users) error {
 	const op = "unpin images"
 	lib, err := s.library()
 	if err != nil {
@@ -136,7 +136,7 @@ func (s *Store) Retire(ctx context.Context) error {
 	errs := []error{err}
 	for _, lay := range layers {
 		id, ok := pinned(lay.Names)
-		if !ok {
+		if !ok || len(of(users, id)) > 0 {
 			continue
 		}
 		err := lib.unpin(id)

@@ -56,6 +56,9 @@ func (s *Store) locate() (storagetypes.StoreOptions, error) {
 	if s.opts.DriverOptions != nil {
 		o.GraphDriverOptions = s.opts.DriverOptions
 	}
+	// The library's own containers are pins, which last; what a transient store
+	// is about are cove's.
+	o.TransientStore = false
 	for _, p := range []*string{&o.GraphRoot, &o.RunRoot, &o.ImageStore} {
 		if *p == "" {
 			continue
