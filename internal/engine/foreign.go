@@ -182,6 +182,12 @@ func (e *Engine) foreignExec(c *Container, x ExecSpec, terminal *os.File) (*plan
 	if err := json.Unmarshal(data, &whole); err != nil {
 		return nil, cove.E("read plan of container", c.Name, cove.Internal, err)
 	}
+	if c.Spec.Runtime == "" {
+		// Ours is below the run root, and may have to be put there again.
+		if whole.Runtime[0], err = e.runtime(); err != nil {
+			return nil, err
+		}
+	}
 	f, err := execForeign(whole, func(p *specs.Process) {
 		p.Args, p.Terminal = x.Command, x.Terminal
 		p.Env = x.environment(p.Env)

@@ -76,8 +76,12 @@ func (l *launch) limit() error {
 	return set.Apply()
 }
 
-// changePolicy tells the container's monitor the restart policy.
+// changePolicy tells the container's monitor the restart policy. With conmon it
+// is the record's that counts.
 func (e *Engine) changePolicy(h *held, r wire.Restart) error {
+	if h.Spec.Monitor != "" {
+		return nil
+	}
 	if r.Policy == "no" {
 		r.Policy = ""
 	}
