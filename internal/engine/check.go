@@ -443,6 +443,13 @@ func (k *survey) containers(quick bool) {
 				repair: func() error { return e.makeDir(c) },
 			})
 		}
+		if diff := filepath.Join(e.dir(id), "diff"); exists(e.dir(id)) && !exists(diff) && !lostInCrash(&now) {
+			add(suspicion{
+				Difference: Difference{Kind: "layer", Object: diff, Problem: "missing, with what the container has written"}, live: true,
+				still:  func() (bool, error) { n, err := k.now(id); return n != nil && !exists(diff), err },
+				repair: func() error { return e.makeDir(c) },
+			})
+		}
 		if unsettled(&now) {
 			add(suspicion{
 				Difference: Difference{Kind: "record", Object: c.Name, Problem: "its end was not recorded: " + now.Run.Exit},
@@ -525,7 +532,7 @@ func (k *survey) layers(c *cove.Container, add func(suspicion)) {
 		gone := func() bool { _, err := os.Stat(l); return errors.Is(err, fs.ErrNotExist) }
 		if gone() {
 			add(suspicion{
-				Difference: Difference{Kind: "layer", Object: l, Problem: "missing: its image was removed by another tool"}, live: true,
+				Difference: Difference{Kind: "layer", Object: l, Problem: "missing: its image was removed by another tool; pull it again, or remove the container"}, live: true,
 				still: func() (bool, error) { return gone(), nil },
 			})
 		}
@@ -619,6 +626,7 @@ func (k *survey) network() {
 	k.uplink()
 	k.links(r)
 	k.elements(r)
+	k.rules(r)
 	k.bridges(r)
 }
 
@@ -659,7 +667,7 @@ func (k *survey) links(r network.Reality) {
 	e := k.e
 	present := map[string]bool{}
 	for _, l := range r.Links {
-		present[l.Name] = true
+		present[l.Name] = !l.Loose
 		id := k.owner(l.OwnerPrefix)
 		if id == "" || k.running[id] {
 			continue
@@ -685,7 +693,7 @@ func (k *survey) links(r network.Reality) {
 						return false, err
 					}
 					r, err := e.networks.List(k.ctx)
-					return !slices.ContainsFunc(r.Links, func(l network.Link) bool { return l.Name == name }), err
+					return !slices.ContainsFunc(r.Links, func(l network.Link) bool { return l.Name == name && !l.Loose }), err
 				},
 				repair: func() error { return k.reconnect(id) },
 			})
@@ -765,6 +773,38 @@ func (k *survey) elements(r network.Reality) {
 			},
 			repair: func() error { return k.reconnect(id) },
 		})
+	}
+}
+
+// rules looks for those of networks that containers are on: firewalls of others
+// are known to flush the whole rule set.
+func (k *survey) rules(r network.Reality) {
+	missing := func(r network.Reality, n *cove.Network) bool {
+		return r.Ruled && !slices.ContainsFunc(r.Bridges, func(b network.Bridge) bool { return b.Name == n.NetworkInterface && b.Rules })
+	}
+	for i := range k.networks {
+		n := &k.networks[i]
+		if !missing(r, n) {
+			continue
+		}
+		for id, c := range k.records {
+			if !k.running[id] || !slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return a.Network == n.Name && a.Pending == "" }) {
+				continue
+			}
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "nft", Object: n.Name, Owner: id, Problem: "the network's rules are missing from the firewall, and a container is on it"},
+				kind:       lock.Container, id: id, live: true,
+				still: func() (bool, error) {
+					if idle, err := k.idle(id); err != nil || idle {
+						return false, err
+					}
+					r, err := k.e.networks.List(k.ctx)
+					return missing(r, n), err
+				},
+				repair: func() error { return k.reconnect(id) },
+			})
+			break
+		}
 	}
 }
 

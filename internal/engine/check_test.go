@@ -61,6 +61,9 @@ func TestCheckFindsAndRepairs(t *testing.T) {
 		{"record without directory", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
 			_ = os.RemoveAll(e.dir(c.ID))
 		}, []string{"directory: missing, with the container's files"}},
+		{"writable layer missing", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
+			_ = os.RemoveAll(filepath.Join(e.dir(c.ID), "diff"))
+		}, []string{"layer: missing, with what the container has written"}},
 		{"removal cut short", func(t *testing.T, e *Engine, _ *fakeRooms, c *cove.Container) {
 			inStore(t, e, func(tx state.Tx) error { c.Intent = cove.BeingRemoved; return tx.Put(state.Containers, c.ID, c) })
 		}, []string{"record: its removal was cut short"}},

@@ -81,6 +81,8 @@ type Reality struct {
 	Links    []Link
 	Bridges  []Bridge
 	Elements []Element
+	// Ruled tells that the firewall holds rules of networks, or could.
+	Ruled bool
 }
 
 // Link is the host side of a container's link.
@@ -88,12 +90,14 @@ type Link struct {
 	Name string // cv + 12 digits + index
 	// OwnerPrefix is the start (12 digits) of the owning container's ID.
 	OwnerPrefix string
+	Loose       bool // it leads to no bridge
 }
 
 // Bridge is a network's bridge.
 type Bridge struct {
 	Name      string
 	NetworkID string // "" when only the firewall still knows it
+	Rules     bool   // the firewall knows it
 }
 
 // Element is a published port in the firewall.

@@ -59,12 +59,12 @@ func (d Driver) Change(ctx context.Context, r network.Request) (teardown.Teardow
 }
 
 // relink removes the container's links that the request does not have, and
-// makes those that are missing.
+// makes those that are missing or lead to no bridge.
 func relink(host socket, r *network.Request) error {
-	there := map[string]bool{}
-	err := links(host, func(name, kind, _ string) {
-		if owner, ok := network.LinkOwner(name); ok && kind == "veth" && owner == r.ContainerID[:len(owner)] {
-			there[name] = true
+	there := map[string]bool{} // by name, whether a bridge has it
+	err := links(host, func(l link) {
+		if owner, ok := network.LinkOwner(l.name); ok && l.kind == "veth" && owner == r.ContainerID[:len(owner)] {
+			there[l.name] = l.master != 0
 		}
 	})
 	if err != nil {

@@ -285,9 +285,15 @@ func removeLink(rt socket, name string) error {
 	return nil
 }
 
-// links calls f for each link of the socket's namespace, with its kind
-// ("veth", "bridge", …) and alias.
-func links(rt socket, f func(name, kind, alias string)) error {
+// link is one of the kernel's.
+type link struct {
+	name, alias string
+	kind        string // "veth", "bridge", …
+	master      uint32 // index of the bridge that it is a port of, or 0
+}
+
+// links calls f for each link of the socket's namespace.
+func links(rt socket, f func(link)) error {
 	var m message
 	m.begin(unix.RTM_GETLINK, unix.NLM_F_DUMP, ifinfo(0, 0, 0)...)
 	m.u32(unix.IFLA_EXT_MASK, rtextSkipStats)
@@ -296,22 +302,26 @@ func links(rt socket, f func(name, kind, alias string)) error {
 		if typ != unix.RTM_NEWLINK || len(body) < unix.SizeofIfInfomsg {
 			return
 		}
-		var name, kind, alias string
+		var l link
 		attributes(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 			switch typ {
 			case unix.IFLA_IFNAME:
-				name = cstring(data)
+				l.name = cstring(data)
 			case unix.IFLA_IFALIAS:
-				alias = cstring(data)
+				l.alias = cstring(data)
+			case unix.IFLA_MASTER:
+				if len(data) >= 4 {
+					l.master = binary.NativeEndian.Uint32(data)
+				}
 			case unix.IFLA_LINKINFO:
 				attributes(data, func(typ uint16, data []byte) {
 					if typ == unix.IFLA_INFO_KIND {
-						kind = cstring(data)
+						l.kind = cstring(data)
 					}
 				})
 			}
 		})
-		f(name, kind, alias)
+		f(l)
 	})
 	if err != nil {
 		return os.NewSyscallError("list links", err)

@@ -29,12 +29,12 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 		return fail(err)
 	}
 	defer rt.shut()
-	err = links(rt, func(name, kind, alias string) {
-		if owner, ok := network.LinkOwner(name); ok && kind == "veth" {
-			r.Links = append(r.Links, network.Link{Name: name, OwnerPrefix: owner})
+	err = links(rt, func(l link) {
+		if owner, ok := network.LinkOwner(l.name); ok && l.kind == "veth" {
+			r.Links = append(r.Links, network.Link{Name: l.name, OwnerPrefix: owner, Loose: l.master == 0})
 		}
-		if id, ok := ownBridge(alias); ok && kind == "bridge" {
-			r.Bridges = append(r.Bridges, network.Bridge{Name: name, NetworkID: id})
+		if id, ok := ownBridge(l.alias); ok && l.kind == "bridge" {
+			r.Bridges = append(r.Bridges, network.Bridge{Name: l.name, NetworkID: id})
 		}
 	})
 	if err != nil {
@@ -63,15 +63,33 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 		}
 	}
 	err = f.listSet(mapFrom, func(e element) {
+		r.Ruled = true
 		name := cstring(e.key)
-		if !slices.ContainsFunc(r.Bridges, func(b network.Bridge) bool { return b.Name == name }) {
-			r.Bridges = append(r.Bridges, network.Bridge{Name: name})
+		i := slices.IndexFunc(r.Bridges, func(b network.Bridge) bool { return b.Name == name })
+		if i < 0 {
+			i, r.Bridges = len(r.Bridges), append(r.Bridges, network.Bridge{Name: name})
 		}
+		r.Bridges[i].Rules = true
 	})
+	if !r.Ruled && len(r.Bridges) > 0 {
+		r.Ruled = f.able()
+	}
 	if err = errors.Join(err, errors.Join(bad...)); err != nil {
 		return fail(err)
 	}
 	return r, nil
+}
+
+// able tells whether the kernel would take rules: it is asked by a batch that
+// ends in what is refused anyway, so that nothing of it takes effect.
+func (f *firewall) able() bool {
+	b := newBatch()
+	b.base(false)
+	last := b.seq + 1
+	b.deleteChain("cove-never")
+	_, err := f.commit(b)
+	var no *refused
+	return errors.As(err, &no) && !slices.ContainsFunc(no.failures, func(x teardown.Failure) bool { return x.Seq < last })
 }
 
 // RemoveLink implements [network.Driver].
@@ -144,8 +162,8 @@ func removeBridge(op, object, bridge string, owned func(id string) bool) error {
 		return cove.E(op, object, kindOf(err), err)
 	}
 	ours := false
-	err = links(rt, func(name, kind, alias string) {
-		if id, ok := ownBridge(alias); ok && name == bridge && kind == "bridge" && owned(id) {
+	err = links(rt, func(l link) {
+		if id, ok := ownBridge(l.alias); ok && l.name == bridge && l.kind == "bridge" && owned(id) {
 			ours = true
 		}
 	})

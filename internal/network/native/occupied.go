@@ -22,7 +22,7 @@ func (d Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 		return fail(err)
 	}
 	defer rt.shut()
-	if err := links(rt, func(name, _, _ string) { o.Links = append(o.Links, name) }); err != nil {
+	if err := links(rt, func(l link) { o.Links = append(o.Links, l.name) }); err != nil {
 		return fail(err)
 	}
 	for _, ask := range []uint16{unix.RTM_GETADDR, unix.RTM_GETROUTE} {
