@@ -106,6 +106,7 @@ func (s *Store) open() (*library, error) {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
 	s.opened = st
+	dropTemporaries(st)
 	return &library{runtime: rt, store: st}, nil
 }
 
