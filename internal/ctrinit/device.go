@@ -79,7 +79,7 @@ func makeDevice(root int, d *plan.Device) error {
 		return err
 	}
 	defer unix.Close(made)
-	return unix.MoveMount(node, "", made, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return moveOnto(node, made)
 }
 
 // sameDevice accepts a node that is there already if it is the one wanted.

@@ -43,15 +43,19 @@ func hidePaths(root, null int, paths []string) *wire.Failure {
 		}
 		var st unix.Stat_t
 		err = unix.Fstat(target, &st)
-		cover := null
-		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			if empty < 0 {
-				empty, err = newFS("tmpfs", "tmpfs", []string{"size=0k", "nr_inodes=2", "mode=755"}, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+		switch {
+		case err != nil:
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			err = coverWith(null, target)
+		case empty >= 0:
+			err = coverWith(empty, target)
+		default:
+			// The first place takes the mount itself: before Linux 6.15 one that
+			// is nowhere cannot be copied.
+			empty, err = newFS("tmpfs", "tmpfs", []string{"size=0k", "nr_inodes=2", "mode=755"}, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+			if err == nil {
+				err = moveOnto(empty, target)
 			}
-			cover = empty
-		}
-		if err == nil {
-			err = coverWith(cover, target)
 		}
 		_ = unix.Close(target)
 		if err != nil {
@@ -68,7 +72,12 @@ func coverWith(cover, target int) error {
 		return err
 	}
 	defer unix.Close(clone)
-	return unix.MoveMount(clone, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return moveOnto(clone, target)
+}
+
+// moveOnto gives the detached mount its place upon what target shows.
+func moveOnto(mount, target int) error {
+	return unix.MoveMount(mount, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
 // protectPaths makes each path that exists read-only, with all below it.
@@ -99,7 +108,7 @@ func protect(target int) error {
 	if err := setAttr(clone, unix.MOUNT_ATTR_RDONLY, 0, unix.AT_RECURSIVE); err != nil {
 		return err
 	}
-	return unix.MoveMount(clone, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return moveOnto(clone, target)
 }
 
 // openPlain opens a path to be masked or protected. Links are refused: what

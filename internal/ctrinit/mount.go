@@ -241,7 +241,7 @@ func attach(root, mfd int, dir bool, m *plan.Mount) error {
 			return err
 		}
 	}
-	return unix.MoveMount(mfd, "", target, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return moveOnto(mfd, target)
 }
 
 // openTarget opens the place of a mount, made if it is missing. An image with

@@ -210,7 +210,7 @@ func (p *process) handedRoot() (int, *wire.Failure) {
 	}
 	err = unix.MoveMount(fd, "", unix.AT_FDCWD, r.Path, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	if err == unix.EACCES || err == unix.ENOENT {
-		err = unix.MoveMount(fd, "", p.proc, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+		err = moveOnto(fd, p.proc)
 	}
 	if err != nil {
 		return -1, wire.Fail("mount root "+r.Path, err)

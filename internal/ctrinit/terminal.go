@@ -71,5 +71,5 @@ func bindConsole(slave int) error {
 		return err
 	}
 	defer unix.Close(mnt)
-	return unix.MoveMount(mnt, "", at, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return moveOnto(mnt, at)
 }
