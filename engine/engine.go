@@ -73,16 +73,15 @@ func Init() bool { return library.Reexec() }
 // storage.conf) and their environment variables say. A field that is set
 // overrides them, also after [Engine.Reload].
 type Options struct {
-	Root             string   // graph root: images, and below cove/ all that must not be lost
-	RunRoot          string   // what may be lost with a reboot
-	StorageDriver    string   // overlay
-	StorageOptions   []string // "overlay.mountopt=nodev"; replace storage.conf's
-	ImageStore       string   // a graph root for images only
-	Transient        *bool    // containers, and all that is recorded, are this boot's alone; nil: as storage.conf says
-	VolumePath       string   // where named volumes are
-	NetworkConfigDir string
-	CgroupManager    string   // cgroupfs or systemd
-	Modules          []string // containers.conf modules, by name or path
+	Root           string   // graph root: images, and below cove/ all that must not be lost
+	RunRoot        string   // what may be lost with a reboot
+	StorageDriver  string   // overlay
+	StorageOptions []string // "overlay.mountopt=nodev"; replace storage.conf's
+	ImageStore     string   // a graph root for images only
+	Transient      *bool    // containers, and all that is recorded, are this boot's alone; nil: as storage.conf says
+	VolumePath     string   // where named volumes are
+	CgroupManager  string   // cgroupfs or systemd
+	Modules        []string // containers.conf modules, by name or path
 
 	// WithoutImages leaves the image store alone: containers have a root file
 	// system of their own (ContainerSpec.Rootfs), image verbs fail with
@@ -157,7 +156,7 @@ func (e *Engine) load() (*generation, error) {
 	_, _, user := rootless.User()
 	overrides := config.Overrides{
 		GraphRoot: o.Root, RunRoot: o.RunRoot, Driver: o.StorageDriver, ImageStore: o.ImageStore, Transient: o.Transient, DriverOptions: o.StorageOptions,
-		VolumePath: o.VolumePath, NetworkConfigDir: o.NetworkConfigDir, CgroupManager: o.CgroupManager,
+		VolumePath: o.VolumePath, CgroupManager: o.CgroupManager,
 		EventsBackend: o.Events, Runtime: o.Runtime, RuntimeFlags: o.RuntimeFlags, DBBackend: o.State, LockType: o.Locks, Modules: o.Modules,
 		Rootless: user,
 	}

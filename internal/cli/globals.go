@@ -14,28 +14,26 @@ import (
 // Globals are the flags before the command: which engine to open. An empty
 // field leaves the choice to the configuration files.
 type Globals struct {
-	Root             string   // graph root
-	RunRoot          string   // run root
-	StorageDriver    string   // overlay, vfs …
-	StorageOpts      []string // key=value
-	StorageOptsSet   bool     // --storage-opt was given, even empty
-	ImageStore       string   // a separate image store
-	Transient        *bool    // containers are this boot's alone; nil leaves it to storage.conf
-	LogLevel         string   // trace … panic
-	CgroupManager    string   // cgroupfs or systemd
-	Runtime          string   // OCI runtime by name or path
-	RuntimeFlags     []string // global flags for it
-	HooksDirs        []string // of OCI hooks
-	CDISpecDirs      []string
-	Conmon           string // its path, to be the monitor of containers made from now on
-	EventsBackend    string // file, journald or none
-	DBBackend        string // state store
-	NetworkConfigDir string
-	NetworkBackend   string
-	VolumePath       string
-	TmpDir           string
-	Config           string // directory of authentication files
-	Modules          []string
+	Root           string   // graph root
+	RunRoot        string   // run root
+	StorageDriver  string   // overlay, vfs …
+	StorageOpts    []string // key=value
+	StorageOptsSet bool     // --storage-opt was given, even empty
+	ImageStore     string   // a separate image store
+	Transient      *bool    // containers are this boot's alone; nil leaves it to storage.conf
+	LogLevel       string   // trace … panic
+	CgroupManager  string   // cgroupfs or systemd
+	Runtime        string   // OCI runtime by name or path
+	RuntimeFlags   []string // global flags for it
+	HooksDirs      []string // of OCI hooks
+	CDISpecDirs    []string
+	Conmon         string // its path, to be the monitor of containers made from now on
+	EventsBackend  string // file, journald or none
+	DBBackend      string // state store
+	NetworkBackend string
+	VolumePath     string
+	Config         string // directory of authentication files
+	Modules        []string
 }
 
 // flags declares the global flags. What g holds already stays the default, so
@@ -60,10 +58,8 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	arrayVar(fs, &g.HooksDirs, "hooks-dir", "", "Set the OCI hooks directory path (may be set multiple times)")
 	fs.StringVar(&g.EventsBackend, "events-backend", g.EventsBackend, `Events backend to use ("file"|"journald"|"none")`)
 	fs.StringVar(&g.DBBackend, "db-backend", g.DBBackend, `Database backend to use ("boltdb"|"sqlite")`)
-	fs.StringVar(&g.NetworkConfigDir, "network-config-dir", g.NetworkConfigDir, "Path of the configuration directory for networks")
 	fs.StringVar(&g.NetworkBackend, "network-backend", g.NetworkBackend, "Network backend to use")
 	fs.StringVar(&g.VolumePath, "volumepath", g.VolumePath, "Path to the volume directory in which volume data is stored")
-	fs.StringVar(&g.TmpDir, "tmpdir", g.TmpDir, "Path to the tmp directory for state")
 	fs.StringVar(&g.Config, "config", g.Config, "Location of authentication config file directory")
 	arrayVar(fs, &g.Modules, "module", "", "Load the containers.conf(5) module")
 	for _, name := range []string{"network-backend"} {
@@ -106,10 +102,10 @@ func unsupportedGlobals() []unsupported {
 	return []unsupported{
 		{name: "connection"}, {name: "context"}, {name: "cpu-profile"},
 		{name: "default-mounts-file"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
-		{name: "namespace"}, {name: "network-cmd-path"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
+		{name: "namespace"}, {name: "network-cmd-path"}, {name: "network-config-dir"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
 		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},
 		{name: "rdt-class"}, {name: "ssh"}, {name: "syslog", bool: true, accept: []string{"false"}},
-		{name: "tls-ca"}, {name: "tls-cert"}, {name: "tls-key"}, {name: "trace", bool: true, accept: []string{"false"}},
+		{name: "tls-ca"}, {name: "tls-cert"}, {name: "tls-key"}, {name: "tmpdir"}, {name: "trace", bool: true, accept: []string{"false"}},
 		{name: "url"},
 	}
 }

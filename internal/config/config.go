@@ -22,7 +22,7 @@ import (
 type Overrides struct {
 	GraphRoot, RunRoot, Driver, ImageStore string
 	DriverOptions                          []string
-	VolumePath, NetworkConfigDir           string
+	VolumePath                             string
 	CgroupManager, EventsBackend, Runtime  string
 	RuntimeFlags                           []string
 	HooksDirs, CDISpecDirs                 []string
@@ -87,7 +87,7 @@ func Load(o Overrides) (*Config, error) {
 		from string
 	}{
 		{&c.GraphRoot, o.GraphRoot}, {&c.RunRoot, o.RunRoot}, {&c.Driver, o.Driver}, {&c.ImageStore, o.ImageStore},
-		{&file.Engine.VolumePath, o.VolumePath}, {&file.Network.NetworkConfigDir, o.NetworkConfigDir},
+		{&file.Engine.VolumePath, o.VolumePath},
 		{&file.Engine.CgroupManager, o.CgroupManager}, {&file.Engine.EventsLogger, o.EventsBackend},
 		{&file.Engine.DBBackend, o.DBBackend},
 	} {
@@ -225,7 +225,7 @@ func (c *Config) Flags() (args []string, err error) {
 		path        bool
 	}{
 		{"storage-driver", o.Driver, false}, {"imagestore", o.ImageStore, true}, {"volumepath", o.VolumePath, true},
-		{"network-config-dir", o.NetworkConfigDir, true}, {"cgroup-manager", o.CgroupManager, false},
+		{"cgroup-manager", o.CgroupManager, false},
 		{"events-backend", o.EventsBackend, false}, {"runtime", o.Runtime, false}, {"db-backend", o.DBBackend, false},
 	} {
 		if f.value == "" {
