@@ -175,7 +175,8 @@ func (e *Engine) awaitEnd(ctx context.Context, conn *monitor.Conn, limit time.Du
 }
 
 // dial connects to the container's monitor. Its socket may have been swept
-// away; told by a signal, it makes a new one.
+// away; told by a signal, it makes a new one. The error is of kind NotFound when
+// the monitor is ending.
 func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 	if c.Spec.Monitor != "" {
 		return e.dialConmon(c)
@@ -188,7 +189,10 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
 		// Each time: a monitor that has just begun does not listen to signals
 		// yet, and this one is lost on it.
-		if err := e.signalMonitor(c, unix.SIGUSR1); err != nil {
+		if err := e.signalMonitor(c, unix.SIGUSR1); err == unix.ESRCH {
+			// Killed just now: some of its threads still hold the run file.
+			return nil, cove.E("reach monitor of container", c.Name, cove.NotFound, err)
+		} else if err != nil {
 			return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
 		}
 		time.Sleep(wait)

@@ -41,7 +41,14 @@ const appArmorProfiles = "/sys/kernel/security/apparmor/profiles"
 // profile is loaded, and no SELinux label is asked for that nobody would set.
 func (l *launch) confine() error {
 	if name := l.spec.Process.ApparmorProfile; name != "" && name != "unconfined" {
-		if err := ensureProfile(name); err != nil {
+		err := ensureProfile(name)
+		if errors.Is(err, exec.ErrNotFound) && l.c.Spec.AppArmor == "" {
+			// A Debian without the package has a kernel with AppArmor all the
+			// same; podman and docker say nothing there.
+			l.warnings = append(l.warnings, "the container runs without an AppArmor profile: apparmor_parser, which loads it, is not installed (package apparmor)")
+			l.spec.Process.ApparmorProfile, err = "", nil
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -62,6 +69,19 @@ func (l *launch) confine() error {
 	return nil
 }
 
+// appArmorProfile is the one that confines a container whose user named none;
+// "" for none (see spec's rule).
+func (e *Engine) appArmorProfile(c *cove.Container) string {
+	if c.Spec.AppArmor != "" || c.Spec.Privileged || e.conf.Rootless || !appArmor() {
+		return c.Spec.AppArmor
+	}
+	d, err := e.specDefaults()
+	if err != nil {
+		return ""
+	}
+	return d.AppArmorProfile
+}
+
 // ensureProfile loads our own profile unless it is there. Others are the
 // administrator's to load.
 func ensureProfile(name string) error {
@@ -75,8 +95,14 @@ func ensureProfile(name string) error {
 	if name != defaultProfile {
 		return cove.E("", "", cove.Invalid, fmt.Errorf("AppArmor profile %q is not loaded", name))
 	}
+	parser, err := exec.LookPath("apparmor_parser")
+	if err != nil { // it may be out of an ordinary PATH
+		if parser, err = exec.LookPath("/usr/sbin/apparmor_parser"); err != nil {
+			return cove.E("load AppArmor profile", name, cove.Unavailable, exec.ErrNotFound)
+		}
+	}
 	// -K: no cache of a text that is not a file.
-	cmd := exec.Command("apparmor_parser", "-Kr")
+	cmd := exec.Command(parser, "-Kr")
 	cmd.Stdin = strings.NewReader(profileText(name))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return cove.E("load AppArmor profile", name, cove.Unavailable, fmt.Errorf("apparmor_parser: %w: %s", err, bytes.TrimSpace(out)))

@@ -30,6 +30,8 @@ type Facts struct {
 	OciVersion                                     string
 	// NetworkMode is that of a container for which none was chosen.
 	NetworkMode string
+	// AppArmorProfile confines it, be it one that nobody asked for.
+	AppArmorProfile string
 }
 
 // ContainerData is the shape of `inspect` for a container: podman 5's
@@ -377,7 +379,7 @@ func Container(c cove.Container, f Facts) *ContainerData {
 		NetworkSettings:  networkSettings(c, f),
 		Config:           config(c),
 		HostConfig:       hostConfig(c, f),
-		AppArmorProfile:  c.Spec.AppArmor,
+		AppArmorProfile:  f.AppArmorProfile,
 		UseImageHosts:    c.Spec.NoHosts,
 		UseImageHostname: c.Spec.NoHostname,
 	}
