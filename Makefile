@@ -88,9 +88,9 @@ bench: build ## ratios to podman and docker, measured side by side
 	bench/run
 
 KILLS ?= 40
-crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N]
+crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
-	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED))
+	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user)
 
 STORM ?= 5m
 storm: build deps ## 64 processes doing random commands at once: make storm [STORM=DURATION] [SEED=N]

@@ -9,6 +9,9 @@
 // a look at the machine that knows nothing of cove's records have to find
 // nothing, and a container that ran beside it all must not have noticed.
 //
+// With -user all of it happens as an ordinary user, without cgroups, on pasta
+// and on bridges in a namespace of his.
+//
 // It needs root and busybox-static, makes a network and a mount namespace of its
 // own and ends with 1 when there was a loss.
 package main
@@ -35,7 +38,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "trace" {
 		os.Exit(traceMain(os.Args[2:]))
 	}
-	if len(os.Args) > 2 && os.Args[1] == "wait" {
+	if len(os.Args) > 3 && os.Args[1] == "wait" {
 		os.Exit(waitMain(os.Args[2:]))
 	}
 	cove := flag.String("cove", "bin/cove", "the cove to kill")
@@ -44,12 +47,13 @@ func main() {
 	only := flag.String("only", "", "only the commands whose name matches this `REGEX`")
 	signal := flag.Int("signal", int(syscall.SIGKILL), "the signal that kills; SIGTERM, 15, asks to undo")
 	podman := flag.Bool("podman", false, "kill podman, with runc, instead: run --rm and rm -f")
+	asUser := flag.Bool("user", false, "run everything as an ordinary user; needs passt and uidmap")
 	inside := flag.Bool("inside", false, "we are in our own namespaces already")
 	flag.Parse()
 	if !*inside {
 		os.Exit(enter())
 	}
-	if err := sweep(&scene{binary: *cove, podman: *podman, signal: syscall.Signal(*signal)}, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
+	if err := sweep(&scene{binary: *cove, podman: *podman, user: *asUser, signal: syscall.Signal(*signal)}, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		os.Exit(1)
 	}
@@ -137,6 +141,10 @@ func (s *scene) deeds() []deed {
 		{"rmi", [][]string{second}, w("rmi localhost/second"), cove},
 		{"system migrate", [][]string{running}, w("--db-backend sqlite system migrate"), cove},
 		{"system migrate back", [][]string{running, w("--db-backend sqlite system migrate")}, w("--db-backend boltdb system migrate"), cove},
+	}
+	if s.user {
+		// They need a cgroup, which he does not have everywhere.
+		return slices.DeleteFunc(deeds, func(d deed) bool { return slices.Contains([]string{"pause", "unpause", "update"}, d.name) })
 	}
 	if criu := exec.Command("criu", "check").Run(); criu == nil {
 		// CRIU traces the container's processes itself: they cannot be

@@ -26,6 +26,7 @@ const image = "localhost/crash:latest"
 // whatever is killed, in a network namespace of its own.
 type scene struct {
 	podman bool // the reference, for comparison
+	user   bool // everything is an ordinary user's
 	signal syscall.Signal
 	binary string
 	work   string
@@ -62,7 +63,43 @@ func (s *scene) argv(args []string) []string {
 // run runs one command of the engine.
 func (s *scene) run(args ...string) result {
 	argv := s.argv(args)
-	return s.finish(exec.Command(argv[0], argv[1:]...), nil)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if s.user {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(user.ID), Gid: uint32(user.ID)}
+	}
+	return s.finish(cmd, nil)
+}
+
+// user is who everything is done as with -user.
+var user = stage.User{Name: "covecrash", ID: 59872, SubIDs: 1873477632}
+
+// beUser makes the user, and a place for what is his.
+func (s *scene) beUser() error {
+	if err := os.MkdirAll("/run/user", 0o755); err != nil {
+		return err
+	}
+	if err := syscall.Mount("tmpfs", "/run/user", "tmpfs", 0, "mode=755"); err != nil {
+		return &os.PathError{Op: "mount", Path: "/run/user", Err: err}
+	}
+	if err := user.Add(); err != nil {
+		return err
+	}
+	s.env = append(s.env, "USER="+user.Name, "XDG_RUNTIME_DIR=/run/user/"+strconv.Itoa(user.ID))
+	// His networks' programs want a way out to copy.
+	way := "ip link add out type veth peer name away && ip addr add 192.0.2.2/24 dev out && ip link set out up && ip link set away up && ip route add default via 192.0.2.1"
+	if out, err := exec.Command("sh", "-c", way).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	// Where it was built may be root's alone.
+	binary := filepath.Join(s.work, "cove")
+	if out, err := exec.Command("install", "-m", "755", s.binary, binary).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	s.binary = binary
+	return filepath.WalkDir(s.work, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, user.ID, user.ID))
+	})
 }
 
 // finish runs cmd to its end, or kills it at the limit. What it was handed is
@@ -76,7 +113,7 @@ func (s *scene) finish(cmd *exec.Cmd, handed *os.File) result {
 	defer out.Close()
 	defer errOut.Close()
 	cmd.Env, cmd.Stdout, cmd.Stderr = s.env, out, errOut
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr.Setsid = true
 	err := cmd.Start()
 	if handed != nil {
 		_ = handed.Close()
@@ -157,6 +194,11 @@ func (s *scene) open() error {
 	if err := stage.WriteLayer(filepath.Join(s.work, "layer.tar")); err != nil {
 		return err
 	}
+	if s.user {
+		if err := s.beUser(); err != nil {
+			return err
+		}
+	}
 	for _, args := range [][]string{
 		{"import", filepath.Join(s.work, "layer.tar"), image},
 		{"save", "-q", "-o", filepath.Join(s.work, "archive.tar"), image},
@@ -185,7 +227,7 @@ func (s *scene) close() error {
 }
 
 // caches may be there or not.
-var caches = regexp.MustCompile(`/cove/(images|seccomp|bin)/|/cove/runtimes(/|$)|/events\.log\.1$`)
+var caches = regexp.MustCompile(`/cove/(images|seccomp|bin)/|/cove/runtimes(/|$)|/cove/net(ns|work)$|/events\.log\.1$`)
 
 // reality lists what an engine can leave behind, independently of what cove
 // itself can find out.
@@ -259,6 +301,28 @@ func (s *scene) ours(id string) bool {
 
 var counters = regexp.MustCompile(`counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)
 
+// usersProcess is the name of a process of the user's, or of one in a container
+// of his.
+func usersProcess(pid string) string {
+	status, _ := os.ReadFile("/proc/" + pid + "/status")
+	var name, state string
+	uid := -1
+	for line := range strings.Lines(string(status)) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), ":"); key {
+		case "Name":
+			name = strings.TrimSpace(value)
+		case "State":
+			state = strings.TrimSpace(value)
+		case "Uid":
+			uid, _ = strconv.Atoi(strings.Fields(value)[0])
+		}
+	}
+	if strings.HasPrefix(state, "Z") || uid != user.ID && (uid < user.SubIDs || uid >= user.SubIDs+65536) {
+		return ""
+	}
+	return name
+}
+
 // processes lists the monitors of this store.
 func (s *scene) processes() ([]string, error) {
 	entries, err := os.ReadDir("/proc")
@@ -277,6 +341,9 @@ func (s *scene) processes() ([]string, error) {
 				all = append(all, "monitor: "+args[at+1])
 			}
 			continue
+		}
+		if name := usersProcess(e.Name()); s.user && name != "" {
+			all = append(all, "process: "+name)
 		}
 		fds, _ := filepath.Glob("/proc/" + e.Name() + "/fd/*")
 		for _, fd := range fds {

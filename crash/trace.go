@@ -59,13 +59,13 @@ const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | uni
 
 // traceMain is the life of the tracing process: arguments are the role, the
 // number of the system call, the signal, the pid of a process that runs already
-// (or 0), and the command. It writes "count N" or "killed N" to descriptor 3 and
+// (or 0), who the command is to run as, and the command. It writes "count N" or "killed N" to descriptor 3 and
 // ends as the command does.
 func traceMain(args []string) int {
-	if len(args) < 5 {
+	if len(args) < 6 {
 		return 125
 	}
-	var numbers [3]int
+	var numbers [4]int
 	for i := range numbers {
 		n, err := strconv.Atoi(args[1+i])
 		if err != nil {
@@ -79,7 +79,7 @@ func traceMain(args []string) int {
 	if t.target == roleItsInit {
 		t.target, t.victim, pid = roleCommand, pid, 0
 	}
-	if err := t.run(args[4:], pid); err != nil {
+	if err := t.run(args[5:], pid, numbers[3]); err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		return 125
 	}
@@ -94,7 +94,7 @@ func traceMain(args []string) int {
 	return t.status.ExitStatus()
 }
 
-func (t *tracer) run(argv []string, running int) error {
+func (t *tracer) run(argv []string, running, uid int) error {
 	if err := t.seize(running); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (t *tracer) run(argv []string, running int) error {
 	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
-	pid, err := syscall.ForkExec(self, append([]string{self, "wait"}, argv...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(self, append([]string{self, "wait", strconv.Itoa(uid)}, argv...), &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2, uintptr(gate[0])},
 	})
 	_ = unix.Close(gate[0])
@@ -161,10 +161,20 @@ func (t *tracer) seize(pid int) error {
 	return nil
 }
 
-// waitMain is the command before its exec: it goes on when descriptor 3 ends.
+// waitMain is the command before its exec, as the user of the first argument: it
+// goes on when descriptor 3 ends.
 func waitMain(argv []string) int {
 	unix.CloseOnExec(3)
 	_, _ = unix.Read(3, make([]byte, 1))
+	uid, err := strconv.Atoi(argv[0])
+	if err == nil && uid != 0 {
+		err = errors.Join(syscall.Setgroups(nil), syscall.Setgid(uid), syscall.Setuid(uid))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "trace:", err)
+		return 125
+	}
+	argv = argv[1:]
 	path, err := exec.LookPath(argv[0])
 	if err == nil {
 		err = syscall.Exec(path, argv, os.Environ())
@@ -301,7 +311,12 @@ func (s *scene) trace(target role, at int, argv ...string) (r result, count int,
 	if err != nil {
 		return r, 0, false, err
 	}
-	cmd := exec.Command(self, append([]string{"trace", string(target), strconv.Itoa(at), strconv.Itoa(int(s.signal)), strconv.Itoa(running)}, s.argv(argv)...)...)
+	uid := 0
+	if s.user {
+		uid = user.ID
+	}
+	cmd := exec.Command(self, append([]string{"trace", string(target), strconv.Itoa(at), strconv.Itoa(int(s.signal)), strconv.Itoa(running), strconv.Itoa(uid)}, s.argv(argv)...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	cmd.ExtraFiles = []*os.File{write}
 	r = s.finish(cmd, write)
 	var word string

@@ -24,6 +24,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/stage"
 )
 
 // insideVar marks the process that runs in its own namespaces.
@@ -79,7 +81,7 @@ func furnish() error {
 		}
 	}
 	// podman keeps only its sockets and locks here; the rest of /run is the host's.
-	if err := addUser(); err != nil {
+	if err := (stage.User{Name: userName, ID: userID, SubIDs: subIDs}).Add(); err != nil {
 		return err
 	}
 	policy := `{"default":[{"type":"insecureAcceptAnything"}]}` + "\n"
