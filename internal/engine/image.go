@@ -287,6 +287,17 @@ func (e *Engine) RemoveImages(ctx context.Context, nameOrIDs []string, o image.R
 // removeImageUsers removes the containers that keep images from being
 // deleted. What it cannot find the removal itself will complain about.
 func (e *Engine) removeImageUsers(ctx context.Context, nameOrIDs []string, all bool) error {
+	list, err := e.images.List(ctx, image.ListOptions{All: true, Filters: []string{"readonly=false"}})
+	if err != nil {
+		return err
+	}
+	removable := map[string]image.Summary{}
+	beside := usersIn(e.recordsBeside)
+	for _, s := range list {
+		if len(beside.of(s.ID)) == 0 {
+			removable[s.ID] = s
+		}
+	}
 	doomed := map[string]bool{}
 	for _, name := range nameOrIDs {
 		data, err := e.images.Inspect(ctx, name)
@@ -294,18 +305,12 @@ func (e *Engine) removeImageUsers(ctx context.Context, nameOrIDs []string, all b
 			continue
 		}
 		byID := strings.HasPrefix(data.ID, strings.TrimPrefix(name, "sha256:"))
-		if !byID {
-			// One of several names: only the name goes.
-			found, err := e.images.List(ctx, image.ListOptions{All: true, Filters: []string{"id=" + data.ID}})
-			if err != nil {
-				return err
-			}
-			several := func(s image.Summary) bool { return s.ID == data.ID && len(s.Names) > 1 }
-			if slices.ContainsFunc(found, several) {
-				continue
-			}
-		}
-		doomed[data.ID] = true
+		s, is := removable[data.ID]
+		// Of one with several names only the name goes.
+		doomed[data.ID] = is && (byID || len(s.Names) < 2)
+	}
+	for id := range removable {
+		doomed[id] = doomed[id] || all
 	}
 	records, err := e.records()
 	if err != nil {
@@ -313,7 +318,7 @@ func (e *Engine) removeImageUsers(ctx context.Context, nameOrIDs []string, all b
 	}
 	var errs []error
 	for _, c := range records {
-		if c.Image.ID == "" || !all && !doomed[c.Image.ID] {
+		if !doomed[c.Image.ID] {
 			continue
 		}
 		if err := e.Remove(ctx, c.ID, RemoveOptions{Force: true}); err != nil && !cove.Is(err, cove.NotFound) {
