@@ -249,6 +249,17 @@ func (c *Config) Flags() (args []string, err error) {
 	return args, nil
 }
 
+// MountOptions are storage.conf's mountopt, for containers' root file systems.
+func (c *Config) MountOptions() []string {
+	for _, o := range slices.Backward(c.DriverOptions) {
+		key, value, _ := strings.Cut(o, "=")
+		if key[strings.LastIndexByte(key, '.')+1:] == "mountopt" {
+			return strings.Split(value, ",")
+		}
+	}
+	return nil
+}
+
 // OCIRuntime is the OCI runtime, by name or path, of containers made from now
 // on from an image for that platform; "" is cove's own, which is also called
 // native. The library's word for no word, the first that it finds, is not taken

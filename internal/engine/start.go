@@ -642,6 +642,11 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 	if e.conf.Rootless {
 		o.Options = append(o.Options, "userxattr")
 	}
+	// What else storage.conf asks for tunes overlay and confines nobody.
+	confine := map[string]uintptr{"nodev": unix.MS_NODEV, "nosuid": unix.MS_NOSUID, "noexec": unix.MS_NOEXEC}
+	for _, opt := range e.conf.MountOptions() {
+		o.Flags |= confine[opt]
+	}
 	return o
 }
 

@@ -55,6 +55,7 @@ type Overlay struct {
 	Upper   string   `json:"upper,omitempty"` // absolute; empty: read-only
 	Work    string   `json:"work,omitempty"`
 	Options []string `json:"options,omitempty"` // volatile, userxattr …
+	Flags   uintptr  `json:"flags,omitempty"`   // MS_NODEV, MS_NOSUID, MS_NOEXEC
 }
 
 // Mount is one file system to be attached inside the root.

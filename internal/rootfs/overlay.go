@@ -44,7 +44,7 @@ func mountOverlay(o *plan.Overlay, target string) error {
 	}
 	// mount(2) takes one page of options.
 	if len(options) < unix.Getpagesize() {
-		return unix.Mount("overlay", target, "overlay", 0, options)
+		return unix.Mount("overlay", target, "overlay", o.Flags, options)
 	}
 	return mountLongOverlay(o, target)
 }
@@ -80,7 +80,7 @@ func mountLongOverlay(o *plan.Overlay, target string) error {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return err
 	}
-	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	m, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(o.Flags)) // MOUNT_ATTR_* have the same values
 	if err != nil {
 		return err
 	}
