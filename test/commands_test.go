@@ -219,20 +219,6 @@ func cmdSet(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdSignal: signal NAME JOB — sends a signal to a background command.
-func cmdSignal(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: signal name number-of-background-command")
-	}
-	n, err := strconv.Atoi(args[1])
-	ts.Check(err)
-	jobs := ts.BackgroundCmds()
-	if n < 0 || n >= len(jobs) {
-		ts.Fatalf("no background command %d", n)
-	}
-	ts.Check(jobs[n].Process.Signal(unix.SignalNum("SIG" + args[0])))
-}
-
 // cmdLose: lose all|half DIR — removes everything below a directory, or each
 // of it with the chance of one half, as something that clears up temporary
 // files may do.

@@ -102,7 +102,6 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 			"set":      cmdSet,
 			"term":     cmdTerm,
 			"registry": cmdRegistry,
-			"signal":   cmdSignal,
 			"lose":     cmdLose,
 			"journal":  cmdJournal,
 		},
