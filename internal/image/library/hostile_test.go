@@ -5,6 +5,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -192,4 +198,35 @@ func TestFullDisk(t *testing.T) {
 	if _, err := p.Resolve(ctx, "example.org/small:1", ""); err != nil {
 		t.Error(err)
 	}
+}
+
+// A registry that breaks off in the middle of a layer, each time it is asked.
+func TestRegistryBreaksOff(t *testing.T) {
+	reg := registrytest.Start(t, registrytest.Options{})
+	p, ctx := newPlace(t), context.Background()
+	big := small(t, "localhost/app:1")
+	noise := make([]byte, 1<<20)
+	rand.Read(noise)
+	big.Layers = append(big.Layers, imagetest.Layer(t, imagetest.Files{"noise": string(noise)}))
+	p.mustLoad(t, big)
+	_, err := p.Push(ctx, "localhost/app:1", reg.Addr+"/app:1", image.PushOptions{Transfer: noRetry()})
+	must(t, err)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: reg.Addr})
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if r.ContentLength > 1<<19 {
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.LimitReader(r.Body, 1<<18), r.Body}
+		}
+		return nil
+	}
+	server := httptest.NewServer(proxy)
+	defer server.Close()
+	q := newPlace(t)
+	_, err = q.Pull(ctx, strings.TrimPrefix(server.URL, "http://")+"/app:1", image.PullOptions{Transfer: noRetry()})
+	wantKind(t, err, cove.Unavailable)
+	t.Log(err)
+	q.empty(t)
 }

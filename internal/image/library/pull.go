@@ -2,10 +2,14 @@ package library
 
 import (
 	"context"
+	"errors"
+	"io"
 	"strings"
 
 	"go.podman.io/common/libimage"
 	"go.podman.io/common/pkg/config"
+	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/transports/alltransports"
 	imagetypes "go.podman.io/image/v5/types"
 
 	"github.com/cove-engine/cove"
@@ -70,5 +74,17 @@ func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]s
 		}
 		return err
 	})
+	if errors.Is(err, io.ErrUnexpectedEOF) && fromRegistry(name) {
+		return ids, cove.E(op, name, cove.Unavailable, plain(err))
+	}
 	return ids, failContent(op, name, err)
+}
+
+// fromRegistry reports that name is not that of another transport. What ends
+// too early there is taken for a connection that broke off: the libraries give
+// the same error for a layer that was torn when it was pushed, and try again for
+// both.
+func fromRegistry(name string) bool {
+	ref, err := alltransports.ParseImageName(name)
+	return err != nil || ref.Transport().Name() == docker.Transport.Name()
 }
