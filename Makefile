@@ -62,10 +62,11 @@ deps: ## what the tests need, by apt-get where it is missing
 test: build deps ## every test; as root those of the engine too
 	$(GO) test -buildvcs=false -tags $(TAGS) ./...
 
+# podman one script after the other: all of root's share one name server.
 reference: deps ## the scripts on podman and docker, which prove the scripts
 	command -v dockerd >/dev/null || apt-get install -y -qq --no-install-recommends docker.io
-	COVE_UNDER_TEST=podman $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Script ./test
-	COVE_UNDER_TEST=docker $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Script ./test
+	COVE_UNDER_TEST=podman $(GO) test -count=1 -parallel 1 -timeout 60m -buildvcs=false -tags $(TAGS) -run Script ./test
+	COVE_UNDER_TEST=docker $(GO) test -count=1 -timeout 30m -buildvcs=false -tags $(TAGS) -run Script ./test
 
 conformance: build deps ## runtime-tools' validation of cove-runtime beside runc's (root; five minutes)
 	GO='$(GO)' test/conformance/run

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -93,7 +94,12 @@ func (h *house) leaks() []string {
 	if h.name == "docker" { // its daemon and network stay until the end
 		return found
 	}
+	// podman's for its user's namespace, which it keeps on purpose.
+	pause, _ := os.ReadFile(filepath.Join(h.work, ".tmpdir", "pause.pid"))
 	for pid, why := range h.processes() {
+		if strconv.Itoa(pid) == strings.TrimSpace(string(pause)) {
+			continue
+		}
 		found = append(found, fmt.Sprintf("process %d: %s", pid, why))
 	}
 	found = append(found, h.cgroups()...)
