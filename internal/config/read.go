@@ -26,6 +26,11 @@ const containersEnv = "CONTAINERS_CONF"
 // keys, and takes three times as long: what distributions install is 700 lines of
 // comment, and its parser is not made for them.
 func read(modules []string) (c *conf.Config, set map[string]string, monitor string, err error) {
+	if _, err := unshare.HomeDir(); err != nil {
+		// Neither HOME nor a line in /etc/passwd: the libraries would give up
+		// the search for the user's own files.
+		_ = os.Setenv("HOME", "/")
+	}
 	if c, err = defaults(); err != nil {
 		return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
