@@ -28,6 +28,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -140,11 +141,20 @@ func LastWords(dir string) string {
 		if goroutines > 1 {
 			break
 		}
-		if line = strings.Trim(line, " \t\r\n\x00"); line != "" {
+		if line = strings.TrimSpace(strings.Map(printable, line)); line != "" {
 			lines = append(lines, line)
 		}
 	}
 	return strings.Join(lines, "; ")
+}
+
+// printable turns a control character into a space: a panic's reason is anybody's
+// text, and goes to terminals.
+func printable(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
 }
 
 // Write records run. durable makes it survive a power loss.

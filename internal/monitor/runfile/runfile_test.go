@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 )
 
@@ -210,6 +212,24 @@ func FuzzDecode(f *testing.F) {
 		}
 		if s, _, err := Decode(again); err != nil || s != seq {
 			t.Errorf("%q: read, written and not read again: %v", data, err)
+		}
+	})
+}
+
+// Last words are one line of bounded length, whatever a dying process has
+// written.
+func FuzzLastWords(f *testing.F) {
+	for _, s := range []string{"panic: x\n\ngoroutine 1 [running]:\nmain.main()\n\t/x.go:7 +0x1d\n\ngoroutine 2 [idle]:\n", "\x00\x00", "goroutine \n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		file := open(t, dir)
+		if _, err := unix.Pwrite(file.FD(), data, wordsAt); err != nil {
+			t.Fatal(err)
+		}
+		if words := LastWords(dir); strings.ContainsAny(words, "\n\x00") || len(words) > 2*wordsMax {
+			t.Errorf("%q", words)
 		}
 	})
 }
