@@ -101,6 +101,7 @@ func (s *scene) deeds() []deed {
 	}
 	running := run("sleep", "100000")
 	ends := run("sh", "-c", "echo a; sleep 0.3; echo b; sleep 0.3")
+	bridged := append([]string{"run", "--network", "podman"}, running[1:]...)
 	created := []string{"create", "--name", "x", image, "sleep", "100000"}
 	w := strings.Fields
 	second := []string{"import", layer, "localhost/second:latest"}
@@ -134,8 +135,8 @@ func (s *scene) deeds() []deed {
 		{"volume rm", [][]string{w("volume create vol")}, w("volume rm vol"), cove},
 		{"network create", nil, w("network create n"), cove},
 		{"network rm", [][]string{w("network create n")}, w("network rm n"), cove},
-		{"network connect", [][]string{w("network create n"), running}, w("network connect n x"), cove},
-		{"network disconnect", [][]string{w("network create n"), running, w("network connect n x")}, w("network disconnect n x"), cove},
+		{"network connect", [][]string{w("network create n"), bridged}, w("network connect n x"), cove},
+		{"network disconnect", [][]string{w("network create n"), bridged, w("network connect n x")}, w("network disconnect n x"), cove},
 		{"load", [][]string{second, w("rmi localhost/second")}, []string{"load", "-q", "-i", archive}, cove},
 		{"import", nil, second, cove},
 		{"rmi", [][]string{second}, w("rmi localhost/second"), cove},
