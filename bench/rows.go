@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ var rows = []row{
 	{"run", runRow("run --rm "+imageName+" true", 1, 1, "--rm")},
 	{"run without network", runRow("run --rm --network none "+imageName+" true", 1, 1, "--rm", "--network", "none")},
 	{"run over cove-runtime", (*bench).otherRuntime},
+	{"run with standard parts", (*bench).parts},
 	{"run, 8 at once", runRow("run --rm "+imageName+" true, per container", 8, 8, "--rm")},
 	{"storm, 64 at once", runRow("run --rm "+imageName+" true, per container of 100", 100, 64, "--rm")},
 	{"exec", (*bench).exec},
@@ -45,24 +47,28 @@ func (b *bench) measure(l line, engines []*house, runs int, t timed) line {
 	for i := range runs + 1 {
 		for j := range engines {
 			h := engines[(i+j)%len(engines)]
-			f := l.figure(h)
-			if f.Failure != "" || b.ctx.Err() != nil {
-				continue
-			}
-			wall, cpu, err := b.sample(h, t)
-			switch {
-			case err != nil:
-				f.Failure = err.Error()
-			case i > 0:
-				f.Samples = append(f.Samples, float64(wall)/float64(time.Millisecond)/float64(t.share))
-				f.CPU += float64(cpu) / float64(time.Millisecond) / float64(t.share) / float64(runs)
-			}
+			b.take(l.figure(h), h, i, runs, t)
 		}
 	}
 	for _, f := range l.Engines {
 		f.Median = median(f.Samples)
 	}
 	return l
+}
+
+// take takes sample i of runs, of which 0 does not count.
+func (b *bench) take(f *figure, h *house, i, runs int, t timed) {
+	if f.Failure != "" || b.ctx.Err() != nil {
+		return
+	}
+	wall, cpu, err := b.sample(h, t)
+	switch {
+	case err != nil:
+		f.Failure = err.Error()
+	case i > 0:
+		f.Samples = append(f.Samples, float64(wall)/float64(time.Millisecond)/float64(t.share))
+		f.CPU += float64(cpu) / float64(time.Millisecond) / float64(t.share) / float64(runs)
+	}
 }
 
 // sample does the one and gives its wall and CPU time, the latter with all
@@ -135,6 +141,53 @@ func (b *bench) otherRuntime(r row) ([]line, error) {
 		}
 		return request{Run: [][]string{h.command("run", "--runtime", "cove", "--rm", "--network", "none", imageName, "true")}}
 	}})}, nil
+}
+
+// parts is what cove's runs cost with other OCI runtimes and with conmon, by turns.
+func (b *bench) parts(r row) ([]line, error) {
+	runtimes := []string{"native"}
+	for _, name := range []string{"runc", "crun"} {
+		if _, err := exec.LookPath(name); err == nil && (name == "runc" || ociRuntime() == "crun") {
+			runtimes = append(runtimes, name)
+		}
+	}
+	monitors := []string{"own monitor"}
+	conmon, err := exec.LookPath("conmon")
+	if err == nil {
+		monitors = append(monitors, "conmon")
+	}
+	cove := b.engines[0]
+	var lines []line
+	var each []timed
+	for _, monitor := range monitors {
+		for _, runtime := range runtimes {
+			var args []string
+			if monitor == "conmon" {
+				args = append(args, "--conmon", conmon)
+			}
+			if runtime != "native" {
+				args = append(args, "--runtime", runtime)
+			}
+			args = append(args, "run", "--rm", "--network", "none", imageName, "true")
+			lines = append(lines, line{Name: r.name, Command: "run --rm --network none " + imageName + " true: " + runtime + ", " + monitor, Unit: "ms", Engines: map[string]*figure{}})
+			each = append(each, timed{run: one(args...), share: 1})
+		}
+	}
+	for i := range b.runs + 1 {
+		for j := range lines {
+			at := (i + j) % len(lines)
+			b.take(lines[at].figure(cove), cove, i, b.runs, each[at])
+		}
+	}
+	first := lines[0].figure(cove)
+	first.Median = median(first.Samples)
+	for _, l := range lines[1:] {
+		f := l.figure(cove)
+		if f.Median = median(f.Samples); first.Median > 0 {
+			f.Note = fmt.Sprintf("%.1f × the time of cove's own parts", f.Median/first.Median)
+		}
+	}
+	return lines, nil
 }
 
 func (b *bench) exec(r row) ([]line, error) {
