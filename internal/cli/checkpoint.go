@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ Exit codes:
 	fs.BoolVar(&o.stats, "print-stats", false, "Display checkpoint statistics")
 	fs.BoolVar(&o.TCPEstablished, "tcp-established", false, "Checkpoint a container with established TCP connections")
 	fs.BoolVar(&o.WithPrevious, "with-previous", false, "Checkpoint container with pre-checkpoint images")
-	refuse(fs, []unsupported{{name: "create-image"}})
+	fs.StringVar(&o.Image, "create-image", "", "Create checkpoint image with specified name")
 	return c
 }
 
@@ -76,6 +77,9 @@ func (o *checkpointOptions) run(c *cobra.Command, args []string) error {
 	}
 	if len(ts) > 1 && x.Path != "" {
 		return errors.New("--export can only be used with one container")
+	}
+	if len(ts) > 1 && o.Image != "" {
+		return errors.New("--create-image can only be used with one container")
 	}
 	begun := time.Now()
 	return o.eachCheckpoint(c.Context(), "checkpoint", o.stats, begun, ts, func(ctx context.Context, t target) (engine.CheckpointResult, error) {
@@ -144,8 +148,8 @@ type restoreOptions struct {
 func restoreCommand(a *app) *cobra.Command {
 	o := &restoreOptions{app: a}
 	c := &cobra.Command{
-		Use: "restore [options] CONTAINER [CONTAINER...]",
-		Long: `Restores one or more containers from a checkpoint. The container name or ID can be used.
+		Use: "restore [options] CONTAINER|IMAGE [CONTAINER|IMAGE...]",
+		Long: `Restores one or more containers from a checkpoint. The container name or ID can be used, or those of an image that was made of a checkpoint.
 
 Exit codes:
   125  a container is missing, has no checkpoint or could not be restored`,
@@ -174,36 +178,53 @@ Exit codes:
 }
 
 func (o *restoreOptions) run(c *cobra.Command, args []string) error {
-	if err := o.check(args); err != nil {
+	ctx := c.Context()
+	var unknown error
+	if o.archive == "" && !o.all && !o.latest && len(args) > 0 {
+		e, err := o.engine()
+		if err != nil {
+			return err
+		}
+		if o.Image, unknown = e.CheckpointImage(ctx, args); unknown != nil && !cove.Is(unknown, cove.NotFound) {
+			return unknown
+		}
+	}
+	if err := cmp.Or(o.check(args), unknown); err != nil {
 		return err
 	}
 	if o.archive != "" {
-		return o.restoreArchive(c.Context())
+		return o.restoreArchives(ctx, []string{o.archive})
 	}
-	e, ts, err := o.choose(c.Context(), o.app, args, func(c engine.Container) bool { return !c.Run.Checkpointed.IsZero() })
+	if o.Image {
+		return o.restoreArchives(ctx, args)
+	}
+	e, ts, err := o.choose(ctx, o.app, args, func(c engine.Container) bool { return !c.Run.Checkpointed.IsZero() })
 	if err != nil {
 		return err
 	}
-	return o.eachCheckpoint(c.Context(), "restore", o.stats, time.Now(), ts, func(ctx context.Context, t target) (engine.CheckpointResult, error) {
+	return o.eachCheckpoint(ctx, "restore", o.stats, time.Now(), ts, func(ctx context.Context, t target) (engine.CheckpointResult, error) {
 		return e.Restore(ctx, t.name, o.ImportOptions.RestoreOptions)
 	})
 }
 
 // check refuses what does not go together, in podman's words.
 func (o *restoreOptions) check(args []string) error {
+	archive := o.archive != "" || o.Image
 	switch {
-	case o.archive == "" && o.Previous != "":
+	case !archive && o.Previous != "":
 		return errors.New("--import-previous can only be used with image or --import")
-	case o.archive == "" && o.IgnoreRootfs:
+	case !archive && o.IgnoreRootfs:
 		return errors.New("--ignore-rootfs can only be used with image or --import")
-	case o.archive == "" && o.IgnoreVolumes:
+	case !archive && o.IgnoreVolumes:
 		return errors.New("--ignore-volumes can only be used with image or --import")
-	case o.archive == "" && o.Name != "":
+	case !archive && o.Name != "":
 		return errors.New("--name can only be used with image or --import")
-	case o.archive == "" && len(o.publish) > 0:
+	case !archive && len(o.publish) > 0:
 		return errors.New("--publish can only be used with image or --import")
 	case o.Name != "" && o.TCPEstablished:
 		return errors.New("--tcp-established cannot be used with --name")
+	case o.Name != "" && len(args) > 1:
+		return errors.New("--name can only be used with one image")
 	case o.archive != "" && (o.all || o.latest):
 		return errors.New("cannot use --import with --all or --latest")
 	case o.archive != "" && len(args) > 0:
@@ -212,7 +233,8 @@ func (o *restoreOptions) check(args []string) error {
 	return nil
 }
 
-func (o *restoreOptions) restoreArchive(ctx context.Context) error {
+// restoreArchives makes containers of archives or of images.
+func (o *restoreOptions) restoreArchives(ctx context.Context, names []string) error {
 	var err error
 	if o.Ports, err = parsePublishes(o.publish); err != nil {
 		return err
@@ -222,15 +244,22 @@ func (o *restoreOptions) restoreArchive(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	ts := []target{{name: o.archive}}
-	if !o.stats {
-		r, err := e.RestoreArchive(ctx, o.archive, o.ImportOptions)
+	ts := make([]target, 0, len(names))
+	for _, name := range names {
+		ts = append(ts, target{name: name})
+	}
+	if o.stats {
+		return o.eachCheckpoint(ctx, "restore", true, begun, ts, func(ctx context.Context, t target) (engine.CheckpointResult, error) {
+			return e.RestoreArchive(ctx, t.name, o.ImportOptions)
+		})
+	}
+	var errs []error
+	for _, t := range ts {
+		r, err := e.RestoreArchive(ctx, t.name, o.ImportOptions)
 		if err == nil {
 			fmt.Fprintln(o.Out, r.ID)
 		}
-		return err
+		errs = append(errs, err)
 	}
-	return o.eachCheckpoint(ctx, "restore", true, begun, ts, func(ctx context.Context, t target) (engine.CheckpointResult, error) {
-		return e.RestoreArchive(ctx, t.name, o.ImportOptions)
-	})
+	return errors.Join(errs...)
 }

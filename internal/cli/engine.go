@@ -38,6 +38,7 @@ type ContainerEngine interface {
 	Update(ctx context.Context, nameOrID string, edit func(*cove.ContainerSpec) error) (id string, warnings []string, err error)
 	Checkpoint(ctx context.Context, nameOrID string, o engine.CheckpointOptions) (engine.CheckpointResult, error)
 	RestoreArchive(ctx context.Context, path string, o engine.ImportOptions) (engine.CheckpointResult, error)
+	CheckpointImage(ctx context.Context, names []string) (bool, error)
 	Restore(ctx context.Context, nameOrID string, o engine.RestoreOptions) (engine.CheckpointResult, error)
 	Wait(ctx context.Context, nameOrID string, o engine.WaitOptions) (int, error)
 	Rename(ctx context.Context, nameOrID, newName string) error

@@ -34,6 +34,7 @@ type CheckpointOptions struct {
 	FileLocks      bool
 	Keep           bool // CRIU's logs and statistics
 	Export         ExportOptions
+	Image          string // one to be made of it; "" for none
 }
 
 // CheckpointResult is what making or restoring a checkpoint took.
@@ -48,8 +49,13 @@ type CheckpointResult struct {
 // they are to run on, ends it.
 func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOptions) (CheckpointResult, error) {
 	begun := time.Now()
-	if o.Export.Path != "" {
+	if o.Export.Path != "" || o.Image != "" {
 		if err := e.images.Ready(); err != nil {
+			return CheckpointResult{}, err
+		}
+	}
+	if o.Image != "" {
+		if _, err := e.images.NormalizeName(o.Image); err != nil {
 			return CheckpointResult{}, err
 		}
 	}
@@ -104,6 +110,11 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	if o.Export.Path != "" {
 		if err := e.exportCheckpoint(ctx, h, o); err != nil {
+			return result, err
+		}
+	}
+	if o.Image != "" {
+		if err := e.imageOfCheckpoint(ctx, h, o); err != nil {
 			return result, err
 		}
 	}

@@ -24,6 +24,7 @@ import (
 // ImportOptions are for RestoreArchive.
 type ImportOptions struct {
 	RestoreOptions
+	Image         bool   // the archive is an image that was made of a checkpoint
 	Previous      string // an archive of --pre-checkpoint; "" for none
 	Name          string // another container than the one that was checkpointed; "" for that one
 	Ports         []cove.PortMapping
@@ -33,7 +34,8 @@ type ImportOptions struct {
 	IgnoreMAC     bool
 }
 
-// RestoreArchive makes a container of an exported checkpoint and lets it go on.
+// RestoreArchive makes a container of an exported checkpoint, a file or an image,
+// and lets it go on.
 // As with Run, killed halfway it leaves a container that was created.
 func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOptions) (CheckpointResult, error) {
 	begun := time.Now()
@@ -42,7 +44,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 		return result, err
 	}
 	var head *checkpoint.Head
-	if err := e.readArchive(name, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err }); err != nil {
+	if err := e.readArchive(name, o.Image, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err }); err != nil {
 		return result, cove.E("read checkpoint", name, archiveKind(err), err)
 	}
 	d, err := e.draftOf(ctx, name, head, o)
@@ -70,6 +72,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 		}
 		err := e.unpackCheckpoint(ctx, d.c, name, head, o)
 		if err == nil && o.Previous != "" {
+			o.Image = false
 			err = e.unpackCheckpoint(ctx, d.c, o.Previous, nil, o)
 		}
 		return err
@@ -98,8 +101,16 @@ func archiveKind(err error) cove.Kind {
 	return cove.Invalid
 }
 
-// readArchive reads through an archive, compressed or not.
-func (e *Engine) readArchive(name string, read func(io.Reader) error) error {
+// readArchive reads through an archive, compressed or not, or through an image
+// that has the same files in its layer.
+func (e *Engine) readArchive(name string, image bool, read func(io.Reader) error) error {
+	if image {
+		r, err := e.images.Layer(name)
+		if err != nil {
+			return err
+		}
+		return errors.Join(read(r), r.Close())
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -200,7 +211,7 @@ func (e *Engine) unpackCheckpoint(ctx context.Context, c *cove.Container, name s
 			parts.Volume = func(name string, r io.Reader) error { return e.fillFrom(ctx, c, head.Config.Cove, name, r) }
 		}
 	}
-	err := e.readArchive(name, func(r io.Reader) error { return checkpoint.Unpack(r, parts) })
+	err := e.readArchive(name, o.Image, func(r io.Reader) error { return checkpoint.Unpack(r, parts) })
 	if err != nil {
 		return cove.E("unpack checkpoint", name, archiveKind(err), err)
 	}

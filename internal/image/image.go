@@ -44,6 +44,12 @@ type Images interface {
 	LoadBuiltin(ctx context.Context, name string, archive []byte) error
 	// Import makes an image of one layer from a tarball and gives its ID.
 	Import(ctx context.Context, source string, o ImportOptions) (string, error)
+	// NormalizeName gives the whole name that a new image gets. FromLayer
+	// makes one in OCI's format of one layer, a tar stream; Layer gives that of
+	// an image that has no other.
+	NormalizeName(name string) (string, error)
+	FromLayer(ctx context.Context, name string, layer io.Reader, annotations map[string]string) error
+	Layer(nameOrID string) (io.ReadCloser, error)
 	// Compress gives a stream that is written to w by algorithm (none, gzip,
 	// zstd); Decompress reads one of any.
 	Compress(w io.Writer, algorithm string) (io.WriteCloser, error)

@@ -76,6 +76,11 @@ func (s *Store) LoadBuiltin(context.Context, string, []byte) error { return s.le
 func (s *Store) Import(context.Context, string, image.ImportOptions) (string, error) {
 	return "", s.leave()
 }
+func (s *Store) NormalizeName(string) (string, error) { return "", s.leave() }
+func (s *Store) FromLayer(context.Context, string, io.Reader, map[string]string) error {
+	return s.leave()
+}
+func (s *Store) Layer(string) (io.ReadCloser, error)                { return nil, s.leave() }
 func (s *Store) Compress(io.Writer, string) (io.WriteCloser, error) { return nil, s.leave() }
 func (s *Store) Decompress(io.Reader) (io.ReadCloser, error)        { return nil, s.leave() }
 func (s *Store) Push(context.Context, string, string, image.PushOptions) (string, error) {
