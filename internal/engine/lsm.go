@@ -98,7 +98,7 @@ func ensureProfile(name string) error {
 	parser, err := exec.LookPath("apparmor_parser")
 	if err != nil { // it may be out of an ordinary PATH
 		if parser, err = exec.LookPath("/usr/sbin/apparmor_parser"); err != nil {
-			return cove.E("load AppArmor profile", name, cove.Unavailable, exec.ErrNotFound)
+			return cove.E("load AppArmor profile", name, cove.Unavailable, fmt.Errorf("apparmor_parser (package apparmor): %w", exec.ErrNotFound))
 		}
 	}
 	// -K: no cache of a text that is not a file.
