@@ -2,12 +2,15 @@ package statetest
 
 import (
 	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +103,15 @@ func InMemory(t testing.TB) string {
 	return dir
 }
 
+// compressed is a file's content for a message.
+func compressed(raw []byte) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(raw)
+	_ = w.Close()
+	return base64.StdEncoding.EncodeToString(b.Bytes())
+}
+
 // TryDamaged writes raw to path, does everything there is to do with that
 // store, and gives the first error. Nothing may panic or take long, and what
 // fails must leave the file as it is.
@@ -109,7 +121,11 @@ func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
 		t.Fatal(err)
 	}
 	const long = 30 * time.Second // a loaded machine's milliseconds
-	late := time.AfterFunc(long, func() { panic("a damaged file was not done with after " + long.String()) })
+	written := raw
+	late := time.AfterFunc(long, func() {
+		debug.SetTraceback("all") // to see where it is
+		panic(fmt.Sprintf("a damaged file was not done with after %v: it is %q", long, compressed(written)))
+	})
 	defer late.Stop()
 	s := b.Again(path, time.Second)
 	do := func(what string, run func(func(state.Tx) error) error, fn func(state.Tx) error) {
