@@ -513,7 +513,13 @@ func (l *launch) makeCgroups() error {
 		return err
 	}
 	l.cgroups = set
-	l.undo.add(set.Remove)
+	l.undo.add(func() error {
+		// What another runtime has begun does not die with the monitor.
+		if err := cgroup.Kill(set.Dirs, time.Now().Add(10*time.Second)); err != nil {
+			return err
+		}
+		return set.Remove()
+	})
 	return nil
 }
 
