@@ -33,25 +33,7 @@ const (
 // places. Volumes that wait for nothing cost one snapshot of the store
 // altogether. The caller holds the container's lock.
 func (e *Engine) fillVolumes(ctx context.Context, c *cove.Container) error {
-	var mounts []cove.Mount
-	for _, m := range c.Mounts {
-		if m.Type == "volume" {
-			mounts = append(mounts, m)
-		}
-	}
-	if len(mounts) == 0 {
-		return nil
-	}
-	records := make([]cove.Volume, len(mounts))
-	err := e.store.View(func(tx state.Tx) error {
-		for i, m := range mounts {
-			records[i] = cove.Volume{}
-			if err := tx.Get(state.Volumes, m.Source, &records[i]); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	mounts, records, err := e.volumesOf(c)
 	if err != nil {
 		return err
 	}
@@ -61,6 +43,29 @@ func (e *Engine) fillVolumes(ctx context.Context, c *cove.Container) error {
 		}
 	}
 	return nil
+}
+
+// volumesOf gives a container's mounts of volumes, each with the volume's record.
+func (e *Engine) volumesOf(c *cove.Container) (mounts []cove.Mount, records []cove.Volume, err error) {
+	for _, m := range c.Mounts {
+		if m.Type == "volume" {
+			mounts = append(mounts, m)
+		}
+	}
+	if len(mounts) == 0 {
+		return nil, nil, nil
+	}
+	records = make([]cove.Volume, len(mounts))
+	err = e.store.View(func(tx state.Tx) error {
+		for i, m := range mounts {
+			records[i] = cove.Volume{}
+			if err := tx.Get(state.Volumes, m.Source, &records[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return mounts, records, err
 }
 
 // fillVolume is fillVolumes for one mount of type volume.

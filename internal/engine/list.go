@@ -123,7 +123,7 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 	if e.conf.Rootless {
 		now.NetworkMode = e.networkMode(&c.Spec)
 	}
-	now.AppArmorProfile = e.appArmorProfile(c)
+	now.appArmor = func() string { return e.appArmorProfile(c) }
 	return now, err
 }
 

@@ -69,17 +69,16 @@ func (l *launch) confine() error {
 	return nil
 }
 
-// appArmorProfile is the one that confines a container whose user named none;
-// "" for none (see spec's rule).
+// appArmorProfile is the one that a container has, or would get now.
 func (e *Engine) appArmorProfile(c *cove.Container) string {
-	if c.Spec.AppArmor != "" || c.Spec.Privileged || e.conf.Rootless || !appArmor() {
+	if !appArmor() {
 		return c.Spec.AppArmor
 	}
 	d, err := e.specDefaults()
 	if err != nil {
-		return ""
+		return c.Spec.AppArmor
 	}
-	return d.AppArmorProfile
+	return spec.AppArmorProfile(&c.Spec, e.conf.Rootless, d.AppArmorProfile)
 }
 
 // ensureProfile loads our own profile unless it is there. Others are the

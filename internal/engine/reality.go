@@ -396,7 +396,7 @@ func (h *held) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	if h.Container.cutShort() && !alive(h.Dir) {
+	if h.cutShort() && !alive(h.Dir) {
 		return h.undoStart()
 	}
 	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {

@@ -106,9 +106,11 @@ type Container struct {
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool
-	// NetworkMode and AppArmorProfile are what it got if it asked for none;
-	// filled for one container, not in lists.
-	NetworkMode, AppArmorProfile string
+	// NetworkMode is what it got if it asked for none; filled for one
+	// container, not in lists.
+	NetworkMode string
+	// appArmor finds its AppArmor profile when that is asked for; nil in lists.
+	appArmor func() string
 }
 
 // Inspect is the container in podman's shape.
@@ -117,7 +119,10 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		Status: c.Status, SizeRw: c.SizeRw, SizeRootFs: c.SizeRootFs,
 		Dir: c.Dir, LogPath: c.LogPath, MountPoint: c.MountPoint, CgroupPath: c.CgroupPath,
 		GraphRoot: c.GraphRoot, VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
-		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode, AppArmorProfile: c.AppArmorProfile,
+		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode, AppArmorProfile: c.Spec.AppArmor,
+	}
+	if c.appArmor != nil {
+		f.AppArmorProfile = c.appArmor()
 	}
 	if c.Dir != "" {
 		f.HostnamePath = filepath.Join(c.Dir, "hostname")

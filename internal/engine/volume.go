@@ -98,16 +98,12 @@ func (e *Engine) makeVolumeDir(v *cove.Volume) error {
 // makeVolumeDirs makes those of a recorded container's volumes, which nobody can
 // remove before it.
 func (e *Engine) makeVolumeDirs(c *cove.Container) error {
-	for _, m := range c.Mounts {
-		if m.Type != "volume" || exists(e.volumeData(m.Source)) {
-			continue
-		}
-		var v cove.Volume
-		err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, m.Source, &v) })
-		if err == nil {
-			err = e.makeVolumeDir(&v)
-		}
-		if err != nil {
+	_, volumes, err := e.volumesOf(c)
+	if err != nil {
+		return err
+	}
+	for i := range volumes {
+		if err := e.makeVolumeDir(&volumes[i]); err != nil {
 			return err
 		}
 	}

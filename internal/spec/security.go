@@ -2,6 +2,8 @@ package spec
 
 import (
 	"slices"
+
+	"github.com/cove-engine/cove"
 )
 
 // security sets AppArmor and SELinux, and says which seccomp profile was
@@ -33,15 +35,17 @@ func (b *builder) appArmor() error {
 		}
 		return nil
 	}
-	switch {
-	case asked != "":
-		b.out.Process.ApparmorProfile = asked
-	case b.in.Privileged, b.host.Rootless:
-		// Only root can load the default profile.
-	default:
-		b.out.Process.ApparmorProfile = b.conf.AppArmorProfile
-	}
+	b.out.Process.ApparmorProfile = AppArmorProfile(b.in, b.host.Rootless, b.conf.AppArmorProfile)
 	return nil
+}
+
+// AppArmorProfile is the profile of a container on a host that confines with
+// AppArmor, "" for none: the one asked for or byDefault, which only root can load.
+func AppArmorProfile(s *cove.ContainerSpec, rootless bool, byDefault string) string {
+	if s.AppArmor != "" || s.Privileged || rootless {
+		return s.AppArmor
+	}
+	return byDefault
 }
 
 // confined tells whether SELinux labels apply: not to privileged containers,
