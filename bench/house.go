@@ -72,7 +72,7 @@ func (h *house) open() (err error) {
 
 // configure writes the configuration files, the same for every engine.
 func (h *house) configure() error {
-	root, run := filepath.Join(h.work, "root"), filepath.Join(h.work, "run")
+	root := filepath.Join(h.work, "root")
 	conf := filepath.Join(h.work, "containers.conf")
 	// Soft limits that any root can set, whatever limits the machine gave it.
 	containers := "[containers]\ndefault_ulimits = [\"nofile=1024:4096\", \"nproc=4096:8192\"]\n" +
@@ -84,7 +84,7 @@ func (h *house) configure() error {
 		if !nat() {
 			containers += "firewall_driver = \"none\"\n" // cove gets by without by itself
 		}
-		h.argv = append(h.argv, "--root", root, "--runroot", run, "--tmpdir", filepath.Join(h.work, "tmp"), "--network-config-dir", filepath.Join(h.work, "networks"), "--runtime", ociRuntime())
+		h.argv = append(h.argv, "--root", root, "--runroot", run, "--tmpdir", run+"/libpod", "--network-config-dir", filepath.Join(h.work, "networks"), "--runtime", ociRuntime())
 	case "cove":
 		h.argv = append(h.argv, "--root", root, "--runroot", run)
 	case "docker":
@@ -103,6 +103,10 @@ func (h *house) configure() error {
 	}
 	return nil
 }
+
+// run is each house's run root: in memory, as the engines' own are on a machine
+// with systemd.
+const run = "/run/engine"
 
 // nat says whether the kernel can translate addresses by nftables; it is
 // tried in a network namespace of its own.
@@ -160,7 +164,7 @@ func (h *house) start() error {
 func (h *house) dockerd() error {
 	_, err := h.ask(request{Daemon: []string{
 		"dockerd", "--config-file", filepath.Join(h.work, "daemon.json"), "-H", "unix://" + h.socket(),
-		"--data-root", filepath.Join(h.work, "root"), "--exec-root", filepath.Join(h.work, "run"), "-p", filepath.Join(h.work, "docker.pid"),
+		"--data-root", filepath.Join(h.work, "root"), "--exec-root", run, "-p", filepath.Join(h.work, "docker.pid"),
 	}})
 	if err == nil {
 		_, err = h.ask(request{Dial: [2]string{"unix", h.socket()}, Limit: 30 * time.Second})

@@ -92,6 +92,9 @@ func command(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := ownMounts(); err != nil {
+		return err
+	}
 	// The distribution's engines, not others that someone has put before them.
 	if err := os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:"+os.Getenv("PATH")); err != nil {
 		return err
