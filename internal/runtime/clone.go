@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
 
@@ -94,14 +95,15 @@ func (c *cloning) do() (k *child, err error) {
 			return nil, err
 		}
 	}
-	back, err := c.enter()
+	pid, err := c.fork(func() (int, error) {
+		pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), args, attr)
+		if err != nil {
+			err = cove.E("clone init", "", kindOf(err), err)
+		}
+		return pid, err
+	})
 	if err != nil {
 		return nil, err
-	}
-	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), args, attr)
-	back()
-	if err != nil {
-		return nil, cove.E("clone init", "", kindOf(err), err)
 	}
 	if c.user != 0 {
 		return cloned(pid, ours)
@@ -131,9 +133,38 @@ var procName = map[int]string{
 	unix.CLONE_NEWUTS: "uts", unix.CLONE_NEWCGROUP: "cgroup",
 }
 
+// errNoReturn tells that a namespace to be left could not be entered again.
+var errNoReturn = errors.New("there is no way back")
+
+// fork calls f with its children born in the namespaces to be joined. What is the
+// host's cannot be entered again by an ordinary user: then a thread that need not
+// do so calls f. It lives as long as we do, since the death of its parent's thread
+// is what a child is told of.
+func (c *cloning) fork(f func() (int, error)) (pid int, err error) {
+	back, err := c.enter(true)
+	if err == nil {
+		defer back()
+		return f()
+	}
+	if !errors.Is(err, errNoReturn) {
+		return 0, err
+	}
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		if _, err = c.enter(false); err == nil {
+			pid, err = f()
+		}
+		close(done)
+		select {}
+	}()
+	<-done
+	return pid, err
+}
+
 // enter makes this thread join namespaces. back undoes it; a thread that cannot
-// come back must not go on.
-func (c *cloning) enter() (back func(), err error) {
+// come back must not go on. With returns, it is tried before.
+func (c *cloning) enter(returns bool) (back func(), err error) {
 	type was struct{ fd, flag int }
 	var own []was
 	back = func() {
@@ -167,7 +198,11 @@ func (c *cloning) enter() (back func(), err error) {
 			_ = unix.Close(fd)
 			return fail(err)
 		}
-		err = unix.Setns(fd, j.Flag)
+		if returns && unix.Setns(mine, j.Flag) == unix.EPERM {
+			err = errNoReturn
+		} else {
+			err = unix.Setns(fd, j.Flag)
+		}
 		_ = unix.Close(fd)
 		if err != nil {
 			_ = unix.Close(mine)

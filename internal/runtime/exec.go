@@ -116,7 +116,10 @@ func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*chil
 		}
 		defer func() { _ = unix.SchedSetaffinity(0, &own) }()
 	}
-	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, within: pidfd, special: pidfd}
+	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, special: pidfd}
+	if c.apart("pid") {
+		k.within = pidfd
+	}
 	if c.UserNamespace {
 		k.kinds |= unix.CLONE_NEWUSER
 	}
