@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -47,9 +46,6 @@ func (e *Engine) foreign(c *cove.Container) (*plan.Foreign, error) {
 	}
 	if err != nil {
 		return nil, err
-	}
-	if e.conf.Rootless {
-		return nil, cove.E("", "", cove.Unsupported, errors.New("OCI runtime "+name+" for an ordinary user is not supported by cove yet"))
 	}
 	f := &plan.Foreign{Version: plan.Version, ID: c.ID, Dir: e.bundle(c.ID)}
 	f.Runtime = []string{program, "--root", filepath.Join(f.Dir, "state")}
@@ -146,6 +142,7 @@ func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
 			f.Chown = append(f.Chown, w.Source)
 		}
 	}
+	l.placeForeign()
 	f.Root = plan.Root{Path: l.spec.Root.Path, Overlay: o.Overlay}
 	f.Process = toLookUp(l.spec.Process)
 	f.Process.User, f.Process.Groups, f.Process.MakeCwd = o.User, o.Groups, o.CreateWorkDir
@@ -165,6 +162,20 @@ func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
 		return err
 	}
 	return l.handNamespaces(joins)
+}
+
+// placeForeign tells the runtime where an ordinary user's cgroups are. Where none
+// is delegated it is asked for no cgroup and no limits: a runtime passes over
+// what it may not make only if no path was asked for.
+func (l *launch) placeForeign() {
+	if !l.e.conf.Rootless {
+		return
+	}
+	if len(l.cgroups.Dirs) == 0 {
+		l.spec.Linux.CgroupsPath, l.spec.Linux.Resources = "", nil
+		return
+	}
+	l.spec.Linux.CgroupsPath = l.layout.Base + l.spec.Linux.CgroupsPath
 }
 
 // toLookUp is what the driver has to know of a process.
