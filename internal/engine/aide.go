@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +14,8 @@ import (
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/rootless"
 )
 
 // What conmon does not do for a container is done by an aide, a process of
@@ -103,6 +106,9 @@ func (e *Engine) startAide(c *Container, env wire.Envelope, files []monitor.File
 	if c.CgroupManager == systemd {
 		env.MonitorCgroups = []string{layout.Mount + scopeOf(&c.Container).Path() + "/" + monitorName}
 	}
+	if member := rootless.Member(); member >= 0 {
+		files = append(files, monitor.File{Name: memberFile, FD: member})
+	}
 	if err := s.Start(env, files); err != nil {
 		s.Kill()
 		return nil, err
@@ -112,8 +118,8 @@ func (e *Engine) startAide(c *Container, env wire.Envelope, files []monitor.File
 
 // stayAide starts one that stays with the container as long as it has something
 // to do, and returns when it is ready. netns is the container's network
-// namespace.
-func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int) (*monitor.Conn, error) {
+// namespace; files are what it needs for an ordinary user's network.
+func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int, files ...monitor.File) (*monitor.Conn, error) {
 	env.Socket = e.socket(c.ID)
 	more := e.aideEnvelope(c)
 	env.Generation, env.Started, env.Handed = more.Generation, more.Started, nil
@@ -126,7 +132,16 @@ func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int) (*monitor.
 		return nil, cove.E("start aide of container", c.Name, fileKind(err), err)
 	}
 	defer f.Close()
-	files := []monitor.File{{Name: "run", FD: f.FD()}}
+	// Held by the aide as long as it has something that is the container's.
+	for deadline := time.Now().Add(aidePatience); ; time.Sleep(time.Millisecond) {
+		if err = unix.Flock(f.FD(), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			break
+		}
+		if err != unix.EWOULDBLOCK || time.Now().After(deadline) {
+			return nil, cove.E("start aide of container", c.Name, cove.InUse, errors.New("the one before does not end"))
+		}
+	}
+	files = append(files, monitor.File{Name: "run", FD: f.FD()})
 	if netns >= 0 {
 		files = append(files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: netns})
 	}
@@ -141,6 +156,29 @@ func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int) (*monitor.
 		return nil, err
 	}
 	return s.Conversation(), nil
+}
+
+// awaitAide waits until the aide of a run that has ended has let go of what was
+// the container's, its published ports before all.
+func (e *Engine) awaitAide(id string) error {
+	dir := e.aideDir(id)
+	for deadline := time.Now().Add(10 * time.Second); alive(dir); time.Sleep(time.Millisecond) {
+		if time.Now().Before(deadline) {
+			continue
+		}
+		// Somebody has stopped it.
+		run, err := runfile.Read(dir)
+		if err != nil {
+			return err
+		}
+		fd, err := procfs.Open(run.MonitorPID, run.MonitorStart)
+		if err != nil {
+			return nil
+		}
+		defer unix.Close(fd)
+		return endProcess(fd, 10*time.Second)
+	}
+	return nil
 }
 
 // aidePatience is how long an aide may take to be ready.

@@ -44,9 +44,6 @@ func (e *Engine) chooseMonitor(c *cove.Container) (err error) {
 	if c.Spec.Monitor == "" {
 		return nil
 	}
-	if e.conf.Rootless {
-		return cove.E("", "", cove.Unsupported, errors.New("conmon as the monitor for an ordinary user is not supported by cove yet"))
-	}
 	if e.logDriver(c) == "journald" {
 		return cove.E("", "", cove.Unsupported, errors.New("the log driver journald with conmon as the monitor is not supported by cove yet"))
 	}
@@ -120,6 +117,8 @@ type conmonStart struct {
 	conn  *monitor.Conn
 	birth conmon.Birth
 	env   wire.Envelope
+	// aide are the descriptors that are an aide's in the place of conmon's.
+	aide []monitor.File
 }
 
 // forkConmon forks the process that will be conmon.
@@ -166,7 +165,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	}
 	defer writer.Close()
 	s.told = reader
-	prepare := wire.PrepareBody{}
+	prepare, become := wire.PrepareBody{}, wire.Become{}
 	var plan, inherited []int
 	shm := -1
 	inherited = append(inherited, int(writer.Fd()))
@@ -181,6 +180,11 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 			inherited = append(inherited, f.FD)
 		case f.Name == "hold":
 			inherited = append(inherited, f.FD)
+		case f.Name == memberFile:
+			become.Member = wire.BecomeFD + len(inherited)
+			inherited = append(inherited, f.FD)
+		case f.Name == "home", f.Name == networkFile, strings.HasPrefix(f.Name, "port:"):
+			s.aide = append(s.aide, f)
 		case strings.HasPrefix(f.Name, "ns:"):
 			flag, err := strconv.Atoi(f.Name[3:])
 			if err != nil {
@@ -196,14 +200,14 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 		plan = append(plan, shm)
 	}
 	if len(inherited) > wire.MaxFDs {
-		return cove.E("start container", env.Name, cove.Unsupported, fmt.Errorf("conmon can hold %d published ports at most", wire.MaxFDs-2))
+		return cove.E("start container", env.Name, cove.Unsupported, fmt.Errorf("conmon can hold %d published ports at most", wire.MaxFDs-3))
 	}
 	// Before there is anything to be found: whoever comes after a command that
 	// is killed in here knows which process it was about.
 	if err := s.note(); err != nil {
 		return err
 	}
-	become := wire.Become{Args: b.Args(), Env: conmonEnv(), Cgroups: env.MonitorCgroups}
+	become.Args, become.Env, become.Cgroups = b.Args(), conmonEnv(), env.MonitorCgroups
 	become.Env = append(become.Env, "_OCI_SYNCPIPE="+strconv.Itoa(wire.BecomeFD))
 	err = s.SendJSON(wire.Start, become, inherited...)
 	if err == nil {
@@ -234,7 +238,7 @@ func conmonEnv() []string {
 		case "PATH", "HOME", "TMPDIR", "LANG", "NOTIFY_SOCKET":
 			return false
 		}
-		for _, prefix := range []string{"CONTAINERS_", "STORAGE_", "XDG_", "COVE_", "DBUS_"} {
+		for _, prefix := range []string{"CONTAINERS_", "STORAGE_", "XDG_", "COVE_", "DBUS_", "_CONTAINERS_"} {
 			if strings.HasPrefix(name, prefix) {
 				return false
 			}
@@ -288,9 +292,9 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	}
 	now := Container{Container: *c, Dir: e.dir(c.ID)}
 	now.Run = run
-	if s.env.Health != nil || s.env.Resolver != nil {
-		// Before the command can ask for a name.
-		aide, err := e.stayAide(&now, s.env, l.netns)
+	if s.env.Health != nil || s.env.Resolver != nil || s.env.Uplink != nil || len(s.aide) > 0 {
+		// Before the command can ask for a name, or for what lies beyond.
+		aide, err := e.stayAide(&now, s.env, l.netns, s.aide...)
 		if err != nil {
 			return started, err
 		}

@@ -551,6 +551,9 @@ func (e *Engine) clear(c *Container) error {
 	}
 	errs = append(errs, err)
 	e.forgetForeign(&c.Container)
+	if c.Spec.Monitor != "" {
+		errs = append(errs, e.awaitAide(c.ID))
+	}
 	e.finishHooks(c)
 	errs = append(errs, os.RemoveAll(e.bundle(c.ID)))
 	if len(c.Ports) > 0 {

@@ -29,6 +29,8 @@ type members struct {
 	path string
 }
 
+const memberFile = "cove-userns"
+
 // RuntimeDir gives the user's directory for what a reboot may take.
 func RuntimeDir(uid int) (string, error) {
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
@@ -70,7 +72,7 @@ func openMembers(uid int) (*members, error) {
 	if common := "/run/user/" + strconv.Itoa(uid); private(common, true) {
 		dir = common
 	}
-	m := &members{path: filepath.Join(dir, "cove-userns")}
+	m := &members{path: filepath.Join(dir, memberFile)}
 	m.fd, err = unix.Open(m.path, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, m.because(err)
@@ -276,8 +278,7 @@ func (m *members) search() (int, error) {
 		if unix.Stat("/proc/"+e.Name(), &st) != nil || int(st.Uid) != os.Geteuid() {
 			continue
 		}
-		comm, err := os.ReadFile("/proc/" + e.Name() + "/comm")
-		if err != nil || !strings.HasPrefix(string(comm), "cove") {
+		if !isCove("/proc/" + e.Name()) {
 			continue
 		}
 		fd, ino, err := namespaceOf(pid)
@@ -296,6 +297,29 @@ func (m *members) search() (int, error) {
 		_ = unix.Close(fd)
 	}
 	return -1, nil
+}
+
+// isCove tells whether a process is one of cove's: by its name, or because it
+// holds the file of a namespace open, as a conmon of cove's does.
+func isCove(proc string) bool {
+	comm, err := os.ReadFile(proc + "/comm")
+	if err != nil {
+		return false
+	}
+	if strings.HasPrefix(string(comm), "cove") {
+		return true
+	}
+	if string(comm) != "conmon\n" {
+		return false
+	}
+	files, _ := os.ReadDir(proc + "/fd")
+	for _, f := range files {
+		name, _ := os.Readlink(proc + "/fd/" + f.Name())
+		if strings.TrimSuffix(filepath.Base(name), " (deleted)") == memberFile {
+			return true
+		}
+	}
+	return false
 }
 
 // mapsToRoot tells whether a map makes the user root, as seen from outside.

@@ -16,8 +16,8 @@ import (
 
 // Where conmon is the monitor, an aide of ours does for the container what
 // conmon does not: it puts further processes into it for one client, or, if the
-// container has a health check or is on networks with names, it lives beside it
-// for that, listens at the monitor's socket, and keeps a run file of its own for
+// container has a health check, is on networks with names or has the network of
+// an ordinary user, it lives beside it for that, listens at the monitor's socket, and keeps a run file of its own for
 // the outcome of the checks. It has no part in the container's life: it is told
 // which process is the container's, and ends with it.
 
@@ -40,7 +40,9 @@ func Aide() {
 }
 
 // hasDuties tells whether the aide is there for more than one client.
-func (m *Monitor) hasDuties() bool { return m.env.Health != nil || m.env.Resolver != nil }
+func (m *Monitor) hasDuties() bool {
+	return m.env.Health != nil || m.env.Resolver != nil || m.uplink.pid != 0 || m.lan >= 0
+}
 
 func (m *Monitor) bootAide() *wire.Failure {
 	if _, err := unix.Setsid(); err != nil && err != unix.EPERM {
@@ -66,6 +68,15 @@ func (m *Monitor) bootAide() *wire.Failure {
 	if f := enterCgroups(m.env.MonitorCgroups); f != nil {
 		return f
 	}
+	if f := m.moveIn(); f != nil {
+		return f
+	}
+	if f := m.startUplink(); f != nil {
+		return f
+	}
+	if f := m.uplinkReady(); f != nil {
+		return f
+	}
 	if err := m.loop.open(); err != nil {
 		return wire.Fail("epoll", err)
 	}
@@ -76,6 +87,7 @@ func (m *Monitor) bootAide() *wire.Failure {
 		return nil
 	}
 	m.run = cove.Run{Generation: m.env.Generation, BootID: m.env.BootID, PID: m.init.pid, PIDStart: m.env.Init.Start, MonitorPID: os.Getpid(), Started: m.init.started}
+	m.run.MonitorStart, _ = procfs.StartTime(m.run.MonitorPID)
 	if m.env.Health != nil {
 		m.run.Health = &cove.Health{Status: "starting"}
 	}
@@ -84,6 +96,9 @@ func (m *Monitor) bootAide() *wire.Failure {
 	}
 	m.openSocket()
 	m.startNames()
+	if f := m.startPorts(); f != nil {
+		return f
+	}
 	m.startHealth()
 	if err := wire.Send(control, wire.Ready, nil); err != nil {
 		return wire.Fail("report", err)
@@ -111,6 +126,9 @@ func (m *Monitor) findInit() *wire.Failure {
 func (m *Monitor) leave() {
 	m.stopHealth()
 	m.endNames()
+	m.endUplink()
+	m.endPorts()
+	m.releasePorts()
 	m.cancel(m.killTimer)
 	m.killTimer = nil
 	m.forget(m.init.pidfd)
@@ -118,6 +136,9 @@ func (m *Monitor) leave() {
 	if m.listen >= 0 {
 		m.forget(m.listen)
 		m.listen = -1
+	}
+	if m.record != nil {
+		_ = unix.Flock(m.record.FD(), unix.LOCK_UN)
 	}
 	for _, c := range m.clients {
 		if c.exec == nil {

@@ -45,5 +45,13 @@ func become(body []byte, fds []int) *wire.Failure {
 			return wire.Fail("hand descriptors on", err)
 		}
 	}
+	if b.Member != 0 {
+		// The kernel takes the lock away with any descriptor of the file that
+		// this process closes, fcntl_locking(2): none of them is left to exec.
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		becomeMember(b.Member)
+	}
 	return wire.Fail("run "+b.Args[0], unix.Exec(b.Args[0], b.Args, b.Env))
 }

@@ -95,6 +95,9 @@ type Become struct {
 	Args    []string `json:"args"`
 	Env     []string `json:"env"`
 	Cgroups []string `json:"cgroups,omitempty"` // to join before, as a monitor does
+	// Member is the number of the file of an ordinary user's namespace, whose
+	// lock it is to hold as what it has become, too; 0 for root.
+	Member int `json:"member,omitempty"`
 }
 
 // BecomeFD is the first number of the descriptors that come with [Become].
