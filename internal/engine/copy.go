@@ -95,11 +95,14 @@ func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCl
 		return nil, h.pathError(name, err)
 	}
 	as := path.Base(path.Clean(name))
+	var kernels []string
 	if as == "/" {
-		as = "."
+		// What the kernel shows there is no file of the container's, and
+		// some of it cannot be read to an end; podman leaves it out too.
+		as, kernels = ".", []string{"dev", "proc", "sys"}
 	}
 	return packStream(ctx, entry, func(ctx context.Context, w io.Writer) error {
-		if err := archive.Pack(ctx, w, &entry, as); err != nil {
+		if err := archive.Pack(ctx, w, &entry, as, kernels...); err != nil {
 			return cove.E("copy from container", h.Name, fileKind(err), err)
 		}
 		return nil

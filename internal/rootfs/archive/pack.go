@@ -30,6 +30,8 @@ type packer struct {
 	tw    *tar.Writer
 	links map[fileID]string
 	buf   []byte
+	// empty are the names below which nothing is packed.
+	empty []string
 }
 
 // Pack writes the entry, and all below it when it is a directory, as a tar
@@ -37,9 +39,10 @@ type packer struct {
 // comes without the directory. Owners, times and extended attributes go with
 // it; sockets are left out, as tar(1) does: they are nobody's without their
 // server. A file that gets shorter while it is read ends the stream with an
-// error.
-func Pack(ctx context.Context, w io.Writer, e *rootfs.Entry, name string) error {
-	p := packer{ctx: ctx, tw: tar.NewWriter(w), links: map[fileID]string{}, buf: make([]byte, 128<<10)}
+// error. The directories named in empty, as they are in the stream, come
+// without their content.
+func Pack(ctx context.Context, w io.Writer, e *rootfs.Entry, name string, empty ...string) error {
+	p := packer{ctx: ctx, tw: tar.NewWriter(w), links: map[fileID]string{}, buf: make([]byte, 128<<10), empty: empty}
 	if err := p.entry(e, name); err != nil {
 		return err
 	}
@@ -96,7 +99,7 @@ func (p *packer) entry(e *rootfs.Entry, as string) error {
 			return fmt.Errorf("%s: %w", as, err)
 		}
 	}
-	if e.Type() != unix.S_IFDIR {
+	if e.Type() != unix.S_IFDIR || slices.Contains(p.empty, as) {
 		return nil
 	}
 	names, err := e.Names()
