@@ -152,11 +152,23 @@ func start(u *wire.Uplink) error {
 	text := make([]byte, 4096)
 	_ = unix.SetNonblock(out[0], true)
 	n, _ := unix.Read(out[0], text)
-	said := strings.Join(strings.Fields(string(text[:max(n, 0)])), " ")
-	if said == "" {
-		said = "it ended without a word"
+	return errors.New(u.Args[0] + ": " + said(string(text[:max(n, 0)])))
+}
+
+// said is a program's output on one line.
+func said(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		line = strings.Join(strings.Fields(line), " ")
+		// pasta on a host without a syslog: no reason of its failure.
+		if line != "" && !(strings.HasPrefix(line, "Failed to send ") && strings.HasSuffix(line, " to syslog")) {
+			lines = append(lines, line)
+		}
 	}
-	return errors.New(u.Args[0] + ": " + said)
+	if lines == nil {
+		return "it ended without a word"
+	}
+	return strings.Join(lines, "; ")
 }
 
 // drain keeps a program that goes on talking from being stopped by it.
