@@ -282,6 +282,10 @@ type Run struct {
 	Restored     time.Time `json:"restored,omitzero"`
 	Dumping      bool      `json:"dumping,omitempty"`
 
+	// Disconnected is why an ordinary user's container has no network while the
+	// monitor tries to start anew what connected it.
+	Disconnected string `json:"disconnected,omitempty"`
+
 	Stopping bool    `json:"stopping,omitempty"`
 	Health   *Health `json:"health,omitempty"`
 }

@@ -513,6 +513,9 @@ func (k *survey) process(id string, c *cove.Container, now *Container) {
 		start, err := procfs.StartTime(n.Run.PID)
 		return err != nil || n.Run.PIDStart != 0 && start != n.Run.PIDStart
 	})
+	missing("uplink", c.Name, "its network is not connected, and its monitor goes on trying: "+now.Run.Disconnected, func(n *Container) bool {
+		return n.Run.Disconnected != ""
+	})
 	missing("cgroup", cgroupPath(c), "missing, and its container runs: stop it", func(*Container) bool {
 		dirs, err := k.e.cgroupDirs(c)
 		return err == nil && slices.ContainsFunc(dirs, func(d string) bool { return !exists(d) })

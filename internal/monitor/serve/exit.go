@@ -91,20 +91,23 @@ func (m *Monitor) mayRestart(code int) bool {
 	return !m.stopping && p.Restarts(code, m.run.Restarts)
 }
 
-// restartLater starts init anew after a pause that doubles with every run
-// that lasted less than ten seconds.
+// restartLater starts init anew after a pause.
 func (m *Monitor) restartLater() {
-	const first, longest = 100 * time.Millisecond, time.Minute
-	switch {
-	case m.backoff == 0 || time.Since(m.init.started) > 10*time.Second:
-		m.backoff = first
-	default:
-		m.backoff = min(2*m.backoff, longest)
-	}
+	m.backoff = longer(m.backoff, m.init.started)
 	m.run.Restarts++
 	_ = m.record.Write(&m.run, false)
 	m.dropMountNamespace()
 	m.after(m.backoff, m.restart)
+}
+
+// longer is the pause before a next start: it doubles with every one whose
+// process lasted less than ten seconds.
+func longer(pause time.Duration, started time.Time) time.Duration {
+	const first, longest = 100 * time.Millisecond, time.Minute
+	if pause == 0 || time.Since(started) > 10*time.Second {
+		return first
+	}
+	return min(2*pause, longest)
 }
 
 // restart runs init once more: same network namespace, leases, ports and

@@ -82,6 +82,8 @@ type Monitor struct {
 	calledOff  bool          // the start being prepared is not to be
 	killTimer  *timer        // SIGKILL after a stop's time-out
 	backoff    time.Duration // before the next restart by policy
+	reconnects time.Duration // the same of the uplink
+	connecting *timer        // runs in that pause, and as long as a new uplink gets ready
 	ended      bool          // the final exit is being handled
 	over       bool          // it has been
 	unrecorded bool          // it has, but it could not be written down
@@ -307,6 +309,7 @@ func (m *Monitor) serve() {
 	c.first = true
 	m.openSocket()
 	m.after(signalsAfter, m.watchSignals)
+	m.keepUplink()
 	m.startHealth()
 	m.poststart(c)
 	if m.env.Lifetime > 0 {
