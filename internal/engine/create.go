@@ -201,6 +201,9 @@ func (d *draft) supported() error {
 	default:
 		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file, journald or none"))
 	}
+	if err := validHealth(healthCheck(d.c)); err != nil {
+		return cove.E("create container", s.Name, cove.Invalid, err)
+	}
 	// For an ordinary user every ID of every file of the image would have to be
 	// another one, and the kernel lets only root map those of the disk.
 	if mode, _, _ := strings.Cut(s.UserNS, ":"); mode == "keep-id" || mode == "nomap" {

@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -50,6 +51,24 @@ func healthCheck(c *cove.Container) *cove.HealthCheck {
 		h.Retries = 3
 	}
 	return &h
+}
+
+// validHealth refuses times that an image may have and nobody can mean, by
+// docker's rule.
+func validHealth(h *cove.HealthCheck) error {
+	if h == nil {
+		return nil
+	}
+	for _, d := range []struct {
+		name string
+		time time.Duration
+	}{{"interval", h.Interval}, {"timeout", h.Timeout}, {"start period", h.StartPeriod}} {
+		never := d.name == "interval" && d.time == -1
+		if d.time != 0 && d.time < time.Millisecond && !never {
+			return fmt.Errorf("the health check's %s of %s is less than %s", d.name, d.time, time.Millisecond)
+		}
+	}
+	return nil
 }
 
 // health tells the monitor how to probe the container. plan makes that of an

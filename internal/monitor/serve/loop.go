@@ -92,9 +92,12 @@ func (l *loop) step() {
 			break // the rest may be old by now; what is not comes again
 		}
 	}
+	// A timer that one of these sets is the next step's, whenever it is due:
+	// what comes in between must not starve.
+	now := time.Now()
 	for {
 		next := l.nextTimer()
-		if next == nil || time.Now().Before(next.at) {
+		if next == nil || next.at.After(now) {
 			return
 		}
 		l.cancel(next)
