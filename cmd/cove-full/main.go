@@ -19,9 +19,10 @@ func main() {
 		return
 	}
 	program.Main(wiring.Build{
-		Images:  func(_ *config.Config, o image.Options) image.Images { return library.Open(o) },
-		Builtin: hello.Archive,
-		SQLite:  sqlite.Open,
-		CDI:     cdi.Inject,
+		Images:   func(_ *config.Config, o image.Options) image.Images { return library.Open(o) },
+		Builtin:  hello.Archive,
+		SQLite:   sqlite.Open,
+		CDI:      cdi.Inject,
+		LogLevel: library.LogLevel,
 	}, 0)
 }

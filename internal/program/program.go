@@ -36,6 +36,9 @@ func Main(b wiring.Build, signals time.Duration) {
 }
 
 func open(b wiring.Build, g cli.Globals) (cli.Engine, error) {
+	if b.LogLevel != nil {
+		b.LogLevel(g.LogLevel)
+	}
 	_, _, user := rootless.User()
 	if (g.Root != "" || g.StorageDriver != "") && !g.StorageOptsSet {
 		// storage.conf's are for storage.conf's store, podman(1) --root.

@@ -35,6 +35,8 @@ type Build struct {
 	SQLite state.Opener
 	// CDI makes the edits for CDI devices; nil where it is left out.
 	CDI func(s *specs.Spec, dirs, devices []string) error
+	// LogLevel is told what --log-level says; nil where nothing logs.
+	LogLevel func(name string)
 	// Memory keeps the records when it is not nil.
 	Memory *memory.Store
 	// Full replaces the program by the full build, which has all of it; it
