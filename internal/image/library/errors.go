@@ -6,12 +6,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
 	"net/url"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/docker/distribution/registry/api/errcode"
 	v2 "github.com/docker/distribution/registry/api/v2"
@@ -166,15 +168,24 @@ func (e *plainError) Error() string { return e.text }
 func (e *plainError) Unwrap() error { return e.err }
 
 // plain makes the libraries' lists of errors ("2 errors occurred: …" over
-// several lines) one line.
+// several lines) one line, and shows what a terminal would obey: names of a
+// hostile layer's files are in them.
 func plain(err error) error {
 	text := err.Error()
-	if !strings.ContainsAny(text, "\n\r") {
+	if !strings.ContainsFunc(text, unicode.IsControl) {
 		return err
 	}
 	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 	for i, l := range lines {
 		lines[i] = strings.TrimPrefix(strings.TrimSpace(l), "* ")
 	}
-	return &plainError{strings.Join(lines, "; "), err}
+	var b strings.Builder
+	for _, r := range strings.Join(lines, "; ") {
+		if unicode.IsControl(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return &plainError{b.String(), err}
 }
