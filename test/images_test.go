@@ -1,6 +1,7 @@
 package test
 
 import (
+	"archive/tar"
 	"encoding/json"
 	"maps"
 	"os"
@@ -18,6 +19,8 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 //
 //	bb.tar      localhost/bb: busybox with every applet, users root, nobody and web
 //	svc.tar     localhost/svc: bb with every field of the configuration set
+//	odd.tar     localhost/odd: bb below a layer with overlay's own attributes and others
+//	escape.tar  localhost/escape: a bad layer with an escape sequence in a name
 //	broken.tar  an archive that is cut off
 //	oci/        localhost/oci as an OCI layout; damaged/ the same with one layer altered
 func makeImages(t *testing.T, dir string) string {
@@ -69,6 +72,12 @@ func makeImages(t *testing.T, dir string) string {
 	archive := imagetest.DockerArchive(t, bb)
 	put("bb.tar", archive)
 	put("svc.tar", imagetest.DockerArchive(t, svc))
+	put("odd.tar", imagetest.DockerArchive(t, imagetest.Image{
+		Name: "localhost/odd:latest", Layers: [][]byte{base, oddLayer(t)}, Env: []string{path}, Volumes: []string{"relative"},
+	}))
+	put("escape.tar", imagetest.DockerArchive(t, imagetest.Image{
+		Name: "localhost/escape:latest", Layers: [][]byte{base, imagetest.Tar(t, []*tar.Header{{Name: "evil\x1b[2J", Typeflag: tar.TypeReg}, {Name: "evil\x1b[2J/x"}}, nil)},
+	}))
 	put("broken.tar", archive[:len(archive)/2])
 	put("base.tar", base)
 	oci := bb
@@ -86,4 +95,18 @@ func makeImages(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// oddLayer has what a layer should not have, and what it may have and seldom has.
+func oddLayer(t *testing.T) []byte {
+	attribute := func(name, value string) map[string]string {
+		return map[string]string{"SCHILY.xattr." + name: value}
+	}
+	return imagetest.Tar(t, []*tar.Header{
+		{Name: "home/", Typeflag: tar.TypeDir, Mode: 0o755, PAXRecords: attribute("trusted.overlay.redirect", "/etc")},
+		{Name: "root/", Typeflag: tar.TypeDir, Mode: 0o755, PAXRecords: attribute("user.overlay.redirect", "/etc")},
+		{Name: "data/hello", Typeflag: tar.TypeChar}, // 0:0 is a whiteout
+		{Name: "bin/as-web", Typeflag: tar.TypeReg, Mode: 0o6755, Uid: 1000, Gid: 1000},
+		{Name: "bin/capable", Typeflag: tar.TypeReg, Mode: 0o755, PAXRecords: attribute("security.capability", "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")},
+	}, nil)
 }

@@ -268,6 +268,9 @@ func (d *draft) mounts() error {
 		}
 	}
 	for _, dest := range c.Image.Volumes {
+		if !filepath.IsAbs(dest) {
+			dest = "/" + dest // as it says it in the image's root
+		}
 		switch cmp.Or(c.Spec.ImageVolumes, d.e.conf.File.Engine.ImageVolumeMode) {
 		case "tmpfs":
 			add(cove.Mount{Type: "tmpfs", Destination: dest, Options: []string{"rprivate", "rw", "nodev", "exec"}})

@@ -628,6 +628,10 @@ func ownsNetwork(s *specs.Spec) bool {
 func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 	dir := e.dir(c.ID)
 	o := &plan.Overlay{Base: e.conf.GraphRoot, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work")}
+	// An image's layer may carry overlay's own attributes: no directory is to
+	// show the files of another, no file those of a third (metacopy needs
+	// redirects). For an ordinary user "userxattr" says the same.
+	o.Options = append(o.Options, "redirect_dir=nofollow")
 	switch {
 	case c.Spec.Rootfs == "":
 		o.Lower = c.Image.Layers
