@@ -27,15 +27,18 @@ func (e *Engine) aideDir(id string) string { return filepath.Join(e.dir(id), "ai
 
 // mergeAide lays what the aide of a run has recorded over what is known of it.
 func mergeAide(c *Container) {
-	if healthCheck(&c.Container) == nil {
-		return
+	checked := healthCheck(&c.Container) != nil
+	if checked {
+		c.Run.Health = &cove.Health{Status: "starting"}
 	}
-	c.Run.Health = &cove.Health{Status: "starting"}
 	aide, err := runfile.Read(filepath.Join(c.Dir, "aide"))
 	if err != nil || aide.Generation != c.Run.Generation || aide.BootID != c.Run.BootID {
 		return
 	}
-	c.Run.Health, c.Run.Stopping = aide.Health, c.Run.Stopping || aide.Stopping
+	c.Run.Disconnected = aide.Disconnected
+	if checked {
+		c.Run.Health, c.Run.Stopping = aide.Health, c.Run.Stopping || aide.Stopping
+	}
 }
 
 // restartsUnhealthy tells whether the container was ended for its health, to be

@@ -41,7 +41,7 @@ func Aide() {
 
 // hasDuties tells whether the aide is there for more than one client.
 func (m *Monitor) hasDuties() bool {
-	return m.env.Health != nil || m.env.Resolver != nil || m.uplink.pid != 0 || m.lan >= 0
+	return m.env.Health != nil || m.env.Resolver != nil || m.env.Uplink != nil || m.lan >= 0
 }
 
 func (m *Monitor) bootAide() *wire.Failure {
@@ -99,6 +99,7 @@ func (m *Monitor) bootAide() *wire.Failure {
 	if f := m.startPorts(); f != nil {
 		return f
 	}
+	m.keepUplink()
 	m.startHealth()
 	if err := wire.Send(control, wire.Ready, nil); err != nil {
 		return wire.Fail("report", err)
