@@ -252,16 +252,16 @@ func (s Set) Apply() error {
 	return nil
 }
 
-// checkUsage refuses a memory limit below what is in use: version 2 would
-// kill for it.
+// checkUsage refuses a memory limit below what is in use and cannot be dropped:
+// version 2 would kill for it.
 func (s Set) checkUsage() error {
 	u, err := Stats(s.Dirs)
 	if err != nil {
 		return err
 	}
-	if u.MemoryTotal > uint64(s.MemoryBelow) {
+	if u.MemoryHeld > uint64(s.MemoryBelow) {
 		return cove.E("", resources+"memory.limit", cove.InUse,
-			fmt.Errorf("%d is below the memory in use, %d", s.MemoryBelow, u.MemoryTotal))
+			fmt.Errorf("%d is below the memory in use, %d", s.MemoryBelow, u.MemoryHeld))
 	}
 	return nil
 }

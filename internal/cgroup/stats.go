@@ -19,6 +19,8 @@ type Usage struct {
 	// Memory is in bytes without file pages that are not in active use, as
 	// podman and docker show it; MemoryTotal is with them.
 	Memory, MemoryTotal uint64
+	// MemoryHeld is without any file pages: the kernel drops those for a limit.
+	MemoryHeld uint64
 	// MemoryLimit is in bytes, the host's memory if that is less.
 	MemoryLimit uint64
 	Swap        uint64 // bytes
@@ -34,7 +36,7 @@ const most = 1 << 20
 // Stats measures. Cgroups that are all gone are NotFound.
 func Stats(dirs []string) (Usage, error) {
 	var u Usage
-	var swapAndMemory uint64
+	var swapAndMemory, inactive, active uint64
 	alive := false
 	for _, d := range dirs {
 		if unix.Access(d+"/cgroup.procs", unix.F_OK) != nil {
@@ -72,8 +74,11 @@ func Stats(dirs []string) (Usage, error) {
 		read.number("pids.max", &u.PidsLimit)
 		read.keys("memory.stat", func(key string, v uint64) {
 			// Version 1 has the sum with all below under total_.
-			if key == "inactive_file" && u.Memory == 0 || key == "total_inactive_file" {
-				u.Memory = v // for now
+			if key == "inactive_file" && inactive == 0 || key == "total_inactive_file" {
+				inactive = v
+			}
+			if key == "active_file" && active == 0 || key == "total_active_file" {
+				active = v
 			}
 		})
 		if read.err != nil {
@@ -87,7 +92,8 @@ func Stats(dirs []string) (Usage, error) {
 		}
 		return Usage{}, cove.E("measure cgroup", object, cove.NotFound, errors.New("there is no such cgroup"))
 	}
-	u.Memory = u.MemoryTotal - min(u.Memory, u.MemoryTotal)
+	u.Memory = u.MemoryTotal - min(inactive, u.MemoryTotal)
+	u.MemoryHeld = u.Memory - min(active, u.Memory)
 	if swapAndMemory > u.MemoryTotal {
 		u.Swap = swapAndMemory - u.MemoryTotal
 	}

@@ -61,6 +61,11 @@ func (l *launch) limit() error {
 		return err
 	}
 	all := l.spec.Linux.Resources
+	if m := all.Memory; m != nil {
+		// Version 1 refuses a limit below what is in use, 2 kills for it.
+		refuse := true
+		m.CheckBeforeUpdate = &refuse
+	}
 	set, warnings, err := l.layout.Set(l.spec.Linux.CgroupsPath, &specs.LinuxResources{Memory: all.Memory, CPU: all.CPU, Pids: all.Pids, BlockIO: all.BlockIO})
 	if err != nil {
 		return err
