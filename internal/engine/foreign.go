@@ -135,7 +135,8 @@ func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
 			return err
 		}
 		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
-		l.spec.Mounts = append(l.spec.Mounts, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: f.Dir + "/shm", Options: []string{"bind"}})
+		// crun makes a bind without what is not asked for, be it on its source.
+		l.spec.Mounts = append(l.spec.Mounts, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: f.Dir + "/shm", Options: []string{"bind", "nosuid", "nodev", "noexec"}})
 	}
 	for _, w := range l.extra.Mounts {
 		if w.Chown {
