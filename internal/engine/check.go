@@ -230,8 +230,11 @@ func isID(s string) bool {
 func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 	e := k.e
 	if s.kind != 0 {
-		had := slices.Contains(k.locks, lock.Object{Kind: s.kind, ID: s.id})
-		l, err := e.locks.TryLock(k.ctx, s.kind, s.id)
+		had, take := slices.Contains(k.locks, lock.Object{Kind: s.kind, ID: s.id}), e.locks.TryLock
+		if had {
+			take = e.locks.TryKnown // what has gone meanwhile is not to come back
+		}
+		l, err := take(k.ctx, s.kind, s.id)
 		if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
 			return s.Difference, false, nil
 		}
@@ -239,7 +242,7 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 			return s.Difference, false, err
 		}
 		defer func() {
-			if !had && !s.trace && k.unknown(s.kind, s.id) {
+			if !had && k.unknown(s.kind, s.id) {
 				// It was made by asking for it.
 				_ = e.locks.Forget(s.kind, s.id)
 			}

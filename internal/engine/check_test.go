@@ -13,6 +13,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/procfs"
@@ -310,5 +311,23 @@ func TestCheckLayers(t *testing.T) {
 		if err := os.Rename(dir+".away", dir); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// What is removed while a check is under way leaves no lock that only the
+// check's asking has made.
+func TestCheckMakesNoLocks(t *testing.T) {
+	e, _ := engineWith(t)
+	o := lock.Object{Kind: lock.Volume, ID: "going"}
+	k := &survey{e: e, ctx: t.Context(), locks: []lock.Object{o}}
+	k.suspicions = []suspicion{{kind: o.Kind, id: o.ID, still: func() (bool, error) { return true, nil }}}
+	k.lockFiles()
+	for _, s := range k.suspicions {
+		if d, is, err := k.confirm(s, false); is || err != nil {
+			t.Errorf("%v, %v, %v", d, is, err)
+		}
+	}
+	if known, err := e.locks.Known(); len(known) > 0 || err != nil {
+		t.Errorf("locks: %v, %v", known, err)
 	}
 }

@@ -64,6 +64,9 @@ type Manager interface {
 	Lock(ctx context.Context, k Kind, id string) (Held, error)
 	// TryLock takes the lock if nobody has it; InUse otherwise.
 	TryLock(ctx context.Context, k Kind, id string) (Held, error)
+	// TryKnown is TryLock of an object that has been locked and not been
+	// forgotten; NotFound for any other, which stays so.
+	TryKnown(ctx context.Context, k Kind, id string) (Held, error)
 	// Forget gives up what a lock needs outside of processes, before its
 	// object's record goes. Whoever holds or waits for the lock is not
 	// disturbed, but who asks for it afterwards gets another one.

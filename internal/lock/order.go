@@ -69,6 +69,12 @@ func (o *Ordered) TryLock(ctx context.Context, k Kind, id string) (Held, error) 
 	return o.of(ctx).note(ranked{k, id}, h, err)
 }
 
+// TryKnown passes on as TryLock does.
+func (o *Ordered) TryKnown(ctx context.Context, k Kind, id string) (Held, error) {
+	h, err := o.Manager.TryKnown(ctx, k, id)
+	return o.of(ctx).note(ranked{k, id}, h, err)
+}
+
 // Within runs what is a transaction of the state store; a read-only one is
 // only looked at, for several may be under way at once.
 func (o *Ordered) Within(write bool, transaction func() error) error {

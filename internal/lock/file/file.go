@@ -80,10 +80,10 @@ func (m *Manager) Renumber([]lock.Object) error {
 type kernel string
 
 // Try takes the flock of the object's file without waiting for others.
-func (d kernel) Try(k lock.Kind, id string) (int, error) {
+func (d kernel) Try(k lock.Kind, id string, make bool) (int, error) {
 	path := path(string(d), k, id)
 	for {
-		fd, err := take(path, unix.LOCK_EX|unix.LOCK_NB)
+		fd, err := take(path, unix.LOCK_EX|unix.LOCK_NB, make)
 		switch err {
 		case nil:
 			return fd, nil
@@ -98,7 +98,7 @@ func (d kernel) Try(k lock.Kind, id string) (int, error) {
 
 // Wait waits for it.
 func (d kernel) Wait(k lock.Kind, id string) (int, error) {
-	fd, err := take(path(string(d), k, id), unix.LOCK_EX)
+	fd, err := take(path(string(d), k, id), unix.LOCK_EX, true)
 	if err != nil && err != queue.ErrStale {
 		err = fault(k, id, err)
 	}
@@ -111,10 +111,14 @@ func (d kernel) Release(fd int) error {
 	return errors.Join(unix.Flock(fd, unix.LOCK_UN), unix.Close(fd))
 }
 
-func take(path string, how int) (fd int, err error) {
+func take(path string, how int, make bool) (fd int, err error) {
 	const flags = unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_NONBLOCK
+	create := 0
+	if make {
+		create = unix.O_CREAT
+	}
 	err = eintr(func() error {
-		fd, err = unix.Open(path, unix.O_RDWR|unix.O_CREAT|flags, 0o600)
+		fd, err = unix.Open(path, unix.O_RDWR|create|flags, 0o600)
 		return err
 	})
 	if err == unix.EROFS { // what is there can be locked all the same

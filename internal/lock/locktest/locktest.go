@@ -133,6 +133,20 @@ func testExclusion(t *testing.T, open func(string) lock.Manager) {
 	}
 	unlock(t, h)
 	unlock(t, h) // nothing
+	if _, err := m.TryKnown(ctx, lock.Container, "never locked"); !cove.Is(err, cove.NotFound) {
+		t.Errorf("one that is not known: %v", err)
+	}
+	if known, err := m.Known(); err != nil || len(known) != 3 {
+		t.Errorf("known are %v, %v", known, err)
+	}
+	if h, err := other.TryKnown(ctx, lock.Container, "a"); err != nil {
+		t.Error(err)
+	} else {
+		if _, err := m.TryKnown(ctx, lock.Container, "a"); !cove.Is(err, cove.InUse) {
+			t.Errorf("one that is known and held: %v", err)
+		}
+		unlock(t, h)
+	}
 	g, err := other.TryLock(ctx, lock.Container, "a")
 	if err != nil {
 		t.Fatal(err)

@@ -19,8 +19,9 @@ import (
 // Kernel is a set of locks that are the kernel's. A lock taken is known by an
 // open file. The errors of Try and Wait become the Manager's: they have kinds.
 type Kernel interface {
-	// Try takes the lock if nobody has it; [ErrBusy] when somebody has.
-	Try(k lock.Kind, id string) (fd int, err error)
+	// Try takes the lock if nobody has it; [ErrBusy] when somebody has. Only
+	// with make is one made that is not there, else that is NotFound.
+	Try(k lock.Kind, id string, make bool) (fd int, err error)
 	// Wait waits for the lock, for ever. [ErrStale] says that what it has
 	// got is no longer the object's lock, and that nothing is held.
 	Wait(k lock.Kind, id string) (fd int, err error)
@@ -95,6 +96,15 @@ func (m *Manager) Lock(ctx context.Context, k lock.Kind, id string) (lock.Held, 
 
 // TryLock takes the lock if nobody has it.
 func (m *Manager) TryLock(_ context.Context, k lock.Kind, id string) (lock.Held, error) {
+	return m.try(k, id, true)
+}
+
+// TryKnown takes the lock if it is there and nobody has it.
+func (m *Manager) TryKnown(_ context.Context, k lock.Kind, id string) (lock.Held, error) {
+	return m.try(k, id, false)
+}
+
+func (m *Manager) try(k lock.Kind, id string, make bool) (lock.Held, error) {
 	o := object{k, id}
 	q := m.enter(o)
 	busy := cove.E("lock "+k.String(), id, cove.InUse, ErrBusy)
@@ -104,7 +114,7 @@ func (m *Manager) TryLock(_ context.Context, k lock.Kind, id string) (lock.Held,
 		m.leave(o, q)
 		return nil, busy
 	}
-	fd, err := m.kernel.Try(k, id)
+	fd, err := m.kernel.Try(k, id, make)
 	if err != nil {
 		<-q.turn
 		m.leave(o, q)
@@ -159,7 +169,7 @@ func (m *Manager) acquire(ctx context.Context, o object, q *queue) (int, error) 
 		}
 		m.mu.Unlock()
 		if w == nil {
-			fd, err := m.kernel.Try(o.kind, o.id)
+			fd, err := m.kernel.Try(o.kind, o.id, true)
 			if err != ErrBusy {
 				return fd, err
 			}

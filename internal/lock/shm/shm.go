@@ -49,9 +49,9 @@ type kernel struct {
 }
 
 // Try takes the lock of the object's slot without waiting for others.
-func (m kernel) Try(k lock.Kind, id string) (int, error) {
+func (m kernel) Try(k lock.Kind, id string, make bool) (int, error) {
 	for {
-		fd, err := m.take(k, id, unix.F_OFD_SETLK)
+		fd, err := m.take(k, id, unix.F_OFD_SETLK, make)
 		switch err {
 		case queue.ErrStale:
 		case unix.EAGAIN, unix.EACCES:
@@ -63,7 +63,7 @@ func (m kernel) Try(k lock.Kind, id string) (int, error) {
 }
 
 // Wait waits for it.
-func (m kernel) Wait(k lock.Kind, id string) (int, error) { return m.take(k, id, unix.F_OFD_SETLKW) }
+func (m kernel) Wait(k lock.Kind, id string) (int, error) { return m.take(k, id, unix.F_OFD_SETLKW, true) }
 
 // Release gives a lock back.
 func (m kernel) Release(fd int) error {
@@ -71,7 +71,7 @@ func (m kernel) Release(fd int) error {
 	return nil
 }
 
-func (m kernel) take(k lock.Kind, id string, how int) (fd int, err error) {
+func (m kernel) take(k lock.Kind, id string, how int, make bool) (fd int, err error) {
 	key, err := key(k, id)
 	if err != nil {
 		return -1, err
@@ -86,6 +86,9 @@ func (m kernel) take(k lock.Kind, id string, how int) (fd int, err error) {
 		}
 	}()
 	slot, err := t.find(key)
+	if err == nil && slot < 0 && !make {
+		return -1, m.gone(k, id, os.ErrNotExist)
+	}
 	if err == nil && slot < 0 {
 		slot, err = t.alloc(key)
 	}
