@@ -16,10 +16,12 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/conmon"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -81,6 +83,10 @@ func (e *Engine) conmonProgram(name string) (string, error) {
 	}
 	return program, nil
 }
+
+// outputPatience is how long conmon may take to pass on the output of a container
+// that has ended, before it tells that.
+const outputPatience = 10 * time.Second
 
 // exits is where conmon tells a container's exit: not in the bundle, which goes
 // before the exit is recorded.
@@ -409,6 +415,22 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 	}
 }
 
+// undecided tells whether the command that starts a container was killed, and
+// the guard that it had has not yet ended the start or carried it out.
+func (e *Engine) undecided(c *Container) bool {
+	if c.Spec.Monitor == "" {
+		return false
+	}
+	locked, err := file.Locked(filepath.Join(e.bundle(c.ID), plan.GuardFile))
+	return locked && err == nil
+}
+
+// leaving tells whether a container that goes with its end has ended and only
+// its conmon has not said so yet.
+func (c *Container) leaving() bool {
+	return c.Spec.Monitor != "" && c.Spec.Remove && c.Run.PID != 0 && !procfs.Lives(c.Run.PID, c.Run.PIDStart)
+}
+
 // settleRun has a run that has ended recorded and taken down, by us or by
 // whoever holds the container's lock: it returns when that is done.
 func (e *Engine) settleRun(ctx context.Context, id string, generation uint64) error {
@@ -426,9 +448,10 @@ func (e *Engine) settleRun(ctx context.Context, id string, generation uint64) er
 			if err == nil {
 				h.release()
 			}
-			return err
-		}
-		if !cove.Is(err, cove.InUse) {
+			if !errors.Is(err, errAboutToStart) { // its guard is still there
+				return err
+			}
+		} else if !cove.Is(err, cove.InUse) {
 			return err
 		}
 		select {

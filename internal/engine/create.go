@@ -309,14 +309,19 @@ func (d *draft) record(ctx context.Context, desired cove.Desired) error {
 	given := d.c.Name
 	write := func() error { return d.write(desired) }
 	err := d.e.afterGoing(ctx, write)
-	if given != "" && cove.Is(err, cove.Exists) {
+	for began := time.Now(); given != "" && cove.Is(err, cove.Exists); {
 		// Perhaps it was to go with --rm and whoever was to do it was killed.
 		h, herr := d.e.holdAsIs(ctx, given)
 		if herr == nil {
 			h.release()
+			if h.leaving() && time.Since(began) < outputPatience {
+				time.Sleep(time.Millisecond)
+				continue
+			}
 		} else if cove.Is(herr, cove.NotFound) {
 			err = d.e.afterGoing(ctx, write)
 		}
+		break
 	}
 	if err != nil {
 		return cove.E("create container", given, cove.KindOf(err), err)

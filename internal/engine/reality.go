@@ -259,6 +259,9 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 	if err == nil && h.aboutToStart(c) {
 		err = cove.E("find container", c.Name, cove.Unavailable, fmt.Errorf("%w by process %d", errAboutToStart, c.StartedBy.PID))
 	}
+	if err == nil && e.undecided(&h.Container) {
+		err = cove.E("find container", c.Name, cove.Unavailable, errAboutToStart)
+	}
 	if err == nil && h.Run.PID == 0 && h.Run.Poststop && alive(h.Dir) {
 		err = cove.E("find container", c.Name, cove.Unavailable, errHooksRun)
 	}

@@ -33,6 +33,9 @@ type Starting struct {
 	pid    int
 	reaped chan struct{}   // closed when the monitor's process is gone
 	status unix.WaitStatus // by then
+	// guard is who answers Go in the monitor's place where conmon is that, a
+	// process; -1 for none.
+	guard int
 }
 
 // Birth is what has to be known of a container before its monitor is forked.
@@ -94,7 +97,7 @@ func Fork(program string, b Birth) (*Starting, error) {
 		_ = unix.Close(ours)
 		return nil, cove.E("start monitor", program, cove.Internal, err)
 	}
-	s := &Starting{Conn: Conn{fd: ours}, pid: pid, reaped: make(chan struct{})}
+	s := &Starting{Conn: Conn{fd: ours}, pid: pid, reaped: make(chan struct{}), guard: -1}
 	s.limit(startLimit)
 	// The monitor stays our child for as long as both live.
 	go func() {
@@ -202,7 +205,10 @@ func (s *Starting) Start(env wire.Envelope, files []File) error {
 // Ready waits until the container is prepared up to its exec, or ctx ends.
 func (s *Starting) Ready(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.fd, unix.SHUT_RDWR) })
-	kind, body, _, err := s.receive()
+	kind, body, fds, err := s.receive()
+	if len(fds) > 0 {
+		s.guard = fds[0]
+	}
 	if !stop() {
 		return ctx.Err()
 	}
@@ -218,6 +224,9 @@ func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
 	if err := wire.SendJSON(s.fd, wire.Go, body); err != nil {
 		return started, s.why("", err)
 	}
+	if !s.answers() {
+		return started, cove.E("start container", "", cove.Internal, errors.New("the start's guard has ended unexpectedly"))
+	}
 	kind, answer, _, err := s.receive()
 	if err != nil {
 		return started, s.why("", err)
@@ -227,6 +236,33 @@ func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
 	}
 	s.limit(0)
 	return started, json.Unmarshal(answer, &started)
+}
+
+// answers waits until the guard, if there is one, has something to say; false
+// when it has ended without.
+func (s *Starting) answers() bool {
+	if s.guard < 0 {
+		return true
+	}
+	polled := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.guard), Events: unix.POLLIN}}
+	_, err := unix.Poll(polled, int(startLimit.Milliseconds()))
+	for err == unix.EINTR {
+		_, err = unix.Poll(polled, int(startLimit.Milliseconds()))
+	}
+	if polled[0].Revents == 0 && polled[1].Revents != 0 {
+		_, _ = unix.Poll(polled[:1], 0) // its last words
+		return polled[0].Revents != 0
+	}
+	return true
+}
+
+// Close ends the conversation.
+func (s *Starting) Close() {
+	s.Conn.Close()
+	if s.guard >= 0 {
+		_ = unix.Close(s.guard)
+		s.guard = -1
+	}
 }
 
 // why prefers what the monitor has to say to the fact that it is gone.

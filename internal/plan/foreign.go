@@ -25,3 +25,7 @@ type Foreign struct {
 	// Hooks are those that are not in Config.
 	Hooks *Hooks `json:"hooks,omitempty"`
 }
+
+// GuardFile is below the bundle and locked as long as a start with conmon waits
+// for its guard to carry it out or to end it.
+const GuardFile = "guard"

@@ -128,13 +128,13 @@ func (d *driver) run() *wire.Failure {
 		}
 		awaitGo()
 	}
-	pid, master, f := d.create(root)
+	pid, hand, f := d.create(root)
 	if f != nil {
 		return f
 	}
 	var rights []int
-	if master >= 0 {
-		rights = []int{master}
+	if hand >= 0 {
+		rights = []int{hand}
 	}
 	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
 		return wire.Fail("report", err)
@@ -300,8 +300,9 @@ func (d *driver) checkWorkDir(root int) *wire.Failure {
 }
 
 // create has the runtime create the container, or its further process, and
-// gives the process's ID and the master of its terminal.
-func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
+// gives the process's ID and the master of its terminal; with conmon, which has
+// that, the guard instead.
+func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 	const pidFile, socket = "pid", "tty"
 	if d.runtimeArgs != nil {
 		// To be the container's ID, its pid file and the socket for its
@@ -311,10 +312,11 @@ func (d *driver) create(root int) (pid, master int, f *wire.Failure) {
 			d.blame(f, root)
 			return 0, -1, f
 		}
-		if pid, f = d.readPID(pidFile); f == nil {
-			f = d.post(pid)
+		if pid, f = d.readPID(pidFile); f != nil {
+			return 0, -1, f
 		}
-		return pid, -1, f
+		guard, f := d.post(pid)
+		return pid, guard, f
 	}
 	command, args, limit := "create", []string{"--bundle", d.Dir}, patience
 	switch {

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 )
 
 // A container that conmon's runtime has created waits to be started, and
@@ -20,36 +21,46 @@ const guardName = "cove-guard"
 const (
 	guardConmon = 4 // pidfds
 	guardInit   = 5
+	guardFile   = 6 // locked for its life
 )
 
-// post starts the guard. conmon is our parent.
-func (d *driver) post(init int) *wire.Failure {
+// post starts the guard and gives a descriptor of its process, for cove to see
+// its end: the socket stays open in conmon. conmon is our parent.
+func (d *driver) post(init int) (guard int, f *wire.Failure) {
 	const step = "start the start's guard"
 	conmon, err := unix.PidfdOpen(os.Getppid(), 0)
 	if err != nil {
-		return wire.Fail(step, err)
+		return -1, wire.Fail(step, err)
 	}
 	defer unix.Close(conmon)
 	pidfd, err := unix.PidfdOpen(init, 0)
 	if err != nil {
-		return wire.Fail(step, err)
+		return -1, wire.Fail(step, err)
 	}
 	defer unix.Close(pidfd)
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return wire.Fail(step, err)
+		return -1, wire.Fail(step, err)
 	}
 	defer unix.Close(null)
+	file, err := unix.Openat(d.dir, plan.GuardFile, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return -1, wire.Fail(step, err)
+	}
+	defer unix.Close(file)
+	if err := unix.Flock(file, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return -1, wire.Fail(step, err)
+	}
 	n := uintptr(null)
 	_, err = syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, d.Dir}, d.Runtime...), &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
-		Files: []uintptr{n, n, n, control, uintptr(conmon), uintptr(pidfd)},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		Files: []uintptr{n, n, n, control, uintptr(conmon), uintptr(pidfd), uintptr(file)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &guard},
 	})
 	if err != nil {
-		return wire.Fail(step, err)
+		return -1, wire.Fail(step, err)
 	}
-	return nil
+	return guard, nil
 }
 
 // Guard is the whole life of a guard; it does not return. Its caller has locked
@@ -59,7 +70,7 @@ func Guard(args []string) {
 	if len(args) < 3 {
 		os.Exit(125)
 	}
-	for fd := control; fd <= guardInit; fd++ {
+	for fd := control; fd <= guardFile; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	buf := make([]byte, wire.Max)
