@@ -6,6 +6,7 @@ package cdi
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"tags.cncf.io/container-device-interface/pkg/cdi"
@@ -15,7 +16,13 @@ import (
 
 // Inject makes the edits that specifications in dirs, of which later ones count
 // more, ask for devices by their qualified names.
-func Inject(s *specs.Spec, dirs, devices []string) error {
+func Inject(s *specs.Spec, dirs, devices []string) (err error) {
+	defer func() {
+		// The library does not survive every file: a kind "a/b" will do.
+		if r := recover(); r != nil {
+			err = cove.E("read CDI specifications", strings.Join(dirs, ", "), cove.Invalid, fmt.Errorf("one cannot be read by the library for it: %v", r))
+		}
+	}()
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(dirs...), cdi.WithAutoRefresh(false))
 	if err != nil {
 		return cove.E("read CDI specifications", "", cove.Invalid, err)
@@ -30,5 +37,6 @@ func Inject(s *specs.Spec, dirs, devices []string) error {
 			err = fmt.Errorf("%w: %w", err, errors.Join(why...))
 		}
 	}
-	return cove.E("", "", cove.Invalid, fmt.Errorf("setting up CDI devices: %w", err))
+	// Parsers take several lines.
+	return cove.E("", "", cove.Invalid, errors.New("setting up CDI devices: "+strings.Join(strings.Fields(err.Error()), " ")))
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -71,6 +72,9 @@ func (r *Runtime) Open(id string) (*Container, error) {
 	}
 	if err := json.Unmarshal(data, &c.record); err != nil {
 		return nil, cove.E("read container", id, cove.Internal, err)
+	}
+	if c.ID != id {
+		return nil, cove.E("read container", id, cove.Internal, fmt.Errorf("its record is that of %q", c.ID))
 	}
 	if c.Version > recordVersion {
 		return nil, cove.E("read container", id, cove.Unsupported, errors.New("it was made by a newer cove-runtime"))
