@@ -89,9 +89,9 @@ bench: build ## ratios to podman and docker, measured side by side
 	bench/run
 
 KILLS ?= 40
-crash: build deps ## kill cove, monitor and init at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1]
+crash: build deps ## kill cove and what it starts at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1] [ALONE=1]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
-	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user)
+	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user) $(if $(ALONE),-alone)
 
 STORM ?= 5m
 storm: build deps ## 64 processes doing random commands at once: make storm [STORM=DURATION] [SEED=N]

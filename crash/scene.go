@@ -27,6 +27,7 @@ const image = "localhost/crash:latest"
 type scene struct {
 	podman bool // the reference, for comparison
 	user   bool // everything is an ordinary user's
+	alone  bool // there is no other container, and so no user namespace that lasts
 	signal syscall.Signal
 	binary string
 	work   string
@@ -139,19 +140,6 @@ func (s *scene) finish(cmd *exec.Cmd, handed *os.File) result {
 	return r
 }
 
-// running gives the process of the container x, or its monitor.
-func (s *scene) running(r role) (pid int, err error) {
-	name := "monitor.pid"
-	if r == roleItsInit {
-		name = "init.pid"
-	}
-	data, err := os.ReadFile(filepath.Join(s.work, name))
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(data)))
-}
-
 func (s *scene) hooks() string { return filepath.Join(s.work, "hooks.d") }
 
 // writeHooks writes hooks of which the last is to undo what the first does.
@@ -173,7 +161,7 @@ func (s *scene) writeHooks() error {
 }
 
 // open loads the image and starts the other container.
-func (s *scene) open() error {
+func (s *scene) open() (err error) {
 	s.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.work, "LANG=C", "TMPDIR=" + filepath.Join(s.work, "tmp"), "CONTAINERS_CONF=" + filepath.Join(s.work, "containers.conf"),
 		"CONTAINERS_STORAGE_CONF=" + filepath.Join(s.work, "storage.conf")}
 	for name, text := range map[string]string{
@@ -204,26 +192,50 @@ func (s *scene) open() error {
 		{"save", "-q", "-o", filepath.Join(s.work, "archive.tar"), image},
 		{"run", "-d", "--name", "other", "-p", "127.0.0.1:7777:7777", image, "sleep", "1000000"},
 	} {
+		if s.alone && args[0] == "run" {
+			continue
+		}
 		if r := s.run(args...); r.code != 0 {
 			return fmt.Errorf("%s: %s", strings.Join(args, " "), r)
 		}
 	}
-	var err error
-	s.other = s.run("inspect", "-f", "{{.State.Pid}} {{.State.Status}} {{.State.StartedAt}}", "other").out
+	if !s.alone {
+		s.other = s.lookAtOther().out
+	}
 	s.before, err = s.reality()
 	return err
 }
 
-// close removes everything.
+func (s *scene) lookAtOther() result {
+	return s.run("inspect", "-f", "{{.State.Pid}} {{.State.Status}} {{.State.StartedAt}}", "other")
+}
+
+// close removes everything, whatever has happened before, but for the directory.
 func (s *scene) close() error {
+	var errs []error
 	if r := s.run("rm", "-af", "-t", "0"); r.code != 0 {
-		return errors.New(r.String())
+		errs = append(errs, errors.New("rm -af: "+r.String()))
+	}
+	// What a loss has left.
+	for _, pid := range pids() {
+		if s.names(pid) || s.holds(pid) || s.user && usersProcess(pid) != "" {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
 	// The storage library's mount of its directory on itself.
-	if err := syscall.Unmount(filepath.Join(s.root(), "overlay"), syscall.MNT_DETACH); err != nil && err != syscall.EINVAL {
-		return err
+	if err := syscall.Unmount(filepath.Join(s.root(), "overlay"), syscall.MNT_DETACH); err != nil && err != syscall.EINVAL && err != syscall.ENOENT {
+		errs = append(errs, &os.PathError{Op: "unmount", Path: s.root(), Err: err})
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// endCommands ends commands that hang.
+func (s *scene) endCommands() {
+	for _, pid := range pids() {
+		if program, _ := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe"); program != "" && s.names(pid) && (program == s.binary || filepath.Base(program) == "cove-full") {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // caches may be there or not.
@@ -277,10 +289,9 @@ func (s *scene) reality() ([]string, error) {
 			return nil, err
 		}
 	}
-	procs, err := s.processes()
-	all = append(all, procs...)
+	all = append(all, s.processes()...)
 	slices.Sort(all)
-	return all, err
+	return all, nil
 }
 
 // ours tells whether a container's ID is known to this scene: other engines
@@ -300,57 +311,3 @@ func (s *scene) ours(id string) bool {
 }
 
 var counters = regexp.MustCompile(`counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)
-
-// usersProcess is the name of a process of the user's, or of one in a container
-// of his.
-func usersProcess(pid string) string {
-	status, _ := os.ReadFile("/proc/" + pid + "/status")
-	var name, state string
-	uid := -1
-	for line := range strings.Lines(string(status)) {
-		switch key, value, _ := strings.Cut(strings.TrimSpace(line), ":"); key {
-		case "Name":
-			name = strings.TrimSpace(value)
-		case "State":
-			state = strings.TrimSpace(value)
-		case "Uid":
-			uid, _ = strconv.Atoi(strings.Fields(value)[0])
-		}
-	}
-	if strings.HasPrefix(state, "Z") || uid != user.ID && (uid < user.SubIDs || uid >= user.SubIDs+65536) {
-		return ""
-	}
-	return name
-}
-
-// processes lists the monitors of this store.
-func (s *scene) processes() ([]string, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	var all []string
-	for _, e := range entries {
-		if e.Name()[0] < '0' || e.Name()[0] > '9' {
-			continue
-		}
-		if s.podman {
-			line, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-			args := strings.Split(string(line), "\x00")
-			if at := slices.Index(args, "-c"); filepath.Base(args[0]) == "conmon" && at > 0 && bytes.Contains(line, []byte(s.work)) {
-				all = append(all, "monitor: "+args[at+1])
-			}
-			continue
-		}
-		if name := usersProcess(e.Name()); s.user && name != "" {
-			all = append(all, "process: "+name)
-		}
-		fds, _ := filepath.Glob("/proc/" + e.Name() + "/fd/*")
-		for _, fd := range fds {
-			if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, s.root()+"/cove/containers/") && strings.HasSuffix(strings.TrimSuffix(target, " (deleted)"), "/run") {
-				all = append(all, "monitor: "+target)
-			}
-		}
-	}
-	return all, nil
-}

@@ -1,12 +1,13 @@
 package main
 
 import (
-	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,31 +15,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// role says which of the processes that a command starts is meant.
-type role string
-
-const (
-	roleCommand role = "cove"    // the command itself
-	roleMonitor role = "monitor" // the container's monitor
-	roleInit    role = "init"    // the container's init, until its exec
-	// Of the container x, which runs already.
-	roleItsMonitor role = "x's monitor"
-	roleItsInit    role = "x's init"  // killed at the command's calls, for it makes none
-	roleOther      role = "container" // the container's own processes, and what else there is
-)
+// order is what a tracing process has to do.
+type order struct {
+	Counts  kind
+	At      int // 0 never kills
+	Signal  unix.Signal
+	Follow  int  // a process that runs already, to be traced, too; 0 is none
+	Victim  int  // who is killed in place of who makes the call; 0 is none
+	User    int  // who the command is run as
+	Whole   bool // on until all that was started has ended
+	Command []string
+}
 
 // tracer runs a command under ptrace(2), counts the system calls of all threads
-// of the process of one role, and kills a process, mostly that one, as it enters
+// of the processes of one kind, and kills a process, mostly that one, as it enters
 // the one of the number asked for. Everything else runs on.
 //
 // It has to be a process of its own (the "trace" argument of this program):
 // when it ends the kernel lets go of whatever is still traced.
 type tracer struct {
-	target role
-	at     int // 0 never kills
-	signal unix.Signal
-	victim int // another process than the one whose calls are counted; 0 is none
-
+	order
 	threads map[int]*thread
 	command int // its pid
 	count   int
@@ -49,7 +45,7 @@ type tracer struct {
 
 type thread struct {
 	process int
-	role    role
+	kind    kind
 	inCall  bool
 	execed  bool // since it was born
 }
@@ -57,29 +53,16 @@ type thread struct {
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
 	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC
 
-// traceMain is the life of the tracing process: arguments are the role, the
-// number of the system call, the signal, the pid of a process that runs already
-// (or 0), who the command is to run as, and the command. It writes "count N" or "killed N" to descriptor 3 and
-// ends as the command does.
-func traceMain(args []string) int {
-	if len(args) < 6 {
-		return 125
-	}
-	var numbers [4]int
-	for i := range numbers {
-		n, err := strconv.Atoi(args[1+i])
-		if err != nil {
-			return 125
-		}
-		numbers[i] = n
-	}
+// traceMain is the life of the tracing process, whose argument is its order. It
+// writes "count N" or "killed N" to descriptor 3 and ends as the command does.
+func traceMain(text string) int {
 	runtime.LockOSThread()
-	t := &tracer{target: role(args[0]), at: numbers[0], signal: unix.Signal(numbers[1]), threads: map[int]*thread{}}
-	pid := numbers[2]
-	if t.target == roleItsInit {
-		t.target, t.victim, pid = roleCommand, pid, 0
+	t := &tracer{threads: map[int]*thread{}}
+	err := json.Unmarshal([]byte(text), &t.order)
+	if err == nil {
+		err = t.run()
 	}
-	if err := t.run(args[5:], pid, numbers[3]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		return 125
 	}
@@ -94,8 +77,8 @@ func traceMain(args []string) int {
 	return t.status.ExitStatus()
 }
 
-func (t *tracer) run(argv []string, running, uid int) error {
-	if err := t.seize(running); err != nil {
+func (t *tracer) run() error {
+	if err := t.seize(t.Follow); err != nil {
 		return err
 	}
 	// It waits until it is traced. PTRACE_SEIZE, because with the older
@@ -108,7 +91,7 @@ func (t *tracer) run(argv []string, running, uid int) error {
 	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
 		return err
 	}
-	pid, err := syscall.ForkExec(self, append([]string{self, "wait", strconv.Itoa(uid)}, argv...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(self, append([]string{self, "wait", strconv.Itoa(t.User)}, t.Command...), &syscall.ProcAttr{
 		Env: os.Environ(), Files: []uintptr{0, 1, 2, uintptr(gate[0])},
 	})
 	_ = unix.Close(gate[0])
@@ -119,13 +102,16 @@ func (t *tracer) run(argv []string, running, uid int) error {
 		return errno
 	}
 	t.command = pid
-	t.threads[pid] = &thread{process: pid, role: roleOther} // until its exec
+	t.threads[pid] = &thread{process: pid, kind: kindOther} // until its exec
 	_ = unix.Close(gate[1])
 	var ws unix.WaitStatus
-	for !t.ended {
+	for !t.ended || t.Whole {
 		tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
 		if err == unix.EINTR {
 			continue
+		}
+		if err == unix.ECHILD && t.ended {
+			return nil
 		}
 		if err != nil {
 			return err
@@ -152,7 +138,7 @@ func (t *tracer) seize(pid int) error {
 		if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(tid), 0, traceOptions, 0, 0); errno != 0 {
 			return errno
 		}
-		t.threads[tid] = &thread{process: pid, role: t.target}
+		t.threads[tid] = &thread{process: pid, kind: kindFollowed}
 		// It has to stop once for its calls to be seen from then on.
 		if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_INTERRUPT, uintptr(tid), 0, 0, 0, 0); errno != 0 {
 			return errno
@@ -194,22 +180,22 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 	}
 	th := t.threads[tid]
 	if th == nil { // born; its parent's event may come later
-		th = &thread{process: tid, role: roleOther}
+		th = &thread{process: tid, kind: kindOther}
 		t.threads[tid] = th
 	}
 	sig := 0
 	switch stop := ws.StopSignal(); {
 	case stop == unix.SIGTRAP|0x80:
 		th.inCall = !th.inCall
-		if th.inCall && th.role == t.target && !t.killed {
+		if th.inCall && th.kind == t.Counts && !t.killed {
 			t.count++
-			if t.count == t.at {
+			if t.count == t.At {
 				t.killed = true
 				victim := th.process
-				if t.victim != 0 {
-					victim = t.victim
+				if t.Victim != 0 {
+					victim = t.Victim
 				}
-				_ = unix.Kill(victim, t.signal)
+				_ = unix.Kill(victim, t.Signal)
 			}
 		}
 	case ws>>16 == unix.PTRACE_EVENT_STOP && stop != unix.SIGTRAP:
@@ -218,6 +204,11 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 	case ws.TrapCause() == unix.PTRACE_EVENT_STOP: // of its birth
 	case ws.TrapCause() > 0:
 		t.born(tid, th, ws.TrapCause())
+		if th.kind == kindTracer {
+			_ = unix.PtraceDetach(tid)
+			delete(t.threads, tid)
+			return
+		}
 	case stop == unix.SIGTRAP:
 	default:
 		sig = int(stop)
@@ -225,7 +216,7 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 	t.proceed(tid, sig)
 }
 
-// born keeps the book of processes and their roles.
+// born keeps the book of processes and what they are.
 func (t *tracer) born(tid int, th *thread, cause int) {
 	switch cause {
 	case unix.PTRACE_EVENT_EXEC:
@@ -236,8 +227,8 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 			}
 		}
 		th.process, th.inCall, th.execed = tid, true, true // exec's own exit stop follows
-		if th.role = roleCommand; tid != t.command {
-			th.role = roleOf(tid)
+		if th.kind = kindCommand; tid != t.command {
+			th.kind = kindOf(tid)
 		}
 	default:
 		msg, err := unix.PtraceGetEventMsg(tid)
@@ -254,9 +245,9 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 			return // it was faster than its parent's event
 		}
 		if cause == unix.PTRACE_EVENT_CLONE && sameProcess(th.process, child) {
-			c.process, c.role = th.process, th.role
+			c.process, c.kind = th.process, th.kind
 		} else {
-			c.process, c.role = child, roleOther // until it executes something
+			c.process, c.kind = child, kindOther // until it executes something
 		}
 	}
 }
@@ -265,26 +256,11 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 // are counted does it stop at each.
 func (t *tracer) proceed(tid, sig int) {
 	th := t.threads[tid]
-	if th != nil && th.role == t.target && !t.killed {
+	if th != nil && th.kind == t.Counts && !t.killed {
 		_ = unix.PtraceSyscall(tid, sig)
 		return
 	}
 	_ = unix.PtraceCont(tid, sig)
-}
-
-// roleOf tells what a process has just become.
-func roleOf(pid int) role {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	if err != nil {
-		return roleOther
-	}
-	switch argv0, _, _ := bytes.Cut(data, []byte{0}); string(argv0) {
-	case "cove-monitor":
-		return roleMonitor
-	case "cove-init":
-		return roleInit
-	}
-	return roleOther
 }
 
 // sameProcess tells a new thread from a new process, which clone(2) both makes.
@@ -294,34 +270,41 @@ func sameProcess(pid, tid int) bool {
 }
 
 // trace runs a command in a tracing process. It gives how many system calls
-// the process of the role made, or, when at is reached, was killed at.
-func (s *scene) trace(target role, at int, argv ...string) (r result, count int, killed bool, err error) {
-	running := 0
-	if target == roleItsMonitor || target == roleItsInit {
-		if running, err = s.running(target); err != nil {
-			return r, 0, false, err
-		}
+// the processes that the role is about made, or, when at is reached, had made.
+func (s *scene) trace(d deed, r role, at int) (told result, count int, killed bool, err error) {
+	o := order{Counts: r.counts, At: at, Signal: s.signal, Whole: d.whole && r.counts != kindCommand, Command: s.argv(slices.Concat(d.flags, d.command))}
+	if s.user {
+		o.User = user.ID
+	}
+	if o.Follow, err = s.running(r.follows); err == nil {
+		o.Victim, err = s.running(r.victim)
+	}
+	if err != nil {
+		return told, 0, false, err
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return told, 0, false, err
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return r, 0, false, err
+		return told, 0, false, err
 	}
 	defer read.Close()
 	self, err := os.Executable()
 	if err != nil {
-		return r, 0, false, err
+		return told, 0, false, err
 	}
-	uid := 0
-	if s.user {
-		uid = user.ID
-	}
-	cmd := exec.Command(self, append([]string{"trace", string(target), strconv.Itoa(at), strconv.Itoa(int(s.signal)), strconv.Itoa(running), strconv.Itoa(uid)}, s.argv(argv)...)...)
+	cmd := exec.Command(self, "trace", string(text))
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	cmd.ExtraFiles = []*os.File{write}
-	r = s.finish(cmd, write)
+	told = s.finish(cmd, write)
 	var word string
 	if _, err := fmt.Fscanf(read, "%s %d\n", &word, &count); err != nil {
-		return r, 0, false, errors.Join(fmt.Errorf("the tracer died: %s", r), err)
+		if told.code < 0 {
+			return told, 0, true, nil // it hung
+		}
+		return told, 0, false, errors.Join(fmt.Errorf("the tracer died: %s", told), err)
 	}
-	return r, count, word == "killed", nil
+	return told, count, word == "killed", nil
 }
