@@ -382,7 +382,7 @@ func (h *held) settle(ctx context.Context) error {
 	}
 	// What of a running container's network cannot be mended now must not keep
 	// anybody from ending it.
-	_ = h.settleUplink()
+	_ = h.e.settleUplink(&h.Container)
 	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
 		return err
 	}
@@ -467,14 +467,14 @@ func (h *held) undoStart() error {
 
 // settleUplink connects an ordinary user's bridges anew when what did it was
 // killed and this container is on them.
-func (h *held) settleUplink() error {
-	if h.e.lan == nil || h.Run.PID == 0 || len(h.Attachments) == 0 {
+func (e *Engine) settleUplink(c *Container) error {
+	if e.lan == nil || c.Run.PID == 0 || len(c.Attachments) == 0 {
 		return nil
 	}
-	if kept, err := h.e.lan.Kept(); err != nil || kept {
+	if kept, err := e.lan.Kept(); err != nil || kept {
 		return err
 	}
-	netns, _, err := h.e.lan.Join()
+	netns, _, err := e.lan.Join()
 	if err != nil {
 		return err
 	}

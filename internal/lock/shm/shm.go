@@ -63,7 +63,9 @@ func (m kernel) Try(k lock.Kind, id string, make bool) (int, error) {
 }
 
 // Wait waits for it.
-func (m kernel) Wait(k lock.Kind, id string) (int, error) { return m.take(k, id, unix.F_OFD_SETLKW, true) }
+func (m kernel) Wait(k lock.Kind, id string) (int, error) {
+	return m.take(k, id, unix.F_OFD_SETLKW, true)
+}
 
 // Release gives a lock back.
 func (m kernel) Release(fd int) error {
