@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -94,11 +95,31 @@ func (o *logsOptions) run(ctx context.Context, args []string) error {
 }
 
 // logWriter prints the lines of one or several containers, whole line by
-// whole line.
+// whole line, as many at a time as there are.
 type logWriter struct {
 	o  *logsOptions
 	mu sync.Mutex
-	b  bytes.Buffer // under mu
+	b  bytes.Buffer // under mu: not written yet
+	to io.Writer    // under mu: where
+}
+
+// logChunk is how many bytes are held back at most.
+const logChunk = 32 << 10
+
+// flush writes what is held back.
+func (w *logWriter) flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.write()
+}
+
+func (w *logWriter) write() error {
+	if w.b.Len() == 0 {
+		return nil
+	}
+	_, err := w.to.Write(w.b.Bytes())
+	w.b.Reset()
+	return err
 }
 
 // container prints the log of one container, the i-th.
@@ -121,10 +142,20 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 		prefix, end = fmt.Sprintf("\x1b[%dm%s", colors[i%len(colors)], prefix), "\x1b[0m"
 	}
 	partial := map[string]bool{} // streams in the middle of a line
-	return e.Logs(ctx, name, lo, func(l engine.LogLine) error {
+	lo.Idle = w.flush
+	err := e.Logs(ctx, name, lo, func(l engine.LogLine) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.b.Reset()
+		out := w.o.Out
+		if l.Stream == "stderr" {
+			out = w.o.Err
+		}
+		if out != w.to || w.b.Len() > logChunk {
+			if err := w.write(); err != nil {
+				return err
+			}
+			w.to = out
+		}
 		if !partial[l.Stream] {
 			w.b.WriteString(prefix)
 			if w.o.timestamps {
@@ -136,11 +167,7 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 		if partial[l.Stream] = l.Partial; !l.Partial {
 			w.b.WriteString(end + "\n")
 		}
-		out := w.o.Out
-		if l.Stream == "stderr" {
-			out = w.o.Err
-		}
-		_, err := out.Write(w.b.Bytes())
-		return err
+		return nil
 	})
+	return errors.Join(err, w.flush())
 }

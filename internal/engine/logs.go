@@ -29,7 +29,7 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	}
 	err = logs.Read(ctx, logs.Options{
 		Path: path, Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
-		Follow: o.Follow,
+		Follow: o.Follow, Idle: o.Idle,
 		Done: func() bool {
 			// The monitor writes the last of the log before it lets go.
 			return !alive(e.dir(rec.ID))

@@ -167,6 +167,9 @@ type LogOptions struct {
 	Follow       bool
 	Tail         int // -1: all
 	Since, Until time.Time
+	// Idle, unless nil, is called whenever all lines so far have been given,
+	// before more are waited for: what was held back can be shown.
+	Idle func() error
 }
 
 // LogLine is one line, without its newline; Partial when more of it follows.

@@ -50,6 +50,9 @@ type Options struct {
 	// ctx ends. A nil Done is never.
 	Follow bool
 	Done   func() bool
+	// Idle, unless nil, is called whenever all lines so far have been given,
+	// before more are waited for.
+	Idle func() error
 }
 
 // Read calls each for the chosen lines in order and returns its error; nil
@@ -78,7 +81,16 @@ func Read(ctx context.Context, o Options, each func(Line) error) error {
 			ctx, cancel = context.WithDeadline(ctx, o.Until)
 			defer cancel()
 		}
-		err := readJournal(ctx, o, j.add)
+		add := j.add
+		if o.Follow { // journalctl does not say when it waits
+			add = func(r record) error {
+				if err := j.add(r); err != nil {
+					return err
+				}
+				return o.idle()
+			}
+		}
+		err := readJournal(ctx, o, add)
 		if o.Follow && ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
 			err = nil
 		}

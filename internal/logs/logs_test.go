@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -134,11 +135,13 @@ func TestFollow(t *testing.T) {
 			const total = 3000
 			path := filepath.Join(t.TempDir(), "ctr.log")
 			var done atomic.Bool
-			go func() {
+			var writer sync.WaitGroup
+			defer writer.Wait()
+			writer.Go(func() {
 				for i := range total {
 					put(t, path, rec(i, "stdout", "P", "n"), rec(i, "stdout", "F", fmt.Sprint(i)))
 					if i%500 == 499 { // rotate
-						for k := 4; k > 0; k-- {
+						for k := total / 500; k > 0; k-- { // all are kept, however late they are read
 							_ = os.Rename(fmt.Sprintf("%s.%d", path, k), fmt.Sprintf("%s.%d", path, k+1))
 						}
 						if err := os.Rename(path, path+".1"); err != nil {
@@ -149,8 +152,8 @@ func TestFollow(t *testing.T) {
 				}
 				put(t, path, rec(0, "stderr", "F", "last"))
 				done.Store(true)
-			}()
-			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			})
+			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 			defer cancel()
 			n := 0
 			last := ""

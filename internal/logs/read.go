@@ -59,10 +59,20 @@ func (r *reader) run(ctx context.Context) error {
 		if done {
 			return nil
 		}
+		if err := r.o.idle(); err != nil {
+			return err
+		}
 		if err := r.watch.Wait(ctx, poll); err != nil {
 			return err
 		}
 	}
+}
+
+func (o *Options) idle() error {
+	if o.Idle == nil {
+		return nil
+	}
+	return o.Idle()
 }
 
 // rotated names the k-th predecessor; the 0th is the log itself.
@@ -79,14 +89,20 @@ func (r *reader) begin() error {
 		return r.beginTail()
 	}
 	k := 0
-	for k < maxRotated && exists(r.rotated(k+1)) {
-		k++
+	for {
+		for k < maxRotated && exists(r.rotated(k+1)) {
+			k++
+		}
+		err := r.open(r.rotated(k))
+		if k > 0 && errors.Is(err, fs.ErrNotExist) { // the oldest has been removed
+			k--
+			err = r.open(r.rotated(k))
+		}
+		// It may have been rotated in between.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || k == maxRotated || !exists(r.rotated(k+1)) {
+			return err
+		}
 	}
-	err := r.open(r.rotated(k))
-	if k > 0 && errors.Is(err, fs.ErrNotExist) { // rotated away just now
-		err = r.open(r.rotated(k - 1))
-	}
-	return err
 }
 
 // beginTail finds the first of the last lines from the end.
