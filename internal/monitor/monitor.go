@@ -505,6 +505,8 @@ func FailureError(f *wire.Failure) error {
 		kind = cove.NotFound
 	case f.Errno == unix.ENOENT, f.Errno == unix.ENOTDIR, f.Errno == unix.EINVAL, f.Errno == 0:
 		kind = cove.Invalid
+	case f.Errno == unix.ENOSYS:
+		kind = cove.Unsupported
 	case f.Errno == unix.EPERM, f.Errno == unix.EACCES:
 		kind = cove.Denied
 	case f.Errno == unix.ENOSPC, f.Errno == unix.ENOMEM:

@@ -245,6 +245,9 @@ func (f *Failure) Error() string {
 	if text == "" {
 		text = f.Errno.Error()
 	}
+	if f.Errno == unix.ENOSYS && !f.Exec {
+		text += ": it takes Linux 5.12 or newer"
+	}
 	if f.Step == "" {
 		return text
 	}

@@ -34,6 +34,19 @@ func TestReceiveAfterReset(t *testing.T) {
 	}
 }
 
+// A system call that the kernel does not have is no riddle; a command may
+// itself be kept from one by a filter.
+func TestFailureOfOldKernel(t *testing.T) {
+	f := Fail("mount sysfs on /sys", unix.ENOSYS)
+	if want := "mount sysfs on /sys: function not implemented: it takes Linux 5.12 or newer"; f.Error() != want {
+		t.Errorf("got %q, want %q", f.Error(), want)
+	}
+	f = &Failure{Step: "exec /x", Errno: unix.ENOSYS, Exec: true}
+	if want := "exec /x: function not implemented"; f.Error() != want {
+		t.Errorf("got %q, want %q", f.Error(), want)
+	}
+}
+
 // FuzzReceive sends what no cove would: any bytes, with descriptors. Whatever
 // comes of it, none of them stays open unseen.
 func FuzzReceive(f *testing.F) {
