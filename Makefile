@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench guest guest-kernels guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench guest guest-crun guest-kernels guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,8 +106,15 @@ guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd an
 	test/guest/outcomes
 	test/guest/delegated
 
+# What is about the making of containers and their life.
+LIFE := lifecycle|exec|tty|pause|update|run_.*|init|signals|stop_signals|start_fails|rm_flag|attach|detach|logs|top|stats|health|restart_policy|hooks|namespaces|limits|cgroup.*_limits|oom|crash_.*|oci_runtime|capabilities|security_opt|device|timeout|bind|volume_copyup|read_only|systemd_scope|wait|conmon
+guest-crun: build ## the life cycle's scripts in that guest with crun, under cove's monitor and under conmon: make guest-crun [ONLY=REGEX]
+	for monitor in '' conmon; do COVE_TEST_RUNTIME=/usr/bin/crun COVE_TEST_MONITOR=$$monitor \
+	  GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),$(LIFE)))$$' || exit 1; done
+
 guest-kernels: build ## scripts on Debian 12's and 13's own kernels with AppArmor, emulated: make guest-kernels [ONLY=REGEX] (root; slow)
 	for suite in bookworm trixie; do COVE_GUEST_KERNEL=$$suite GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),apparmor|run_.*|exec|ports|pause|init|namespaces|volume_.*|cgroup_limits|network_own))$$' || exit 1; done
+	test/guest/old
 
 guest-bench: build ## ratios to podman 5 with crun, in the same guest
 	GO='$(GO)' test/guest/bench
