@@ -60,7 +60,7 @@ deps: ## what the tests need, by apt-get where it is missing
 	@test/deps
 
 test: build deps ## every test; as root those of the engine too
-	$(GO) test -buildvcs=false -tags $(TAGS) ./...
+	$(GO) test -timeout 40m -buildvcs=false -tags $(TAGS) ./...
 
 # podman one script after the other: all of root's share one name server.
 reference: deps ## the scripts on podman and docker, which prove the scripts
@@ -74,7 +74,7 @@ conformance: build deps ## runtime-tools' validation of cove-runtime beside runc
 exposure: build deps ## what a container can see and do, beside podman's and docker's: a table
 	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
 runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest of cgroup v2)
-	COVE_TEST_RUNTIME=$$(command -v runc) $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run 'TestScript$$' ./test
+	COVE_TEST_RUNTIME=$$(command -v runc) $(GO) test -count=1 -timeout 40m -buildvcs=false -tags $(TAGS) -run 'TestScript$$' ./test
 
 conmon: build deps ## the scripts with conmon as cove's monitor, over cove-runtime and over runc: make conmon [ONLY=REGEX]
 	for runtime in '' $$(command -v runc); do COVE_TEST_MONITOR=conmon COVE_TEST_RUNTIME=$$runtime \
