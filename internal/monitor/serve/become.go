@@ -53,5 +53,10 @@ func become(body []byte, fds []int) *wire.Failure {
 		}
 		becomeMember(b.Member)
 	}
+	// What is ignored stays so across exec, down to the container: an interrupt
+	// where a shell has started us in the background.
+	for s := unix.Signal(1); s < 32; s++ {
+		setAction(s, &sigaction{}, nil)
+	}
 	return wire.Fail("run "+b.Args[0], unix.Exec(b.Args[0], b.Args, b.Env))
 }
