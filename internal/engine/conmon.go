@@ -230,11 +230,15 @@ func (s *conmonStart) note() error {
 	run := s.l.run
 	run.PID, run.PIDStart, run.MonitorPID, run.BootID = 0, 0, s.MonitorPID(), procfs.BootID()
 	run.MonitorStart, _ = procfs.StartTime(s.MonitorPID())
+	run.Poststop = s.poststop()
 	if err := s.run.Write(&run, false); err != nil {
 		return cove.E("write run file", s.l.c.Name, fileKind(err), err)
 	}
 	return nil
 }
+
+// poststop tells whether hooks are due at the end of the run.
+func (s *conmonStart) poststop() bool { return s.l.hooks != nil && len(s.l.hooks.Poststop) > 0 }
 
 // conmonEnv is what of our environment is conmon's and its exit command's.
 func conmonEnv() []string {
@@ -283,7 +287,7 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	}
 	run := cove.Run{
 		Generation: l.run.Generation + 1, BootID: procfs.BootID(), PID: pid, MonitorPID: s.MonitorPID(),
-		Started: time.Now(), Restarts: l.restarts,
+		Started: time.Now(), Restarts: l.restarts, Poststop: s.poststop(),
 	}
 	run.MonitorStart, _ = procfs.StartTime(run.MonitorPID)
 	run.PIDStart, _ = procfs.StartTime(pid)

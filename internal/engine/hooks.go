@@ -23,6 +23,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
@@ -95,9 +96,6 @@ func (l *launch) addHooks() error {
 			}
 			*list = append(*list, h.Hook)
 		}
-	}
-	if l.c.Spec.Monitor != "" && (len(first) > 0 || native.Hooks(l.spec.Hooks) != nil) {
-		return cove.E("start container", l.c.Name, cove.Unsupported, errors.New("OCI hooks with conmon as the monitor are not supported by cove yet"))
 	}
 	if len(first) > 0 {
 		if err := l.precreate(first); err != nil {
@@ -309,6 +307,9 @@ func (l *launch) wait(ctx context.Context, f func() error) error {
 	again, lerr := l.e.lockContainer(context.WithoutCancel(ctx), l.c.ID)
 	if lerr == nil {
 		*l.lock = again
+		if l.e.absent(l.c.ID) { // the lock was made by asking for it
+			_ = l.e.locks.Forget(lock.Container, l.c.ID)
+		}
 	}
 	return errors.Join(err, lerr)
 }
@@ -348,8 +349,8 @@ func poststop(h *plan.Hooks) {
 	}
 }
 
-// finishHooks runs the hooks that were due when a monitor was killed. They are
-// in its plan.
+// finishHooks runs the hooks that were due when a monitor was killed, or that
+// conmon leaves to who records the end. They are in the plan.
 func (e *Engine) finishHooks(c *Container) {
 	if !c.Run.Poststop {
 		return
@@ -358,4 +359,5 @@ func (e *Engine) finishHooks(c *Container) {
 	if data, err := os.ReadFile(filepath.Join(e.dir(c.ID), "plan")); err == nil && json.Unmarshal(data, &p) == nil {
 		poststop(p.Hooks)
 	}
+	c.Run.Poststop = false
 }

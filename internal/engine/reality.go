@@ -262,7 +262,7 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 	if err == nil && e.undecided(&h.Container) {
 		err = cove.E("find container", c.Name, cove.Unavailable, errAboutToStart)
 	}
-	if err == nil && h.Run.PID == 0 && h.Run.Poststop && alive(h.Dir) {
+	if err == nil && h.Run.PID == 0 && h.Run.Poststop && c.Spec.Monitor == "" && alive(h.Dir) {
 		err = cove.E("find container", c.Name, cove.Unavailable, errHooksRun)
 	}
 	if err == nil {

@@ -437,6 +437,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 	return l.wait(ctx, func() (err error) {
 		l.started, err = m.Go(down)
 		l.took = time.Since(gone)
+		l.closeRunFile()
 		return err
 	})
 }
@@ -694,6 +695,17 @@ const memberFile = "member"
 
 // networkFile is the one of [rootless.Network], with the same caution.
 const networkFile = "network"
+
+// closeRunFile closes our copy of the file whose lock says that the monitor lives:
+// whoever has the container's lock when we ask for it again may wait for that.
+func (l *launch) closeRunFile() {
+	l.files = slices.DeleteFunc(l.files, func(f monitor.File) bool {
+		if f.Name == "run" {
+			_ = unix.Close(f.FD)
+		}
+		return f.Name == "run"
+	})
+}
 
 // closeFiles closes our copies of what was handed to the monitor.
 func (l *launch) closeFiles() {

@@ -41,8 +41,10 @@ type driver struct {
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
 	// dump and restore are the images to be written or read; nil for neither.
 	dump, restore *wire.Images
-	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon.
+	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon;
+	// conmon is its pidfd.
 	runtimeArgs []string
+	conmon      int
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
@@ -84,13 +86,27 @@ func (d *driver) inherit() *wire.Failure {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return wire.Fail("make a mount namespace", err)
 	}
+	// As long as conmon's death is ours it is our parent. From then on we have to
+	// outlive it: what the runtime has started, hooks for one, is ours to end.
+	if f := ctrinit.DieWithMonitor(); f != nil {
+		return f
+	}
+	var err error
+	if d.conmon, err = unix.PidfdOpen(os.Getppid(), 0); err == nil {
+		err = unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)
+	}
+	if err != nil {
+		return wire.Fail("find conmon", err)
+	}
 	return nil
 }
 
 func (d *driver) run() *wire.Failure {
 	unix.CloseOnExec(control)
-	if f := ctrinit.DieWithMonitor(); f != nil {
-		return f
+	if d.runtimeArgs == nil {
+		if f := ctrinit.DieWithMonitor(); f != nil {
+			return f
+		}
 	}
 	if f := d.receive(); f != nil {
 		return f

@@ -25,14 +25,9 @@ const (
 )
 
 // post starts the guard and gives a descriptor of its process, for cove to see
-// its end: the socket stays open in conmon. conmon is our parent.
+// its end: the socket stays open in conmon.
 func (d *driver) post(init int) (guard int, f *wire.Failure) {
 	const step = "start the start's guard"
-	conmon, err := unix.PidfdOpen(os.Getppid(), 0)
-	if err != nil {
-		return -1, wire.Fail(step, err)
-	}
-	defer unix.Close(conmon)
 	pidfd, err := unix.PidfdOpen(init, 0)
 	if err != nil {
 		return -1, wire.Fail(step, err)
@@ -54,7 +49,7 @@ func (d *driver) post(init int) (guard int, f *wire.Failure) {
 	n := uintptr(null)
 	_, err = syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, d.Dir}, d.Runtime...), &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
-		Files: []uintptr{n, n, n, control, uintptr(conmon), uintptr(pidfd), uintptr(file)},
+		Files: []uintptr{n, n, n, control, uintptr(d.conmon), uintptr(pidfd), uintptr(file)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &guard},
 	})
 	if err != nil {

@@ -33,12 +33,21 @@ func (d *driver) call(command string, args []string, limit time.Duration, id str
 		stdio = [3]int{null, null, null}
 	}
 	_ = unix.Unlinkat(d.dir, logFile, 0)
-	return Call(d.Runtime, d.scratch(), command, append(args, id), stdio, limit)
+	var until []int
+	if d.runtimeArgs != nil {
+		until = []int{d.conmon, control}
+	}
+	return call(d.Runtime, d.scratch(), command, append(args, id), stdio, limit, until)
 }
 
 // Call runs a command of a runtime, given with its global arguments, and kills
 // it after limit. Its log is in dir. Monitors use it to take a container down.
 func Call(runtime []string, dir, command string, args []string, stdio [3]int, limit time.Duration) *wire.Failure {
+	return call(runtime, dir, command, args, stdio, limit, nil)
+}
+
+// call is Call until one of some descriptors is readable, which calls it off.
+func call(runtime []string, dir, command string, args []string, stdio [3]int, limit time.Duration, until []int) *wire.Failure {
 	step := path.Base(runtime[0]) + " " + command
 	argv := append(append([]string{}, runtime...), "--log", dir+"/"+logFile, command)
 	pidfd := -1
@@ -52,10 +61,10 @@ func Call(runtime []string, dir, command string, args []string, stdio [3]int, li
 	}
 	if pidfd >= 0 {
 		defer unix.Close(pidfd)
-		if !ended(pidfd, limit) {
+		if text := awaitEnd(pidfd, limit, until); text != "" {
 			_ = unix.Kill(-pid, unix.SIGKILL)
 			_, _ = unix.Wait4(pid, nil, 0, nil)
-			return &wire.Failure{Step: step, Text: "it has not ended after " + limit.String() + " and was killed"}
+			return &wire.Failure{Step: step, Text: text}
 		}
 	}
 	var ws unix.WaitStatus
@@ -95,18 +104,24 @@ func environment() (env []string) {
 	return env
 }
 
-func ended(pidfd int, limit time.Duration) bool {
+// awaitEnd returns when a process has ended, or tells why it is to be killed.
+func awaitEnd(pidfd int, limit time.Duration, until []int) (why string) {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for _, fd := range until {
+		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
+	}
 	for deadline := time.Now().Add(limit); ; {
 		left := time.Until(deadline)
 		if left <= 0 {
-			return false
+			return "it has not ended after " + limit.String() + " and was killed"
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		if err != nil && err != unix.EINTR {
-			return true // wait and see
-		}
-		if n == 1 {
-			return true
+		n, err := unix.Poll(fds, int(left.Milliseconds())+1)
+		switch {
+		case err == unix.EINTR:
+		case err != nil, fds[0].Revents != 0:
+			return "" // wait and see
+		case n > 0:
+			return "it was stopped before it had started"
 		}
 	}
 }
