@@ -88,7 +88,7 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 	r, err := e.Exec(ctx, ts[0].name, o.spec, at)
 	switch {
 	case err == nil:
-	case cove.Is(err, cove.WrongStatus):
+	case cove.Is(err, cove.WrongStatus), r.OutputLost:
 		return coded(exitExecStatus, err)
 	case r.StartFailed && cove.Is(err, cove.NotFound):
 		return coded(exitNoCommand, err)

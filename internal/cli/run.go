@@ -94,7 +94,7 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	for _, w := range r.Warnings {
 		o.warn(w)
 	}
-	if err != nil && r.StartFailed && !cove.Is(err, cove.NoCommand) {
+	if err != nil && (r.StartFailed || r.OutputLost) && !cove.Is(err, cove.NoCommand) {
 		return coded(exitNotExecutable, err)
 	}
 	if err != nil {

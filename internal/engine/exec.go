@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -211,6 +212,8 @@ type execRun struct {
 	out     []*os.File
 	master  *os.File // with a terminal
 	copying sync.WaitGroup
+	// unwritten is why the caller's streams took no more output.
+	unwritten atomic.Pointer[error]
 }
 
 // start sends the request with the process's ends of the pipes.
@@ -322,6 +325,9 @@ func (r *execRun) follow(ctx context.Context, keys []byte) (ExecResult, error) {
 			if ctx.Err() != nil {
 				return ExecResult{}, ctx.Err()
 			}
+			if err := r.unwritten.Load(); err != nil {
+				return r.outputLost(*err)
+			}
 			// The monitor is gone: the container was killed.
 			return ExecResult{ExitCode: lostCode}, nil
 		}
@@ -338,6 +344,9 @@ func (r *execRun) follow(ctx context.Context, keys []byte) (ExecResult, error) {
 				return ExecResult{}, cove.E("exec", "", cove.Internal, err)
 			}
 			r.drain()
+			if err := r.unwritten.Load(); err != nil {
+				return r.outputLost(*err)
+			}
 			return ExecResult{ExitCode: body.Code}, nil
 		}
 	}
@@ -373,8 +382,29 @@ func (r *execRun) copyOut(to io.Writer, from *os.File) {
 		if to == nil {
 			to = io.Discard
 		}
-		_, _ = io.Copy(to, from)
+		if _, err := io.Copy(checked{to, &r.unwritten}, from); err != nil && r.unwritten.Load() != nil {
+			_ = unix.Shutdown(r.conn.FD(), unix.SHUT_RDWR)
+		}
 	}()
+}
+
+// checked is a writer that notes why it took no more: a copy's error may be the
+// reader's.
+type checked struct {
+	io.Writer
+	failed *atomic.Pointer[error]
+}
+
+func (c checked) Write(b []byte) (int, error) {
+	n, err := c.Writer.Write(b)
+	if err != nil {
+		c.failed.Store(&err)
+	}
+	return n, err
+}
+
+func (r *execRun) outputLost(cause error) (ExecResult, error) {
+	return ExecResult{OutputLost: true}, cove.E("exec", "", cove.Unavailable, cause)
 }
 
 // drain waits for the output that the process has written. A grandchild that

@@ -76,6 +76,9 @@ func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o
 		// The monitor is gone without telling the exit.
 		return e.lostExit(ctx, c, result)
 	}
+	if result.OutputLost = s.lost != nil; result.OutputLost {
+		return result, cove.E("attach to container", c.Name, cove.Unavailable, err)
+	}
 	if err != nil {
 		return result, err
 	}
@@ -113,7 +116,8 @@ func (e *Engine) lostExit(ctx context.Context, c *Container, result RunResult) (
 type session struct {
 	conn     *monitor.Conn
 	streams  Streams
-	terminal bool // the process has a terminal
+	terminal bool  // the process has a terminal
+	lost     error // the caller's end took no more output
 
 	mu       sync.Mutex // serialises what is sent
 	detached bool       // guarded by mu
@@ -259,9 +263,9 @@ func (s *session) receive(ctx context.Context) (int, error) {
 		}
 		switch m.Kind {
 		case wire.Stdout:
-			write(s.streams.Out, m.Body)
+			s.lost = write(s.streams.Out, m.Body)
 		case wire.Stderr:
-			write(s.streams.Err, m.Body)
+			s.lost = write(s.streams.Err, m.Body)
 		case wire.Exit:
 			var x wire.ExitBody
 			if err := json.Unmarshal(m.Body, &x); err != nil {
@@ -276,13 +280,17 @@ func (s *session) receive(ctx context.Context) (int, error) {
 		case wire.Done:
 			return code, failed
 		}
+		if s.lost != nil {
+			return 0, s.lost
+		}
 	}
 }
 
-// write passes output on. A caller that has closed its end has no more use for
-// it.
-func write(w io.Writer, b []byte) {
-	if w != nil {
-		_, _ = w.Write(b)
+// write passes output on, unless the caller wants none.
+func write(w io.Writer, b []byte) error {
+	if w == nil {
+		return nil
 	}
+	_, err := w.Write(b)
+	return err
 }

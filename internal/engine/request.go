@@ -66,6 +66,9 @@ type RunResult struct {
 	// StartFailed says, beside an error, that what was asked is in order and
 	// the container did not start: exit code 126.
 	StartFailed bool
+	// OutputLost says, beside an error, that the caller's streams took no more
+	// of the output. The container runs on, unless it was one to be removed.
+	OutputLost bool
 }
 
 // StartOptions are for Start.
@@ -160,6 +163,9 @@ type ExecResult struct {
 	Detached bool
 	// StartFailed says, beside an error, that the process did not start.
 	StartFailed bool
+	// OutputLost says, beside an error, that the caller's streams took no more
+	// of the output. The process runs on.
+	OutputLost bool
 }
 
 // LogOptions choose what Logs prints.

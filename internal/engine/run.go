@@ -63,6 +63,10 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	now := Container{Container: *d.c, Status: cove.Running}
 	now.Run.PID, now.Run.PIDStart = l.started.PID, l.started.PIDStart
 	result, err = e.follow(ctx, &now, conn, o.Attach, result)
+	if result.OutputLost && spec.Remove && !spec.Terminal {
+		// It was run for its output. A terminal hangs up on one that goes on.
+		return result, errors.Join(err, e.Remove(ctx, d.c.ID, RemoveOptions{Force: true, Volumes: true}))
+	}
 	if err == nil && !result.Detached && spec.Remove && slices.ContainsFunc(d.c.Mounts, func(m cove.Mount) bool { return m.Anonymous }) {
 		// The record would go with the next write; its volumes are not to
 		// be seen until then.
