@@ -342,7 +342,12 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 	if o.set("entrypoint") {
 		s.EntrypointSet, s.Entrypoint = true, words(o.entrypoint)
 	}
-	s.Groups = o.groups
+	if s.Groups = o.groups; slices.Contains(s.Groups, "keep-groups") {
+		if len(s.Groups) > 1 {
+			return errors.New("the '--group-add keep-groups' option is not allowed with any other --group-add options")
+		}
+		return &refusedError{"group-add", "keep-groups"}
+	}
 	if s.Labels, err = in.labels(o.labelFiles, o.labels); err != nil {
 		return err
 	}

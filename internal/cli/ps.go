@@ -23,12 +23,12 @@ import (
 
 type psOptions struct {
 	*app
-	all, latest, noTrunc, noHeading, ns, quiet, size, sync bool
-	filters                                                []string
-	format                                                 string
-	last                                                   int
-	sort                                                   choice
-	watch                                                  uint
+	all, latest, noTrunc, noHeading, ns, pod, quiet, size, sync bool
+	filters                                                     []string
+	format                                                      string
+	last                                                        int
+	sort                                                        choice
+	watch                                                       uint
 }
 
 // choice is a flag with a fixed set of values.
@@ -80,7 +80,8 @@ func (o *psOptions) flags(fs *pflag.FlagSet) {
 	fs.Var(&o.sort, "sort", "Sort output by: "+strings.Join(o.sort.choices, ", "))
 	fs.BoolVar(&o.sync, "sync", false, "Sync container state with OCI runtime (cove always does)")
 	fs.UintVarP(&o.watch, "watch", "w", 0, "Watch the ps output on an interval in seconds")
-	refuse(fs, []unsupported{{name: "pod", short: "p", bool: true}, {name: "external", bool: true, accept: []string{"false"}}})
+	fs.BoolVarP(&o.pod, "pod", "p", false, "Print the ID and name of the pods that containers are in (cove has none yet)")
+	refuse(fs, []unsupported{{name: "external", bool: true, accept: []string{"false"}}})
 	fs.SetNormalizeFunc(oldNames)
 }
 
@@ -171,6 +172,9 @@ func (o *psOptions) columns() string {
 		return "{{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.Cgroup}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.User}}\t{{.UTS}}"
 	}
 	row := "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+	if o.pod {
+		row += "\t{{.Pod}}\t{{.PodName}}"
+	}
 	if o.size {
 		row += "\t{{.Size}}"
 	}

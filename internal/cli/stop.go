@@ -75,7 +75,8 @@ Exit codes:
 }
 
 func (o *stopOptions) stop(ctx context.Context, args []string) error {
-	e, ts, err := o.choose(ctx, o.app, args, running)
+	// Those, too, that have ended: podman names them all.
+	e, ts, err := o.choose(ctx, o.app, args, nil)
 	if err != nil {
 		return err
 	}

@@ -728,21 +728,27 @@ func shmSize(s cove.ContainerSpec) int64 {
 	return 65536000
 }
 
-// env is the image's environment with the request's over it.
+// env is the environment of the container's process as far as the record tells
+// it: what is found inside, HOME, is not in it.
 func env(c cove.Container) []string {
 	out := []string{}
-	at := map[string]int{}
+	has := func(k string) int {
+		return slices.IndexFunc(out, func(kv string) bool { return strings.HasPrefix(kv, k+"=") })
+	}
 	add := func(kv string) {
 		k, _, _ := strings.Cut(kv, "=")
-		if i, ok := at[k]; ok {
+		if i := has(k); i >= 0 {
 			out[i] = kv
 			return
 		}
-		at[k] = len(out)
 		out = append(out, kv)
 	}
 	if !c.Spec.UnsetEnvAll {
-		for _, kv := range c.Image.Env {
+		given := slices.Concat([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=cove"}, c.Spec.HostEnv)
+		if c.Spec.Terminal {
+			given = append(given, "TERM=xterm")
+		}
+		for _, kv := range slices.Concat(given, c.Image.Env) {
 			if k, _, _ := strings.Cut(kv, "="); !slices.Contains(c.Spec.UnsetEnv, k) {
 				add(kv)
 			}
@@ -750,6 +756,9 @@ func env(c cove.Container) []string {
 	}
 	for _, kv := range c.Spec.Env {
 		add(kv)
+	}
+	if has("HOSTNAME") < 0 && c.Spec.UTS != "host" {
+		add("HOSTNAME=" + cmp.Or(c.Spec.Hostname, short(c.ID)))
 	}
 	return out
 }

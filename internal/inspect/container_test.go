@@ -94,7 +94,7 @@ func TestContainerValues(t *testing.T) {
 	if d.Path != "/e" || len(d.Args) != 1 || d.Args[0] != "-x" {
 		t.Errorf("argv %s %v", d.Path, d.Args)
 	}
-	if got := strings.Join(d.Config.Env, " "); got != "A=2 C=3" {
+	if got := strings.Join(d.Config.Env, " "); got != "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin container=cove A=2 C=3 HOSTNAME=aaaaaaaaaaaa" {
 		t.Errorf("env %q", got)
 	}
 	if h := d.Config.Healthcheck; h == nil || h.Retries != 4 || h.Interval != 5*time.Second || h.Test[1] != "h" {
