@@ -347,7 +347,7 @@ func TestRefusals(t *testing.T) {
 		{`invalid value: 200, valid memory swappiness range is 0-100`, cove.Invalid, res(cove.Resources{MemorySwappiness: ptr(uint64(200))})},
 		{`cannot add init binary as PID 1 (PID namespace isn't private)`, cove.Invalid, spec(func(s s) { s.Init = true; s.PID = "host"; s.InitPath = "/x" })},
 		{`no path to init binary found but container requested an init`, cove.Invalid, spec(func(s s) { s.Init = true })},
-		{`no command or entrypoint provided, and no CMD or ENTRYPOINT from image`, cove.Invalid, spec(func(s s) { s.EntrypointSet = true; s.Entrypoint = []string{""} })},
+		{`no command or entrypoint provided, and no CMD or ENTRYPOINT from image`, cove.NoCommand, spec(func(s s) { s.EntrypointSet = true; s.Entrypoint = []string{""} })},
 		{`the working directory "foo" is invalid, it needs to be an absolute path`, cove.Invalid, spec(func(s s) { s.WorkDir = "foo" })},
 		{`invalid umask string 9: invalid argument`, cove.Invalid, spec(func(s s) { s.Umask = "9" })},
 		{`invalid user specification "root:x:y": must be user[:group]`, cove.Invalid, spec(func(s s) { s.User = "root:x:y" })},

@@ -1,10 +1,13 @@
 package spec
 
 import (
+	"errors"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/cove-engine/cove"
 )
 
 // initPath is where --init's program is seen inside, podman 5's place.
@@ -76,7 +79,8 @@ func (b *builder) args() ([]string, error) {
 	}
 	args = append(args, command...)
 	if len(args) == 0 {
-		return nil, invalid("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")
+		// A start that finds no command, to podman 5 and its runtimes.
+		return nil, cove.E("", "", cove.NoCommand, errors.New("no command or entrypoint provided, and no CMD or ENTRYPOINT from image"))
 	}
 	for _, a := range args {
 		if strings.ContainsRune(a, 0) {
