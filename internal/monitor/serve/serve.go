@@ -146,7 +146,8 @@ func Main(args []string) {
 
 // newMonitor is one that has been told nothing yet.
 func newMonitor() *Monitor {
-	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{}}
+	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{},
+		streams: streams{in: -1, out: -1, err: -1, master: -1}}
 }
 
 // boot starts init, learns what to do with it and leads it to its exec.

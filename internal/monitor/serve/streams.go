@@ -17,7 +17,6 @@ type streams struct {
 
 // open makes the streams and returns the container's ends.
 func (s *streams) open(terminal, stdin bool) (theirs [3]int, err error) {
-	s.in, s.out, s.err, s.master = -1, -1, -1, -1
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return theirs, err

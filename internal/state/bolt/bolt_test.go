@@ -36,12 +36,12 @@ var backend = statetest.Backend{
 func TestSuite(t *testing.T) { statetest.Run(t, backend) }
 
 // tall makes a file whose trees have branches.
-func tall(t testing.TB) []byte {
+func tall(t testing.TB, records int) []byte {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "state.db")
-	for from := 0; from < 600; from += 200 { // several: there are free pages then
+	for from := 0; from < records; from += records / 3 { // several: there are free pages then
 		err := again(path, 0).Update(func(tx state.Tx) error {
-			for i := from; i < from+200; i++ {
+			for i := from; i < from+records/3; i++ {
 				id := fmt.Sprintf("%064x", i*7919)
 				c := cove.Container{ID: id, Name: fmt.Sprint("n", id)}
 				if err := errors.Join(tx.Put(state.Containers, id, c), tx.Claim(state.Containers, c.Name, id)); err != nil {
@@ -99,7 +99,7 @@ func bend(raw []byte, r *rand.Rand) {
 // TestDamagedPages: pages that lead in circles, to each other's middle or to
 // nowhere, which bbolt would follow for ever.
 func TestDamagedPages(t *testing.T) {
-	good := tall(t)
+	good := tall(t, 600)
 	path := filepath.Join(statetest.InMemory(t), "state.db")
 	if err := statetest.TryDamaged(t, backend, path, good); err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func TestDamagedPages(t *testing.T) {
 
 // TestCircle: each branch leads to itself and to any other page.
 func TestCircle(t *testing.T) {
-	good := tall(t)
+	good := tall(t, 600)
 	page := os.Getpagesize()
 	path := filepath.Join(statetest.InMemory(t), "state.db")
 	branches := 0
@@ -149,7 +149,7 @@ func TestCircle(t *testing.T) {
 
 // FuzzFile bends and cuts a file as the fuzzer says.
 func FuzzFile(f *testing.F) {
-	good := tall(f)
+	good := tall(f, 24)
 	path := filepath.Join(statetest.InMemory(f), "state.db")
 	f.Add([]byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, edits []byte) {

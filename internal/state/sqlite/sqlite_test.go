@@ -36,12 +36,12 @@ var backend = statetest.Backend{
 func TestSuite(t *testing.T) { statetest.Run(t, backend) }
 
 // tall makes a file of many pages.
-func tall(t testing.TB) []byte {
+func tall(t testing.TB, records int) []byte {
 	t.Helper()
 	s := backend.Open(t)
 	for range 3 { // several: there are free pages then
 		err := s.Update(func(tx state.Tx) error {
-			for i := range 200 {
+			for i := range records {
 				id := fmt.Sprintf("%064x", i*7919)
 				c := cove.Container{ID: id, Name: "n" + id, CommandLine: []string{strings.Repeat("x", i*20%5000)}}
 				if err := errors.Join(tx.Put(state.Containers, id, c), tx.Claim(state.Containers, c.Name, id)); err != nil {
@@ -80,7 +80,7 @@ func mend(raw []byte) {
 
 // TestDamagedPages: pages whose checksums fit and whose contents do not.
 func TestDamagedPages(t *testing.T) {
-	good := tall(t)
+	good := tall(t, 200)
 	same := bytes.Clone(good)
 	mend(same)
 	if !bytes.Equal(same, good) {
@@ -131,7 +131,7 @@ func TestForeignJournal(t *testing.T) {
 
 // FuzzFile bends a file as the fuzzer says.
 func FuzzFile(f *testing.F) {
-	good := tall(f)
+	good := tall(f, 8)
 	path := filepath.Join(statetest.InMemory(f), "state.sqlite")
 	f.Add([]byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, edits []byte) {
