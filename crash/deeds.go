@@ -184,7 +184,7 @@ func (s *scene) runtimeDeeds() []deed {
 // conmonDeeds are those with conmon in the monitor's place.
 func (s *scene) conmonDeeds() []deed {
 	running := s.start("", "sleep", "100000")
-	ends := s.start("", "sh", "-c", "echo a; sleep 0.3; echo b; sleep 0.3")
+	ends := s.start("", "sh", "-c", "echo a; sleep 1; echo b; sleep 1")
 	probed := s.start("--health-cmd true --health-interval 50ms", "sleep", "0.6")
 	created := onImage("create --name x", "sleep", "100000")
 	all := []role{roleCommand, roleConmon, roleDriver, roleRuntime, roleGuard}

@@ -33,8 +33,8 @@ type Starting struct {
 	pid    int
 	reaped chan struct{}   // closed when the monitor's process is gone
 	status unix.WaitStatus // by then
-	// guard is who answers Go in the monitor's place where conmon is that, a
-	// process; -1 for none.
+	// guard is who answers in the monitor's place where conmon is that, a
+	// process: the driver, then the start's guard. -1 for none.
 	guard int
 }
 
@@ -205,9 +205,9 @@ func (s *Starting) Start(env wire.Envelope, files []File) error {
 // Ready waits until the container is prepared up to its exec, or ctx ends.
 func (s *Starting) Ready(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.fd, unix.SHUT_RDWR) })
-	kind, body, fds, err := s.receive()
-	if len(fds) > 0 {
-		s.guard = fds[0]
+	kind, body, err := s.answer()
+	for err == nil && kind == wire.Driver {
+		kind, body, err = s.answer()
 	}
 	if !stop() {
 		return ctx.Err()
@@ -224,10 +224,7 @@ func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
 	if err := wire.SendJSON(s.fd, wire.Go, body); err != nil {
 		return started, s.why("", err)
 	}
-	if !s.answers() {
-		return started, cove.E("start container", "", cove.Internal, errors.New("the start's guard has ended unexpectedly"))
-	}
-	kind, answer, _, err := s.receive()
+	kind, answer, err := s.answer()
 	if err != nil {
 		return started, s.why("", err)
 	}
@@ -236,6 +233,22 @@ func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
 	}
 	s.limit(0)
 	return started, json.Unmarshal(answer, &started)
+}
+
+// answer is the next message; an end of who is to send it is an end of file. A
+// descriptor that comes with it is who sends the next.
+func (s *Starting) answer() (wire.Kind, []byte, error) {
+	if !s.answers() {
+		return 0, nil, io.EOF
+	}
+	kind, body, fds, err := s.receive()
+	if len(fds) > 0 {
+		if s.guard >= 0 {
+			_ = unix.Close(s.guard)
+		}
+		s.guard = fds[0]
+	}
+	return kind, body, err
 }
 
 // answers waits until the guard, if there is one, has something to say; false
@@ -269,6 +282,9 @@ func (s *Starting) Close() {
 func (s *Starting) why(id string, err error) error {
 	if err == errNoAnswer {
 		return cove.E("start container", id, cove.Unavailable, err)
+	}
+	if s.guard >= 0 {
+		_ = unix.Shutdown(s.fd, unix.SHUT_RD) // conmon may have it open for long
 	}
 	if kind, body, _, rerr := s.receive(); rerr == nil && kind == wire.Failed {
 		return expect(kind, body, wire.Ready)

@@ -66,6 +66,9 @@ func Create(args []string) {
 	d := &driver{dir: -1, shm: -1, spaces: map[string]string{}, runtimeArgs: args}
 	f := d.inherit()
 	if f == nil {
+		f = tellCove()
+	}
+	if f == nil {
 		f = d.run()
 	}
 	if f != nil {
@@ -97,6 +100,21 @@ func (d *driver) inherit() *wire.Failure {
 	}
 	if err != nil {
 		return wire.Fail("find conmon", err)
+	}
+	return nil
+}
+
+// tellCove gives cove our process, to see its end: conmon has the socket open,
+// too, and does not end with us when there is a container by then.
+func tellCove() *wire.Failure {
+	const step = "tell cove of the driver"
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	defer unix.Close(fd)
+	if err := wire.Send(control, wire.Driver, nil, fd); err != nil {
+		return wire.Fail(step, err)
 	}
 	return nil
 }

@@ -68,6 +68,10 @@ func Guard(args []string) {
 	for fd := control; fd <= guardFile; fd++ {
 		unix.CloseOnExec(fd)
 	}
+	if !conmonWaits() {
+		endStart()
+		os.Exit(1)
+	}
 	buf := make([]byte, wire.Max)
 	kind, _, _, err := wire.Receive(control, buf)
 	switch {
@@ -85,6 +89,18 @@ func Guard(args []string) {
 		_ = wire.SendJSON(control, wire.Started, wire.StartedBody{})
 	}
 	os.Exit(0)
+}
+
+// conmonWaits returns when cove has something to say, or is gone; false when
+// conmon has ended before, with which the start has failed.
+func conmonWaits() bool {
+	polled := []unix.PollFd{{Fd: guardConmon, Events: unix.POLLIN}, {Fd: control, Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(polled, -1)
+		if err != unix.EINTR {
+			return polled[0].Revents == 0
+		}
+	}
 }
 
 // endStart ends conmon, so that it tells no exit of what never ran, and the

@@ -63,6 +63,7 @@ const (
 	Go        Kind = 'G' // [cove, monitor] everything outside is ready: exec
 	Prepare   Kind = 'P' // [monitor] plan and namespaces, as descriptors
 	Mounted   Kind = 'M' // [init] hooks outside may run, then Go
+	Driver    Kind = 'v' // [driver] with conmon: its own process, as a descriptor
 	Ready     Kind = 'R' // [init] everything but exec is done; pty master as descriptor
 	Started   Kind = 's' // [monitor] exec has happened; [StartedBody]
 	Hooked    Kind = 'k' // [monitor] the poststart hooks, if there are any, have ended
