@@ -193,7 +193,7 @@ func (s *scene) open() (err error) {
 		{"run", "-d", "--name", "other", "-p", "127.0.0.1:7777:7777", image, "sleep", "1000000"},
 	} {
 		if s.alone && args[0] == "run" {
-			continue
+			args = []string{"run", "--rm", image, "true"} // directories that stay
 		}
 		if r := s.run(args...); r.code != 0 {
 			return fmt.Errorf("%s: %s", strings.Join(args, " "), r)
