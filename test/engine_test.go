@@ -139,7 +139,7 @@ func setup(env *testscript.Env, e engine, images string) error {
 			return err
 		}
 	}
-	out, err := h.output(time.Minute, "ctr", "load", "-q", "-i", filepath.Join(images, "bb.tar"))
+	out, err := h.output(5*time.Minute, "ctr", "load", "-q", "-i", filepath.Join(images, "bb.tar"))
 	if err != nil {
 		return fmt.Errorf("load the image: %w\n%s", err, out)
 	}
