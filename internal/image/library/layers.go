@@ -55,7 +55,7 @@ func (l *library) layers(img *libimage.Image) ([]layer, error) {
 // directory is not what a container must see.
 func (l *library) mountable() error {
 	if d := l.store.GraphDriverName(); d != "overlay" && d != "vfs" {
-		return unsupported("", "storage driver "+d)
+		return unsupported("", "storage driver "+d+" is not supported by cove yet")
 	}
 	for _, opt := range l.store.GraphOptions() {
 		key, value, _ := strings.Cut(opt, "=")
@@ -63,11 +63,11 @@ func (l *library) mountable() error {
 		switch key {
 		case "mount_program", "force_mask", "additionallayerstore":
 			if value != "" {
-				return unsupported("", "storage option "+opt)
+				return unsupported("", "storage option "+opt+" is not supported by cove yet")
 			}
 		case "use_composefs":
 			if value != "false" {
-				return unsupported("", "storage option "+opt)
+				return unsupported("", "storage option "+opt+" is not supported by cove yet")
 			}
 		}
 	}
