@@ -386,16 +386,8 @@ func (h *held) settle(ctx context.Context) error {
 	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
 		return err
 	}
-	if h.Status == cove.Created && h.Spec.Remove && h.Desired == cove.DesireRun {
-		// Its run was killed before the command was let go: we have the lock.
-		return h.settleAway(ctx)
-	}
-	if h.Status == cove.Created && !exists(h.Dir) {
-		// Whoever recorded it was killed before the next steps.
-		if err := h.e.makeVolumeDirs(&h.Container.Container); err != nil {
-			return err
-		}
-		if err := h.e.makeDir(&h.Container.Container); err != nil {
+	if h.Status == cove.Created {
+		if err := h.settleCreated(ctx); err != nil {
 			return err
 		}
 	}
@@ -405,6 +397,28 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {
 		return nil
 	}
+	return h.settleEnd(ctx)
+}
+
+// settleCreated finishes or undoes what made a container that has never run.
+func (h *held) settleCreated(ctx context.Context) error {
+	if h.Spec.Remove && h.Desired == cove.DesireRun {
+		// Its run was killed before the command was let go: we have the lock.
+		return h.settleAway(ctx)
+	}
+	if exists(h.Dir) {
+		return nil
+	}
+	// Whoever recorded it was killed before the next steps.
+	if err := h.e.makeVolumeDirs(&h.Container.Container); err != nil {
+		return err
+	}
+	return h.e.makeDir(&h.Container.Container)
+}
+
+// settleEnd records the end of a run that nobody has taken down, and takes it
+// down.
+func (h *held) settleEnd(ctx context.Context) error {
 	if h.reported && !h.Run.OOMKilled { // conmon may not have got round to it
 		if dirs, err := h.e.cgroupDirs(&h.Container.Container); err == nil {
 			h.Run.OOMKilled = oom.Killed(dirs)
