@@ -41,6 +41,12 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	return e.now().Kill(ctx, nameOrID, signal)
 }
 
+// CheckHealth runs a container's health check now, and tells whether it found
+// the container healthy. The outcome is recorded as that of any other.
+func (e *Engine) CheckHealth(ctx context.Context, nameOrID string) (healthy bool, err error) {
+	return e.now().CheckHealth(ctx, nameOrID)
+}
+
 // Pause freezes a running container.
 func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 	return e.now().Pause(ctx, nameOrID)

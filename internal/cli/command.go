@@ -34,6 +34,7 @@ func commandTree() []entry {
 	return slices.Concat(
 		topContainerCommands(),
 		[]entry{group("container", "Manage containers", containerCommands)},
+		healthCommands(),
 		imageCommands(),
 		volumeCommands(),
 		networkCommands(),

@@ -34,6 +34,8 @@ type ContainerEngine interface {
 	Pause(ctx context.Context, nameOrID string) error
 	Unpause(ctx context.Context, nameOrID string) error
 	Remove(ctx context.Context, nameOrID string, o engine.RemoveOptions) error
+	// CheckHealth runs the health check now.
+	CheckHealth(ctx context.Context, nameOrID string) (healthy bool, err error)
 	// Update changes limits and restart policy of a container as edit does.
 	Update(ctx context.Context, nameOrID string, edit func(*cove.ContainerSpec) error) (id string, warnings []string, err error)
 	Checkpoint(ctx context.Context, nameOrID string, o engine.CheckpointOptions) (engine.CheckpointResult, error)

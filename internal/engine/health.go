@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -51,6 +53,36 @@ func healthCheck(c *cove.Container) *cove.HealthCheck {
 		h.Retries = 3
 	}
 	return &h
+}
+
+// CheckHealth runs a container's health check now, and tells whether it found
+// the container healthy. The outcome is recorded as that of any other.
+func (e *Engine) CheckHealth(ctx context.Context, nameOrID string) (healthy bool, err error) {
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return false, err
+	}
+	conn, err := h.dialHealth()
+	h.release()
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	code, err := conn.Probe(ctx)
+	if err != nil {
+		return false, cove.E("run health check of container", h.Name, cove.KindOf(err), err)
+	}
+	return code == 0, nil
+}
+
+func (h *held) dialHealth() (*monitor.Conn, error) {
+	switch {
+	case h.Status != cove.Running:
+		return nil, cove.E("", "", cove.WrongStatus, fmt.Errorf("container %s is not running", h.ID))
+	case healthCheck(&h.Container.Container) == nil:
+		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("container %s has no defined healthcheck", h.ID))
+	}
+	return h.e.dial(&h.Container)
 }
 
 // validHealth refuses times that an image may have and nobody can mean, by

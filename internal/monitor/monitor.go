@@ -475,6 +475,35 @@ func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
 	return err
 }
 
+// Probe has the monitor run the container's health check now, or wait for the
+// one that runs, and gives its exit code, -1 when it could not be run or took
+// too long.
+func (c *Conn) Probe(ctx context.Context) (code int, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	err = c.SendJSON(wire.HealthRun, nil)
+	if err == nil {
+		var kind wire.Kind
+		var answer []byte
+		kind, answer, _, err = c.receive()
+		var exit wire.ExitBody
+		switch {
+		case err != nil:
+		case kind == wire.Exit:
+			err = json.Unmarshal(answer, &exit)
+			code = exit.Code
+		default:
+			err = expect(kind, answer, wire.Exit)
+		}
+	}
+	if !stop() {
+		return 0, context.Cause(ctx)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		err = cove.E("", "", cove.WrongStatus, errors.New("the container has ended"))
+	}
+	return code, err
+}
+
 // How long a monitor that is asked for something may take, and how long the
 // preparation of a container, which may have to change the owners of a tree or
 // to mount what is far away. A lock is held meanwhile.
