@@ -235,7 +235,11 @@ type Container struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// CgroupManager made its cgroups since it exists: systemd, or cgroupfs.
 	CgroupManager string `json:"cgroupManager,omitempty"`
-	Run           Run    `json:"run,omitzero"`
+	// ProcessLabel and MountLabel are its SELinux labels; "" on a host without.
+	// A container that SELinux does not confine has a MountLabel alone.
+	ProcessLabel string `json:"processLabel,omitempty"`
+	MountLabel   string `json:"mountLabel,omitempty"`
+	Run          Run    `json:"run,omitzero"`
 	// StartedBy is the run that has made it, which takes its lock as soon as
 	// it is recorded.
 	StartedBy Process `json:"startedBy,omitzero"`

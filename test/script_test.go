@@ -110,7 +110,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], [selinux],
+// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], [selinux], [enforcing],
 // [apparmor], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
@@ -146,6 +146,9 @@ func (e engine) condition(name string) (bool, error) {
 	case "selinux":
 		_, err := os.Stat("/sys/fs/selinux/enforce")
 		return err == nil, nil
+	case "enforcing":
+		on, _ := os.ReadFile("/sys/fs/selinux/enforce")
+		return string(on) == "1", nil
 	case "apparmor": // a kernel may have the module and be told not to use it
 		on, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
 		return strings.HasPrefix(string(on), "Y"), nil

@@ -61,7 +61,7 @@ var keys = map[string]key{
 	"containers.interface_name":              {use: Idle}, // of macvlan and ipvlan
 	"containers.ipcns":                       {use: Acts},
 	"containers.keyring":                     {use: Idle}, // init makes none, and nobody's is reached
-	"containers.label":                       {Refused, byContainers, func(c *Config) bool { return !c.File.Containers.EnableLabeling }},
+	"containers.label":                       {use: Acts},
 	"containers.label_users":                 {Refused, byContainers, func(c *Config) bool { return !c.File.Containers.EnableLabeledUsers }},
 	"containers.log_driver":                  {use: Acts},
 	"containers.log_path":                    {use: Acts},

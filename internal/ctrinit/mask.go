@@ -26,7 +26,7 @@ func openNull() (int, error) {
 
 // hidePaths covers each path that exists: a directory by one empty read-only
 // tmpfs shared by all, anything else by the null device.
-func hidePaths(root, null int, paths []string) *wire.Failure {
+func (p *process) hidePaths(root, null int, paths []string) *wire.Failure {
 	empty := -1
 	defer func() {
 		if empty >= 0 {
@@ -52,7 +52,7 @@ func hidePaths(root, null int, paths []string) *wire.Failure {
 		default:
 			// The first place takes the mount itself: before Linux 6.15 one that
 			// is nowhere cannot be copied.
-			empty, err = newFS("tmpfs", "tmpfs", []string{"size=0k", "nr_inodes=2", "mode=755"}, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+			empty, err = newFS("tmpfs", "tmpfs", p.labelled("size=0k", "nr_inodes=2", "mode=755"), unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 			if err == nil {
 				err = moveOnto(empty, target)
 			}

@@ -54,7 +54,13 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 	if err != nil {
 		return wire.Fail(step, err)
 	}
-	if err := attach(root, mfd, dir, m); err != nil {
+	if m.Type == "mqueue" {
+		err = p.labelQueues(mfd)
+	}
+	if err == nil {
+		err = attach(root, mfd, dir, m)
+	}
+	if err != nil {
 		_ = unix.Close(mfd)
 		return wire.Fail(step, err)
 	}
@@ -225,6 +231,28 @@ func createMount(fs int, attr uint64) (int, error) {
 	return unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(attr))
 }
 
+// labelled are the options of a tmpfs of ours, with the container's SELinux
+// label.
+func (p *process) labelled(options ...string) []string {
+	if p.plan.MountLabel != "" {
+		options = append(options, "context="+p.plan.MountLabel)
+	}
+	return options
+}
+
+// labelQueues labels the root of a mqueue, which knows no such option.
+func (p *process) labelQueues(mfd int) error {
+	if p.plan.MountLabel == "" {
+		return nil
+	}
+	fd, err := unix.Openat(mfd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Fsetxattr(fd, "security.selinux", []byte(p.plan.MountLabel), 0)
+}
+
 // attach puts the detached mount mfd on m.Target inside root, making the
 // target if it is missing.
 func attach(root, mfd int, dir bool, m *plan.Mount) error {
@@ -309,7 +337,7 @@ func (p *process) mountCgroups(root int, m *plan.Mount) error {
 		defer unix.Close(mfd)
 		return attach(root, mfd, true, m)
 	}
-	base, err := newFS("tmpfs", "cgroup", []string{"mode=755"}, m.Set&^unix.MOUNT_ATTR_RDONLY)
+	base, err := newFS("tmpfs", "cgroup", p.labelled("mode=755"), m.Set&^unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
 		return err
 	}

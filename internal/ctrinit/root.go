@@ -61,7 +61,7 @@ func (p *process) enterRoot() *wire.Failure {
 	if f := p.makeWorkDir(root); f != nil {
 		return f
 	}
-	if f := hidePaths(root, null, p.plan.Masked); f != nil {
+	if f := p.hidePaths(root, null, p.plan.Masked); f != nil {
 		return f
 	}
 	if f := protectPaths(root, p.plan.ReadOnly); f != nil {

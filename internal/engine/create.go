@@ -81,6 +81,7 @@ type draft struct {
 	c        *cove.Container
 	volumes  []cove.Volume  // anonymous and named ones that do not exist yet
 	joins    []cove.Network // the networks' records; set by record of what is to run
+	ownLevel bool           // the SELinux level was chosen here
 	noLease  bool           // set by record: the address was not to be had
 	warnings []string
 	releases []func()
@@ -133,7 +134,7 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 			return nil, err
 		}
 	}
-	for _, step := range []func() error{d.runtime, d.configured, d.supported, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies} {
+	for _, step := range []func() error{d.runtime, d.configured, d.supported, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies, d.labels} {
 		if err := step(); err != nil {
 			d.release()
 			return nil, err
@@ -354,6 +355,9 @@ func (d *draft) write(desired cove.Desired) error {
 			return cove.E("", "", cove.Exists, fmt.Errorf("ID %s is already in use by a container", c.ID))
 		}
 		if err := d.claimName(tx); err != nil {
+			return err
+		}
+		if err := d.ownLabels(tx); err != nil {
 			return err
 		}
 		for _, id := range c.DependsOn {

@@ -71,8 +71,18 @@ func (e *Engine) writeFiles(c *cove.Container, hostname string, networks []cove.
 		content["hosts"], content["resolv.conf"] = hosts, e.resolvConf(c, mode, networks)
 	}
 	for name, text := range content {
-		if err := replaceFile(filepath.Join(e.dir(c.ID), name), text); err != nil {
+		name = filepath.Join(e.dir(c.ID), name)
+		err := replaceFile(name, text)
+		if err == nil {
+			err = labelFile(name, mountLabel(c))
+		}
+		if err != nil {
 			return cove.E("write files of container", c.Name, fileKind(err), err)
+		}
+	}
+	if other, ok := strings.CutPrefix(c.Spec.Network, "container:"); ok {
+		if err := e.labelJoined(c, other); err != nil {
+			return cove.E("label files of container", other, fileKind(err), err)
 		}
 	}
 	return nil

@@ -222,6 +222,13 @@ func (e *Engine) stage(c *cove.Container, m cove.Mount, v *cove.Volume, dir int,
 		return false, err
 	}
 	defer staged.Close()
+	if label, err := e.volumeLabel(); err != nil {
+		return false, err
+	} else if label != "" { // which what is made in it inherits
+		if err := rootfs.Relabel(staged.FD, label); err != nil {
+			return false, err
+		}
+	}
 	if err := rootfs.CopyTree(from, staged.FD); err != nil {
 		return false, errors.Join(err, rootfs.RemoveAll(dir, stagedName))
 	}

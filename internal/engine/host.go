@@ -35,7 +35,9 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
 		h.RootPath = c.Spec.Rootfs
 	}
-	h.AppArmor = appArmor()
+	if h.SELinux = labelled(c); !h.SELinux {
+		h.AppArmor = appArmor()
+	}
 	if e.conf.Rootless {
 		for _, r := range ownRanges("gid_map") {
 			h.AvailableGIDs += int(r.size)

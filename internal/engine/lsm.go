@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 
 	"github.com/cove-engine/cove"
@@ -24,21 +23,11 @@ func appArmor() bool {
 	return err == nil
 }
 
-// seLinux tells whether this host confines with SELinux. A kernel that no
-// policy was given labels all processes "kernel".
-func seLinux() bool {
-	if on, err := readProc("/sys/fs/selinux/enforce", 8); err != nil || len(on) == 0 {
-		return false
-	}
-	label, err := readProc("/proc/self/attr/current", 4096)
-	return err == nil && strings.TrimRight(string(label), "\x00\n") != "kernel"
-}
-
 // appArmorProfiles lists the profiles of the kernel, "NAME (MODE)" a line.
 const appArmorProfiles = "/sys/kernel/security/apparmor/profiles"
 
 // confine makes sure that what is to confine the container does: the AppArmor
-// profile is loaded, and no SELinux label is asked for that nobody would set.
+// profile is loaded.
 func (l *launch) confine() error {
 	if name := l.spec.Process.ApparmorProfile; name != "" && name != "unconfined" {
 		err := ensureProfile(name)
@@ -52,19 +41,8 @@ func (l *launch) confine() error {
 			return err
 		}
 	}
-	labels := l.c.Spec.SELinux
-	relabel := slices.ContainsFunc(l.extra.Mounts, func(w spec.MountWork) bool { return w.Relabel != "" })
-	if !seLinux() || slices.Contains(labels, "disable") {
-		return nil
-	}
-	if keys := l.e.conf.Refused(); len(keys) > 0 && !l.c.Spec.Privileged {
-		return cove.E("", "", cove.Unsupported, fmt.Errorf("SELinux labels are not supported by cove yet, and %s (%s) asks for them: want --security-opt label=disable", keys[0].Name, keys[0].File))
-	}
-	if len(labels) > 0 || relabel {
-		return cove.E("", "", cove.Unsupported, errors.New("SELinux labels are not supported by cove yet: want --security-opt label=disable, and mounts without z and Z"))
-	}
-	if !l.c.Spec.Privileged && l.e.conf.File.Containers.EnableLabeling {
-		l.warnings = append(l.warnings, "the container runs without an SELinux label, which cove does not set yet")
+	if l.c.ProcessLabel == "" && seLinux() && l.e.conf.File.Containers.EnableLabeling && l.c.MountLabel == "" {
+		l.warnings = append(l.warnings, "the container runs without an SELinux label: it was made where there were none")
 	}
 	return nil
 }

@@ -93,6 +93,8 @@ func (d *draft) launch(ctx context.Context, recorded func() error) *launch {
 			return err
 		}
 		l.networks = d.joins
+		// Another container may have had the labels of before.
+		l.spec.Process.SelinuxLabel, l.spec.Linux.MountLabel = d.c.ProcessLabel, d.c.MountLabel
 		return nil
 	}
 	return l

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -293,6 +294,7 @@ func (l *launch) describe() (err error) {
 				return err
 			}
 			l.reaper = true
+			defaults.InitPath = cmp.Or(l.ownInit(), defaults.InitPath)
 		}
 	}
 	// What was asked stays in the record as it was asked.
@@ -381,6 +383,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		l.makeCgroups,
 		func() error { return m.Clone(l.cgroups.Unified) },
 		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
+		l.copyInit,
 		l.writeBundle,
 		func() error { return l.prepareVolumes(ctx) },
 		l.fill,
@@ -456,6 +459,10 @@ func (l *launch) prepareVolumes(ctx context.Context) error {
 	}
 	for _, w := range l.extra.Mounts {
 		switch {
+		case w.Upper == "":
+			if err := l.relabel(w); err != nil {
+				return err
+			}
 		case w.Upper != "" && w.Chown:
 			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount options O and U together are not supported by cove yet"))
 		case w.Upper != "":
@@ -535,7 +542,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 		size := windowSize(l.attach.Streams.Terminal)
 		o.Rows, o.Cols = size.Rows, size.Cols
 	}
-	o.Overlay = l.e.overlay(l.c)
+	o.Overlay, o.SELinux = l.e.overlay(l.c), labelled(l.c)
 	if l.foreign != nil {
 		return l.writeForeign(&o, joins)
 	}
@@ -653,6 +660,7 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 	if e.conf.Rootless {
 		o.Options = append(o.Options, "userxattr")
 	}
+	o.Context = mountLabel(c)
 	// What else storage.conf asks for tunes overlay and confines nobody.
 	confine := map[string]uintptr{"nodev": unix.MS_NODEV, "nosuid": unix.MS_NOSUID, "noexec": unix.MS_NOEXEC}
 	for _, opt := range e.conf.MountOptions() {

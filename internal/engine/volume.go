@@ -84,6 +84,12 @@ func (e *Engine) makeVolumeDir(v *cove.Volume) error {
 		err = os.Chown(unfinished, v.UID, v.GID)
 	}
 	if err == nil {
+		var label string
+		if label, err = e.volumeLabel(); err == nil {
+			err = labelFile(unfinished, label)
+		}
+	}
+	if err == nil {
 		err = os.Rename(unfinished, data)
 	}
 	if _, serr := os.Lstat(data); serr == nil {

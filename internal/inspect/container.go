@@ -379,6 +379,8 @@ func Container(c cove.Container, f Facts) *ContainerData {
 		NetworkSettings:  networkSettings(c, f),
 		Config:           config(c),
 		HostConfig:       hostConfig(c, f),
+		MountLabel:       c.MountLabel,
+		ProcessLabel:     c.ProcessLabel,
 		AppArmorProfile:  f.AppArmorProfile,
 		UseImageHosts:    c.Spec.NoHosts,
 		UseImageHostname: c.Spec.NoHostname,

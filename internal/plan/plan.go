@@ -31,8 +31,11 @@ type Plan struct {
 	Chown      []string `json:"chown,omitempty"`
 	LoopbackUp bool     `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
 	Process    Process  `json:"process"`
-	Hooks      *Hooks   `json:"hooks,omitempty"`
-	OCI        *OCI     `json:"oci,omitempty"`
+	// MountLabel is the SELinux label of the file systems made for the
+	// container; those of Mounts that take it as an option have it there.
+	MountLabel string `json:"mountlabel,omitempty"`
+	Hooks      *Hooks `json:"hooks,omitempty"`
+	OCI        *OCI   `json:"oci,omitempty"`
 }
 
 // Root is the container's root file system.
@@ -56,6 +59,7 @@ type Overlay struct {
 	Work    string   `json:"work,omitempty"`
 	Options []string `json:"options,omitempty"` // volatile, userxattr …
 	Flags   uintptr  `json:"flags,omitempty"`   // MS_NODEV, MS_NOSUID, MS_NOEXEC
+	Context string   `json:"context,omitempty"` // SELinux label of every file
 }
 
 // Mount is one file system to be attached inside the root.

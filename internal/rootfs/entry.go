@@ -169,7 +169,7 @@ func (e *Entry) Set(a Attributes) error {
 		}
 	}
 	for name, value := range a.Xattrs {
-		if name == "security.selinux" || name == "security.ima" || name == "security.evm" {
+		if name == selinuxLabel || name == "security.ima" || name == "security.evm" {
 			continue
 		}
 		err := unix.Setxattr(e.link(), name, []byte(value), 0)

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -42,6 +43,9 @@ func mountOverlay(o *plan.Overlay, target string) error {
 	for _, opt := range o.Options {
 		options += "," + opt
 	}
+	if o.Context != "" {
+		options += `,context="` + o.Context + `"` // it has commas
+	}
 	// mount(2) takes one page of options.
 	if len(options) < unix.Getpagesize() {
 		return unix.Mount("overlay", target, "overlay", o.Flags, options)
@@ -65,6 +69,9 @@ func mountLongOverlay(o *plan.Overlay, target string) error {
 	options := o.Options
 	if o.Upper != "" {
 		options = append([]string{"upperdir=" + o.Upper, "workdir=" + o.Work}, options...)
+	}
+	if o.Context != "" {
+		options = append(slices.Clip(options), "context="+o.Context)
 	}
 	for _, opt := range options {
 		key, value, has := strings.Cut(opt, "=")

@@ -114,6 +114,12 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 	return c.make()
 }
 
+// selinuxMounted tells whether this host has SELinux.
+func selinuxMounted() bool {
+	var st unix.Statfs_t
+	return unix.Statfs("/sys/fs/selinux", &st) == nil && st.Type == unix.SELINUX_MAGIC
+}
+
 // compile makes the plans of everything, and what is to be known for removing
 // it is on the disk then.
 func (c *creation) compile() (err error) {
@@ -122,7 +128,7 @@ func (c *creation) compile() (err error) {
 	}
 	opts := native.Options{
 		Runtime: true, CgroupV1: c.groups.layout.Subsystems(c.groups.set.Dirs),
-		LoopbackUp: !c.joinsNetwork(),
+		LoopbackUp: !c.joinsNetwork(), SELinux: selinuxMounted(),
 	}
 	if s := c.spec.Linux.Seccomp; s != nil {
 		p, err := seccomp.Cache{Dir: c.r.programs()}.Spec(s, runtime.GOARCH)

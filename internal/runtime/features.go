@@ -30,7 +30,7 @@ func Features() features.Features {
 				Actions: words(seccomp.Actions()), KnownFlags: words(seccomp.Flags()), SupportedFlags: words(seccomp.Flags()),
 			},
 			Apparmor:        &features.Apparmor{Enabled: &yes},
-			Selinux:         &features.Selinux{Enabled: &no}, // mountLabel is refused
+			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
 			NetDevices:      &features.NetDevices{Enabled: &no},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},

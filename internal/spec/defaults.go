@@ -24,7 +24,6 @@ type Defaults struct {
 
 	AppArmorProfile string
 	SeccompProfile  string // path, "" is the built-in
-	Label           bool   // SELinux labels
 
 	ContainerNameAsHostname bool
 }

@@ -258,13 +258,13 @@ var goldenCases = map[string]func(f *fixture){
 	},
 	"unmask-all": func(f *fixture) { f.c.Spec.Unmask = []string{"ALL"}; f.host.MaskAlso = []string{"/sys/x"} },
 	"labels": func(f *fixture) {
-		f.host.AppArmor, f.host.SELinux, f.conf.Label = true, true, true
-		f.host.ProcessLabel, f.host.MountLabel = "system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2"
+		f.host.AppArmor, f.host.SELinux = true, true
+		f.c.ProcessLabel, f.c.MountLabel = "system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2"
 		f.host.MaskAlso = []string{"/sys/devices/system/cpu/cpu0/thermal_throttle"}
 	},
 	"labels-off": func(f *fixture) {
-		f.host.AppArmor, f.host.SELinux, f.conf.Label = true, true, true
-		f.host.ProcessLabel = "system_u:system_r:container_t:s0:c1,c2"
+		f.host.AppArmor, f.host.SELinux = true, true
+		f.c.MountLabel = "system_u:object_r:container_file_t:s0:c1022,c1023"
 		f.c.Spec.AppArmor, f.c.Spec.SELinux = "unconfined", []string{"disable"}
 	},
 }

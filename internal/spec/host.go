@@ -35,10 +35,8 @@ type Host struct {
 	// known, and not checked.
 	CPUs, MemoryNodes string
 
+	// AppArmor and SELinux say what the host confines with.
 	AppArmor, SELinux bool
-	// ProcessLabel and MountLabel are the SELinux labels chosen for the
-	// container; used when SELinux is on and the container is confined.
-	ProcessLabel, MountLabel string
 
 	Hostname       string // the host's
 	JoinedHostname string // of the container whose UTS namespace is joined

@@ -1,10 +1,6 @@
 package spec
 
-import (
-	"slices"
-
-	"github.com/cove-engine/cove"
-)
+import "github.com/cove-engine/cove"
 
 // security sets AppArmor and SELinux, and says which seccomp profile was
 // asked.
@@ -12,9 +8,8 @@ func (b *builder) security() error {
 	if err := b.appArmor(); err != nil {
 		return err
 	}
-	if b.host.SELinux && b.confined() {
-		b.out.Process.SelinuxLabel = b.host.ProcessLabel
-		b.out.Linux.MountLabel = b.host.MountLabel
+	if b.host.SELinux {
+		b.out.Process.SelinuxLabel, b.out.Linux.MountLabel = b.c.ProcessLabel, b.c.MountLabel
 	}
 	switch {
 	case b.in.Seccomp != "":
@@ -46,11 +41,4 @@ func AppArmorProfile(s *cove.ContainerSpec, rootless bool, byDefault string) str
 		return s.AppArmor
 	}
 	return byDefault
-}
-
-// confined tells whether SELinux labels apply: not to privileged containers,
-// nor to those that see the host's processes or memory, nor when disabled.
-func (b *builder) confined() bool {
-	return b.conf.Label && !b.in.Privileged && !b.modes.pid.is("host") && !b.modes.ipc.is("host") &&
-		!slices.Contains(b.in.SELinux, "disable")
 }

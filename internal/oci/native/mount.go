@@ -138,6 +138,18 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 	return out, nil
 }
 
+// label gives a new file system its SELinux label. Those of the types named
+// here take one as an option, in a user namespace too (selinux_set_mnt_opts of
+// the kernel); the others have what the host's policy says.
+func label(m *plan.Mount, label string) {
+	switch m.Type {
+	case "tmpfs", "ramfs", "devpts", "overlay":
+		if !slices.ContainsFunc(m.Data, func(d string) bool { return strings.HasPrefix(d, "context=") }) {
+			m.Data = append(m.Data, "context="+label)
+		}
+	}
+}
+
 // MountOptions are the words of a mount that are not its file system's.
 func MountOptions() []string {
 	all := []string{

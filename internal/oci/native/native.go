@@ -40,6 +40,8 @@ type Options struct {
 	LoopbackUp bool
 	// JoinShm: /dev/shm is that of another container.
 	JoinShm bool
+	// SELinux: the host has it, so that labels mean something.
+	SELinux bool
 	// Runtime: the OCI runtime's program carries the plan out, which can do
 	// more (oci.go).
 	Runtime bool
@@ -95,6 +97,9 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 	if s.Process == nil || s.Root == nil || s.Linux == nil {
 		return nil, invalid("a spec needs process, root and linux")
 	}
+	if s.Linux.MountLabel != "" && !o.SELinux {
+		return nil, invalid("linux.mountLabel: this host has no SELinux")
+	}
 	var more *plan.OCI
 	var err error
 	if o.Runtime {
@@ -109,7 +114,7 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 		Version: plan.Version, Hostname: s.Hostname, Domainname: s.Domainname,
 		Masked: s.Linux.MaskedPaths, ReadOnly: s.Linux.ReadonlyPaths,
 		Root:       plan.Root{Path: s.Root.Path, Overlay: o.Overlay, ReadOnly: s.Root.Readonly},
-		LoopbackUp: o.LoopbackUp, Hooks: Hooks(s.Hooks), OCI: more,
+		LoopbackUp: o.LoopbackUp, MountLabel: s.Linux.MountLabel, Hooks: Hooks(s.Hooks), OCI: more,
 	}}
 	if c.Clone, c.Joins, c.Plan.CgroupNS, err = CloneFlags(s.Linux.Namespaces); err != nil {
 		return nil, err
@@ -121,6 +126,9 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 		m, err := mount(&s.Mounts[i], &o)
 		if err != nil {
 			return nil, err
+		}
+		if s.Linux.MountLabel != "" {
+			label(&m, s.Linux.MountLabel)
 		}
 		if m.Target == "/dev" && m.Type == "tmpfs" {
 			c.Plan.SetupDev = true

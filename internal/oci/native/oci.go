@@ -29,8 +29,6 @@ func foreign(s *specs.Spec) error {
 		return unsupported("linux.intelRdt")
 	case len(l.NetDevices) > 0:
 		return unsupported("linux.netDevices")
-	case l.MountLabel != "":
-		return unsupported("linux.mountLabel")
 	}
 	return nil
 }
