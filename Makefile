@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench guest guest-crun guest-kernels guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench guest guest-crun guest-kernels guest-selinux guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -115,6 +115,9 @@ guest-crun: build ## the life cycle's scripts in that guest with crun, under cov
 guest-kernels: build ## scripts on Debian 12's and 13's own kernels with AppArmor, emulated: make guest-kernels [ONLY=REGEX] (root; slow)
 	for suite in bookworm trixie; do COVE_GUEST_KERNEL=$$suite GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),apparmor|run_.*|exec|ports|pause|init|namespaces|volume_.*|cgroup_limits|network_own))$$' || exit 1; done
 	test/guest/old
+
+guest-selinux: build ## the script of SELinux on Debian 13's own kernel and policy, emulated (root; slow)
+	GO='$(GO)' test/guest/selinux
 
 guest-bench: build ## ratios to podman 5 with crun, in the same guest
 	GO='$(GO)' test/guest/bench
