@@ -27,7 +27,7 @@
 //
 // A record is durable before anything that outlives a killed command exists
 // for it. Whatever is made is named after its owner's ID, so the next command
-// that has to do with a container (hold, in reality.go) finishes or undoes what
+// that has to do with a container (hold.go) finishes or undoes what
 // a killed one has left, by looking at the kernel and not at memory. Removing
 // deletes the record last.
 package engine

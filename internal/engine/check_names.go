@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// named is a record's ID and name.
+type named struct{ id, name string }
+
+// nameIndex compares the names claimed with the records' names.
+func (k *survey) nameIndex() {
+	for _, b := range []state.Bucket{state.Containers, state.Networks} {
+		var extra, missing []named
+		err := k.e.store.View(func(tx state.Tx) (err error) {
+			extra, missing, err = namesOff(tx, b)
+			return err
+		})
+		k.fail(err)
+		for _, n := range extra {
+			k.indexed(b, n, "the name is claimed, and no record has it", func(tx state.Tx) error { return tx.Release(b, n.name) })
+		}
+		for _, n := range missing {
+			k.indexed(b, n, "the record's name is not claimed", func(tx state.Tx) error { return tx.Claim(b, n.name, n.id) })
+		}
+	}
+}
+
+// indexed suspects one name; the repair looks again in its own transaction.
+func (k *survey) indexed(b state.Bucket, n named, problem string, fix func(state.Tx) error) {
+	off := func(tx state.Tx) (bool, error) {
+		extra, missing, err := namesOff(tx, b)
+		return slices.Contains(extra, n) || slices.Contains(missing, n), err
+	}
+	k.suspicions = append(k.suspicions, suspicion{
+		Difference: Difference{Kind: "name", Object: n.name, Owner: n.id, Problem: problem},
+		still: func() (is bool, err error) {
+			err = k.e.store.View(func(tx state.Tx) error { is, err = off(tx); return err })
+			return is, err
+		},
+		repair: func() error {
+			return k.e.update(func(tx state.Tx) error {
+				if is, err := off(tx); err != nil || !is {
+					return err
+				}
+				return fix(tx)
+			})
+		},
+	})
+}
+
+// namesOff gives the names that no record has, and the records whose name is
+// not theirs.
+func namesOff(tx state.Tx, b state.Bucket) (extra, missing []named, err error) {
+	buckets := []state.Bucket{b}
+	if b == state.Containers {
+		buckets = append(buckets, state.Pods) // one space of names
+	}
+	records := map[string]string{}
+	for _, b := range buckets {
+		err := tx.List(b, func(id string, raw []byte) error {
+			var r struct {
+				Name string `json:"name"`
+			}
+			if err := json.Unmarshal(raw, &r); err != nil {
+				return cove.E("read record", id, cove.Internal, err)
+			}
+			records[id] = r.Name
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	err = tx.Names(b, func(name, id string) error {
+		if records[id] != name {
+			extra = append(extra, named{id, name})
+		} else {
+			delete(records, id)
+		}
+		return nil
+	})
+	for id, name := range records {
+		missing = append(missing, named{id, name})
+	}
+	slices.SortFunc(missing, func(a, b named) int { return strings.Compare(a.id, b.id) })
+	return extra, missing, err
+}

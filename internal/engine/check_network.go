@@ -1,0 +1,304 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// network looks for links, firewall elements and bridges.
+func (k *survey) network() {
+	e := k.e
+	for _, n := range k.going {
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "network", Object: n.Name, Owner: n.ID, Problem: "its removal was cut short"},
+			kind:       lock.Network, id: n.Name,
+			still: func() (bool, error) {
+				found := false
+				err := e.store.View(func(tx state.Tx) error {
+					going, err := goingNetworks(tx)
+					found = slices.ContainsFunc(going, func(g cove.Network) bool { return g.ID == n.ID })
+					return err
+				})
+				return found, err
+			},
+			verb: func() error { return e.finishNetworks(k.ctx) },
+		})
+	}
+	r, err := e.networks.List(k.ctx)
+	if err != nil {
+		k.fail(err)
+		return
+	}
+	k.uplink()
+	k.links(r)
+	k.elements(r)
+	k.rules(r)
+	k.bridges(r)
+}
+
+// uplink looks for what connects an ordinary user's bridges.
+func (k *survey) uplink() {
+	if k.e.lan == nil {
+		return
+	}
+	on := ""
+	for id, c := range k.records {
+		if k.running[id] && len(c.Attachments) > 0 {
+			on = id
+		}
+	}
+	if on == "" {
+		return
+	}
+	k.suspicions = append(k.suspicions, suspicion{
+		Difference: Difference{Kind: "uplink", Object: k.e.userMode(), Owner: on, Problem: "missing, and containers are on this user's networks"},
+		still: func() (bool, error) {
+			kept, err := k.e.lan.Kept()
+			if idle, ierr := k.idle(on); kept || idle || err != nil || ierr != nil {
+				return false, errors.Join(err, ierr)
+			}
+			return true, nil
+		},
+		repair: func() error {
+			netns, _, err := k.e.lan.Join()
+			if err == nil {
+				err = unix.Close(netns)
+			}
+			return err
+		},
+	})
+}
+
+func (k *survey) links(r network.Reality) {
+	e := k.e
+	present := map[string]bool{}
+	for _, l := range r.Links {
+		present[l.Name] = !l.Loose
+		id := k.owner(l.OwnerPrefix)
+		if id == "" || k.running[id] {
+			continue
+		}
+		k.leftover("link", l.Name, id,
+			func() (bool, error) {
+				r, err := e.networks.List(k.ctx)
+				return slices.Contains(r.Links, l), err
+			},
+			func() error { return e.networks.RemoveLink(k.ctx, l.Name) })
+	}
+	for id, c := range k.records {
+		for i := range c.Attachments {
+			name := network.LinkName(id, c.Attachments[i].Link)
+			if !k.running[id] || present[name] || c.Attachments[i].Pending != "" {
+				continue
+			}
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "link", Object: name, Owner: id, Problem: "missing, and its container runs: it has no network " + c.Attachments[i].Network},
+				kind:       lock.Container, id: id, live: true,
+				still: func() (bool, error) {
+					if idle, err := k.idle(id); err != nil || idle {
+						return false, err
+					}
+					r, err := e.networks.List(k.ctx)
+					return !slices.ContainsFunc(r.Links, func(l network.Link) bool { return l.Name == name && !l.Loose }), err
+				},
+				repair: func() error { return k.reconnect(id) },
+			})
+		}
+	}
+}
+
+// reconnect makes a running container's networks anew, as far as they are not
+// what its record says. Its lock is held.
+func (k *survey) reconnect(id string) error {
+	now, err := k.now(id)
+	if err != nil || now == nil {
+		return err
+	}
+	return k.e.carryOut(k.ctx, &held{Container: *now, e: k.e})
+}
+
+// reaches tells whether a container is on a network that leads out of the host:
+// only then its ports are published by the firewall.
+func (k *survey) reaches(c *cove.Container) bool {
+	return slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool {
+		return slices.ContainsFunc(k.networks, func(n cove.Network) bool { return n.Name == a.Network && !n.Internal })
+	})
+}
+
+// owner finds the only ID of ours with that beginning.
+func (k *survey) owner(prefix string) string {
+	found := ""
+	for id := range k.traces {
+		if strings.HasPrefix(id, prefix) {
+			if found != "" {
+				return ""
+			}
+			found = id
+		}
+	}
+	return found
+}
+
+func (k *survey) elements(r network.Reality) {
+	e := k.e
+	list := func(r network.Reality) map[string][]string {
+		ports := map[string][]string{}
+		for _, el := range r.Elements {
+			ports[el.ContainerID] = append(ports[el.ContainerID], fmt.Sprintf("%d/%s", el.HostPort, el.Protocol))
+		}
+		return ports
+	}
+	now := func() (map[string][]string, error) {
+		r, err := e.networks.List(k.ctx)
+		return list(r), err
+	}
+	ports := list(r)
+	for id, list := range ports {
+		if !k.traces[id] || k.running[id] {
+			continue
+		}
+		slices.Sort(list)
+		k.leftover("nft", strings.Join(slices.Compact(list), " "), id,
+			func() (bool, error) { there, err := now(); return len(there[id]) > 0, err },
+			func() error { return e.networks.RemoveElements(k.ctx, id) })
+	}
+	for id, c := range k.records {
+		missing := lacking(c, ports[id])
+		if e.lan != nil || !k.running[id] || !k.reaches(c) || len(missing) == 0 {
+			continue
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "nft", Object: strings.Join(missing, " "), Owner: id, Problem: "published by a container that runs, and missing from the firewall"},
+			kind:       lock.Container, id: id, live: true,
+			still: func() (bool, error) {
+				if idle, err := k.idle(id); err != nil || idle {
+					return false, err
+				}
+				there, err := now()
+				return len(lacking(c, there[id])) > 0, err
+			},
+			repair: func() error { return k.reconnect(id) },
+		})
+	}
+}
+
+// rules looks for those of networks that containers are on: firewalls of others
+// are known to flush the whole rule set.
+func (k *survey) rules(r network.Reality) {
+	missing := func(r network.Reality, n *cove.Network) bool {
+		return r.Ruled && !slices.ContainsFunc(r.Bridges, func(b network.Bridge) bool { return b.Name == n.NetworkInterface && b.Rules })
+	}
+	for i := range k.networks {
+		n := &k.networks[i]
+		if !missing(r, n) {
+			continue
+		}
+		for id, c := range k.records {
+			if !k.running[id] || !slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return a.Network == n.Name && a.Pending == "" }) {
+				continue
+			}
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "nft", Object: n.Name, Owner: id, Problem: "the network's rules are missing from the firewall, and a container is on it"},
+				kind:       lock.Container, id: id, live: true,
+				still: func() (bool, error) {
+					if idle, err := k.idle(id); err != nil || idle {
+						return false, err
+					}
+					r, err := k.e.networks.List(k.ctx)
+					return missing(r, n), err
+				},
+				repair: func() error { return k.reconnect(id) },
+			})
+			break
+		}
+	}
+}
+
+// lacking gives the published ports of a container that are not among those in
+// the firewall.
+func lacking(c *cove.Container, there []string) (missing []string) {
+	for _, p := range c.Ports {
+		for i := range max(p.Range, 1) {
+			if port := fmt.Sprintf("%d/%s", p.HostPort+i, p.Protocol); !slices.Contains(there, port) && !slices.Contains(missing, port) {
+				missing = append(missing, port)
+			}
+		}
+	}
+	return missing
+}
+
+// bridges looks for those of networks that were this store's: a network's ID
+// is made from its name, and its lock file tells the name.
+func (k *survey) bridges(r network.Reality) {
+	e := k.e
+	for _, b := range r.Bridges {
+		known := func(n cove.Network) bool { return n.ID == b.NetworkID }
+		if b.NetworkID == "" || slices.ContainsFunc(k.networks, known) || slices.ContainsFunc(k.going, known) {
+			continue
+		}
+		for _, o := range k.locks {
+			if o.Kind != lock.Network || network.ID(o.ID) != b.NetworkID {
+				continue
+			}
+			name := o.ID
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record"},
+				kind:       lock.Network, id: name,
+				still: func() (bool, error) {
+					if !k.unknown(lock.Network, name) || !bridgeEmpty(b.Name) {
+						return false, nil
+					}
+					r, err := e.networks.List(k.ctx)
+					return slices.Contains(r.Bridges, b), err
+				},
+				repair: func() error { return e.networks.RemoveBridge(k.ctx, b.Name) },
+			})
+		}
+	}
+}
+
+// bridgeEmpty tells whether nothing is on a bridge: another store's container
+// may be on one of the same name.
+func bridgeEmpty(name string) bool {
+	ports, err := dirNames(filepath.Join("/sys/class/net", name, "brif"))
+	return err == nil && len(ports) == 0
+}
+
+// publishedNames looks for names of containers that do not run.
+func (k *survey) publishedNames() {
+	base := k.e.namesDir()
+	networks, err := dirNames(base)
+	k.fail(err)
+	for _, n := range networks {
+		names, err := dirNames(filepath.Join(base, n))
+		k.fail(err)
+		for _, name := range names {
+			ids, err := dirNames(filepath.Join(base, n, name))
+			k.fail(err)
+			for _, id := range ids {
+				if !isID(id) || !k.traces[id] || k.running[id] {
+					continue
+				}
+				p := filepath.Join(base, n, name, id)
+				k.leftover("name", n+"/"+name, id,
+					func() (bool, error) { return exists(p), nil },
+					func() error {
+						err := os.Remove(p)
+						_ = os.Remove(filepath.Dir(p)) // if it was the last one
+						return err
+					})
+			}
+		}
+	}
+}

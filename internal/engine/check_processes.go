@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+)
+
+// processes looks for monitors of containers that have no record, and for
+// processes in the root file systems of containers that do not run. Which
+// container a monitor is for, and of which store, its liveness lock tells.
+func (k *survey) processes() {
+	pids, err := processes()
+	k.fail(err)
+	strays := map[string]bool{}
+	for _, pid := range pids {
+		if id := k.e.rootOf(pid); id != "" && k.traces[id] && !k.running[id] && !strays[id] {
+			strays[id] = true
+			k.leftover("process", strconv.Itoa(pid), id,
+				// This one may be the init that settling its run has ended.
+				func() (bool, error) {
+					pids, err := processes()
+					return slices.ContainsFunc(pids, func(pid int) bool { return k.e.rootOf(pid) == id }), err
+				},
+				func() error { return k.e.endStrays(id) })
+		}
+		id := k.e.monitorOf(pid)
+		if id == "" || k.records[id] != nil {
+			continue
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "process", Object: strconv.Itoa(pid), Owner: id, Problem: "a monitor whose container has no record"},
+			kind:       lock.Container, id: id, live: true,
+			still: func() (bool, error) {
+				now, err := k.now(id)
+				return err == nil && now == nil && k.e.monitorOf(pid) == id, err
+			},
+			repair: func() error {
+				if k.replaced {
+					return errReplaced
+				}
+				return k.e.endMonitor(pid, id)
+			},
+		})
+	}
+}
+
+// processes lists the process IDs that there are.
+func processes() (pids []int, err error) {
+	names, err := dirNames("/proc")
+	for _, text := range names {
+		if pid, err := strconv.Atoi(text); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, err
+}
+
+// monitorOf gives the ID of the container of ours that a process monitors, ""
+// when it is no monitor or another store's.
+func (e *Engine) monitorOf(pid int) string {
+	p, ok := openProcess(pid)
+	if !ok {
+		return ""
+	}
+	defer p.close()
+	args, err := p.read("cmdline", 4096)
+	argv := strings.Split(string(args), "\x00")
+	if err == nil && filepath.Base(argv[0]) == "conmon" {
+		return e.conmonOf(argv)
+	}
+	if err != nil || argv[0] != "cove-monitor" {
+		return ""
+	}
+	fds, err := dirNames(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return ""
+	}
+	for _, fd := range fds {
+		target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd))
+		if err != nil {
+			continue
+		}
+		target = strings.TrimSuffix(target, " (deleted)")
+		parent, id := filepath.Split(filepath.Dir(target))
+		parent = filepath.Clean(parent)
+		if filepath.Base(target) == runfile.Name && isID(id) && (parent == e.conf.Containers() || parent == e.conf.Removed()) {
+			return id
+		}
+	}
+	return ""
+}
+
+// conmonOf gives the ID of the container that a conmon of this command line
+// watches for this store, "" for another's. What it has open it closes before its
+// exit command runs.
+func (e *Engine) conmonOf(argv []string) string {
+	value := func(flag string) string {
+		if i := slices.Index(argv, flag); i >= 0 && i+1 < len(argv) {
+			return argv[i+1]
+		}
+		return ""
+	}
+	if id := value("--cid"); isID(id) && value("--exit-dir") == e.exits(id) {
+		return id
+	}
+	return ""
+}
+
+// endMonitor kills a monitor; its init dies with it, and what is left in the
+// cgroup is the cgroup's own difference of the next check.
+func (e *Engine) endMonitor(pid int, id string) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if e.monitorOf(pid) != id { // it was another process when we opened it
+		return nil
+	}
+	return endProcess(fd, 5*time.Second)
+}
+
+// endProcess kills a process and waits until it is gone.
+func endProcess(pidfd int, limit time.Duration) error {
+	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+		return err
+	}
+	wait := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if n, err := unix.Poll(wait, int(time.Until(end).Milliseconds())+1); n > 0 && err == nil {
+			return nil
+		}
+	}
+	return errors.New("it does not die")
+}

@@ -1,0 +1,226 @@
+package engine
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/spec"
+)
+
+// describe makes the OCI spec.
+func (l *launch) describe() (err error) {
+	if l.layout, err = l.e.cgroups(); err != nil {
+		return err
+	}
+	host, err := l.e.host(l.c, l.layout)
+	if err != nil {
+		return err
+	}
+	defaults, err := l.e.specDefaults()
+	if err != nil {
+		return err
+	}
+	if l.c.Spec.Init {
+		if l.c.Spec.InitPath == "" && defaults.InitPath == "" {
+			if defaults.InitPath, err = l.e.monitor(); err != nil {
+				return err
+			}
+			l.reaper = true
+			defaults.InitPath = cmp.Or(l.ownInit(), defaults.InitPath)
+		}
+	}
+	// What was asked stays in the record as it was asked.
+	c := *l.c
+	c.Spec.Ulimits = expandUlimits(c.Spec.Ulimits, host.Rlimits)
+	l.spec, l.extra, l.warnings, err = spec.Make(&c, defaults, host)
+	if err != nil {
+		return err
+	}
+	if l.foreign, err = l.e.foreign(l.c); err != nil {
+		return err
+	}
+	filter := l.compileFilter
+	if l.foreign != nil {
+		filter = l.adapt
+	}
+	for _, step := range []func() error{l.checkSources, l.confine, filter, l.tagLog} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compileFilter reads the seccomp profile for the capabilities that the
+// command can have at most.
+func (l *launch) compileFilter() (err error) {
+	l.filter, err = l.e.filter(l.extra.Seccomp, l.bounding())
+	if err == nil {
+		err = l.refuseNotify()
+	}
+	return err
+}
+
+func (l *launch) refuseNotify() error {
+	if l.filter.Notify {
+		return cove.E("", "", cove.Unsupported, errors.New("seccomp profiles with SCMP_ACT_NOTIFY are not supported by cove yet"))
+	}
+	return nil
+}
+
+// bounding are the capabilities that the command can have at most.
+func (l *launch) bounding() []string {
+	if caps := l.spec.Process.Capabilities; caps != nil {
+		return caps.Bounding
+	}
+	return nil
+}
+
+// writePlan compiles the spec and hands it over.
+func (l *launch) writePlan(joins []native.Join) error {
+	o := native.Options{
+		User: l.extra.User, Groups: l.extra.Groups, CreateWorkDir: l.extra.CreateWorkDir, SetHome: true,
+		Seccomp: l.filter.BPF, SeccompFlags: l.filter.Flags, UserNamespace: l.e.conf.Rootless,
+		CgroupV1: l.layout.Subsystems(l.cgroups.Dirs), LoopbackUp: len(l.c.Attachments) == 0 && ownsNetwork(l.spec),
+	}
+	if l.attach != nil {
+		size := windowSize(l.attach.Streams.Terminal)
+		o.Rows, o.Cols = size.Rows, size.Cols
+	}
+	o.Overlay, o.SELinux = l.e.overlay(l.c), labelled(l.c)
+	if l.foreign != nil {
+		return l.writeForeign(&o, joins)
+	}
+	o.JoinShm = strings.HasPrefix(l.c.Spec.IPC, "container:")
+	compiled, err := native.Compile(l.spec, o)
+	if err != nil {
+		return err
+	}
+	for _, w := range l.extra.Mounts {
+		if w.Chown {
+			compiled.Plan.Chown = append(compiled.Plan.Chown, w.Source)
+		}
+	}
+	if l.health, err = health(l.c, func(args []string) (any, error) {
+		p := compiled.Plan.Process
+		p.Args, p.Terminal, p.MakeCwd, p.Reaper, p.OOMScoreAdj = args, false, false, false, nil
+		return &plan.Plan{Version: plan.Version, Process: p}, nil
+	}); err != nil {
+		return err
+	}
+	compiled.Plan.Process.Reaper, compiled.Plan.Hooks = l.reaper, l.hooks
+	if err := l.handPlan(&compiled.Plan); err != nil {
+		return err
+	}
+	if o.JoinShm {
+		fd, err := l.e.sharedMemory(l.c.Spec.IPC)
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
+	}
+	return l.handNamespaces(joins)
+}
+
+// handPlan writes the plan where the monitor finds it again for restarts.
+func (l *launch) handPlan(p any) error {
+	data, err := json.Marshal(p)
+	if err != nil {
+		return cove.E("", "", cove.Internal, err)
+	}
+	name := filepath.Join(l.e.dir(l.c.ID), "plan")
+	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return cove.E("write", name, fileKind(err), err)
+	}
+	l.files = append(l.files, monitor.File{Name: "plan", FD: fd})
+	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
+		return cove.E("write", name, cove.Unavailable, errors.Join(err, unix.ENOSPC))
+	}
+	return nil
+}
+
+// handNamespaces hands over the namespaces to be joined.
+func (l *launch) handNamespaces(joins []native.Join) error {
+	for _, j := range joins {
+		fd, err := openNamespace(j.Path)
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(j.Flag), FD: fd})
+	}
+	if l.netns >= 0 {
+		fd, err := unix.FcntlInt(uintptr(l.netns), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return cove.E("", "", cove.Internal, err)
+		}
+		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: fd})
+	}
+	return nil
+}
+
+func openNamespace(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, cove.E("join namespace", path, fileKind(err), err)
+	}
+	return fd, nil
+}
+
+func ownsNetwork(s *specs.Spec) bool {
+	for _, ns := range s.Linux.Namespaces {
+		if ns.Type == specs.NetworkNamespace {
+			return ns.Path == ""
+		}
+	}
+	return false
+}
+
+// overlay describes the container's root: the image's layers with its own
+// directory on top.
+func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
+	dir := e.dir(c.ID)
+	o := &plan.Overlay{Base: e.conf.GraphRoot, Upper: filepath.Join(dir, "diff"), Work: filepath.Join(dir, "work")}
+	// An image's layer may carry overlay's own attributes: no directory is to
+	// show the files of another, no file those of a third (metacopy needs
+	// redirects). For an ordinary user "userxattr" says the same.
+	o.Options = append(o.Options, "redirect_dir=nofollow")
+	switch {
+	case c.Spec.Rootfs == "":
+		o.Lower = c.Image.Layers
+	case c.Spec.RootfsOverlay:
+		o.Lower = []string{c.Spec.Rootfs}
+	default:
+		return nil
+	}
+	if len(o.Lower) == 0 { // an image without layers
+		o.Lower = []string{e.conf.Merged()}
+	}
+	if c.Spec.Remove && (c.Spec.Restart.Name == "" || c.Spec.Restart.Name == "no") {
+		// Nobody will miss what a power loss takes; without it the last
+		// unmount syncs the whole upper file system. Such a layer cannot be
+		// mounted again, so not for what may be started again.
+		o.Options = append(o.Options, "volatile")
+	}
+	if e.conf.Rootless {
+		o.Options = append(o.Options, "userxattr")
+	}
+	o.Context = mountLabel(c)
+	// What else storage.conf asks for tunes overlay and confines nobody.
+	confine := map[string]uintptr{"nodev": unix.MS_NODEV, "nosuid": unix.MS_NOSUID, "noexec": unix.MS_NOEXEC}
+	for _, opt := range e.conf.MountOptions() {
+		o.Flags |= confine[opt]
+	}
+	return o
+}

@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/cgroup/oom"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/procfs"
+)
+
+// heal settles what a killed command or monitor has left, for verbs that only look at a
+// container. They do not wait for its lock: whoever holds it does the same. What
+// fails is left to a verb that changes something.
+func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
+	if !c.unsettled() || alive(c.Dir) {
+		return false
+	}
+	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
+	if err != nil {
+		return false
+	}
+	h, err := e.holdLocked(ctx, c.ID, l)
+	if h, err = e.restartDue(ctx, h, err); err == nil {
+		h.release()
+	}
+	return err == nil || errors.Is(err, errSettledAway)
+}
+
+// errSettledAway tells that a container is gone: its --rm was still to be
+// carried out, or was so just now.
+var errSettledAway = errors.New("no such container")
+
+// settle records a run whose monitor was killed, or that a reboot has ended,
+// and takes down what it has left. With --rm that is the container itself:
+// the error is errSettledAway then.
+func (h *held) settle(ctx context.Context) error {
+	if h.Status == cove.Created && !exists(h.Dir) && h.e.absent(h.ID) {
+		// Its monitor has removed it since it was looked up.
+		return h.away()
+	}
+	if h.Spec.Monitor != "" {
+		if done, err := h.settleConmon(ctx); done || err != nil {
+			return err
+		}
+	}
+	// What of a running container's network cannot be mended now must not keep
+	// anybody from ending it.
+	_ = h.e.settleUplink(&h.Container)
+	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
+		return err
+	}
+	if h.Status == cove.Created {
+		if err := h.settleCreated(ctx); err != nil {
+			return err
+		}
+	}
+	if h.cutShort() && !alive(h.Dir) {
+		return h.undoStart()
+	}
+	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {
+		return nil
+	}
+	return h.settleEnd(ctx)
+}
+
+// settleCreated finishes or undoes what made a container that has never run.
+func (h *held) settleCreated(ctx context.Context) error {
+	if h.Spec.Remove && h.Desired == cove.DesireRun {
+		// Its run was killed before the command was let go: we have the lock.
+		return h.settleAway(ctx)
+	}
+	if exists(h.Dir) {
+		return nil
+	}
+	// Whoever recorded it was killed before the next steps.
+	if err := h.e.makeVolumeDirs(&h.Container.Container); err != nil {
+		return err
+	}
+	return h.e.makeDir(&h.Container.Container)
+}
+
+// settleEnd records the end of a run that nobody has taken down, and takes it
+// down.
+func (h *held) settleEnd(ctx context.Context) error {
+	if h.reported && !h.Run.OOMKilled { // conmon may not have got round to it
+		if dirs, err := h.e.cgroupDirs(&h.Container.Container); err == nil {
+			h.Run.OOMKilled = oom.Killed(dirs)
+		}
+	}
+	whole, err := h.completeCheckpoint()
+	if err != nil {
+		return err
+	}
+	if h.Run.Exit != exitUnknown { // a reboot has taken it down
+		if err := h.e.clear(&h.Container); err != nil {
+			return err
+		}
+	}
+	if whole {
+		h.Run.Checkpointed = h.Run.Finished
+	}
+	if !h.Run.Checkpointed.IsZero() { // or a restore was cut short
+		h.Run.Exit, h.Run.ExitCode, h.Run.Dumping = "", 0, false
+	}
+	h.Run.Down, h.Run.Poststop = true, false
+	if h.Run.Exit == "" && !h.reported {
+		// Its exit is recorded; the monitor was killed after that.
+		if err := h.writeRun(); err != nil || !h.Spec.Remove || !h.Run.Checkpointed.IsZero() {
+			return err
+		}
+		return h.settleAway(ctx)
+	}
+	h.Run.PID, h.Run.PIDStart, h.Run.Stopping = 0, 0, false
+	// Its directory may not have been on the disk when the machine stopped.
+	if err := h.e.makeDir(&h.Container.Container); err != nil {
+		return err
+	}
+	if err := h.writeRun(); err != nil {
+		return err
+	}
+	_ = h.e.events.Write(diedEvent(&h.Container.Container, h.Run.ExitCode))
+	if h.Spec.Remove {
+		return h.settleAway(ctx)
+	}
+	h.due = (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
+	return nil
+}
+
+// cutShort tells whether the last start was killed, or fails just now, before
+// the monitor had written the run down: the record knows of it and the run file
+// does not.
+func (c *Container) cutShort() bool {
+	return c.recorded > c.Run.Generation && c.Run.Exit != exitUnknown && (c.Status == cove.Created || c.Status == cove.Exited)
+}
+
+// undoStart takes down what a start that was cut short has left.
+func (h *held) undoStart() error {
+	if err := h.e.clear(&h.Container); err != nil {
+		return err
+	}
+	h.Run.Generation = h.recorded
+	return h.writeRun()
+}
+
+// settleUplink connects an ordinary user's bridges anew when what did it was
+// killed and this container is on them.
+func (e *Engine) settleUplink(c *Container) error {
+	if e.lan == nil || c.Run.PID == 0 || len(c.Attachments) == 0 {
+		return nil
+	}
+	if kept, err := e.lan.Kept(); err != nil || kept {
+		return err
+	}
+	netns, _, err := e.lan.Join()
+	if err != nil {
+		return err
+	}
+	return unix.Close(netns)
+}
+
+// settleAway carries out --rm, unless others depend on the container.
+func (h *held) settleAway(ctx context.Context) error {
+	if users, err := h.e.sharers(h.ID); err != nil || len(users) > 0 {
+		return err
+	}
+	if err := h.e.removeHeld(h, RemoveOptions{}); err != nil {
+		return err
+	}
+	return h.away()
+}
+
+func (h *held) away() error {
+	return cove.E("find container", h.Name, cove.NotFound, errSettledAway)
+}
+
+func (h *held) writeRun() error {
+	f, err := runfile.Open(h.Dir)
+	if err == nil {
+		defer f.Close()
+		err = f.Write(&h.Run, true)
+	}
+	if err != nil {
+		return cove.E("record exit of container", h.Name, fileKind(err), err)
+	}
+	return nil
+}
+
+// clear takes down what a run may have left behind, by name: processes,
+// cgroups, firewall elements, names, the socket. What is not there is no
+// error.
+func (e *Engine) clear(c *Container) error {
+	var errs []error
+	dirs, err := e.cgroupDirs(&c.Container)
+	if err == nil {
+		if err = cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err == nil {
+			err = cgroup.Remove(dirs)
+		}
+	}
+	if err == nil && len(dirs) == 0 {
+		err = endInit(c)
+		if pid := c.Spec.PID; err == nil && pid != "" && pid != "private" {
+			err = e.endStrays(c.ID)
+		}
+	}
+	errs = append(errs, err)
+	e.forgetForeign(&c.Container)
+	if c.Spec.Monitor != "" {
+		errs = append(errs, e.awaitAide(c.ID))
+	}
+	e.finishHooks(c)
+	errs = append(errs, os.RemoveAll(e.bundle(c.ID)))
+	if len(c.Ports) > 0 {
+		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
+	}
+	e.forgetNames(&c.Container)
+	if err := os.RemoveAll(filepath.Dir(e.socket(c.ID))); err != nil {
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return cove.E("clean up container", c.Name, cove.Internal, err)
+	}
+	return nil
+}
+
+// endInit waits for the end of a container that could not have a cgroup: its
+// init dies with its monitor, and its process namespace with it.
+func endInit(c *Container) error {
+	run, err := runfile.Read(c.Dir)
+	if err != nil || run.PID == 0 || run.BootID != procfs.BootID() {
+		return nil // it never ran, or in another boot
+	}
+	fd, err := procfs.Open(run.PID, run.PIDStart)
+	if err != nil {
+		return nil // it is gone
+	}
+	defer unix.Close(fd)
+	if err := endProcess(fd, 10*time.Second); err != nil {
+		return fmt.Errorf("end init: %w", err)
+	}
+	return nil
+}

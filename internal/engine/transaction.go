@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/rootfs"
+	"github.com/cove-engine/cove/internal/state"
+)
+
+// update runs a write transaction; before it, it drops the records of
+// containers whose monitors have removed them.
+func (e *Engine) update(fn func(state.Tx) error) error {
+	if err := e.prepareHome(); err != nil {
+		return err
+	}
+	ready := e.finishRemovals()
+	var dropped, waiting []*cove.Container
+	drop := func(tx state.Tx) error {
+		dropped, waiting = dropped[:0], waiting[:0]
+		lost, err := e.lostWithBoot(tx)
+		if err != nil {
+			return err
+		}
+		for _, id := range slices.Concat(ready, lost) {
+			c := new(cove.Container)
+			err := tx.Get(state.Containers, id, c)
+			if cove.Is(err, cove.NotFound) {
+				c.ID = id
+			} else if err != nil {
+				return err
+			} else if e.ownsVolumes(tx, c) {
+				// Before the record that knows of them.
+				waiting = append(waiting, c)
+				continue
+			} else if err := dropRecord(tx, c); err != nil {
+				return err
+			}
+			dropped = append(dropped, c)
+		}
+		return nil
+	}
+	errWaiting := errors.New("volumes first")
+	err := e.store.Update(func(tx state.Tx) error {
+		if err := drop(tx); err != nil {
+			return err
+		}
+		if len(waiting) > 0 {
+			return errWaiting
+		}
+		return fn(tx)
+	})
+	if errors.Is(err, errWaiting) {
+		for _, c := range waiting {
+			// One that cannot go now goes with a later write.
+			_ = e.removeAnonymous(c)
+		}
+		err = e.store.Update(func(tx state.Tx) error {
+			if err := drop(tx); err != nil {
+				return err
+			}
+			return fn(tx)
+		})
+	}
+	if err != nil {
+		return err
+	}
+	for _, c := range dropped {
+		e.forget(c)
+	}
+	return nil
+}
+
+// bootKey holds the boot in which the store was last written to.
+const bootKey = "boot"
+
+// lostWithBoot gives, for the first write after the machine has stopped, the
+// --rm containers that have stopped with it: no monitor was left to remove
+// them, and a volatile layer cannot be mounted again. Nobody's names are those
+// of a running container any more.
+func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
+	boot := procfs.BootID()
+	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot {
+		return nil, err
+	}
+	err = tx.List(state.Containers, func(id string, raw []byte) error {
+		c, err := decodeContainer(raw)
+		if err == nil && c.Spec.Remove && c.Run.Generation > 0 && c.Run.BootID != boot {
+			lost = append(lost, id)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(e.namesDir()); err != nil {
+		return nil, cove.E("remove", e.namesDir(), fileKind(err), err)
+	}
+	return lost, tx.SetMeta(bootKey, []byte(boot))
+}
+
+// ownsVolumes tells whether one of a container's anonymous volumes is still
+// there that only it uses.
+func (e *Engine) ownsVolumes(tx state.Tx, c *cove.Container) bool {
+	return slices.ContainsFunc(c.Mounts, func(m cove.Mount) bool {
+		return m.Type == "volume" && m.Anonymous && tx.Get(state.Volumes, m.Source, new(struct{})) == nil &&
+			e.volumeUser(tx, m.Source, c.ID) == nil
+	})
+}
+
+// finishRemovals gives the containers whose monitors have removed them, and
+// finishes what a killed monitor has left of its work. One whose monitor is
+// still at it is left to a later write.
+func (e *Engine) finishRemovals() (ready []string) {
+	for _, id := range e.removedMarks() {
+		if names, err := dirNames(e.removedDir(id)); err == nil && len(names) > 0 {
+			if !monitorEnds(e.removedDir(id), time.Second) {
+				continue
+			}
+			c := &cove.Container{ID: id}
+			_ = e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+			if e.clear(&Container{Container: *c}) != nil {
+				continue
+			}
+		}
+		ready = append(ready, id)
+	}
+	return ready
+}
+
+// removedMarks lists the containers whose monitors have removed them.
+func (e *Engine) removedMarks() []string {
+	d, err := os.Open(e.conf.Removed())
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return names
+}
+
+// dropRecord deletes a container's record with its name and leases.
+func dropRecord(tx state.Tx, c *cove.Container) error {
+	if err := tx.Release(state.Containers, c.Name); err != nil && !cove.Is(err, cove.NotFound) {
+		return err
+	}
+	for _, a := range c.Attachments {
+		if err := tx.Unlease(a.Network, c.ID); err != nil {
+			return err
+		}
+	}
+	for _, on := range c.DependsOn {
+		if err := setDependent(tx, on, c.ID, false); err != nil {
+			return err
+		}
+	}
+	return tx.Delete(state.Containers, c.ID)
+}
+
+// forget removes what is left of a container once its record is gone.
+func (e *Engine) forget(c *cove.Container) {
+	_ = rootfs.RemoveTree(e.dir(c.ID))
+	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
+	_ = e.locks.Forget(lock.Container, c.ID)
+	_ = rootfs.RemoveTree(e.removedDir(c.ID))
+	removeCIDFile(c)
+}
+
+func decodeContainer(raw []byte) (*cove.Container, error) {
+	c := new(cove.Container)
+	if err := json.Unmarshal(raw, c); err != nil {
+		return nil, cove.E("read container record", "", cove.Internal, err)
+	}
+	return c, nil
+}
