@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -31,23 +30,5 @@ func (e *Entry) chown(dev uint64, uid, gid int) error {
 	if e.Type() != unix.S_IFDIR {
 		return nil
 	}
-	names, err := e.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		below, err := OpenEntry(e.FD, name)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		err = below.chown(dev, uid, gid)
-		below.Close()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return e.each(func(below *Entry) error { return below.chown(dev, uid, gid) })
 }

@@ -96,6 +96,30 @@ func (e *Entry) Names() ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
+// each calls f for all that a directory holds, opened for the call only. What
+// is removed meanwhile is passed over.
+func (e *Entry) each(f func(*Entry) error) error {
+	names, err := e.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		below, err := OpenEntry(e.FD, name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = f(&below)
+		below.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Readlink gives a link's target.
 func (e *Entry) Readlink() (string, error) {
 	buf := make([]byte, unix.PathMax)

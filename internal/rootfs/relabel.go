@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -20,23 +19,8 @@ func Relabel(fd int, label string) error {
 
 func (e *Entry) relabel(label string) error {
 	if e.Type() == unix.S_IFDIR {
-		names, err := e.Names()
-		if err != nil {
+		if err := e.each(func(below *Entry) error { return below.relabel(label) }); err != nil {
 			return err
-		}
-		for _, name := range names {
-			below, err := OpenEntry(e.FD, name)
-			if errors.Is(err, os.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			err = below.relabel(label)
-			below.Close()
-			if err != nil {
-				return err
-			}
 		}
 	}
 	// What has it already may be on a read-only file system.
