@@ -165,23 +165,20 @@ func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int, files ...m
 // the container's, its published ports before all.
 func (e *Engine) awaitAide(id string) error {
 	dir := e.aideDir(id)
-	for deadline := time.Now().Add(10 * time.Second); alive(dir); time.Sleep(time.Millisecond) {
-		if time.Now().Before(deadline) {
-			continue
-		}
-		// Somebody has stopped it.
-		run, err := runfile.Read(dir)
-		if err != nil {
-			return err
-		}
-		fd, err := procfs.Open(run.MonitorPID, run.MonitorStart)
-		if err != nil {
-			return nil
-		}
-		defer unix.Close(fd)
-		return endProcess(fd, 10*time.Second)
+	if monitorEnds(dir, 10*time.Second) {
+		return nil
 	}
-	return nil
+	// Somebody has stopped it.
+	run, err := runfile.Read(dir)
+	if err != nil {
+		return err
+	}
+	fd, err := procfs.Open(run.MonitorPID, run.MonitorStart)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	return endProcess(fd, 10*time.Second)
 }
 
 // aidePatience is how long an aide may take to be ready.
