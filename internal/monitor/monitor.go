@@ -455,15 +455,40 @@ func (c *Conn) Request(kind wire.Kind, v any) error {
 // Checkpoint has the monitor checkpoint its container. It returns when that is
 // done, or when ctx ends: the monitor goes on alone then.
 func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
+	return c.ask(ctx, wire.Checkpoint, body, func(kind wire.Kind, answer []byte) (done bool, err error) {
+		if kind == wire.Exit { // that comes if it ends before
+			return false, nil
+		}
+		return true, expect(kind, answer, wire.Ack)
+	})
+}
+
+// Probe has the monitor run the container's health check now, or wait for the
+// one that runs, and gives its exit code, -1 when it could not be run or took
+// too long.
+func (c *Conn) Probe(ctx context.Context) (code int, err error) {
+	err = c.ask(ctx, wire.HealthRun, nil, func(kind wire.Kind, answer []byte) (done bool, err error) {
+		if kind != wire.Exit {
+			return true, expect(kind, answer, wire.Exit)
+		}
+		var exit wire.ExitBody
+		err = json.Unmarshal(answer, &exit)
+		code = exit.Code
+		return true, err
+	})
+	return code, err
+}
+
+// ask sends a request that may take any time and passes what comes to answer
+// until that is done, or ctx ends.
+func (c *Conn) ask(ctx context.Context, kind wire.Kind, body any, answer func(wire.Kind, []byte) (done bool, err error)) error {
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) })
-	err := c.SendJSON(wire.Checkpoint, body)
-	for err == nil {
-		var kind wire.Kind
-		var answer []byte
-		kind, answer, _, err = c.receive()
-		if err == nil && kind != wire.Exit { // that comes if it ends before
-			err = expect(kind, answer, wire.Ack)
-			break
+	err := c.SendJSON(kind, body)
+	for done := false; err == nil && !done; {
+		var came wire.Kind
+		var text []byte
+		if came, text, _, err = c.receive(); err == nil {
+			done, err = answer(came, text)
 		}
 	}
 	if !stop() {
@@ -473,35 +498,6 @@ func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
 		err = cove.E("", "", cove.WrongStatus, errors.New("the container has ended"))
 	}
 	return err
-}
-
-// Probe has the monitor run the container's health check now, or wait for the
-// one that runs, and gives its exit code, -1 when it could not be run or took
-// too long.
-func (c *Conn) Probe(ctx context.Context) (code int, err error) {
-	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) })
-	err = c.SendJSON(wire.HealthRun, nil)
-	if err == nil {
-		var kind wire.Kind
-		var answer []byte
-		kind, answer, _, err = c.receive()
-		var exit wire.ExitBody
-		switch {
-		case err != nil:
-		case kind == wire.Exit:
-			err = json.Unmarshal(answer, &exit)
-			code = exit.Code
-		default:
-			err = expect(kind, answer, wire.Exit)
-		}
-	}
-	if !stop() {
-		return 0, context.Cause(ctx)
-	}
-	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		err = cove.E("", "", cove.WrongStatus, errors.New("the container has ended"))
-	}
-	return code, err
 }
 
 // How long a monitor that is asked for something may take, and how long the
