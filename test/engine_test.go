@@ -241,11 +241,11 @@ func (h *house) configure(env *testscript.Env) error {
 	files[bin+"/roots"] = "#!/bin/sh\nexec nsenter --net=" + h.netns + " \"$@\"\n"
 	files[bin+"/outside"] = "#!/bin/sh\nexec nsenter --net=" + h.out + " \"$@\"\n"
 	for path, text := range files {
-		mode := os.FileMode(0o644)
-		if strings.HasPrefix(path, bin) {
-			mode = 0o755
+		write := writeProgram
+		if !strings.HasPrefix(path, bin) {
+			write = func(path, text string) error { return os.WriteFile(path, []byte(text), 0o644) }
 		}
-		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		if err := write(path, text); err != nil {
 			return err
 		}
 	}
@@ -274,6 +274,15 @@ func (h *house) configure(env *testscript.Env) error {
 		env.Setenv(k, v)
 	}
 	return nil
+}
+
+// writeProgram writes a script. A process that another script's test forks
+// meanwhile would hold it open for writing, and it could not be executed
+// (ETXTBSY).
+func writeProgram(path, text string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(path, []byte(text), 0o755)
 }
 
 // ociRuntime is the one that podman can use here: crun wants cgroup version 2

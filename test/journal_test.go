@@ -51,7 +51,7 @@ func (h *house) startJournal() error {
 	h.closed = append(h.closed, h.journal)
 	pid := strconv.Itoa(cmd.Process.Pid)
 	in := "#!/bin/sh\nexec nsenter -t " + pid + " --mount sh -c 'cd \"$0\" && exec \"$@\"' \"$PWD\" \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(h.work, ".bin", "within"), []byte(in), 0o755); err != nil {
+	if err := writeProgram(filepath.Join(h.work, ".bin", "within"), in); err != nil {
 		return err
 	}
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
