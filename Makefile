@@ -59,8 +59,10 @@ run: build ## build cove and run a container: make run [IMAGE=…]
 deps: ## what the tests need, by apt-get where it is missing
 	@test/deps
 
+# Scripts mostly wait: twice as many at once as there are processors.
+SCRIPTS = $(GO) test -parallel $$((2*$$(nproc))) -timeout 40m -buildvcs=false -tags $(TAGS)
 test: build deps ## every test; as root those of the engine too
-	$(GO) test -timeout 40m -buildvcs=false -tags $(TAGS) ./...
+	$(SCRIPTS) ./...
 
 # podman one script after the other: all of root's share one name server.
 reference: deps ## the scripts on podman and docker, which prove the scripts
@@ -74,11 +76,11 @@ conformance: build deps ## runtime-tools' validation of cove-runtime beside runc
 exposure: build deps ## what a container can see and do, beside podman's and docker's: a table
 	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
 runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest of cgroup v2)
-	COVE_TEST_RUNTIME=$$(command -v runc) $(GO) test -count=1 -timeout 40m -buildvcs=false -tags $(TAGS) -run 'TestScript$$' ./test
+	COVE_TEST_RUNTIME=$$(command -v runc) $(SCRIPTS) -count=1 -run 'TestScript$$' ./test
 
 conmon: build deps ## the scripts with conmon as cove's monitor, over cove-runtime and over runc: make conmon [ONLY=REGEX]
 	for runtime in '' $$(command -v runc); do COVE_TEST_MONITOR=conmon COVE_TEST_RUNTIME=$$runtime \
-	  $(GO) test -count=1 -timeout 40m -buildvcs=false -tags $(TAGS) -run 'TestScript$$/^($(or $(ONLY),.*))$$' ./test || exit 1; done
+	  $(SCRIPTS) -count=1 -run 'TestScript$$/^($(or $(ONLY),.*))$$' ./test || exit 1; done
 
 lint: ## gofmt, go vet and staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "gofmt: the files above"; exit 1; }
