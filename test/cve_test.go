@@ -211,6 +211,51 @@ func TestCVE2024_21626(t *testing.T) {
 	}
 }
 
+// CVE-2024-21626 once more: the command itself is named by a descriptor of the
+// host's, or is a link of the image's to one. A program of the host's that runs
+// in a container can be written to by /proc/PID/exe.
+func TestCVE2024_21626_command(t *testing.T) {
+	b := newBundle(t, "")
+	host, err := os.Open("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer host.Close()
+	program := filepath.Join(b.dir, "busybox")
+	if data, err := os.ReadFile(filepath.Join(b.dir, "rootfs/bin/busybox")); err != nil {
+		t.Fatal(err)
+	} else if err := os.WriteFile(program, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for n := 3; n < 12; n++ {
+		commands = append(commands, fmt.Sprintf("/proc/self/fd/%d/..%s", n, program), fmt.Sprintf("/proc/self/fd/%d/%d/root%s", n, os.Getpid(), program))
+		link := fmt.Sprintf("/tmp/command-%d", n)
+		if err := os.Symlink(commands[len(commands)-2], filepath.Join(b.dir, "rootfs", link)); err != nil {
+			t.Fatal(err)
+		}
+		commands = append(commands, link)
+	}
+	refused := func(args ...string) {
+		t.Helper()
+		cmd := b.command(args...)
+		cmd.ExtraFiles = []*os.File{host, host, host}
+		if out, err := cmd.CombinedOutput(); err == nil || strings.Contains(string(out), "applet") {
+			t.Errorf("%v executed the host's program: %s", args, out)
+		}
+	}
+	for _, c := range commands {
+		b.Process.Args = []string{c}
+		b.write()
+		refused("run", "--bundle", b.dir, "c")
+	}
+	b.Process.Args = []string{"sleep", "60"}
+	b.start()
+	for _, c := range commands {
+		refused("exec", "c", c)
+	}
+}
+
 const corePattern = "/proc/sys/kernel/core_pattern"
 
 // CVE-2025-31133: the image's /dev/null is a link, and what it leads to is

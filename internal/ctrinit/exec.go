@@ -128,7 +128,7 @@ func (p *process) setCredentials() *wire.Failure {
 	// In a user namespace that somebody without help has made, groups are
 	// denied and those of the caller stay, user_namespaces(7).
 	others := slices.ContainsFunc(pr.GIDs, func(g uint32) bool { return g != pr.GID })
-	if errno != 0 && !(errno == unix.EPERM && !others && p.setgroupsDenied()) {
+	if errno != 0 && !(errno == unix.EPERM && !others && p.noGroups) {
 		return wire.Fail("set groups", errno)
 	}
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), uintptr(pr.GID), uintptr(pr.GID)); errno != 0 {
@@ -171,17 +171,6 @@ func DieWithMonitor() *wire.Failure {
 		os.Exit(1)
 	}
 	return nil
-}
-
-func (p *process) setgroupsDenied() bool {
-	fd, err := p.openBeneath("thread-self/setgroups", unix.O_RDONLY)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(fd)
-	buf := make([]byte, 16)
-	n, _ := unix.Read(fd, buf)
-	return n >= 4 && string(buf[:4]) == "deny"
 }
 
 func (p *process) loadFilter() *wire.Failure {

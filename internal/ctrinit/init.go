@@ -34,14 +34,16 @@ var control = 3 // the socket to the monitor
 type process struct {
 	plan plan.Plan
 	// Descriptors of the host, opened before the root is changed.
-	proc int   // the host's /proc, checked to be procfs
+	proc int   // the host's /proc, checked to be procfs; -1 once the host is left
 	attr int   // where the LSM label for the next exec is written; -1 without
 	gift []int // sources of mounts to be given to the user
 	shm  int   // a detached mount for /dev/shm, another container's; -1 without
 	lock []int // mounts that become read-only when all is in its place
 	// shared are mounts that were made before the others, by shareWithHost.
 	shared map[*plan.Mount]int
-	oci    handed
+	// noGroups says that the user namespace denies setgroups(2).
+	noGroups bool
+	oci      handed
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
@@ -82,6 +84,7 @@ func (p *process) run() *wire.Failure {
 			return f
 		}
 	}
+	p.leaveHost()
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {
 			return f

@@ -76,6 +76,7 @@ func (p *process) live() *wire.Failure {
 			return f
 		}
 	}
+	p.leaveHost()
 	master := -1
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {

@@ -43,6 +43,29 @@ func (p *process) openBeneath(path string, flags uint64) (int, error) {
 	})
 }
 
+// leaveHost closes the host's /proc, from which ".." leads to the host's root:
+// by /proc/self/fd a path of the container's, be it the command itself, could
+// go through it until exec closes it (CVE-2024-21626). What it is still needed
+// for is read before.
+func (p *process) leaveHost() {
+	p.noGroups = p.setgroupsDenied()
+	_ = unix.Close(p.proc)
+	p.proc = -1
+}
+
+// setgroupsDenied tells whether the user namespace denies setgroups(2),
+// user_namespaces(7).
+func (p *process) setgroupsDenied() bool {
+	fd, err := p.openBeneath("thread-self/setgroups", unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	buf := make([]byte, 16)
+	n, _ := unix.Read(fd, buf)
+	return n >= 4 && string(buf[:4]) == "deny"
+}
+
 // openLabel opens the file that takes the LSM label of the next exec, while
 // the host's /proc is still there.
 func (p *process) openLabel() (err error) {

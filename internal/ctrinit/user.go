@@ -104,9 +104,12 @@ func hasHome(env []string) bool {
 // readDatabase reads a regular file of the container's; anything else counts
 // as empty.
 func readDatabase(root int, name string) []byte {
-	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC}
+	how := unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_MAGICLINKS,
+	}
 	if root >= 0 {
-		how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
+		how.Resolve |= unix.RESOLVE_IN_ROOT
 	}
 	fd, err := unix.Openat2(root, name, &how)
 	if err != nil {

@@ -16,6 +16,7 @@ package serve
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -133,9 +134,16 @@ func Main(args []string) {
 	}
 	m := newMonitor()
 	m.foreign, m.flags = strings.Contains(args[2], "o"), uintptr(flags)
+	handed := control + 1
 	if strings.Contains(args[2], "p") {
 		m.pidns = joinPID
 		unix.CloseOnExec(joinPID)
+		handed = joinPID + 1
+	}
+	// What the caller has left open is not the container's to reach, nor ours to
+	// keep: locks, ends of pipes. Nothing here has opened anything by now.
+	if err := unix.CloseRange(uint(handed), math.MaxInt32, 0); err != nil {
+		os.Exit(125)
 	}
 	if f := m.boot(strings.Contains(args[2], "t"), strings.Contains(args[2], "i")); f != nil {
 		m.giveUp(f)
