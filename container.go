@@ -94,7 +94,7 @@ type ContainerSpec struct {
 	Health      *HealthCheck  `json:"health,omitempty"`   // nil: the image's
 	NoHealth    bool          `json:"noHealth,omitempty"` // --no-healthcheck
 
-	LogDriver string            `json:"logDriver,omitempty"` // k8s-file, json-file, journald, none
+	LogDriver string            `json:"logDriver,omitempty"` // k8s-file, json-file, journald, passthrough, passthrough-tty, none
 	LogPath   string            `json:"logPath,omitempty"`
 	LogOpts   map[string]string `json:"logOpts,omitempty"` // tag, max-size, label
 

@@ -118,7 +118,7 @@ func flagValues() map[string][]string {
 		"events-backend": {"file", "none"},
 		"format":         {"json"},
 		"ipc":            namespaces("none", "shareable"),
-		"log-driver":     {"json-file", "k8s-file", "none"},
+		"log-driver":     {"journald", "json-file", "k8s-file", "none", "passthrough", "passthrough-tty"},
 		"log-level":      {"debug", "error", "fatal", "info", "panic", "trace", "warn"},
 		"pid":            namespaces(),
 		"pull":           {"always", "missing", "never", "newer"},

@@ -49,6 +49,8 @@ func (o *runOptions) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(o.Out, id)
+	if !passthrough(&spec, e.Defaults()) { // as podman
+		fmt.Fprintln(o.Out, id)
+	}
 	return nil
 }

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -62,6 +64,11 @@ func (o *runOptions) createOptions() engine.CreateOptions {
 	}
 }
 
+// passthrough tells whether a container gets the caller's own streams.
+func passthrough(s *cove.ContainerSpec, d engine.Defaults) bool {
+	return strings.HasPrefix(cmp.Or(s.LogDriver, d.LogDriver), "passthrough")
+}
+
 func (o *runOptions) run(ctx context.Context, args []string) error {
 	in := o.outside()
 	spec, err := o.request(in, args)
@@ -77,6 +84,10 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	}
 	if err := o.configured(&spec, in, e.Defaults()); err != nil {
 		return err
+	}
+	passthrough := passthrough(&spec, e.Defaults())
+	if passthrough && len(o.attach) > 0 {
+		return errors.New("cannot specify --attach with --log-driver=passthrough: invalid argument")
 	}
 	ro := engine.RunOptions{CreateOptions: o.createOptions(), Detach: o.detach}
 	if !o.detach {
@@ -100,9 +111,11 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.detach {
+	switch {
+	case o.detach && passthrough: // the output is the container's
+	case o.detach:
 		fmt.Fprintln(o.Out, r.ID)
-	} else if !r.Detached {
+	case !r.Detached:
 		o.code = r.ExitCode
 	}
 	return nil

@@ -22,7 +22,7 @@ import (
 func (e *Engine) Defaults() Defaults {
 	c, engine := &e.conf.File.Containers, &e.conf.File.Engine
 	return Defaults{
-		Volumes: c.Volumes.Get(), Mounts: c.Mounts.Get(), Env: engine.Env.Get(),
+		Volumes: c.Volumes.Get(), Mounts: c.Mounts.Get(), Env: engine.Env.Get(), LogDriver: c.LogDriver,
 		EnvHost: c.EnvHost, HTTPProxy: c.HTTPProxy, Init: c.Init, Privileged: c.Privileged, ReadOnly: c.ReadOnly, NoHosts: c.NoHosts,
 		MultiImageArchive: engine.MultiImageArchive,
 	}

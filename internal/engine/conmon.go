@@ -133,7 +133,7 @@ func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", PIDNamespace: -1, Cgroup: cgroup})
+	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: l.stdio(), PIDNamespace: -1, Cgroup: cgroup})
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +311,12 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 		defer aide.Close()
 	}
 	s.conn = monitor.Wrap(-1)
-	if l.attach != nil {
+	switch {
+	case l.attach != nil && passthrough(s.env.Log.Driver):
+		if s.conn, err = e.speakConmon(&now, nil); err != nil {
+			return started, err
+		}
+	case l.attach != nil:
 		// From the first byte on.
 		stream, err := conmon.Attach(s.birth.Bundle)
 		if err != nil {

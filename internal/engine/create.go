@@ -198,9 +198,11 @@ func (d *draft) supported() error {
 			return cove.E("create container", s.Name, cove.Unavailable, errors.New("there is no journal on this host: want log driver k8s-file, json-file or none"))
 		}
 	case "passthrough", "passthrough-tty":
-		return cove.E("create container", s.Name, cove.Unsupported, errors.New("log driver "+s.LogDriver+" is not supported by cove yet"))
+		if err := refuseTerminal(s.LogDriver); err != nil {
+			return err
+		}
 	default:
-		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file, journald or none"))
+		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file, journald, passthrough, passthrough-tty or none"))
 	}
 	if err := validHealth(healthCheck(d.c)); err != nil {
 		return cove.E("create container", s.Name, cove.Invalid, err)

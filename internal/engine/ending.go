@@ -248,7 +248,9 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 		return err
 	}
 	id := h.ID
-	err = e.stop(ctx, h, o)
+	if err = refuseTerminal(e.logDriver(&h.Container.Container)); err == nil {
+		err = e.stop(ctx, h, o)
+	}
 	h.release()
 	if err != nil {
 		return err

@@ -351,7 +351,7 @@ func containerEnv(c *cove.Container, rootless bool) string {
 
 func (e *Engine) logPath(c *cove.Container) string {
 	switch {
-	case e.logDriver(c) == "none", e.logDriver(c) == "journald":
+	case e.logDriver(c) == "none", e.logDriver(c) == "journald", passthrough(e.logDriver(c)):
 		return ""
 	case c.Spec.LogPath != "":
 		return c.Spec.LogPath
@@ -365,7 +365,7 @@ func (e *Engine) logDriver(c *cove.Container) string {
 		driver = e.conf.File.Containers.LogDriver
 	}
 	switch driver {
-	case "json-file", "none", "journald":
+	case "json-file", "none", "journald", "passthrough", "passthrough-tty":
 		return driver
 	}
 	return "k8s-file"

@@ -37,6 +37,9 @@ func (e *Engine) Attach(ctx context.Context, nameOrID string, o AttachOptions) (
 // releases the container's lock before it waits.
 func (e *Engine) attachRunning(ctx context.Context, h *held, o AttachOptions) (RunResult, error) {
 	result := RunResult{ID: h.ID, Detached: true}
+	if driver := e.logDriver(&h.Container.Container); passthrough(driver) {
+		return result, noOutput(driver, "attach")
+	}
 	conn, err := e.dial(&h.Container)
 	if err != nil {
 		return result, err
@@ -56,6 +59,9 @@ var errDetached = errors.New("detached")
 // container has ended or the caller detaches.
 func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o AttachOptions, result RunResult) (RunResult, error) {
 	s := &session{conn: conn, streams: o.Streams, terminal: c.Spec.Terminal}
+	if passthrough(e.logDriver(&c.Container)) {
+		s.streams, o.NoStdin = Streams{}, true
+	}
 	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
 	if err != nil {
 		return result, err

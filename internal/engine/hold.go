@@ -43,7 +43,7 @@ func (e *Engine) restartDue(ctx context.Context, h *held, err error) (*held, err
 	if err != nil || !h.due {
 		return h, err
 	}
-	if _, err := e.startHeld(ctx, h, StartOptions{}); err != nil {
+	if _, err := e.startHeld(ctx, h, StartOptions{unasked: true}); err != nil {
 		h.release()
 		return nil, err
 	}

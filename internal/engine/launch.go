@@ -84,6 +84,7 @@ type launch struct {
 	restarts uint     // by policy, so far
 	record   func() error
 	attach   *AttachOptions
+	unasked  bool           // by a command that is about something else
 	restore  *wire.Restore  // nil: the run begins with the command
 	unpack   func() error   // fills the container's directory and volumes; nil for nothing
 	networks []cove.Network // set by record
@@ -160,7 +161,8 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 			return err
 		}
 		m, err = monitor.Fork(program, monitor.Birth{
-			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin, Foreign: l.foreign != nil, PIDNamespace: pidns, Cgroup: unified,
+			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin && !l.through(), Through: l.through(), Stdio: l.stdio(),
+			Foreign: l.foreign != nil, PIDNamespace: pidns, Cgroup: unified,
 		})
 		return err
 	})
@@ -441,10 +443,11 @@ func (l *launch) closeFiles() {
 // envelope tells the monitor all that it will need.
 func (l *launch) envelope() wire.Envelope {
 	e, c := l.e, l.c
+	stdin := c.Spec.Stdin && !l.through()
 	env := wire.Envelope{
 		ID: c.ID, Name: c.Name, Dir: e.dir(c.ID), Socket: e.socket(c.ID),
 		Generation: l.run.Generation + 1, BootID: procfs.BootID(),
-		Terminal: c.Spec.Terminal, Stdin: c.Spec.Stdin, AttachOut: l.attach != nil, StdinOnce: c.Spec.Stdin && l.attach != nil && !l.attach.NoStdin,
+		Terminal: c.Spec.Terminal, Stdin: stdin, AttachOut: l.attach != nil, StdinOnce: stdin && l.attach != nil && !l.attach.NoStdin,
 		Cgroups: l.cgroups.Dirs, Unified: l.cgroups.Unified, MonitorCgroups: l.monitorCgroups,
 		StopSignal: int(stopSignal(c)), StopTimeout: e.stopTimeout(c),
 		Lifetime: time.Duration(c.Spec.Timeout) * time.Second,

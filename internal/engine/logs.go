@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/logs"
@@ -17,8 +16,8 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 		return err
 	}
 	driver := e.logDriver(rec)
-	if driver == "none" {
-		return cove.E("", "", cove.Unsupported, errors.New("this container is using the 'none' log driver, cannot read logs: this container is not logging output"))
+	if err := noOutput(driver, "read logs"); err != nil {
+		return err
 	}
 	path := e.logPath(rec)
 	if driver == logs.Journald {

@@ -39,6 +39,7 @@ type Defaults struct {
 	// Env are the engine's own variables, for the ones the caller does not
 	// have: KEY=value.
 	Env               []string
+	LogDriver         string
 	MultiImageArchive bool
 }
 
@@ -74,6 +75,8 @@ type RunResult struct {
 // StartOptions are for Start.
 type StartOptions struct {
 	Attach *AttachOptions // nil: return once it has started
+	// unasked: the restart policy asks for it, not the caller.
+	unasked bool
 }
 
 // StopOptions are for Stop and Restart.

@@ -44,7 +44,12 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		return result, cove.E("start container", h.Name, cove.WrongStatus, fmt.Errorf("it is %s", h.Status))
 	}
 	l := h.launch()
-	l.attach = o.Attach
+	l.attach, l.unasked = o.Attach, o.unasked
+	if !l.unasked {
+		if err := refuseTerminal(e.logDriver(l.c)); err != nil {
+			return result, err
+		}
+	}
 	conn, err := l.do(ctx)
 	if err != nil && ctx.Err() != nil { // it is as it was
 		return result, l.calledOff(err)

@@ -43,6 +43,9 @@ type Birth struct {
 	Flags           uintptr // init's CLONE_NEW* flags
 	Terminal, Stdin bool    // which streams the container has
 	Foreign         bool    // another OCI runtime makes the container
+	Through         bool    // they are those that the monitor is started with
+	// Stdio are the process's own standard streams, nil for none.
+	Stdio []uintptr
 	// Name is the program's argv[0]; "" is that of a monitor.
 	Name string
 	// PIDNamespace is the one that init is born in, -1 for the monitor's own:
@@ -75,7 +78,13 @@ func Fork(program string, b Birth) (*Starting, error) {
 		streams += "i"
 	}
 	n := uintptr(null)
-	files := []uintptr{n, n, n, uintptr(theirs)}
+	files := append(b.Stdio, uintptr(theirs))
+	if b.Stdio == nil {
+		files = []uintptr{n, n, n, uintptr(theirs)}
+	}
+	if b.Through {
+		streams += "s"
+	}
 	if b.Foreign {
 		streams += "o"
 	}

@@ -78,7 +78,10 @@ func (b *Birth) Args() []string {
 }
 
 func (b *Birth) log() string {
-	if b.Log.Driver == "none" || b.Log.Path == "" {
+	switch {
+	case strings.HasPrefix(b.Log.Driver, "passthrough"):
+		return "passthrough"
+	case b.Log.Driver == "none" || b.Log.Path == "":
 		return "none"
 	}
 	return "k8s-file:" + b.Log.Path

@@ -113,8 +113,9 @@ type child struct {
 
 // Main runs the monitor and does not return. args are the program's, without
 // its name: wire version, clone flags of init in decimal, letters t (terminal),
-// i (stdin), o (another OCI runtime makes the container) and p (descriptor 4
-// is a pid namespace for init). Descriptor 3 is the socket to cove.
+// i (stdin), s (its own streams are the container's), o (another OCI runtime
+// makes the container) and p (descriptor 4 is a pid namespace for init).
+// Descriptor 3 is the socket to cove.
 func Main(args []string) {
 	noteSignals()
 	runtime.LockOSThread()
@@ -144,6 +145,11 @@ func Main(args []string) {
 	// keep: locks, ends of pipes. Nothing here has opened anything by now.
 	if err := unix.CloseRange(uint(handed), math.MaxInt32, 0); err != nil {
 		os.Exit(125)
+	}
+	if strings.Contains(args[2], "s") {
+		if err := m.streams.takeOwn(); err != nil {
+			m.giveUp(wire.Fail("keep the container's streams", err))
+		}
 	}
 	if f := m.boot(strings.Contains(args[2], "t"), strings.Contains(args[2], "i")); f != nil {
 		m.giveUp(f)

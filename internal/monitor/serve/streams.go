@@ -13,10 +13,34 @@ type streams struct {
 	pending      []byte  // stdin that the container has not taken yet
 	feeder       *client // who is held back until it has
 	closeIn      bool    // close stdin once pending is written
+	own          []int   // what the container has in their place, run after run; nil for none
+}
+
+// takeOwn keeps the streams that the monitor was started with for the container.
+func (s *streams) takeOwn() error {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(null)
+	for fd := range 3 {
+		kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, joinPID+1)
+		if err == nil {
+			err = unix.Dup3(null, fd, 0)
+		}
+		if err != nil {
+			return err
+		}
+		s.own = append(s.own, kept)
+	}
+	return nil
 }
 
 // open makes the streams and returns the container's ends.
 func (s *streams) open(terminal, stdin bool) (theirs [3]int, err error) {
+	if s.own != nil {
+		return [3]int(s.own), nil
+	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return theirs, err
@@ -52,6 +76,9 @@ func (s *streams) open(terminal, stdin bool) (theirs [3]int, err error) {
 }
 
 func (s *streams) closeTheirs(theirs [3]int) {
+	if s.own != nil {
+		return
+	}
 	for i, fd := range theirs {
 		if i == 0 || fd != theirs[i-1] {
 			_ = unix.Close(fd)

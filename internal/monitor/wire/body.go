@@ -111,7 +111,7 @@ type Foreign struct {
 
 // Log says where output goes.
 type Log struct {
-	Driver  string `json:"driver"` // k8s-file, json-file, journald, none
+	Driver  string `json:"driver"` // k8s-file, json-file, journald, passthrough, passthrough-tty, none
 	Path    string `json:"path,omitempty"`
 	MaxSize int64  `json:"maxsize,omitempty"` // bytes, 0 no limit
 	MaxFile int    `json:"maxfile,omitempty"` // rotated files kept beside the present one
