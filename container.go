@@ -221,9 +221,12 @@ type Container struct {
 	Name    string        `json:"name"`
 	Created time.Time     `json:"created"`
 	Spec    ContainerSpec `json:"spec"`
-	Image   ImageConfig   `json:"image,omitzero"`
-	Intent  Intent        `json:"intent,omitempty"`
-	Desired Desired       `json:"desired"`
+	// Configured is what containers.conf said when it was made; nil in records
+	// of before there was the field: what it says now.
+	Configured *Configured `json:"configured,omitempty"`
+	Image      ImageConfig `json:"image,omitzero"`
+	Intent     Intent      `json:"intent,omitempty"`
+	Desired    Desired     `json:"desired"`
 	// Mounts are Spec.Mounts plus the image's volumes and --volumes-from,
 	// with every volume named.
 	Mounts []Mount `json:"mounts,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -35,6 +36,10 @@ func (d *draft) configured() error {
 	s, file := &d.c.Spec, d.e.conf.File
 	c := &file.Containers
 	d.warnings = append(d.warnings, d.e.unused("containers")...)
+	var err error
+	if d.c.Configured, err = d.e.configuredNow(); err != nil {
+		return err
+	}
 	s.UserNS = cmp.Or(s.UserNS, c.UserNS)
 	if s.LogDriver == "" && c.LogDriver == "journald" && !journal.Present() {
 		s.LogDriver = "k8s-file"
@@ -85,6 +90,126 @@ func (d *draft) configured() error {
 	}
 	s.Devices = append(devices, s.Devices...)
 	return nil
+}
+
+// configuredNow is what containers.conf says of all containers.
+func (e *Engine) configuredNow() (*cove.Configured, error) {
+	c := &e.conf.File.Containers
+	//lint:ignore SA1019 the function named instead insists on catatonit being installed
+	initPath := cmp.Or(c.InitPath, e.conf.File.Engine.InitPath)
+	d := &cove.Configured{
+		Env: environment(c.Env.Get()), OOMScoreAdj: c.OOMScoreAdj, Timezone: c.TZ, InitPath: initPath, NameAsHostname: c.ContainerNameAsHostName,
+		Umask: unless(c.Umask, cove.DefaultUmask), PID: unless(c.PidNS, "private"), IPC: unless(c.IPCNS, "shareable"),
+		UTS: unless(c.UTSNS, "private"), CgroupNS: unless(c.CgroupNS, "private"), Network: unless(c.NetNS, "private"),
+		Capabilities: []string{},
+	}
+	for _, name := range c.DefaultCapabilities.Get() {
+		name = strings.ToUpper(name)
+		if !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		d.Capabilities = append(d.Capabilities, name)
+	}
+	if slices.Sort(d.Capabilities); slices.Equal(d.Capabilities, cove.DefaultCapabilities()) {
+		d.Capabilities = nil
+	}
+	if slices.Equal(d.Env, []string{"PATH=" + cove.DefaultPath}) {
+		d.Env = nil
+	}
+	if c.PidsLimit != cove.DefaultPidsLimit {
+		d.PidsLimit = &c.PidsLimit
+	}
+	if t := e.conf.File.Engine.StopTimeout; t != cove.DefaultStopTimeout {
+		d.StopTimeout = &t
+	}
+	for _, u := range c.DefaultUlimits.Get() {
+		limit, err := parseUlimit(u)
+		if err != nil {
+			return nil, err
+		}
+		d.Ulimits = append(d.Ulimits, limit)
+	}
+	for _, list := range []struct {
+		key  string
+		from []string
+		to   *map[string]string
+	}{{"default_sysctls", c.DefaultSysctls.Get(), &d.Sysctl}, {"cgroup_conf", c.CgroupConf.Get(), &d.CgroupConf}} {
+		for _, entry := range list.from {
+			name, value, ok := strings.Cut(entry, "=")
+			if !ok || name == "" {
+				return nil, cove.E("read containers.conf", list.key, cove.Invalid, fmt.Errorf("%q is not name=value", entry))
+			}
+			if *list.to == nil {
+				*list.to = map[string]string{}
+			}
+			(*list.to)[name] = value
+		}
+	}
+	switch c.SeccompProfile {
+	case "/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json":
+		// What a package puts there by default is the library's own profile
+		// of some version; ours is compiled already.
+	default:
+		d.Seccomp = c.SeccompProfile
+	}
+	if !strings.HasPrefix(c.ApparmorProfile, "containers-default-") { // ours in place of the library's
+		d.AppArmor = c.ApparmorProfile
+	}
+	return d, nil
+}
+
+// configuredFor is what was configured for the container, or would be now.
+func (e *Engine) configuredFor(c *cove.Container) cove.Configured {
+	if c.Configured != nil {
+		return *c.Configured
+	}
+	if d, err := e.configuredNow(); err == nil {
+		return *d
+	}
+	return cove.Configured{}
+}
+
+// unless leaves the default unsaid.
+func unless(value, byDefault string) string {
+	if value == byDefault {
+		return ""
+	}
+	return value
+}
+
+// environment takes variables without a value from the engine's own: NAME, or
+// BEGINNING* for all that begin so.
+func environment(entries []string) []string {
+	out := []string{}
+	for _, entry := range entries {
+		name, _, whole := strings.Cut(entry, "=")
+		if whole {
+			out = append(out, entry)
+			continue
+		}
+		begin, many := strings.CutSuffix(name, "*")
+		for _, own := range os.Environ() {
+			if have, _, _ := strings.Cut(own, "="); have == name || many && strings.HasPrefix(have, begin) {
+				out = append(out, own)
+			}
+		}
+	}
+	return out
+}
+
+// parseUlimit reads name=soft[:hard], containers.conf(5).
+func parseUlimit(s string) (cove.Ulimit, error) {
+	name, value, ok := strings.Cut(s, "=")
+	soft, hard, two := strings.Cut(value, ":")
+	if !two {
+		hard = soft
+	}
+	x, err := strconv.ParseInt(soft, 10, 64)
+	y, err2 := strconv.ParseInt(hard, 10, 64)
+	if !ok || err != nil || err2 != nil {
+		return cove.Ulimit{}, cove.E("read containers.conf", "", cove.Invalid, fmt.Errorf("default_ulimits: %q is not name=soft[:hard]", s))
+	}
+	return cove.Ulimit{Name: name, Soft: x, Hard: y}, nil
 }
 
 // unused tells of the keys that the makers of by, in the plural, do without, each

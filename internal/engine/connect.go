@@ -124,7 +124,7 @@ func (e *Engine) holdBridged(ctx context.Context, nameOrID string) (*held, error
 	if err != nil {
 		return nil, err
 	}
-	if mode := e.networkMode(&h.Spec); mode != "bridge" {
+	if mode := e.networkMode(&h.Container.Container); mode != "bridge" {
 		h.release()
 		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("%q is not supported: invalid network mode", mode))
 	}

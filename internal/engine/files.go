@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -48,7 +49,7 @@ func (e *Engine) files(c *cove.Container) spec.Files {
 		// Both see the same network.
 		f.Hosts, f.ResolvConf = filepath.Join(e.dir(other), "hosts"), filepath.Join(e.dir(other), "resolv.conf")
 	}
-	if tz := c.Spec.Timezone; tz != "" && tz != "local" {
+	if tz := cmp.Or(c.Spec.Timezone, e.configuredFor(c).Timezone); tz != "" && tz != "local" {
 		f.Localtime = filepath.Join("/usr/share/zoneinfo", filepath.Clean("/"+tz))
 	} else if tz == "local" {
 		f.Localtime = "/etc/localtime"
@@ -58,7 +59,7 @@ func (e *Engine) files(c *cove.Container) spec.Files {
 
 // writeFiles fills the container's own files, anew at each start.
 func (e *Engine) writeFiles(c *cove.Container, hostname string, networks []cove.Network) error {
-	mode, _, _ := strings.Cut(e.networkMode(&c.Spec), ":")
+	mode, _, _ := strings.Cut(e.networkMode(c), ":")
 	content := map[string]string{
 		"hostname":     hostname + "\n",
 		"containerenv": containerEnv(c, e.conf.Rootless),

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -81,7 +79,7 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		}
 		h.Joined[kind] = fmt.Sprintf("/proc/%d/ns/%s", other.Run.PID, kind)
 		if kind == "uts" {
-			h.JoinedHostname = hostnameOf(&other.Container)
+			h.JoinedHostname = other.Hostname()
 		}
 	}
 	return nil
@@ -107,18 +105,11 @@ func (e *Engine) sharedMemory(mode string) (int, error) {
 
 // shareable tells whether other containers may join the IPC namespace.
 func (e *Engine) shareable(c *cove.Container) bool {
-	switch mode := cmp.Or(c.Spec.IPC, e.conf.File.Containers.IPCNS); mode {
+	switch mode := cmp.Or(c.Spec.IPC, e.configuredFor(c).IPC); mode {
 	case "private", "none":
 		return false
 	}
 	return true
-}
-
-func hostnameOf(c *cove.Container) string {
-	if c.Spec.Hostname != "" {
-		return c.Spec.Hostname
-	}
-	return c.ID[:cove.ShortIDLength]
 }
 
 // capNames are the capabilities in the kernel's order, capabilities(7).
@@ -244,81 +235,6 @@ func deviceNode(p string) (spec.Device, bool) {
 		return d, false
 	}
 	return d, true
-}
-
-// specDefaults takes from containers.conf what a spec needs.
-func (e *Engine) specDefaults() (spec.Defaults, error) {
-	c := &e.conf.File.Containers
-	d := spec.StandardDefaults()
-	if v := c.DefaultCapabilities.Get(); len(v) > 0 {
-		d.Capabilities = slices.Clone(v)
-		for i, name := range d.Capabilities {
-			name = strings.ToUpper(name)
-			if !strings.HasPrefix(name, "CAP_") {
-				name = "CAP_" + name
-			}
-			d.Capabilities[i] = name
-		}
-	}
-	if v := c.Env.Get(); len(v) > 0 {
-		d.Env = v
-	}
-	for _, u := range c.DefaultUlimits.Get() {
-		limit, err := parseUlimit(u)
-		if err != nil {
-			return d, err
-		}
-		d.Ulimits = append(d.Ulimits, limit)
-	}
-	for _, s := range c.DefaultSysctls.Get() {
-		if k, v, ok := strings.Cut(s, "="); ok {
-			if d.Sysctls == nil {
-				d.Sysctls = map[string]string{}
-			}
-			d.Sysctls[k] = v
-		}
-	}
-	d.PidsLimit, d.Umask, d.Timezone = c.PidsLimit, c.Umask, c.TZ
-	d.OOMScoreAdj = c.OOMScoreAdj
-	//lint:ignore SA1019 the function named instead insists on catatonit being installed
-	d.InitPath = cmp.Or(c.InitPath, e.conf.File.Engine.InitPath)
-	for _, entry := range c.CgroupConf.Get() {
-		file, value, ok := strings.Cut(entry, "=")
-		if !ok {
-			return d, cove.E("read containers.conf", "cgroup_conf", cove.Invalid, fmt.Errorf("%q is not file=value", entry))
-		}
-		if d.Unified == nil {
-			d.Unified = map[string]string{}
-		}
-		d.Unified[file] = value
-	}
-	d.PIDNS, d.IPCNS, d.UTSNS, d.CgroupNS, d.NetNS = c.PidNS, c.IPCNS, c.UTSNS, c.CgroupNS, "private"
-	d.SeccompProfile = c.SeccompProfile
-	if d.SeccompProfile == "/usr/share/containers/seccomp.json" || d.SeccompProfile == "/etc/containers/seccomp.json" {
-		// What a package puts there by default is the library's own profile
-		// of some version; ours is compiled already.
-		d.SeccompProfile = ""
-	}
-	if d.AppArmorProfile = c.ApparmorProfile; d.AppArmorProfile == "" || strings.HasPrefix(d.AppArmorProfile, "containers-default-") {
-		d.AppArmorProfile = defaultProfile // ours in place of the library's
-	}
-	d.ContainerNameAsHostname = c.ContainerNameAsHostName
-	return d, nil
-}
-
-// parseUlimit reads name=soft[:hard], containers.conf(5).
-func parseUlimit(s string) (cove.Ulimit, error) {
-	name, value, ok := strings.Cut(s, "=")
-	soft, hard, two := strings.Cut(value, ":")
-	if !two {
-		hard = soft
-	}
-	x, err := strconv.ParseInt(soft, 10, 64)
-	y, err2 := strconv.ParseInt(hard, 10, 64)
-	if !ok || err != nil || err2 != nil {
-		return cove.Ulimit{}, cove.E("read containers.conf", "", cove.Invalid, fmt.Errorf("default_ulimits: %q is not name=soft[:hard]", s))
-	}
-	return cove.Ulimit{Name: name, Soft: x, Hard: y}, nil
 }
 
 // filter compiles, or finds compiled, the seccomp profile asked for.

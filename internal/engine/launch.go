@@ -140,7 +140,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	if l.uplink, err = l.e.uplink(l.c); err != nil {
 		return nil, err
 	}
-	ownNet := clone&unix.CLONE_NEWNET != 0 && (l.e.networkMode(&l.c.Spec) == "bridge" || l.uplink != nil)
+	ownNet := clone&unix.CLONE_NEWNET != 0 && (l.e.networkMode(l.c) == "bridge" || l.uplink != nil)
 	if ownNet {
 		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
 	}

@@ -22,7 +22,7 @@ import (
 // reserve takes the host's ports for the container, once, and gives them with
 // every number chosen.
 func (l *launch) reserve() ([]cove.PortMapping, error) {
-	kind, _, _ := strings.Cut(l.e.networkMode(&l.c.Spec), ":")
+	kind, _, _ := strings.Cut(l.e.networkMode(l.c), ":")
 	if len(l.c.Ports) == 0 || l.ports != nil || kind != "bridge" && !byProgram(kind) {
 		return l.c.Ports, nil
 	}
@@ -152,10 +152,7 @@ func (e *Engine) resolver(c *cove.Container, networks []cove.Network) *wire.Reso
 }
 
 func (e *Engine) stopTimeout(c *cove.Container) uint {
-	if c.Spec.StopTimeout != nil {
-		return *c.Spec.StopTimeout
-	}
-	return e.conf.File.Engine.StopTimeout
+	return *cmp.Or(c.Spec.StopTimeout, e.configuredFor(c).StopTimeout, new(uint(cove.DefaultStopTimeout)))
 }
 
 func stopSignal(c *cove.Container) unix.Signal {

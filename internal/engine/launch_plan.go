@@ -27,23 +27,24 @@ func (l *launch) describe() (err error) {
 	if err != nil {
 		return err
 	}
-	defaults, err := l.e.specDefaults()
-	if err != nil {
-		return err
-	}
-	if l.c.Spec.Init {
-		if l.c.Spec.InitPath == "" && defaults.InitPath == "" {
-			if defaults.InitPath, err = l.e.monitor(); err != nil {
-				return err
-			}
-			l.reaper = true
-			defaults.InitPath = cmp.Or(l.ownInit(), defaults.InitPath)
+	if l.c.Configured == nil {
+		if l.c.Configured, err = l.e.configuredNow(); err != nil {
+			return err
 		}
 	}
-	// What was asked stays in the record as it was asked.
-	c := *l.c
+	// What was asked and configured stays in the record as it was.
+	c, configured := *l.c, *l.c.Configured
+	c.Configured = &configured
+	configured.AppArmor = cmp.Or(configured.AppArmor, defaultProfile)
+	if c.Spec.Init && c.Spec.InitPath == "" && configured.InitPath == "" {
+		if configured.InitPath, err = l.e.monitor(); err != nil {
+			return err
+		}
+		l.reaper = true
+		configured.InitPath = cmp.Or(l.ownInit(), configured.InitPath)
+	}
 	c.Spec.Ulimits = expandUlimits(c.Spec.Ulimits, host.Rlimits)
-	l.spec, l.extra, l.warnings, err = spec.Make(&c, defaults, host)
+	l.spec, l.extra, l.warnings, err = spec.Make(&c, host)
 	if err != nil {
 		return err
 	}

@@ -120,9 +120,7 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 	if err == nil && size {
 		e.measure(&now)
 	}
-	if e.conf.Rootless {
-		now.NetworkMode = e.networkMode(&c.Spec)
-	}
+	now.NetworkMode = e.networkMode(c)
 	now.appArmor = func() string { return e.appArmorProfile(c) }
 	return now, err
 }

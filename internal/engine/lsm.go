@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -52,11 +53,7 @@ func (e *Engine) appArmorProfile(c *cove.Container) string {
 	if !appArmor() {
 		return c.Spec.AppArmor
 	}
-	d, err := e.specDefaults()
-	if err != nil {
-		return c.Spec.AppArmor
-	}
-	return spec.AppArmorProfile(&c.Spec, e.conf.Rootless, d.AppArmorProfile)
+	return spec.AppArmorProfile(&c.Spec, e.conf.Rootless, cmp.Or(e.configuredFor(c).AppArmor, defaultProfile))
 }
 
 // ensureProfile loads our own profile unless it is there. Others are the

@@ -31,10 +31,10 @@ const (
 )
 
 // networkMode is the container's network mode with the defaults applied.
-func (e *Engine) networkMode(s *cove.ContainerSpec) string {
-	mode := s.Network
+func (e *Engine) networkMode(c *cove.Container) string {
+	mode := c.Spec.Network
 	if mode == "" || mode == "default" {
-		mode = e.conf.File.Containers.NetNS
+		mode = e.configuredFor(c).Network
 	}
 	switch mode {
 	case "", "private", "default":
@@ -49,7 +49,7 @@ func (e *Engine) networkMode(s *cove.ContainerSpec) string {
 // networks settles which networks the container is on.
 func (d *draft) networks() error {
 	c, e := d.c, d.e
-	mode := e.networkMode(&c.Spec)
+	mode := e.networkMode(c)
 	kind, _, _ := strings.Cut(mode, ":")
 	if err := e.checkUserNetwork(c, mode); err != nil {
 		return err

@@ -33,6 +33,9 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	out := Container{Container: *c, Dir: e.dir(c.ID), SizeRw: -1, SizeRootFs: -1, CgroupPath: shownCgroup(c), LogPath: e.logPath(c),
 		GraphRoot: e.conf.GraphRoot, VolumePath: e.conf.Volumes(), Driver: e.conf.Driver, Runtime: "native", CgroupManager: cmp.Or(c.CgroupManager, cgroupfs), DefaultNetwork: e.defaultNetwork(),
 		recorded: c.Run.Generation}
+	if out.Configured == nil {
+		out.Configured, _ = e.configuredNow() // a start refuses what it says wrongly
+	}
 	run, err := runfile.Read(out.Dir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -71,7 +71,7 @@ func (e *Engine) sample(c *Container) (Stats, error) {
 	s.CPUNano, s.CPUUserNano, s.CPUKernNano = u.CPU, u.CPUUser, u.CPUKernel
 	s.MemUsage, s.MemLimit = u.Memory, u.MemoryLimit
 	s.BlockIn, s.BlockOut, s.PIDs = u.BlockIn, u.BlockOut, u.Pids
-	if e.networkMode(&c.Spec) != "host" {
+	if e.networkMode(&c.Container) != "host" {
 		s.NetIn, s.NetOut = networkBytes(&c.Run)
 	}
 	return s, nil

@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,14 +176,12 @@ func distribution() inspect.DistributionInfo {
 
 func (e *Engine) securityInfo() inspect.SecurityInfo {
 	s := inspect.SecurityInfo{Rootless: e.conf.Rootless}
-	if d, err := e.specDefaults(); err == nil {
-		caps := slices.Clone(d.Capabilities)
-		slices.Sort(caps)
-		s.DefaultCapabilities, s.SECCOMPProfilePath = strings.Join(caps, ","), d.SeccompProfile
+	now := cove.Container{}
+	if d, err := e.configuredNow(); err == nil {
+		now.Configured = d
 	}
-	if s.SECCOMPProfilePath == "" {
-		s.SECCOMPProfilePath = "default"
-	}
+	s.DefaultCapabilities = strings.Join(now.BaseCapabilities(), ",")
+	s.SECCOMPProfilePath = cmp.Or(now.Defaults().Seccomp, "default")
 	s.AppArmorEnabled, s.SELinuxEnabled = appArmor(), seLinux()
 	// EINVAL means a kernel without seccomp, prctl(2).
 	_, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)

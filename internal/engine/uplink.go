@@ -109,7 +109,7 @@ func (e *Engine) keepUplink(netns, file int) error {
 // connection is the program through which the container reaches the world, its
 // own or the one of all bridges; nil when there is none.
 func (e *Engine) connection(c *cove.Container) (*wire.Uplink, error) {
-	if e.lan != nil && e.networkMode(&c.Spec) == "bridge" {
+	if e.lan != nil && e.networkMode(c) == "bridge" {
 		return e.sharedUplink()
 	}
 	return e.uplink(c)
@@ -117,7 +117,7 @@ func (e *Engine) connection(c *cove.Container) (*wire.Uplink, error) {
 
 // uplink is the program that connects the container, nil when it needs none.
 func (e *Engine) uplink(c *cove.Container) (*wire.Uplink, error) {
-	kind, options, _ := strings.Cut(e.networkMode(&c.Spec), ":")
+	kind, options, _ := strings.Cut(e.networkMode(c), ":")
 	if !byProgram(kind) {
 		return nil, nil
 	}

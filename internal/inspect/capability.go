@@ -7,12 +7,6 @@ import (
 	"github.com/cove-engine/cove"
 )
 
-// defaultCapabilities are containers.conf's default_capabilities.
-var defaultCapabilities = [...]string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE",
-	"CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-}
-
 // allCapabilities are those of Linux 6.
 var allCapabilities = [...]string{
 	"CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
@@ -37,13 +31,14 @@ func capNames(in []string) []string {
 	return slices.Compact(out)
 }
 
-// capabilities is the set that a request gives to root in the container.
-func capabilities(s cove.ContainerSpec) []string {
+// capabilities is the set that root has in the container.
+func capabilities(c cove.Container) []string {
+	s := c.Spec
 	add, drop := capNames(s.CapAdd), capNames(s.CapDrop)
 	if s.Privileged || slices.Contains(add, "ALL") {
 		return without(allCapabilities[:], drop)
 	}
-	set := defaultCapabilities[:]
+	set := c.BaseCapabilities()
 	if slices.Contains(drop, "ALL") {
 		set = nil
 		drop = nil

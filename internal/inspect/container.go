@@ -385,7 +385,7 @@ func Container(c cove.Container, f Facts) *ContainerData {
 		UseImageHosts:    c.Spec.NoHosts,
 		UseImageHostname: c.Spec.NoHostname,
 	}
-	d.EffectiveCaps = capabilities(c.Spec)
+	d.EffectiveCaps = capabilities(c)
 	d.BoundingCaps = d.EffectiveCaps
 	if user, _, _ := strings.Cut(cmp.Or(c.Spec.User, c.Image.User), ":"); user != "" && user != "root" && user != "0" && !c.Spec.Privileged {
 		d.EffectiveCaps = capNames(c.Spec.CapAdd)
@@ -678,10 +678,10 @@ func healthConfig(c cove.Container) *cove.HealthCheck {
 }
 
 func config(c cove.Container) *ContainerConfig {
-	s := c.Spec
+	s, d := c.Spec, c.Defaults()
 	yes := true
 	k := &ContainerConfig{
-		Hostname:      cmp.Or(s.Hostname, short(c.ID)),
+		Hostname:      c.Hostname(),
 		User:          cmp.Or(s.User, c.Image.User),
 		Tty:           s.Terminal,
 		OpenStdin:     s.Stdin,
@@ -694,18 +694,15 @@ func config(c cove.Container) *ContainerConfig {
 		Annotations:   s.Annotations,
 		StopSignal:    signalName(cmp.Or(s.StopSignal, c.Image.StopSignal, "SIGTERM")),
 		CreateCommand: c.CommandLine,
-		Timezone:      s.Timezone,
-		Umask:         cmp.Or(s.Umask, "0022"),
+		Timezone:      cmp.Or(s.Timezone, d.Timezone),
+		Umask:         cmp.Or(s.Umask, d.Umask, cove.DefaultUmask),
 		Timeout:       s.Timeout,
-		StopTimeout:   10,
+		StopTimeout:   *cmp.Or(s.StopTimeout, d.StopTimeout, new(uint(cove.DefaultStopTimeout))),
 		Passwd:        &yes,
 		SdNotifyMode:  "container",
 	}
 	if len(k.Cmd) == 0 && !s.EntrypointSet {
 		k.Cmd = c.Image.Cmd
-	}
-	if s.StopTimeout != nil {
-		k.StopTimeout = *s.StopTimeout
 	}
 	if h := healthConfig(c); h != nil {
 		k.Healthcheck = &HealthConfig{h.Test, h.StartPeriod, max(h.Interval, 0), h.Timeout, h.Retries}
@@ -722,47 +719,15 @@ func config(c cove.Container) *ContainerConfig {
 	return k
 }
 
-// shmSize is what was asked for /dev/shm in bytes, else podman's default.
-func shmSize(s cove.ContainerSpec) int64 {
-	if s.ShmSize != nil {
-		return *s.ShmSize
-	}
-	return 65536000
-}
-
 // env is the environment of the container's process as far as the record tells
 // it: what is found inside, HOME, is not in it.
 func env(c cove.Container) []string {
-	out := []string{}
-	has := func(k string) int {
-		return slices.IndexFunc(out, func(kv string) bool { return strings.HasPrefix(kv, k+"=") })
+	hostname := c.Hostname()
+	if cmp.Or(c.Spec.UTS, c.Defaults().UTS) == "host" {
+		hostname = ""
 	}
-	add := func(kv string) {
-		k, _, _ := strings.Cut(kv, "=")
-		if i := has(k); i >= 0 {
-			out[i] = kv
-			return
-		}
-		out = append(out, kv)
-	}
-	if !c.Spec.UnsetEnvAll {
-		given := slices.Concat([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "container=cove"}, c.Spec.HostEnv)
-		if c.Spec.Terminal {
-			given = append(given, "TERM=xterm")
-		}
-		for _, kv := range slices.Concat(given, c.Image.Env) {
-			if k, _, _ := strings.Cut(kv, "="); !slices.Contains(c.Spec.UnsetEnv, k) {
-				add(kv)
-			}
-		}
-	}
-	for _, kv := range c.Spec.Env {
-		add(kv)
-	}
-	if has("HOSTNAME") < 0 && c.Spec.UTS != "host" {
-		add("HOSTNAME=" + cmp.Or(c.Spec.Hostname, short(c.ID)))
-	}
-	return out
+	env, _ := c.Environment(hostname)
+	return list(env)
 }
 
 func labels(c cove.Container) map[string]string {
@@ -778,10 +743,10 @@ func labels(c cove.Container) map[string]string {
 func Labels(c cove.Container) map[string]string { return labels(c) }
 
 func hostConfig(c cove.Container, f Facts) *HostConfig {
-	s, r := c.Spec, c.Spec.Resources
+	s, r, d := c.Spec, c.Spec.Resources, c.Defaults()
 	h := &HostConfig{
 		CgroupManager:   cmp.Or(f.CgroupManager, "cgroupfs"),
-		CgroupMode:      cmp.Or(s.CgroupNS, "private"),
+		CgroupMode:      cmp.Or(s.CgroupNS, d.CgroupNS, "private"),
 		ContainerIDFile: s.CIDFile,
 		LogConfig: &LogConfig{
 			Type: cmp.Or(s.LogDriver, "k8s-file"), Path: cmp.Or(s.LogPath, f.LogPath), Tag: s.LogOpts["tag"], Size: cmp.Or(s.LogOpts["max-size"], "0B"),
@@ -799,16 +764,16 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		DnsSearch:         list(s.DNSSearch),
 		ExtraHosts:        list(s.AddHosts),
 		GroupAdd:          list(s.Groups),
-		IpcMode:           cmp.Or(s.IPC, "shareable"),
+		IpcMode:           cmp.Or(s.IPC, d.IPC, "shareable"),
 		Cgroups:           "default",
-		PidMode:           cmp.Or(s.PID, "private"),
+		PidMode:           cmp.Or(s.PID, d.PID, "private"),
 		Privileged:        s.Privileged,
 		PublishAllPorts:   s.PublishAll,
 		ReadonlyRootfs:    s.ReadOnly,
 		SecurityOpt:       securityOpt(s),
-		UTSMode:           cmp.Or(s.UTS, "private"),
+		UTSMode:           cmp.Or(s.UTS, d.UTS, "private"),
 		UsernsMode:        s.UserNS,
-		ShmSize:           shmSize(s),
+		ShmSize:           *cmp.Or(s.ShmSize, new(int64(cove.DefaultShmSize))),
 		Runtime:           "oci",
 		ConsoleSize:       []uint{0, 0},
 		CpuShares:         r.CPUShares,
@@ -826,8 +791,9 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		MemorySwappiness:  -1,
 		OomKillDisable:    r.OOMKillDisable,
 		Init:              s.Init,
-		PidsLimit:         2048,
+		PidsLimit:         max(*cmp.Or(r.PidsLimit, d.PidsLimit, new(int64(cove.DefaultPidsLimit))), 0),
 		Ulimits:           []ContainerUlimit{},
+		CgroupConf:        d.CgroupConf,
 	}
 	for k, v := range Ports(c) {
 		if v != nil {
@@ -835,8 +801,8 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		}
 	}
 	h.Binds, h.Tmpfs = binds(c, f)
-	if s.OOMScoreAdj != nil {
-		h.OomScoreAdj = *s.OOMScoreAdj
+	if adj := cmp.Or(s.OOMScoreAdj, d.OOMScoreAdj); adj != nil {
+		h.OomScoreAdj = *adj
 	}
 	if r.CPUs > 0 {
 		h.CpuPeriod, h.CpuQuota = 100000, int64(r.CPUs*100000)
@@ -847,13 +813,16 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 	if r.MemorySwappiness != nil {
 		h.MemorySwappiness = int64(*r.MemorySwappiness)
 	}
-	if r.PidsLimit != nil {
-		h.PidsLimit = max(*r.PidsLimit, 0)
-	}
 	for _, d := range s.Devices {
 		h.Devices = append(h.Devices, ContainerDevice{d.HostPath, d.ContainerPath, d.Access})
 	}
-	for _, u := range s.Ulimits {
+	limits := slices.Clone(s.Ulimits)
+	for _, u := range d.Ulimits {
+		if !slices.ContainsFunc(s.Ulimits, func(asked cove.Ulimit) bool { return asked.Name == u.Name }) {
+			limits = append(limits, u)
+		}
+	}
+	for _, u := range limits {
 		h.Ulimits = append(h.Ulimits, ContainerUlimit{"RLIMIT_" + strings.ToUpper(u.Name), u.Soft, u.Hard})
 	}
 	if n, err := units.FromHumanSize(h.LogConfig.Size); err == nil {

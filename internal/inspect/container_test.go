@@ -67,7 +67,7 @@ func TestCapabilities(t *testing.T) {
 		{"add all, drop one", cove.ContainerSpec{CapAdd: []string{"ALL"}, CapDrop: []string{"CAP_CHOWN"}}, "CAP_SYS_ADMIN", "CAP_CHOWN", 40},
 		{"privileged", cove.ContainerSpec{Privileged: true}, "CAP_SYS_ADMIN", "", 41},
 	} {
-		got := capabilities(c.spec)
+		got := capabilities(cove.Container{Spec: c.spec})
 		if len(got) != c.n || c.has != "" && !slices.Contains(got, c.has) || c.hasNot != "" && slices.Contains(got, c.hasNot) {
 			t.Errorf("%s: %d %v", c.name, len(got), got)
 		}

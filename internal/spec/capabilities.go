@@ -104,7 +104,7 @@ func (b *builder) capabilities() error {
 	}
 	list := bounding
 	if !b.in.Privileged {
-		merged, err := mergeCaps(b.conf.Capabilities, b.in.CapAdd, b.in.CapDrop, bounding)
+		merged, err := mergeCaps(b.c.BaseCapabilities(), b.in.CapAdd, b.in.CapDrop, bounding)
 		if err != nil {
 			return err
 		}

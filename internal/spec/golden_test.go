@@ -22,8 +22,13 @@ const testID = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 // user on pure cgroup v2.
 type fixture struct {
 	c    cove.Container
-	conf Defaults
+	conf cove.Configured
 	host Host
+}
+
+func (f *fixture) container() *cove.Container {
+	f.c.Configured = &f.conf
+	return &f.c
 }
 
 func newFixture() *fixture {
@@ -36,7 +41,7 @@ func newFixture() *fixture {
 				Env: []string{"PATH=/bin:/usr/bin", "FOO=img"},
 			},
 		},
-		conf: StandardDefaults(),
+		conf: cove.Configured{AppArmor: "containers-default"},
 		host: Host{
 			CgroupV2: true, BoundingCaps: append([]string(nil), knownCaps...), SysResource: true,
 			Rlimits:  map[string]Rlimit{"nofile": {1024, 20000}, "nproc": {4096, 8192}, "core": {0, ^uint64(0)}},
@@ -252,8 +257,8 @@ var goldenCases = map[string]func(f *fixture){
 		s.Mask, s.Unmask = []string{"/foo:/bar"}, []string{"/proc/acpi", "/sys/fs/*"}
 		s.Annotations, s.StopSignal, s.Remove, s.Umask = map[string]string{"x": "y"}, "SIGRTMIN+3", true, "077"
 		s.Seccomp, s.DNS = "unconfined", []string{"none"}
-		f.conf.Sysctls = map[string]string{"net.ipv4.ping_group_range": "0 0"}
-		f.conf.ContainerNameAsHostname = true
+		f.conf.Sysctl = map[string]string{"net.ipv4.ping_group_range": "0 0"}
+		f.conf.NameAsHostname = true
 		f.host.Files.Localtime = "/ctr/localtime"
 	},
 	"unmask-all": func(f *fixture) { f.c.Spec.Unmask = []string{"ALL"}; f.host.MaskAlso = []string{"/sys/x"} },
@@ -274,7 +279,7 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture()
 			change(f)
-			made, extra, warnings, err := Make(&f.c, f.conf, f.host)
+			made, extra, warnings, err := Make(f.container(), f.host)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -393,7 +398,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(tc.want, func(t *testing.T) {
 			f := newFixture()
 			tc.change(f)
-			made, _, _, err := Make(&f.c, f.conf, f.host)
+			made, _, _, err := Make(f.container(), f.host)
 			if err == nil || err.Error() != tc.want {
 				t.Fatalf("got error %v, want %s", err, tc.want)
 			}
@@ -414,7 +419,7 @@ func TestDeterminate(t *testing.T) {
 		for range 5 {
 			f := newFixture()
 			change(f)
-			made, _, _, err := Make(&f.c, f.conf, f.host)
+			made, _, _, err := Make(f.container(), f.host)
 			if err != nil {
 				t.Fatal(name, err)
 			}
@@ -436,14 +441,14 @@ func TestInputUntouched(t *testing.T) {
 	for name, change := range goldenCases {
 		f := newFixture()
 		change(f)
-		before, err := json.Marshal([]any{f.c, f.conf, f.host.UIDMap, f.host.BoundingCaps, f.host.Rlimits})
+		before, err := json.Marshal([]any{f.container(), f.conf, f.host.UIDMap, f.host.BoundingCaps, f.host.Rlimits})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, _, err := Make(&f.c, f.conf, f.host); err != nil {
+		if _, _, _, err := Make(f.container(), f.host); err != nil {
 			t.Fatal(name, err)
 		}
-		after, err := json.Marshal([]any{f.c, f.conf, f.host.UIDMap, f.host.BoundingCaps, f.host.Rlimits})
+		after, err := json.Marshal([]any{f.container(), f.conf, f.host.UIDMap, f.host.BoundingCaps, f.host.Rlimits})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -459,7 +464,7 @@ func TestHostErrors(t *testing.T) {
 	f := newFixture()
 	f.host.VolumePath = func(string) (string, error) { return "", broken }
 	f.c.Mounts = []cove.Mount{{Type: "volume", Source: "v", Destination: "/v"}}
-	if _, _, _, err := Make(&f.c, f.conf, f.host); !errors.Is(err, broken) {
+	if _, _, _, err := Make(f.container(), f.host); !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -215,7 +215,7 @@ func (b *builder) shm() *specs.Mount {
 	case b.modes.ipc.is("container"):
 		return nil
 	}
-	size := b.conf.ShmSize
+	size := int64(cove.DefaultShmSize)
 	if b.in.ShmSize != nil {
 		size = *b.in.ShmSize
 	}

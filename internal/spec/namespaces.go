@@ -73,12 +73,12 @@ func (b *builder) parseModes() error {
 		into                         *mode
 		kind, asked, otherwise, last string
 	}{
-		{&b.modes.pid, "pid", b.in.PID, b.conf.PIDNS, "private"},
-		{&b.modes.ipc, "ipc", b.in.IPC, b.conf.IPCNS, "shareable"},
-		{&b.modes.uts, "uts", b.in.UTS, b.conf.UTSNS, "private"},
-		{&b.modes.net, "net", b.in.Network, b.conf.NetNS, "private"},
+		{&b.modes.pid, "pid", b.in.PID, b.conf.PID, "private"},
+		{&b.modes.ipc, "ipc", b.in.IPC, b.conf.IPC, "shareable"},
+		{&b.modes.uts, "uts", b.in.UTS, b.conf.UTS, "private"},
+		{&b.modes.net, "net", b.in.Network, b.conf.Network, "private"},
 		{&b.modes.cgroup, "cgroup", b.in.CgroupNS, cgroupDefault, "private"},
-		{&b.modes.user, "user", b.in.UserNS, b.conf.UserNS, "host"},
+		{&b.modes.user, "user", b.in.UserNS, "", "host"},
 	} {
 		got, err := parseMode(m.kind, m.asked, m.otherwise, m.last)
 		if err != nil {
@@ -174,10 +174,8 @@ func (b *builder) hostname() error {
 		name = b.host.JoinedHostname
 	case b.modes.uts.is("host"), b.modes.net.is("host"):
 		name = b.host.Hostname
-	case b.conf.ContainerNameAsHostname && hostnameOf(b.c.Name) != "":
-		name = hostnameOf(b.c.Name)
 	default:
-		name = b.c.ID[:min(len(b.c.ID), cove.ShortIDLength)]
+		name = b.c.Hostname()
 	}
 	if len(name) > maxHostname {
 		name = name[:maxHostname]
@@ -188,15 +186,4 @@ func (b *builder) hostname() error {
 		b.out.Hostname = name
 	}
 	return nil
-}
-
-// hostnameOf leaves of a container's name what a host name may have.
-func hostnameOf(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '.':
-			return r
-		}
-		return -1
-	}, name)
 }

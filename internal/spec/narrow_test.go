@@ -20,7 +20,7 @@ func TestDefaultNotWider(t *testing.T) {
 	for _, name := range []string{"default", "default-v1", "default-rootless", "default-rootless-v1", "userns"} {
 		f := newFixture()
 		goldenCases[name](f)
-		s, extra, _, err := Make(&f.c, f.conf, f.host)
+		s, extra, _, err := Make(f.container(), f.host)
 		if err != nil {
 			t.Fatal(name, err)
 		}
@@ -106,7 +106,7 @@ func FuzzImage(f *testing.F) {
 		if json.Unmarshal(raw, &x.c.Image) != nil {
 			return
 		}
-		made, _, _, err := Make(&x.c, x.conf, x.host)
+		made, _, _, err := Make(x.container(), x.host)
 		if err != nil {
 			return
 		}

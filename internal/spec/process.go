@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"cmp"
 	"errors"
 	"path"
 	"slices"
@@ -49,18 +50,13 @@ func (b *builder) process() error {
 	}
 	p.NoNewPrivileges = b.in.NoNewPrivileges
 
-	umask := b.in.Umask
-	if umask == "" {
-		umask = b.conf.Umask
+	umask := cmp.Or(b.in.Umask, b.conf.Umask, cove.DefaultUmask)
+	u, err := strconv.ParseUint(umask, 8, 32)
+	if err != nil || u > 0o777 {
+		return invalid("invalid umask string %s: invalid argument", umask)
 	}
-	if umask != "" {
-		u, err := strconv.ParseUint(umask, 8, 32)
-		if err != nil || u > 0o777 {
-			return invalid("invalid umask string %s: invalid argument", umask)
-		}
-		m := uint32(u)
-		p.User.Umask = &m
-	}
+	m := uint32(u)
+	p.User.Umask = &m
 	return b.oomScore()
 }
 

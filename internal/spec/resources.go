@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cove-engine/cove"
 )
 
 func limitText(v uint64) string {
@@ -52,7 +54,7 @@ func (f Feature) sentence() string {
 func (b *builder) resources() error {
 	if b.host.Rootless && !b.host.CgroupV2 {
 		// Nobody delegates v1 cgroups to users.
-		if b.askedResources() || len(b.conf.Unified) > 0 {
+		if b.askedResources() || len(b.conf.CgroupConf) > 0 {
 			b.warn("Resource limits are not supported and ignored on cgroups V1 rootless systems")
 		}
 		return nil
@@ -62,7 +64,7 @@ func (b *builder) resources() error {
 			return err
 		}
 	}
-	b.out.Linux.Resources.Unified = b.conf.Unified
+	b.out.Linux.Resources.Unified = b.conf.CgroupConf
 	return nil
 }
 
@@ -229,7 +231,10 @@ func parseSet(s string) (map[int]bool, bool) {
 }
 
 func (b *builder) pids() error {
-	limit := b.conf.PidsLimit
+	limit := int64(cove.DefaultPidsLimit)
+	if b.conf.PidsLimit != nil {
+		limit = *b.conf.PidsLimit
+	}
 	asked := b.in.Resources.PidsLimit
 	if asked != nil {
 		limit = *asked

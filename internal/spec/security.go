@@ -17,7 +17,7 @@ func (b *builder) security() error {
 	case b.in.Privileged:
 		b.extra.Seccomp = "unconfined"
 	default:
-		b.extra.Seccomp = b.conf.SeccompProfile
+		b.extra.Seccomp = b.conf.Seccomp
 	}
 	return nil
 }
@@ -30,7 +30,7 @@ func (b *builder) appArmor() error {
 		}
 		return nil
 	}
-	b.out.Process.ApparmorProfile = AppArmorProfile(b.in, b.host.Rootless, b.conf.AppArmorProfile)
+	b.out.Process.ApparmorProfile = AppArmorProfile(b.in, b.host.Rootless, b.conf.AppArmor)
 	return nil
 }
 

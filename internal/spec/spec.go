@@ -1,5 +1,5 @@
 // Package spec turns a container's record into an OCI runtime spec: what was
-// asked, the image's configuration, the defaults of containers.conf and facts
+// asked, the image's configuration, what was configured for it and facts
 // about the host go in, one [specs.Spec] comes out. It is pure: it reads no
 // file, asks no kernel and starts nothing. Every fact of the host is a field or
 // a function of [Host], so that the same input gives the same spec anywhere.
@@ -67,7 +67,7 @@ type MountWork struct {
 type builder struct {
 	c     *cove.Container
 	in    *cove.ContainerSpec
-	conf  *Defaults
+	conf  cove.Configured
 	host  *Host
 	modes modes
 	// userNS is true when the container has a user namespace of its own.
@@ -82,9 +82,9 @@ type builder struct {
 // Make gives the OCI runtime spec of c's next run, what must be done beside it,
 // and warnings for the user, one line each. Errors are of kind Invalid for what
 // was asked wrongly, Unsupported for what cove or this host cannot do.
-func Make(c *cove.Container, conf Defaults, host Host) (*specs.Spec, *Extra, []string, error) {
+func Make(c *cove.Container, host Host) (*specs.Spec, *Extra, []string, error) {
 	b := &builder{
-		c: c, in: &c.Spec, conf: &conf, host: &host,
+		c: c, in: &c.Spec, conf: c.Defaults(), host: &host,
 		readOnly: c.Spec.ReadOnly,
 		taken:    map[string]bool{},
 		extra:    &Extra{},
@@ -125,6 +125,12 @@ func unsupported(format string, args ...any) error {
 }
 
 var errNoPath = errors.New("no path")
+
+// environment is the record's; HOME is left to init.
+func (b *builder) environment() (err error) {
+	b.out.Process.Env, err = b.c.Environment(b.extra.Hostname)
+	return err
+}
 
 // cleanAbs gives p cleaned when it is absolute and without NUL.
 func cleanAbs(p string) (string, error) {

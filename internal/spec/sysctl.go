@@ -17,13 +17,13 @@ var ipcSysctls = []string{
 // be the host's. A default of containers.conf is then left out instead.
 func (b *builder) sysctls() error {
 	set := map[string]string{}
-	for _, key := range slices.Sorted(maps.Keys(b.conf.Sysctls)) {
+	for _, key := range slices.Sorted(maps.Keys(b.conf.Sysctl)) {
 		owner, err := sysctlOwner(key)
 		if err != nil {
 			return err
 		}
 		if b.shares(owner, true) == "" {
-			set[key] = b.conf.Sysctls[key]
+			set[key] = b.conf.Sysctl[key]
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(b.in.Sysctl)) {
