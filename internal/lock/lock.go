@@ -6,7 +6,14 @@
 // [Ordered] sees to it.
 package lock
 
-import "context"
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
 
 // Kind is what sort of object a lock is for. Kinds are taken in the order of
 // their numbers.
@@ -48,6 +55,35 @@ func KindOf(name string) Kind {
 		}
 	}
 	return 0
+}
+
+// TableName is the table's in the directory of the locks: where it is, the locks
+// are in it, else they are files, called after kind and ID.
+const TableName = "table"
+
+// ErrOther says that the locks have become of the other kind since this process
+// began: by it they would exclude nobody.
+var ErrOther = errors.New("the locks have become of another lock_type meanwhile")
+
+// Tabled tells whether the locks in dir are in a table.
+func Tabled(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, TableName))
+	return err == nil
+}
+
+// Files lists the locks in dir that are files.
+func Files(dir string) (all []Object, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		name, id, _ := strings.Cut(e.Name(), "-")
+		if k := KindOf(name); k != 0 && id != "" {
+			all = append(all, Object{Kind: k, ID: id})
+		}
+	}
+	return all, err
 }
 
 // Object is what a lock is for.

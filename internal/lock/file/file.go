@@ -44,30 +44,30 @@ func (m *Manager) Forget(k lock.Kind, id string) error {
 
 // Known lists the lock files.
 func (m *Manager) Known() ([]lock.Object, error) {
-	entries, err := os.ReadDir(m.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	all, err := lock.Files(m.dir)
+	if err != nil {
 		return nil, cove.E("list locks", m.dir, cove.Internal, err)
-	}
-	var all []lock.Object
-	for _, e := range entries {
-		name, id, _ := strings.Cut(e.Name(), "-")
-		if k := lock.KindOf(name); k != 0 && id != "" {
-			all = append(all, lock.Object{Kind: k, ID: id})
-		}
 	}
 	return all, nil
 }
 
 // Renumber removes what another kind of manager has left: files are not
-// numbered.
-func (m *Manager) Renumber([]lock.Object) error {
+// numbered. They are there by then, so that nobody takes the directory for a new
+// one.
+func (m *Manager) Renumber(objects []lock.Object) (err error) {
 	entries, err := os.ReadDir(m.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	for _, o := range objects {
+		f, oerr := os.OpenFile(path(m.dir, o.Kind, o.ID), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err = errors.Join(err, oerr); oerr == nil {
+			_ = f.Close()
+		}
+	}
 	for _, e := range entries {
-		if name, _, _ := strings.Cut(e.Name(), "-"); lock.KindOf(name) == 0 {
-			err = errors.Join(err, os.Remove(filepath.Join(m.dir, e.Name())))
+		if name, _, _ := strings.Cut(e.Name(), "-"); err == nil && lock.KindOf(name) == 0 {
+			err = os.Remove(filepath.Join(m.dir, e.Name()))
 		}
 	}
 	if err != nil {
@@ -86,7 +86,7 @@ func (d kernel) Try(k lock.Kind, id string, make bool) (int, error) {
 		fd, err := take(path, unix.LOCK_EX|unix.LOCK_NB, make)
 		switch err {
 		case nil:
-			return fd, nil
+			return d.counts(fd, k, id)
 		case queue.ErrStale:
 		case unix.EWOULDBLOCK:
 			return -1, queue.ErrBusy
@@ -99,10 +99,23 @@ func (d kernel) Try(k lock.Kind, id string, make bool) (int, error) {
 // Wait waits for it.
 func (d kernel) Wait(k lock.Kind, id string) (int, error) {
 	fd, err := take(path(string(d), k, id), unix.LOCK_EX, true)
-	if err != nil && err != queue.ErrStale {
+	if err == nil {
+		return d.counts(fd, k, id)
+	}
+	if err != queue.ErrStale {
 		err = fault(k, id, err)
 	}
 	return fd, err
+}
+
+// counts gives back a lock that was taken beside a table.
+func (d kernel) counts(fd int, k lock.Kind, id string) (int, error) {
+	if !lock.Tabled(string(d)) {
+		return fd, nil
+	}
+	_ = unix.Unlink(path(string(d), k, id))
+	_ = d.Release(fd)
+	return -1, cove.E("lock "+k.String(), id, cove.Unavailable, lock.ErrOther)
 }
 
 // Release unlocks before it closes: a process being forked may share the open

@@ -172,19 +172,26 @@ func (m kernel) Known() ([]lock.Object, error) {
 // they are among those given. It waits until nobody holds a lock. Lock files
 // from before a change of lock_type go.
 func (m kernel) Renumber(objects []lock.Object) error {
+	if err := m.renew(objects); err != nil {
+		return err
+	}
 	files := file.New(m.dir)
 	old, err := files.Known()
 	for _, o := range old {
 		err = errors.Join(err, files.Forget(o.Kind, o.ID))
 	}
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+func (m kernel) renew(objects []lock.Object) error {
 	path := filepath.Join(m.dir, tableName)
 	for {
 		fd, err := openFile(path)
 		if err == unix.ENOENT {
-			return nil // it is made on demand
+			if err = create(m.dir, m.slots, nil, false); err != nil && !errors.Is(err, os.ErrExist) {
+				return fault(path, err)
+			}
+			return nil
 		}
 		if err != nil {
 			return fault(path, err)

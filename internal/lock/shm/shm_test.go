@@ -2,6 +2,7 @@ package shm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -239,6 +240,32 @@ func BenchmarkLock(b *testing.B) {
 		}
 		if err := h.Unlock(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestUntoldOfChange: who began before the locks were changed excludes nobody by
+// his kind, and is refused.
+func TestUntoldOfChange(t *testing.T) {
+	dir := t.TempDir()
+	a := []lock.Object{{Kind: lock.Container, ID: "a"}}
+	files, table := file.New(dir), New(dir, 8)
+	lockAndUnlock(t, files, "a")
+	for _, c := range []struct{ old, now lock.Manager }{{files, table}, {table, files}} {
+		if err := c.now.Renumber(a); err != nil {
+			t.Fatal(err)
+		}
+		for _, try := range []func() (lock.Held, error){
+			func() (lock.Held, error) { return c.old.TryLock(context.Background(), lock.Container, "a") },
+			func() (lock.Held, error) { return c.old.Lock(context.Background(), lock.Container, "a") },
+		} {
+			if _, err := try(); !errors.Is(err, lock.ErrOther) {
+				t.Errorf("the old kind gives: %v", err)
+			}
+		}
+		lockAndUnlock(t, c.now, "a")
+		if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+			t.Errorf("in the directory: %v", entries)
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 // slots: a byte that is the key's length, free or never, and the key. A key is
 // looked for from the slot that its hash names up to one that was never used.
 const (
-	tableName = "table"
+	tableName = lock.TableName
 	magic     = "cove locks 1\n"
 	slotSize  = 256
 	never     = 0
@@ -42,12 +42,16 @@ type table struct {
 	slots int
 }
 
-// open opens the table, and makes it with so many slots if there is none.
+// open opens the table, and makes it with so many slots if there are no locks
+// yet.
 func open(dir string, slots int) (*table, error) {
 	path := filepath.Join(dir, tableName)
 	for {
 		fd, err := openFile(path)
 		if err == unix.ENOENT {
+			if files, ferr := lock.Files(dir); ferr == nil && len(files) > 0 {
+				return nil, cove.E("open lock table", path, cove.Unavailable, lock.ErrOther)
+			}
 			if err = create(dir, slots, nil, false); err == nil || errors.Is(err, os.ErrExist) {
 				continue
 			}
