@@ -85,6 +85,7 @@ func (p *process) run() *wire.Failure {
 		}
 	}
 	p.leaveHost()
+	plainSignals()
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {
 			return f

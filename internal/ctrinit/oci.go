@@ -77,6 +77,7 @@ func (p *process) live() *wire.Failure {
 		}
 	}
 	p.leaveHost()
+	plainSignals()
 	master := -1
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {
