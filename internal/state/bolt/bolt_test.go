@@ -126,6 +126,51 @@ func TestDamagedPages(t *testing.T) {
 }
 
 // TestCircle: each branch leads to itself and to any other page.
+// A commit that fails at its last sync has written its meta page.
+func TestCommitTakenBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	put := func(id string) error {
+		return again(path, 0).Update(func(tx state.Tx) error { return tx.Put(state.Volumes, id, cove.Volume{Name: id}) })
+	}
+	has := func(id string) bool {
+		err := again(path, 0).View(func(tx state.Tx) error { return tx.Get(state.Volumes, id, new(cove.Volume)) })
+		if err != nil && !cove.Is(err, cove.NotFound) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	for round := range 6 { // either meta page, and a file that had one taken back before
+		kept, lost := fmt.Sprint("kept", round), fmt.Sprint("lost", round)
+		if err := put(kept); err != nil {
+			t.Fatal(err)
+		}
+		if round%3 == 2 {
+			continue
+		}
+		if err := put(lost); err != nil {
+			t.Fatal(err)
+		}
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &handle{path: path, file: file}
+		if err := h.open(true); err != nil {
+			t.Fatal(err)
+		}
+		last := uint64(h.tx.ID()) - 1
+		if err := h.takeBack(last + 1); err != nil { // has not got so far
+			t.Fatal(err)
+		}
+		if err := errors.Join(h.takeBack(last), h.close()); err != nil {
+			t.Fatal(err)
+		}
+		if !has(kept) || has(lost) {
+			t.Errorf("round %d: what was committed before is there: %v; what was taken back is: %v", round, has(kept), has(lost))
+		}
+	}
+}
+
 func TestCircle(t *testing.T) {
 	good := tall(t, 600)
 	page := os.Getpagesize()

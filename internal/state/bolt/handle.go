@@ -54,12 +54,15 @@ func (h *handle) end(write bool) error {
 		return nil
 	}
 	return h.guard(func() error {
-		tx := h.tx
+		tx, id := h.tx, uint64(h.tx.ID())
 		h.tx = nil // Commit ends it, also when it fails
 		err := tx.Commit()
 		if err == nil {
 			reserve(h.file)
 			return nil
+		}
+		if back := h.takeBack(id); back != nil {
+			err = fmt.Errorf("%w; whether it holds the change is not certain: %w", err, back)
 		}
 		// bbolt tells as text only why the file could not grow; that
 		// is a limit or the disk, never the request.
@@ -68,6 +71,29 @@ func (h *handle) end(write bool) error {
 		}
 		return turnstile.Fault("write state", h.path, err)
 	})
+}
+
+// takeBack makes a transaction whose commit has failed one that has not been.
+// Its meta page may stand in the file, when only the sync after it has failed,
+// and would be believed by whoever comes next. The other one tells how the file
+// was, of which nothing has been written over.
+func (h *handle) takeBack(txid uint64) error {
+	if h.tree == nil {
+		return nil // it is being made, and has no name
+	}
+	at, other := int64(txid%2)*h.tree.page, int64((txid+1)%2)*h.tree.page
+	if m, err := h.readMeta(at); err != nil || m == nil || m.txid != txid {
+		return err
+	}
+	if m, err := h.readMeta(other); err != nil || m == nil {
+		return errors.Join(err, errors.New("its other header is not whole"))
+	}
+	if _, err := h.file.WriteAt(make([]byte, metaEnd-metaSum), at+metaSum); err != nil {
+		return err
+	}
+	// As far as the disk takes it: those who come next read it from memory.
+	_ = unix.Fdatasync(int(h.file.Fd()))
+	return nil
 }
 
 // reserve fills the holes that growing has left in the file, so that on a full
