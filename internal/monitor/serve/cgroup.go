@@ -131,22 +131,26 @@ func subdirs(dir string) (subs []string) {
 }
 
 // removeCgroups removes the container's cgroups with what it made below them.
-func (m *Monitor) removeCgroups() {
+// removeCgroups removes the container's cgroups and tells whether all are gone.
+func (m *Monitor) removeCgroups() bool {
+	gone := true
 	for _, dir := range m.env.Cgroups {
-		removeCgroup(dir)
+		gone = removeCgroup(dir) && gone
 	}
+	return gone
 }
 
-func removeCgroup(dir string) {
+func removeCgroup(dir string) bool {
 	// A cgroup stays busy for a moment after its last process was reaped.
 	for wait := 100 * time.Microsecond; wait < 200*time.Millisecond; wait *= 2 {
 		err := unix.Rmdir(dir)
 		if err == nil || err == unix.ENOENT {
-			return
+			return true
 		}
 		for _, sub := range subdirs(dir) {
 			removeCgroup(sub)
 		}
 		time.Sleep(wait)
 	}
+	return false
 }

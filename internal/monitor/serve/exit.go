@@ -175,8 +175,8 @@ func (m *Monitor) conclude() {
 			c.sendJSON(wire.Exit, exit)
 		}
 	}
-	m.teardown()
-	if !t.Remove {
+	down := m.teardown()
+	if !t.Remove && down {
 		m.run.Down = true
 		recorded = m.record.Write(&m.run, false) == nil && recorded
 	}
@@ -186,7 +186,7 @@ func (m *Monitor) conclude() {
 	if !recorded {
 		m.recordLater()
 	}
-	if t.Remove {
+	if t.Remove && down { // as long as it has something, the next write takes down what is left
 		// Nobody needs to wait for it: its place is taken already.
 		_ = rootfs.Empty(t.Removed)
 	}

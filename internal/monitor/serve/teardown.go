@@ -9,17 +9,18 @@ import (
 	"github.com/cove-engine/cove/internal/network/teardown"
 )
 
-// teardown undoes what was made for the run. Each step tolerates that it was
-// done before: whoever comes after a monitor that was killed in here does the
+// teardown undoes what was made for the run and tells whether nothing of it that
+// others can see is left. Each step tolerates that it was done before: whoever
+// comes after a monitor that was killed in here, or has not done it all, does the
 // same again.
-func (m *Monitor) teardown() {
+func (m *Monitor) teardown() (done bool) {
 	t := &m.env.Teardown
 	m.endNames() // its sockets hold the network namespace
 	m.endUplink()
 	m.endPorts()
 	// Before the sockets that reserve the ports are closed: a successor's
 	// firewall elements could be taken for ours.
-	_ = teardown.Run(teardown.Teardown{Nft: t.Nft})
+	done = teardown.Run(teardown.Teardown{Nft: t.Nft}) == nil
 	m.releasePorts()
 	for _, ns := range m.spaces {
 		_ = unix.Close(ns.fd) // the last one takes the network's links along
@@ -31,7 +32,7 @@ func (m *Monitor) teardown() {
 	if m.env.Hooks != nil {
 		_ = os.RemoveAll(m.env.Hooks.State.Bundle)
 	}
-	m.removeCgroups()
+	done = m.removeCgroups() && done
 	m.dropMountNamespace()
 	if m.listen >= 0 {
 		m.forget(m.listen)
@@ -47,4 +48,5 @@ func (m *Monitor) teardown() {
 	if t.Remove && m.run.Removed {
 		m.event("remove", m.run.ExitCode)
 	}
+	return done
 }
