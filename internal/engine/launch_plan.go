@@ -146,8 +146,12 @@ func (l *launch) handPlan(p any) error {
 		return cove.E("write", name, fileKind(err), err)
 	}
 	l.files = append(l.files, monitor.File{Name: "plan", FD: fd})
-	if n, err := unix.Write(fd, data); err != nil || n != len(data) {
-		return cove.E("write", name, cove.Unavailable, errors.Join(err, unix.ENOSPC))
+	n, err := unix.Write(fd, data)
+	if err == nil && n != len(data) {
+		err = unix.ENOSPC
+	}
+	if err != nil {
+		return cove.E("write", name, cove.Unavailable, err)
 	}
 	return nil
 }
