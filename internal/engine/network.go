@@ -209,8 +209,9 @@ func (e *Engine) reclaim(tx state.Tx, name string) error {
 		if !on {
 			return nil
 		}
-		// One that is being started has its lock taken, and wants to run.
-		if now, err := e.look(c); err == nil && now.Run.PID == 0 && (c.Desired == cove.DesireStop || now.Status == cove.Exited) {
+		// One that is being started, or that nobody has taken down yet, still
+		// has links and firewall elements with its address.
+		if now, err := e.look(c); err == nil && now.Run.PID == 0 && !now.unsettled() && (c.Desired == cove.DesireStop || now.Status == cove.Exited) {
 			idle = append(idle, id)
 		}
 		return nil
