@@ -363,8 +363,12 @@ func (d *draft) write(desired cove.Desired) error {
 			return err
 		}
 		for _, id := range c.DependsOn {
-			if err := tx.Get(state.Containers, id, new(struct{})); err != nil {
+			other := new(cove.Container)
+			if err := tx.Get(state.Containers, id, other); err != nil {
 				return err
+			}
+			if other.Intent == cove.BeingRemoved {
+				return cove.E("", "", cove.WrongStatus, fmt.Errorf("container %s is being removed: container state improper", id))
 			}
 			if err := setDependent(tx, id, c.ID, true); err != nil {
 				return err

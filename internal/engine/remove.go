@@ -58,12 +58,23 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 // what the run has left goes, then the directory, last the record.
 func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
 	c := &h.Container.Container
-	if err := e.change(h.ID, func(c *cove.Container) error {
-		if !cove.MayMove(c.Intent, cove.BeingRemoved) {
-			return cove.E("remove container", c.Name, cove.Internal, fmt.Errorf("it is %s", c.Intent))
+	if err := e.update(func(tx state.Tx) error {
+		now := new(cove.Container)
+		if err := tx.Get(state.Containers, h.ID, now); err != nil {
+			return err
 		}
-		c.Intent = cove.BeingRemoved
-		return nil
+		// Since the last look somebody may have come to share its namespaces;
+		// from here on nobody can.
+		if users, err := e.sharersIn(tx, h.ID); err != nil {
+			return err
+		} else if len(users) > 0 {
+			return errShared(h.ID, users)
+		}
+		if !cove.MayMove(now.Intent, cove.BeingRemoved) {
+			return cove.E("remove container", now.Name, cove.Internal, fmt.Errorf("it is %s", now.Intent))
+		}
+		now.Intent = cove.BeingRemoved
+		return tx.Put(state.Containers, h.ID, now)
 	}); err != nil {
 		return err
 	}
@@ -150,11 +161,15 @@ func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions
 // sharers lists the containers that share a container's namespaces.
 func (e *Engine) sharers(id string) (users []string, err error) {
 	err = e.store.View(func(tx state.Tx) error {
-		ids, err := dependents(tx, id)
-		users = slices.DeleteFunc(ids, e.gone)
+		users, err = e.sharersIn(tx, id)
 		return err
 	})
 	return users, err
+}
+
+func (e *Engine) sharersIn(tx state.Tx, id string) ([]string, error) {
+	ids, err := dependents(tx, id)
+	return slices.DeleteFunc(ids, e.gone), err
 }
 
 func errShared(id string, users []string) error {

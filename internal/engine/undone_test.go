@@ -10,6 +10,36 @@ import (
 	"github.com/cove-engine/cove/internal/state"
 )
 
+// keeps it; after its removal has been recorded nobody comes.
+func TestRemoveSharedSince(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "c", nil)
+	h, err := e.holdAlone(t.Context(), "c", RemoveOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.release()
+	share := func(name string) error {
+		s := &cove.Container{Schema: cove.Schema, ID: newID(), Name: name, DependsOn: []string{c.ID}}
+		return (&draft{e: e, c: s}).record(t.Context(), cove.DesireStop)
+	}
+	if err := share("sharer"); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, e.removeHeld(h, RemoveOptions{}), cove.InUse, "has dependent containers")
+	if now, err := e.find("c"); err != nil || now.Intent != "" {
+		t.Errorf("it is %q, %v", now.Intent, err)
+	}
+	if err := e.Remove(t.Context(), "sharer", RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	inStore(t, e, func(tx state.Tx) error {
+		c.Intent = cove.BeingRemoved
+		return tx.Put(state.Containers, c.ID, c)
+	})
+	wantKind(t, share("late"), cove.WrongStatus, "is being removed")
+}
+
 // that is being started once more, nor of one whose monitor was killed.
 func TestReclaim(t *testing.T) {
 	for _, test := range []struct {
