@@ -29,6 +29,13 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 		if err != nil {
 			return err
 		}
+		for _, id := range lost {
+			// Killed after the record has gone, we have left a mark of what is
+			// still to go.
+			if err := os.Mkdir(e.removedDir(id), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+				return cove.E("remove container", id, fileKind(err), err)
+			}
+		}
 		for _, id := range slices.Concat(ready, lost) {
 			c := new(cove.Container)
 			err := tx.Get(state.Containers, id, c)

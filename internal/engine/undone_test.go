@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -78,5 +80,27 @@ func TestReclaim(t *testing.T) {
 				wantKind(t, err, cove.Unavailable, "failed to find free IP")
 			}
 		})
+	}
+}
+
+// finished by the next write.
+func TestRemovalAfterBootCutShort(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "c", func(c *cove.Container) {
+		c.Spec.Remove, c.Run.Generation, c.Run.BootID = true, 1, "an earlier one"
+	})
+	inStore(t, e, func(tx state.Tx) error { return tx.SetMeta(bootKey, []byte("an earlier one")) })
+	killed := errors.New("killed here")
+	if err := e.update(func(state.Tx) error { return killed }); err != killed {
+		t.Fatal(err)
+	}
+	inStore(t, e, func(tx state.Tx) error { return dropRecord(tx, c) })
+	if err := e.update(func(state.Tx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{e.dir(c.ID), e.removedDir(c.ID)} {
+		if _, err := os.Lstat(dir); err == nil {
+			t.Errorf("%s is left", dir)
+		}
 	}
 }
