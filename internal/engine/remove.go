@@ -41,6 +41,9 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		if errors.Is(err, errSettledAway) {
 			return nil
 		}
+		if err != nil && ctx.Err() != nil {
+			return err // whoever has called it off may have left the lock to others
+		}
 		if err != nil && h.Run.PID != 0 {
 			// The monitor does not do its work: without it.
 			if kerr := e.killMonitor(h); kerr != nil {
