@@ -73,7 +73,7 @@ func record(t *testing.T, e *Engine, name string, change func(*cove.Container)) 
 		}
 		for _, m := range c.Mounts {
 			if m.Type == "volume" {
-				if err := ensureVolume(tx, &cove.Volume{Schema: cove.Schema, Name: m.Source, NeedsCopyUp: true}); err != nil {
+				if _, err := ensureVolume(tx, &cove.Volume{Schema: cove.Schema, Name: m.Source, NeedsCopyUp: true}); err != nil {
 					return err
 				}
 			}

@@ -79,7 +79,8 @@ func (d *draft) create(ctx context.Context) (lock.Held, error) {
 type draft struct {
 	e        *Engine
 	c        *cove.Container
-	volumes  []cove.Volume  // anonymous and named ones that do not exist yet
+	volumes  []cove.Volume  // those of its mounts, as they are or would be
+	made     []string       // set by record: those that it has recorded
 	joins    []cove.Network // the networks' records; set by record of what is to run
 	ownLevel bool           // the SELinux level was chosen here
 	noLease  bool           // set by record: the address was not to be had
@@ -352,7 +353,7 @@ func (d *draft) write(desired cove.Desired) error {
 	attachments := slices.Clone(c.Attachments)
 	return d.e.update(func(tx state.Tx) error {
 		// The function may run more than once.
-		c.Name, c.Attachments = given, slices.Clone(attachments)
+		c.Name, c.Attachments, d.made = given, slices.Clone(attachments), nil
 		if err := tx.Get(state.Containers, c.ID, new(struct{})); err == nil {
 			return cove.E("", "", cove.Exists, fmt.Errorf("ID %s is already in use by a container", c.ID))
 		}
@@ -375,8 +376,12 @@ func (d *draft) write(desired cove.Desired) error {
 			}
 		}
 		for i := range d.volumes {
-			if err := ensureVolume(tx, &d.volumes[i]); err != nil {
+			made, err := ensureVolume(tx, &d.volumes[i])
+			if err != nil {
 				return err
+			}
+			if made {
+				d.made = append(d.made, d.volumes[i].Name)
 			}
 		}
 		if desired == cove.DesireRun || hasStaticIP(c) {
@@ -430,13 +435,17 @@ func (d *draft) lock(ctx context.Context) (lock.Held, error) {
 	return l, nil
 }
 
-// unrecord takes a record back that its maker could not lock; nothing else of
-// the container is there.
+// unrecord takes a record back whose maker could not go on; nothing of the
+// container runs.
 func (d *draft) unrecord(cause error) error {
-	if cove.Is(cause, cove.NotFound) {
+	if errors.Is(cause, errSoonRemoved) {
 		return cause // somebody else has
 	}
-	return errors.Join(cause, d.e.removeAnonymous(d.c), d.e.drop(d.c))
+	errs := []error{cause, d.e.removeAnonymous(d.c, d.e.lockUnder), d.e.drop(d.c)}
+	for _, name := range d.made {
+		errs = append(errs, d.e.unmakeVolume(name))
+	}
+	return errors.Join(errs...)
 }
 
 // claimName takes the name asked for, or finds one that is free.

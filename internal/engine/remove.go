@@ -89,7 +89,7 @@ func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
 	}
 	if o.Volumes || c.Spec.Remove {
 		// Before the record: nobody else knows that they were its own.
-		if err := e.removeAnonymous(c); err != nil {
+		if err := e.removeAnonymous(c, e.lockUnder); err != nil {
 			return err
 		}
 	}

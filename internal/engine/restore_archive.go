@@ -80,7 +80,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	conn, err := l.do(ctx)
 	if err != nil {
 		if l.held() {
-			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
+			err = errors.Join(err, e.removeAnonymous(d.c, e.lockUnder), e.drop(d.c))
 		}
 		return result, err
 	}

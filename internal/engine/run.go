@@ -45,7 +45,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 			err = d.leaveCreated(ctx, err)
 		case !l.held():
 		case spec.Remove || ctx.Err() != nil:
-			err = errors.Join(err, e.removeAnonymous(d.c), e.drop(d.c))
+			err = errors.Join(err, e.removeAnonymous(d.c, e.lockUnder), e.drop(d.c))
 		default:
 			err = e.runFailed(d.c, err)
 		}

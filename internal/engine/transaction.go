@@ -66,8 +66,9 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 	})
 	if errors.Is(err, errWaiting) {
 		for _, c := range waiting {
-			// One that cannot go now goes with a later write.
-			_ = e.removeAnonymous(c)
+			// One that cannot go now goes with a later write. Whoever has a
+			// volume's lock may be who writes here: nobody is waited for.
+			_ = e.removeAnonymous(c, e.locks.TryLock)
 		}
 		err = e.store.Update(func(tx state.Tx) error {
 			if err := drop(tx); err != nil {

@@ -4,14 +4,128 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/lock/shm"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
+// nothingOf checks that no record, lock or directory of a volume is there.
+func nothingOf(t *testing.T, e *Engine, volume string) {
+	t.Helper()
+	if _, err := e.findVolume(volume); !cove.Is(err, cove.NotFound) {
+		t.Errorf("volume %s has a record: %v", volume, err)
+	}
+	if exists(filepath.Join(e.conf.Locks(), "volume-"+volume)) {
+		t.Errorf("volume %s has a lock", volume)
+	}
+	if exists(e.volumeData(volume)) {
+		t.Errorf("volume %s has a directory", volume)
+	}
+}
+
+// A volume whose directory cannot be made leaves no record of it, nor does a
+// container whose volume it is.
+func TestVolumeThatCannotBeMade(t *testing.T) {
+	e, _ := engineWith(t)
+	inTheWay := func(name string) { mustWrite(t, e.conf.Volume(name), "not a directory") }
+	inTheWay("alone")
+	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "alone"}, false); err == nil {
+		t.Error("a volume was made out of a file")
+	}
+	nothingOf(t, e, "alone")
+
+	inTheWay("with")
+	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "before"}, false); err != nil {
+		t.Fatal(err)
+	}
+	c := &cove.Container{Schema: cove.Schema, ID: newID(), Name: "c"}
+	d := &draft{e: e, c: c}
+	for _, name := range []string{"before", "with"} {
+		c.Mounts = append(c.Mounts, cove.Mount{Type: "volume", Source: name, Destination: "/" + name})
+		d.volumes = append(d.volumes, cove.Volume{Schema: cove.Schema, Name: name, NeedsCopyUp: true})
+	}
+	if err := d.record(t.Context(), cove.DesireStop); err == nil {
+		t.Error("a container was recorded without its volume")
+	}
+	nothingOf(t, e, "with")
+	if _, err := e.findVolume("before"); err != nil {
+		t.Errorf("the volume that there was before: %v", err)
+	}
+	if _, err := e.find("c"); !cove.Is(err, cove.NotFound) {
+		t.Errorf("the container is there: %v", err)
+	}
+}
+
+// A place that is not there is no reason to take a container for removed.
+func TestCreateWithoutPlaceForID(t *testing.T) {
+	e, _ := engineWith(t)
+	c := &cove.Container{Schema: cove.Schema, ID: newID(), Name: "c", Spec: cove.ContainerSpec{CIDFile: "/nowhere/cid"}}
+	if _, err := (&draft{e: e, c: c}).create(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	if _, err := e.find("c"); !cove.Is(err, cove.NotFound) {
+		t.Errorf("the container is there: %v", err)
+	}
+}
+
+// Where there is no room for one more lock a volume can be removed.
+func TestVolumeGoesWithoutLock(t *testing.T) {
+	e, _ := engineWith(t)
+	e.locks = shm.New(e.conf.Locks(), 1)
+	l, err := e.lockContainer(t.Context(), newID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Unlock()
+	anonymous := newID()
+	c := stored(t, e, "c", func(c *cove.Container) {
+		c.Mounts = []cove.Mount{{Type: "volume", Source: anonymous, Destination: "/v", Anonymous: true}}
+	})
+	inStore(t, e, func(tx state.Tx) error {
+		return errors.Join(tx.Put(state.Volumes, anonymous, &cove.Volume{Name: anonymous, Anonymous: true}), tx.Put(state.Volumes, "v", &cove.Volume{Name: "v"}))
+	})
+	if err := e.removeAnonymous(c, e.lockUnder); err != nil {
+		t.Error(err)
+	}
+	nothingOf(t, e, anonymous)
+	if _, err := e.RemoveVolume(t.Context(), "v", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "w"}, false); err == nil {
+		t.Error("a volume was made without a lock")
+	}
+	nothingOf(t, e, "w")
+}
+
+// Somebody who tries to remove an anonymous volume, in vain, does not keep it
+// from going with its container.
+func TestAnonymousVolumeIsWaitedFor(t *testing.T) {
+	e, _ := engineWith(t)
+	name := newID()
+	c := stored(t, e, "c", func(c *cove.Container) {
+		c.Mounts = []cove.Mount{{Type: "volume", Source: name, Destination: "/v", Anonymous: true}}
+	})
+	inStore(t, e, func(tx state.Tx) error {
+		return tx.Put(state.Volumes, name, &cove.Volume{Name: name, Anonymous: true})
+	})
+	l, err := e.locks.Lock(t.Context(), lock.Volume, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { _ = l.Unlock() })
+	if err := e.Remove(t.Context(), c.Name, RemoveOptions{Volumes: true}); err != nil {
+		t.Fatal(err)
+	}
+	nothingOf(t, e, name)
+}
+
+// Who comes to share a container's namespaces after its remover has looked
 // keeps it; after its removal has been recorded nobody comes.
 func TestRemoveSharedSince(t *testing.T) {
 	e, _ := engineWith(t)
@@ -42,6 +156,7 @@ func TestRemoveSharedSince(t *testing.T) {
 	wantKind(t, share("late"), cove.WrongStatus, "is being removed")
 }
 
+// Addresses are taken back of containers that have been taken down, not of one
 // that is being started once more, nor of one whose monitor was killed.
 func TestReclaim(t *testing.T) {
 	for _, test := range []struct {
@@ -83,6 +198,7 @@ func TestReclaim(t *testing.T) {
 	}
 }
 
+// A removal after a boot that was cut short once the record had gone is
 // finished by the next write.
 func TestRemovalAfterBootCutShort(t *testing.T) {
 	e, _ := engineWith(t)

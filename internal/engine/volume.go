@@ -20,21 +20,22 @@ func (e *Engine) volumeData(name string) string {
 	return filepath.Join(e.conf.Volume(name), "_data")
 }
 
-// ensureVolume records a volume unless there is one of that name.
-func ensureVolume(tx state.Tx, v *cove.Volume) error {
+// ensureVolume records a volume unless there is one of that name, and tells
+// whether it has.
+func ensureVolume(tx state.Tx, v *cove.Volume) (made bool, err error) {
 	var have cove.Volume
-	err := tx.Get(state.Volumes, v.Name, &have)
+	err = tx.Get(state.Volumes, v.Name, &have)
 	if err == nil && have.Intent == cove.BeingRemoved {
-		return goingVolume(v.Name)
+		return false, goingVolume(v.Name)
 	}
 	if err == nil {
 		*v = have
-		return nil
+		return false, nil
 	}
 	if !cove.Is(err, cove.NotFound) {
-		return err
+		return false, err
 	}
-	return tx.Put(state.Volumes, v.Name, v)
+	return true, tx.Put(state.Volumes, v.Name, v)
 }
 
 // goingVolume is the error that a volume of this name is half removed, and that
@@ -183,10 +184,27 @@ func (e *Engine) CreateVolume(ctx context.Context, v cove.Volume, ignore bool) (
 		return v, err
 	}
 	if err := e.makeRecorded(ctx, v.Name); err != nil {
-		return v, err
+		return v, errors.Join(err, e.unmakeVolume(v.Name))
 	}
 	_ = e.events.Write(cove.Event{Name: v.Name, Status: "create", Time: time.Now(), Type: "volume"})
 	return v, nil
+}
+
+// unmakeVolume takes the record of a volume back whose directory could not be
+// made. One that somebody has taken up by now stays.
+func (e *Engine) unmakeVolume(name string) error {
+	if exists(e.volumeData(name)) {
+		return nil
+	}
+	// Whoever has called the command off wants this all the same.
+	l, err := e.lockToDrop(context.Background(), name, e.lockUnder)
+	if err == nil {
+		err = e.dropLocked(l, name, "")
+	}
+	if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
+		return nil
+	}
+	return err
 }
 
 // findVolume finds a volume by name or by an unambiguous beginning of it.
@@ -255,12 +273,38 @@ func (e *Engine) RemoveVolume(ctx context.Context, name string, o RemoveOptions)
 // dropVolume removes a volume that no container uses: first it is marked, so
 // that nobody takes it up again, then its content goes, last its record.
 func (e *Engine) dropVolume(ctx context.Context, name string) error {
-	l, err := e.locks.Lock(ctx, lock.Volume, name)
+	l, err := e.lockToDrop(ctx, name, e.locks.Lock)
 	if err != nil {
 		return err
 	}
 	return e.dropLocked(l, name, "")
 }
+
+// takeLock is one of the ways to take a lock.
+type takeLock func(context.Context, lock.Kind, string) (lock.Held, error)
+
+// lockToDrop takes the lock of a volume that is to go. Where there is no room
+// for one that is not there, which nobody can hold then, it goes without: a
+// removal makes room.
+func (e *Engine) lockToDrop(ctx context.Context, name string, take takeLock) (lock.Held, error) {
+	l, err := take(ctx, lock.Volume, name)
+	if err == nil || cove.Is(err, cove.InUse) || ctx.Err() != nil {
+		return l, err
+	}
+	known, kerr := e.locks.TryKnown(ctx, lock.Volume, name)
+	switch {
+	case kerr == nil:
+		return known, nil
+	case cove.Is(kerr, cove.NotFound):
+		return noLock{}, nil
+	}
+	return nil, err
+}
+
+// noLock is held in place of a lock that could not be made.
+type noLock struct{}
+
+func (noLock) Unlock() error { return nil }
 
 // volumeUser gives an error of kind InUse that names a container, other than
 // the one excepted, that uses a volume.
@@ -316,16 +360,14 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 }
 
 // removeAnonymous removes the anonymous volumes of a container that is being
-// removed; those that others use stay.
-func (e *Engine) removeAnonymous(c *cove.Container) error {
+// removed; those that others use stay. take takes a volume's lock.
+func (e *Engine) removeAnonymous(c *cove.Container, take takeLock) error {
 	var errs []error
 	for _, m := range c.Mounts {
 		if m.Type != "volume" || !m.Anonymous {
 			continue
 		}
-		// A transaction of whoever holds the volume's lock may have brought
-		// us here: nobody is waited for.
-		l, err := e.locks.TryLock(context.Background(), lock.Volume, m.Source)
+		l, err := e.lockToDrop(context.Background(), m.Source, take)
 		if err == nil {
 			err = e.dropLocked(l, m.Source, c.ID)
 		}
