@@ -47,7 +47,7 @@ type thread struct {
 	process int
 	kind    kind
 	inCall  bool
-	execed  bool // since it was born
+	unborn  bool // stopped until its parent's event has told of it
 }
 
 const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | unix.PTRACE_O_TRACEFORK |
@@ -172,6 +172,12 @@ func waitMain(argv []string) int {
 // event handles one stop or end of a thread.
 func (t *tracer) event(tid int, ws unix.WaitStatus) {
 	if ws.Exited() || ws.Signaled() {
+		for child, th := range t.threads { // who has died may not have told of it
+			if th.unborn {
+				th.unborn = false
+				t.proceed(child, 0)
+			}
+		}
 		if tid == t.command {
 			t.status, t.ended = ws, true
 		}
@@ -179,9 +185,11 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 		return
 	}
 	th := t.threads[tid]
-	if th == nil { // born; its parent's event may come later
-		th = &thread{process: tid, kind: kindOther}
-		t.threads[tid] = th
+	if th == nil {
+		// Born. What it is its parent's event tells, which may come later: until
+		// then it waits, or its calls would not be counted.
+		t.threads[tid] = &thread{process: tid, kind: kindOther, unborn: true}
+		return
 	}
 	sig := 0
 	switch stop := ws.StopSignal(); {
@@ -226,7 +234,7 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 				delete(t.threads, other)
 			}
 		}
-		th.process, th.inCall, th.execed = tid, true, true // exec's own exit stop follows
+		th.process, th.inCall = tid, true // exec's own exit stop follows
 		if th.kind = kindCommand; tid != t.command {
 			th.kind = kindOf(tid)
 		}
@@ -241,13 +249,14 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 			c = &thread{}
 			t.threads[child] = c
 		}
-		if c.execed {
-			return // it was faster than its parent's event
-		}
 		if cause == unix.PTRACE_EVENT_CLONE && sameProcess(th.process, child) {
 			c.process, c.kind = th.process, th.kind
 		} else {
 			c.process, c.kind = child, kindOther // until it executes something
+		}
+		if c.unborn {
+			c.unborn = false
+			t.proceed(child, 0)
 		}
 	}
 }
