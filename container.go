@@ -58,6 +58,7 @@ type ContainerSpec struct {
 	Unmask          []string `json:"unmask,omitempty"` // paths, or ALL
 
 	Mounts            []Mount  `json:"mounts,omitempty"`
+	DefaultMounts     []Mount  `json:"defaultMounts,omitempty"` // give way to Mounts at the same place
 	VolumesFrom       []string `json:"volumesFrom,omitempty"`
 	ImageVolumes      string   `json:"imageVolumes,omitempty"` // what the image's volumes become: anonymous, tmpfs, ignore
 	Devices           []Device `json:"devices,omitempty"`
@@ -81,7 +82,7 @@ type ContainerSpec struct {
 	PublishAll bool                `json:"publishAll,omitempty"`
 	Expose     []string            `json:"expose,omitempty"`   // port[-port][/proto]
 	AddHosts   []string            `json:"addHosts,omitempty"` // name:ip, ip may be host-gateway
-	NoHosts    bool                `json:"noHosts,omitempty"`
+	NoHosts    bool                `json:"noHosts,omitempty"`  // unless there are AddHosts
 	NoHostname bool                `json:"noHostname,omitempty"`
 	DNS        []string            `json:"dns,omitempty"` // servers; "none" leaves resolv.conf to the image
 	DNSSearch  []string            `json:"dnsSearch,omitempty"`

@@ -94,6 +94,7 @@ var law = []struct {
 	{"internal/network", []string{"", "internal/network"}, false, "tool rooms do not know each other"},
 	{"internal/oci", []string{"", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
 	{"internal/inspect", []string{""}, false, "it is pure"},
+	{"internal/mount", []string{""}, false, "it is pure"},
 	{"internal/config", []string{"", "internal/procfs"}, false, "tool rooms do not know each other"},
 	{"internal/rootfs/archive", []string{"", "internal/rootfs"}, false, "it packs what rootfs opens"},
 	{"internal/rootfs", []string{"", "internal/plan", "internal/procfs"}, true, "it is linked into the monitor"},

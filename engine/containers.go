@@ -2,9 +2,23 @@ package engine
 
 import (
 	"context"
+	"os"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/engine"
 )
+
+// Defaults is a container of which nothing has been asked yet but by
+// containers.conf: init, privileged, read_only and no_hosts, volumes and mounts, and
+// this process's variables that env_host and http_proxy pass on. Who wants
+// containers to be made as by the command begins with it; a program whose
+// containers are its own affair begins with an empty one. What else containers.conf
+// says, Create lays under any.
+func (e *Engine) Defaults() (cove.ContainerSpec, error) {
+	d, err := e.now().Defaults()
+	d.Spec.HostEnv = engine.HostEnv(d.Environ(os.Environ()), d.EnvHost, d.HTTPProxy)
+	return d.Spec, err
+}
 
 // Create records a container that can be started. Nothing of it runs.
 func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOptions) (id string, warnings []string, err error) {

@@ -10,7 +10,10 @@
 //		}
 //		e, err := engine.Open(engine.Options{})
 //		…
-//		id, _, err := e.Create(ctx, cove.ContainerSpec{Image: "docker.io/library/alpine", Command: []string{"date"}}, engine.CreateOptions{})
+//		spec, err := e.Defaults()
+//		…
+//		spec.Image, spec.Command = "docker.io/library/alpine", []string{"date"}
+//		id, _, err := e.Create(ctx, spec, engine.CreateOptions{})
 //		…
 //		_, err = e.Start(ctx, id, engine.StartOptions{})
 //	}
@@ -25,6 +28,15 @@
 // that runtime. The program has to be built with the tags
 // containers_image_openpgp and exclude_graphdriver_btrfs, or with what these
 // stand for (gpgme, libbtrfs) and cgo.
+//
+// # Configuration
+//
+// Create takes what containers.conf says wherever a [cove.ContainerSpec] says
+// nothing: limits, variables, namespaces, the log driver, networks. What a spec cannot be silent
+// about (a switch is on or off) and what takes from the caller (his variables, the
+// directory that a relative volume is below) is in [Engine.Defaults], for
+// programs that want it. A container keeps what was said when it was made.
+// [Engine.Reload] reads the files again.
 //
 // # Errors
 //

@@ -261,6 +261,57 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestDefaults: a program's containers are as the command's, if it wants that.
+func TestDefaults(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := fmt.Sprintf(`[containers]
+init = true
+no_hosts = true
+read_only = true
+env_host = true
+mounts = ["type=tmpfs,destination=/scratch"]
+volumes = ["%[1]s/a:/a", "%[1]s/a:/b"]
+[engine]
+env = ["ENGINE_OWN=1"]
+`, dir)
+	if err := os.WriteFile(filepath.Join(dir, "containers.conf"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CONTAINERS_CONF", filepath.Join(dir, "containers.conf"))
+	t.Setenv("CALLERS_OWN", "2")
+	e := open(t, engine.Options{})
+	defer os.Unsetenv("ENGINE_OWN")
+	const look = "cat /proc/1/comm /a /b; touch /file || echo; echo $ENGINE_OWN $CALLERS_OWN; grep -c scratch /proc/mounts; grep -c some.internal /etc/hosts"
+	for _, c := range []struct {
+		asked func(*cove.ContainerSpec)
+		want  string
+	}{
+		{func(s *cove.ContainerSpec) {}, "podman-init aa 1 2 1"},
+		{func(s *cove.ContainerSpec) {
+			s.Init, s.ReadOnly, s.HostEnv = false, false, nil
+			s.Mounts = []cove.Mount{{Type: "bind", Source: dir + "/b", Destination: "/b"}}
+			s.AddHosts = []string{"some.internal:192.0.2.1"}
+		}, "sh ab 1 1"},
+		{func(s *cove.ContainerSpec) { *s = cove.ContainerSpec{} }, "sh 0 0"},
+	} {
+		spec, err := e.Defaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.asked(&spec)
+		spec.Command = []string{"sh", "-c", "{ " + look + "; } 2>/dev/null; true"}
+		got, err := output(t, e, spec)
+		if got := strings.Join(strings.Fields(got), " "); err != nil || got != c.want {
+			t.Errorf("%q, %v; want %q", got, err, c.want)
+		}
+	}
+}
+
 // TestMemory: nothing is left of an engine whose records are in memory.
 func TestMemory(t *testing.T) {
 	o := engine.Options{State: "memory"}

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/engine"
 )
 
@@ -38,7 +37,11 @@ func run(ctx context.Context, image string, command []string) (code int, err err
 	}
 	defer func() { _ = e.Close(context.WithoutCancel(ctx)) }()
 
-	spec := cove.ContainerSpec{Image: image, Command: command}
+	spec, err := e.Defaults()
+	if err != nil {
+		return 1, err
+	}
+	spec.Image, spec.Command = image, command
 	id, warnings, err := e.Create(ctx, spec, engine.CreateOptions{Progress: os.Stderr})
 	if err != nil {
 		return 1, err

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
+	"github.com/cove-engine/cove/internal/mount"
 )
 
 // containerFlags are the flags that describe a container: run's and create's.
@@ -223,42 +224,26 @@ func (o *containerFlags) request(in surroundings, args []string) (cove.Container
 }
 
 // configured lays containers.conf under s.
-func (o *containerFlags) configured(s *cove.ContainerSpec, in surroundings, d engine.Defaults) error {
+func (o *containerFlags) configured(s *cove.ContainerSpec, in surroundings, d engine.Defaults) {
 	for _, b := range []struct {
 		flag string
 		to   *bool
 		conf bool
 	}{
-		{"init", &s.Init, d.Init}, {"privileged", &s.Privileged, d.Privileged}, {"read-only", &s.ReadOnly, d.ReadOnly},
-		{"no-hosts", &s.NoHosts, d.NoHosts && len(s.AddHosts) == 0},
+		{"init", &s.Init, d.Spec.Init}, {"privileged", &s.Privileged, d.Spec.Privileged}, {"read-only", &s.ReadOnly, d.Spec.ReadOnly},
+		{"no-hosts", &s.NoHosts, d.Spec.NoHosts},
 	} {
 		if !o.set(b.flag) {
 			*b.to = b.conf
 		}
 	}
-	for _, e := range d.Env {
-		if name, _, ok := strings.Cut(e, "="); ok {
-			if _, has := in.lookup(name); !has {
-				in.env = append(in.env, e)
-			}
-		}
-	}
+	s.DefaultMounts = d.Spec.DefaultMounts
+	env := d.Environ(in.env)
 	// What a flag passes on goes before the image's variables, what the file
 	// does behind them.
 	host, proxy := o.set("env-host"), o.set("http-proxy")
-	s.Env = append(in.own(host && o.envHost, proxy && o.httpProxy), s.Env...)
-	s.HostEnv = in.own(!host && d.EnvHost, !proxy && d.HTTPProxy)
-	mounts, err := in.mounts(d.Volumes, d.Mounts, nil)
-	if err != nil {
-		return cove.E("read containers.conf", "volumes and mounts", cove.Invalid, err)
-	}
-	own := s.Mounts
-	for _, m := range mounts {
-		if !slices.ContainsFunc(own, func(o cove.Mount) bool { return o.Destination == m.Destination }) {
-			s.Mounts = append(s.Mounts, m)
-		}
-	}
-	return nil
+	s.Env = append(engine.HostEnv(env, host && o.envHost, proxy && o.httpProxy), s.Env...)
+	s.HostEnv = engine.HostEnv(env, !host && d.EnvHost, !proxy && d.HTTPProxy)
 }
 
 // scalars checks single values.
@@ -364,11 +349,11 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 
 func (o *containerFlags) files(s *cove.ContainerSpec, in surroundings) error {
 	var err error
-	if s.Mounts, err = in.mounts(o.volumes, o.mounts, o.tmpfs); err != nil {
+	if s.Mounts, err = mount.Parse(in.workDir, o.volumes, o.mounts, o.tmpfs); err != nil {
 		return err
 	}
 	s.VolumesFrom = o.volumesFrom
-	if err := checkVolumesFrom(o.volumesFrom); err != nil {
+	if err := mount.CheckFrom(o.volumesFrom); err != nil {
 		return err
 	}
 	devices := o.devices

@@ -44,7 +44,7 @@ func parse(line string) (cove.ContainerSpec, *containerFlags, error) {
 	}
 	s, err := o.request(testSurroundings(), fs.Args())
 	if err == nil {
-		err = o.configured(&s, testSurroundings(), engine.Defaults{HTTPProxy: true})
+		o.configured(&s, testSurroundings(), engine.Defaults{HTTPProxy: true})
 	}
 	return s, o, err
 }
@@ -236,8 +236,11 @@ func TestRequest(t *testing.T) {
 // What containers.conf says lies under what flags say, also where they say no.
 func TestConfigured(t *testing.T) {
 	all := engine.Defaults{
-		EnvHost: true, HTTPProxy: true, Init: true, Privileged: true, ReadOnly: true, NoHosts: true,
-		Env: []string{"FOO=not over the caller's", "ENGINE=own"}, Volumes: []string{"/a:/x:ro", "/b:/y"}, Mounts: []string{"type=tmpfs,target=/z"},
+		Spec: cove.ContainerSpec{
+			Init: true, Privileged: true, ReadOnly: true, NoHosts: true,
+			DefaultMounts: []cove.Mount{{Type: "tmpfs", Destination: "/z"}},
+		},
+		EnvHost: true, HTTPProxy: true, Env: []string{"FOO=not over the caller's", "ENGINE=own"},
 	}
 	for _, c := range []struct {
 		line string
@@ -248,21 +251,15 @@ func TestConfigured(t *testing.T) {
 		{"img", all, func(s *cove.ContainerSpec) {
 			s.Init, s.Privileged, s.ReadOnly, s.NoHosts = true, true, true, true
 			s.HostEnv = []string{"HOME=/root", "FOO=bar", "FOOD=fish", "http_proxy=http://p:1", "ENGINE=own"}
-			s.Mounts = []cove.Mount{
-				{Type: "tmpfs", Destination: "/z"},
-				{Type: "bind", Source: "/a", Destination: "/x", Options: []string{"ro"}}, {Type: "bind", Source: "/b", Destination: "/y"},
-			}
+			s.DefaultMounts = all.Spec.DefaultMounts
 		}},
-		{"--init=false --privileged=false --read-only=false --no-hosts=false --env-host=false --http-proxy=false -v /c:/x -v /d:/z img", all, func(s *cove.ContainerSpec) {
-			s.Mounts = []cove.Mount{
-				{Type: "bind", Source: "/c", Destination: "/x"}, {Type: "bind", Source: "/d", Destination: "/z"}, {Type: "bind", Source: "/b", Destination: "/y"},
-			}
+		{"--init=false --privileged=false --read-only=false --no-hosts=false --env-host=false --http-proxy=false -v /d:/z img", all, func(s *cove.ContainerSpec) {
+			s.Mounts, s.DefaultMounts = []cove.Mount{{Type: "bind", Source: "/d", Destination: "/z"}}, all.Spec.DefaultMounts
 		}},
 		{"--env-host --init --image-volume=tmpfs img", engine.Defaults{}, func(s *cove.ContainerSpec) {
 			s.Init, s.ImageVolumes = true, "tmpfs"
 			s.Env = []string{"HOME=/root", "FOO=bar", "FOOD=fish", "http_proxy=http://p:1"}
 		}},
-		{"--add-host a:1.2.3.4 img", engine.Defaults{NoHosts: true}, func(s *cove.ContainerSpec) { s.AddHosts = []string{"a:1.2.3.4"} }},
 	} {
 		o := &containerFlags{}
 		fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
@@ -272,7 +269,7 @@ func TestConfigured(t *testing.T) {
 		}
 		got, err := o.request(testSurroundings(), fs.Args())
 		if err == nil {
-			err = o.configured(&got, testSurroundings(), c.conf)
+			o.configured(&got, testSurroundings(), c.conf)
 		}
 		want := cove.ContainerSpec{Image: "img", ReadOnlyTmpfs: true}
 		c.want(&want)

@@ -39,9 +39,11 @@ func (o *runOptions) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.configured(&spec, in, e.Defaults()); err != nil {
+	defaults, err := e.Defaults()
+	if err != nil {
 		return err
 	}
+	o.configured(&spec, in, defaults)
 	id, warnings, err := e.Create(ctx, spec, o.createOptions())
 	for _, w := range warnings {
 		o.warn(w)
@@ -49,7 +51,7 @@ func (o *runOptions) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if !passthrough(&spec, e.Defaults()) { // as podman
+	if !passthrough(&spec, defaults) { // as podman
 		fmt.Fprintln(o.Out, id)
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 // object. *engine.Engine has it all; tests have a fake.
 type Engine interface {
 	// Defaults are containers.conf's that flags may turn off.
-	Defaults() engine.Defaults
+	Defaults() (engine.Defaults, error)
 	ContainerEngine
 	ImageEngine
 	VolumeEngine

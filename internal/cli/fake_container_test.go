@@ -30,7 +30,7 @@ type fakeContainers struct {
 	defaults engine.Defaults
 }
 
-func (f *fakeContainers) Defaults() engine.Defaults { return f.defaults }
+func (f *fakeContainers) Defaults() (engine.Defaults, error) { return f.defaults, nil }
 func (f *fakeContainers) Run(_ context.Context, s cove.ContainerSpec, o engine.RunOptions) (engine.RunResult, error) {
 	return f.run(s, o)
 }

@@ -42,7 +42,11 @@ func imageSaveCommand(a *app) *cobra.Command {
 				return err
 			}
 			if o.Format == "docker-archive" && !c.Flags().Changed("multi-image-archive") {
-				o.MultiImageArchive = eng.Defaults().MultiImageArchive
+				defaults, err := eng.Defaults()
+				if err != nil {
+					return err
+				}
+				o.MultiImageArchive = defaults.MultiImageArchive
 			}
 			return eng.SaveImages(c.Context(), args, o)
 		},

@@ -110,32 +110,6 @@ func (s surroundings) envFile(into []string, path string) ([]string, error) {
 	return into, nil
 }
 
-// proxyVariables are passed on with --http-proxy.
-var proxyVariables = [...]string{
-	"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY",
-}
-
-// own are the caller's variables that a container is to have: all, or those
-// about proxies.
-func (s surroundings) own(host, proxy bool) []string {
-	var env []string
-	switch {
-	case host:
-		for _, kv := range s.env {
-			if i := strings.IndexByte(kv, '='); i > 0 {
-				env = append(env, kv)
-			}
-		}
-	case proxy:
-		for _, name := range proxyVariables {
-			if v, ok := s.lookup(name); ok {
-				env = append(env, name+"="+v)
-			}
-		}
-	}
-	return env
-}
-
 // environment is what --env-file and --env say together, weakest first.
 func (s surroundings) environment(files, flags []string) ([]string, error) {
 	var env []string

@@ -82,10 +82,12 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.configured(&spec, in, e.Defaults()); err != nil {
+	defaults, err := e.Defaults()
+	if err != nil {
 		return err
 	}
-	passthrough := passthrough(&spec, e.Defaults())
+	o.configured(&spec, in, defaults)
+	passthrough := passthrough(&spec, defaults)
 	if passthrough && len(o.attach) > 0 {
 		return errors.New("cannot specify --attach with --log-driver=passthrough: invalid argument")
 	}

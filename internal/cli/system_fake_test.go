@@ -44,8 +44,8 @@ type objectsEngine struct {
 	fail     map[string]error // by object
 }
 
-func (e *objectsEngine) Defaults() engine.Defaults {
-	return engine.Defaults{MultiImageArchive: e.multi}
+func (e *objectsEngine) Defaults() (engine.Defaults, error) {
+	return engine.Defaults{MultiImageArchive: e.multi}, nil
 }
 
 func (e *objectsEngine) call(format string, args ...any) {

@@ -17,16 +17,76 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/journal"
+	"github.com/cove-engine/cove/internal/mount"
 )
 
 // Defaults are for front ends to lay under what they are asked.
-func (e *Engine) Defaults() Defaults {
+func (e *Engine) Defaults() (Defaults, error) {
 	c, engine := &e.conf.File.Containers, &e.conf.File.Engine
-	return Defaults{
-		Volumes: c.Volumes.Get(), Mounts: c.Mounts.Get(), Env: engine.Env.Get(), LogDriver: c.LogDriver,
-		EnvHost: c.EnvHost, HTTPProxy: c.HTTPProxy, Init: c.Init, Privileged: c.Privileged, ReadOnly: c.ReadOnly, NoHosts: c.NoHosts,
-		MultiImageArchive: engine.MultiImageArchive,
+	d := Defaults{
+		Spec: cove.ContainerSpec{
+			Init: c.Init, Privileged: c.Privileged, ReadOnly: c.ReadOnly, ReadOnlyTmpfs: true, NoHosts: c.NoHosts,
+		},
+		EnvHost: c.EnvHost, HTTPProxy: c.HTTPProxy, Env: engine.Env.Get(),
+		MultiImageArchive: engine.MultiImageArchive, LogDriver: c.LogDriver,
 	}
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/"
+	}
+	if d.Spec.DefaultMounts, err = mount.Parse(dir, c.Volumes.Get(), c.Mounts.Get(), nil); err != nil {
+		return d, cove.E("read containers.conf", "volumes and mounts", cove.Invalid, err)
+	}
+	return d, nil
+}
+
+// Environ is the caller's environment with the engine's own variables that it
+// does not have.
+func (d Defaults) Environ(own []string) []string {
+	own = slices.Clone(own)
+	for _, entry := range d.Env {
+		name, _, ok := strings.Cut(entry, "=")
+		if _, has := lookup(own, name); ok && !has {
+			own = append(own, entry)
+		}
+	}
+	return own
+}
+
+// proxyVariables are passed on with http_proxy.
+var proxyVariables = [...]string{
+	"http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY",
+}
+
+// HostEnv are the variables of env that a container is to have: all, or those
+// about proxies.
+func HostEnv(env []string, all, proxies bool) []string {
+	var out []string
+	switch {
+	case all:
+		for _, entry := range env {
+			if strings.IndexByte(entry, '=') > 0 {
+				out = append(out, entry)
+			}
+		}
+	case proxies:
+		for _, name := range proxyVariables {
+			if v, ok := lookup(env, name); ok {
+				out = append(out, name+"="+v)
+			}
+		}
+	}
+	return out
+}
+
+// lookup finds a variable; the last one counts.
+func lookup(env []string, name string) (string, bool) {
+	for _, entry := range slices.Backward(env) {
+		if k, v, ok := strings.Cut(entry, "="); ok && k == name {
+			return v, true
+		}
+	}
+	return "", false
 }
 
 // configured lays containers.conf under what was asked, where the answer is the
@@ -41,6 +101,7 @@ func (d *draft) configured() error {
 		return err
 	}
 	s.UserNS = cmp.Or(s.UserNS, c.UserNS)
+	s.NoHosts = s.NoHosts && len(s.AddHosts) == 0
 	if s.LogDriver == "" && c.LogDriver == "journald" && !journal.Present() {
 		s.LogDriver = "k8s-file"
 		if d.e.toldFirst(config.Key{Name: "containers.log_driver"}) {

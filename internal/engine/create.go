@@ -238,8 +238,11 @@ func (d *draft) mounts() error {
 		}
 		c.Mounts = append(c.Mounts, m)
 	}
-	for _, m := range c.Spec.Mounts {
+	for i, m := range slices.Concat(c.Spec.Mounts, c.Spec.DefaultMounts) {
 		if taken[path.Clean(m.Destination)] {
+			if i >= len(c.Spec.Mounts) {
+				continue
+			}
 			return cove.E("create container", c.Name, cove.Invalid, fmt.Errorf("%s: duplicate mount destination", m.Destination))
 		}
 		if m.Type == "bind" && !filepath.IsAbs(m.Source) {

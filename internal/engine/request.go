@@ -30,17 +30,19 @@ type CreateOptions struct {
 	TLSVerify   *bool
 }
 
-// Defaults are containers.conf's for what a front end reads or is told: text in
-// the flags' grammar, and switches that somebody may have said to be off, which
-// a [cove.ContainerSpec] does not tell from not asked for.
+// Defaults are containers.conf's for front ends.
 type Defaults struct {
-	Volumes, Mounts                                         []string
-	EnvHost, HTTPProxy, Init, Privileged, ReadOnly, NoHosts bool
-	// Env are the engine's own variables, for the ones the caller does not
-	// have: KEY=value.
+	// Spec is a container of which nothing has been asked: its switches and
+	// mounts are for the caller to change, since a [cove.ContainerSpec] does not tell
+	// what was said to be off from what was not asked for.
+	Spec cove.ContainerSpec
+	// EnvHost and HTTPProxy say which of the caller's variables are the
+	// container's, see [HostEnv].
+	EnvHost, HTTPProxy bool
+	// Env are the engine's own variables, KEY=value.
 	Env               []string
-	LogDriver         string
 	MultiImageArchive bool
+	LogDriver         string
 }
 
 // AttachOptions say how a caller is joined to a container's streams.

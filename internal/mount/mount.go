@@ -1,10 +1,13 @@
-package cli
+// Package mount reads mounts as people write them: -v, --mount and --tmpfs of the
+// command line, volumes and mounts of containers.conf.
+package mount
 
 import (
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,8 +31,20 @@ func volumeOption(o string) bool {
 	return strings.HasPrefix(o, "upperdir=") || strings.HasPrefix(o, "workdir=") || strings.HasPrefix(o, "idmap=")
 }
 
+// refused is the error of what podman mounts and cove does not.
+func refused(field string) error {
+	return cove.E("", "", cove.Unsupported, fmt.Errorf("--mount=%s is not supported by cove yet", field))
+}
+
+func abs(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(dir, path)
+}
+
 // parseVolume reads -v [SOURCE:]DESTINATION[:OPTIONS].
-func (s surroundings) parseVolume(v string) (cove.Mount, error) {
+func parseVolume(dir, v string) (cove.Mount, error) {
 	var m cove.Mount
 	parts := splitVolume(v)
 	if len(parts) > 3 {
@@ -51,7 +66,7 @@ func (s surroundings) parseVolume(v string) (cove.Mount, error) {
 			return m, errors.New("container directory cannot be empty")
 		}
 		if m.Source[0] == '/' || m.Source[0] == '.' {
-			m.Type, m.Source = "bind", s.abs(m.Source)
+			m.Type, m.Source = "bind", abs(dir, m.Source)
 		}
 	}
 	if len(parts) == 3 && parts[2] != "" {
@@ -139,7 +154,7 @@ func parseTmpfs(v string) (cove.Mount, error) {
 }
 
 // parseMount reads --mount's comma-separated key=value list.
-func (s surroundings) parseMount(v string) (cove.Mount, error) {
+func parseMount(dir, v string) (cove.Mount, error) {
 	var m cove.Mount
 	fields, err := csv.NewReader(strings.NewReader(v)).Read()
 	if err != nil {
@@ -157,11 +172,11 @@ func (s surroundings) parseMount(v string) (cove.Mount, error) {
 	switch m.Type {
 	case "bind", "volume", "tmpfs", "ramfs", "devpts", "image":
 	case "glob", "artifact":
-		return m, &refusedError{name: "mount", value: "type=" + m.Type}
+		return m, refused("type=" + m.Type)
 	default:
 		return m, fmt.Errorf("invalid filesystem type %q", m.Type)
 	}
-	p := mountParser{m: &m, in: s}
+	p := mountParser{m: &m, dir: dir}
 	for _, f := range rest {
 		if err := p.field(f); err != nil {
 			return m, err
@@ -176,7 +191,7 @@ func (s surroundings) parseMount(v string) (cove.Mount, error) {
 // mountParser collects the fields of one --mount.
 type mountParser struct {
 	m                    *cove.Mount
-	in                   surroundings
+	dir                  string
 	access               bool // ro or rw was said
 	propagated, relabels bool
 }
@@ -207,7 +222,7 @@ func (p *mountParser) field(f string) error {
 		}
 		m.Source = value
 		if m.Type == "bind" {
-			m.Source = p.in.abs(value)
+			m.Source = abs(p.dir, value)
 		}
 	case "dst", "dest", "destination", "target":
 		if err := needs(); err != nil {
@@ -268,7 +283,7 @@ func (p *mountParser) field(f string) error {
 		case value == "disabled":
 			option("bind")
 		default:
-			return &refusedError{name: "mount", value: f}
+			return refused(f)
 		}
 	case "relabel":
 		if m.Type != "bind" && m.Type != "volume" {
@@ -334,10 +349,10 @@ func (p *mountParser) field(f string) error {
 			return bad
 		}
 		if value != "" && value != "local" {
-			return &refusedError{name: "mount", value: f}
+			return refused(f)
 		}
 	case "volume-opt", "volume-label", "bind-create-src":
-		return &refusedError{name: "mount", value: f}
+		return refused(f)
 	case "tmpfs-mode":
 		if m.Type != "tmpfs" && m.Type != "ramfs" {
 			return bad
@@ -391,7 +406,7 @@ func (p *mountParser) finish() error {
 	switch m.Type {
 	case "bind":
 		if m.Source == "" { // as podman: the same path on both sides
-			m.Source = p.in.abs(m.Destination)
+			m.Source = abs(p.dir, m.Destination)
 		}
 	case "volume":
 		m.Anonymous = m.Source == ""
@@ -402,9 +417,9 @@ func (p *mountParser) finish() error {
 	return nil
 }
 
-// mounts reads all mount flags. One destination is mounted once; the same
-// request said twice counts once.
-func (s surroundings) mounts(volumes, mounts, tmpfs []string) ([]cove.Mount, error) {
+// Parse reads all that is written in the three ways. One destination is mounted
+// once; the same request said twice counts once. Relative sources are below dir.
+func Parse(dir string, volumes, mounts, tmpfs []string) ([]cove.Mount, error) {
 	var all []cove.Mount
 	add := func(m cove.Mount, err error) error {
 		if err != nil {
@@ -423,12 +438,12 @@ func (s surroundings) mounts(volumes, mounts, tmpfs []string) ([]cove.Mount, err
 		return nil
 	}
 	for _, v := range mounts {
-		if err := add(s.parseMount(v)); err != nil {
+		if err := add(parseMount(dir, v)); err != nil {
 			return nil, err
 		}
 	}
 	for _, v := range volumes {
-		if err := add(s.parseVolume(v)); err != nil {
+		if err := add(parseVolume(dir, v)); err != nil {
 			return nil, err
 		}
 	}
@@ -440,8 +455,8 @@ func (s surroundings) mounts(volumes, mounts, tmpfs []string) ([]cove.Mount, err
 	return all, nil
 }
 
-// checkVolumesFrom checks CONTAINER[:OPTIONS].
-func checkVolumesFrom(list []string) error {
+// CheckFrom checks --volumes-from's CONTAINER[:OPTIONS].
+func CheckFrom(list []string) error {
 	for _, v := range list {
 		name, opts, has := strings.Cut(v, ":")
 		if name == "" {
