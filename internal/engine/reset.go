@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +61,7 @@ func (e *Engine) removeRecorded(ctx context.Context) error {
 	errs = append(errs, err)
 	_, err = e.PruneNetworks(ctx, nil)
 	errs = append(errs, err)
+	errs = append(errs, e.removeLinks(ctx, all))
 	networks, err := e.Networks(ctx, nil)
 	errs = append(errs, err)
 	for _, n := range networks { // the default one, which has no end of its own
@@ -69,6 +71,23 @@ func (e *Engine) removeRecorded(ctx context.Context) error {
 	}
 	_, err = e.Check(ctx, true, false)
 	return errors.Join(append(errs, err)...)
+}
+
+// removeLinks removes the links of containers that have ended: they go with
+// their network namespaces, which the kernel clears away when it has the time,
+// and until then a bridge looks as if it were in use.
+func (e *Engine) removeLinks(ctx context.Context, ended []*cove.Container) error {
+	reality, err := e.networks.List(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, l := range reality.Links {
+		if slices.ContainsFunc(ended, func(c *cove.Container) bool { return strings.HasPrefix(c.ID, l.OwnerPrefix) }) {
+			errs = append(errs, e.networks.RemoveLink(ctx, l.Name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // removeUnrecorded ends every container that still has a directory.
