@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootless"
+	"github.com/cove-engine/cove/internal/state"
 )
 
 // What conmon does not do for a container is done by an aide, a process of
@@ -148,6 +150,9 @@ func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int, files ...m
 	if netns >= 0 {
 		files = append(files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: netns})
 	}
+	if err := e.keepEnvelope(c, env); err != nil {
+		return nil, err
+	}
 	s, err := e.startAide(c, env, files)
 	if err != nil {
 		return nil, err
@@ -159,6 +164,85 @@ func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int, files ...m
 		return nil, err
 	}
 	return s.Conversation(), nil
+}
+
+// envelopeName is the file beside its run file that says what an aide was told,
+// for the one that takes its place when it is killed.
+const envelopeName = "envelope"
+
+func (e *Engine) keepEnvelope(c *Container, env wire.Envelope) error {
+	text, err := json.Marshal(env)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(e.aideDir(c.ID), envelopeName), text, 0o600)
+	}
+	if err != nil {
+		return cove.E("start aide of container", c.Name, fileKind(err), err)
+	}
+	return nil
+}
+
+// lostAide gives what an aide is to be told that takes the place of one that was
+// killed while its container ran; nil when none was.
+func (e *Engine) lostAide(c *Container) *wire.Envelope {
+	if c.Spec.Monitor == "" || c.Run.PID == 0 || !procfs.Lives(c.Run.PID, c.Run.PIDStart) {
+		return nil
+	}
+	dir := e.aideDir(c.ID)
+	aide, err := runfile.Read(dir)
+	if err != nil || aide.Generation != c.Run.Generation || aide.BootID != c.Run.BootID || alive(dir) {
+		return nil
+	}
+	env := new(wire.Envelope)
+	text, err := os.ReadFile(filepath.Join(dir, envelopeName))
+	if err != nil || json.Unmarshal(text, env) != nil {
+		return nil
+	}
+	// The container may have been connected to others since.
+	var networks []cove.Network
+	err = e.store.View(func(tx state.Tx) error {
+		networks, err = e.networksOf(tx, &c.Container)
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	env.Resolver = e.resolver(&c.Container, networks)
+	if e.lan != nil {
+		env.Forward.Targets = targets(&c.Container, networks)
+	}
+	if env.Health == nil && env.Resolver == nil && env.Uplink == nil && !e.resides(c) {
+		return nil
+	}
+	return env
+}
+
+// resides tells whether the container's ports are its monitor's to forward, in
+// the namespace of an ordinary user's bridges.
+func (e *Engine) resides(c *Container) bool { return e.lan != nil && len(c.Attachments) > 0 }
+
+// settleAide starts an aide in the place of one that was killed.
+func (h *held) settleAide() error {
+	env := h.e.lostAide(&h.Container)
+	if env == nil {
+		return nil
+	}
+	l := &launch{e: h.e, c: &h.Container.Container, uplink: env.Uplink, netns: -1}
+	defer l.closeFiles()
+	if h.e.resides(&h.Container) {
+		if err := errors.Join(l.home(true), l.reservePorts()); err != nil {
+			return err
+		}
+	}
+	var err error
+	if l.netns, err = networkOf(&h.Container); err != nil {
+		return err
+	}
+	aide, err := h.e.stayAide(&h.Container, *env, l.netns, l.files...)
+	if err != nil {
+		return err
+	}
+	aide.Close()
+	return nil
 }
 
 // awaitAide waits until the aide of a run that has ended has let go of what was

@@ -141,6 +141,19 @@ func (k *survey) containers(quick bool) {
 				},
 			})
 		}
+		if e.lostAide(&now) != nil {
+			add(suspicion{
+				Difference: Difference{Kind: "aide", Object: c.Name, Problem: "killed: the container is without what it had from it, health checks, names or its network"}, live: true,
+				still: func() (bool, error) { n, err := k.now(id); return n != nil && e.lostAide(n) != nil, err },
+				verb: func() error {
+					h, err := e.holdAsIs(k.ctx, id) // settles it
+					if err == nil {
+						h.release()
+					}
+					return err
+				},
+			})
+		}
 		if now.Run.PID != 0 {
 			k.process(id, c, &now)
 		}

@@ -22,7 +22,7 @@ import (
 // container. They do not wait for its lock: whoever holds it does the same. What
 // fails is left to a verb that changes something.
 func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
-	if !c.unsettled() || alive(c.Dir) {
+	if (!c.unsettled() || alive(c.Dir)) && e.lostAide(c) == nil {
 		return false
 	}
 	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
@@ -56,6 +56,7 @@ func (h *held) settle(ctx context.Context) error {
 	// What of a running container's network cannot be mended now must not keep
 	// anybody from ending it.
 	_ = h.e.settleUplink(&h.Container)
+	_ = h.settleAide()
 	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
 		return err
 	}
