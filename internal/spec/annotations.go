@@ -2,6 +2,7 @@ package spec
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,10 +17,24 @@ const (
 	annotationPrefix     = "io.podman.annotations."
 )
 
+// obeyed begin annotations that are orders to OCI runtimes: crun's may load
+// another seccomp filter, keep the caller's groups or write to a file of the
+// host's, runc's set properties of systemd units and choose CRIU's configuration
+// (what runtimes' features call potentiallyUnsafeConfigAnnotations); and those of
+// kata and gVisor. They are not an image's to give.
+var obeyed = []string{"run.oci.", "org.systemd.property.", "org.criu.", "io.katacontainers.", "dev.gvisor."}
+
+// ofImage tells whether an image's annotation is the container's, too.
+func ofImage(key string) bool {
+	// The prefix of ours tells what was asked for; bundle is runc's own note.
+	return key != "bundle" && !strings.HasPrefix(key, annotationPrefix) &&
+		!slices.ContainsFunc(obeyed, func(order string) bool { return strings.HasPrefix(key, order) })
+}
+
 func (b *builder) annotations() error {
 	a := b.out.Annotations
 	for k, v := range b.c.Image.Annotations {
-		if !strings.HasPrefix(k, annotationPrefix) { // those tell what was asked for
+		if ofImage(k) {
 			a[k] = v
 		}
 	}

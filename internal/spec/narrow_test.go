@@ -122,3 +122,31 @@ func FuzzImage(f *testing.F) {
 		}
 	})
 }
+
+// TestImageGivesNoOrders: what OCI runtimes take for orders is the user's to
+// give, and no image's.
+func TestImageGivesNoOrders(t *testing.T) {
+	orders := map[string]string{
+		"run.oci.seccomp_bpf_data": "AA==", "run.oci.hooks.stdout": "/etc/cron.d/x", "org.systemd.property.TasksMax": "1",
+		"org.criu.config": "/x", "bundle": "/x", "io.katacontainers.config.hypervisor.path": "/x", "dev.gvisor.flag.debug": "true",
+		"io.podman.annotations.privileged": "TRUE",
+	}
+	f := newFixture()
+	f.c.Image.Annotations = map[string]string{"org.opencontainers.image.title": "a"}
+	for k, v := range orders {
+		f.c.Image.Annotations[k] = v
+	}
+	f.c.Spec.Annotations = map[string]string{"run.oci.keep_original_groups": "1"}
+	s, _, _, err := Make(f.container(), f.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range orders {
+		if v, ok := s.Annotations[k]; ok {
+			t.Errorf("the image's %s=%s is the runtime's", k, v)
+		}
+	}
+	if s.Annotations["org.opencontainers.image.title"] != "a" || s.Annotations["run.oci.keep_original_groups"] != "1" {
+		t.Errorf("annotations are lost: %v", s.Annotations)
+	}
+}
