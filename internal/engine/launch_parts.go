@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -147,6 +148,11 @@ func (e *Engine) resolver(c *cove.Container, networks []cove.Network) *wire.Reso
 	}
 	if len(r.Networks) == 0 {
 		return nil
+	}
+	if !slices.ContainsFunc(networks, func(n cove.Network) bool { return !n.Internal }) {
+		// Where nothing else leads out no question does: the monitor would
+		// ask it from outside, and with it goes what the name says.
+		r.Upstream = nil
 	}
 	return r
 }

@@ -175,3 +175,18 @@ func TestNetworkInspectAndPrune(t *testing.T) {
 		t.Errorf("pruned %q, %v", names, err)
 	}
 }
+
+// A container whose networks are all internal has nobody asked about other
+// names; one way out is enough.
+func TestInternalNamesStayInside(t *testing.T) {
+	e, _ := engineWith(t)
+	c := &cove.Container{Spec: cove.ContainerSpec{DNS: []string{"192.0.2.53"}}}
+	in := cove.Network{Name: "in", DNSEnabled: true, Internal: true}
+	out := cove.Network{Name: "out"}
+	if r := e.resolver(c, []cove.Network{in}); r == nil || len(r.Upstream) != 0 {
+		t.Errorf("internal alone: %+v, want no server to ask", r)
+	}
+	if r := e.resolver(c, []cove.Network{in, out}); r == nil || len(r.Upstream) != 1 {
+		t.Errorf("with a way out: %+v, want one server to ask", r)
+	}
+}
