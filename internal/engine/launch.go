@@ -24,6 +24,7 @@ import (
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/seccomp"
 	"github.com/cove-engine/cove/internal/spec"
@@ -325,7 +326,7 @@ func (l *launch) prepareVolumes(ctx context.Context) error {
 			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount options O and U together are not supported by cove yet"))
 		case w.Upper != "":
 			if w.Temporary {
-				if err := os.RemoveAll(filepath.Dir(w.Upper)); err != nil {
+				if err := rootfs.RemoveTree(filepath.Dir(w.Upper)); err != nil {
 					return cove.E("prepare mount", w.Destination, fileKind(err), err)
 				}
 			}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -343,7 +344,7 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Dir(e.volumeData(name))); err != nil {
+	if err := rootfs.RemoveTree(filepath.Dir(e.volumeData(name))); err != nil {
 		return cove.E("remove volume", name, fileKind(err), err)
 	}
 	if err := e.store.Update(func(tx state.Tx) error {

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"os"
 	"strconv"
 
@@ -39,10 +40,15 @@ func Empty(dir string) error {
 	return nil
 }
 
-// RemoveTree is Empty, and then the directory itself goes.
+// RemoveTree is Empty, and then the directory itself goes; so does a file or a
+// link in its place.
 func RemoveTree(dir string) error {
 	err := Empty(dir)
-	if rerr := unix.Rmdir(dir); err == nil && rerr != nil && rerr != unix.ENOENT {
+	remove := unix.Rmdir
+	if errors.Is(err, unix.ENOTDIR) {
+		err, remove = nil, unix.Unlink
+	}
+	if rerr := remove(dir); err == nil && rerr != nil && rerr != unix.ENOENT {
 		err = &os.PathError{Op: "remove", Path: dir, Err: rerr}
 	}
 	return err
