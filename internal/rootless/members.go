@@ -291,12 +291,25 @@ func (m *members) search() (int, error) {
 			_ = unix.Close(fd)
 			continue
 		}
-		if owner, err := unix.IoctlGetUint32(fd, getOwner); err == nil && ino != ownIno && int(owner) == os.Geteuid() {
+		if owner, err := unix.IoctlGetUint32(fd, getOwner); err == nil && ino != ownIno && int(owner) == os.Geteuid() && isParent(own, fd) {
 			return fd, m.found(fd)
 		}
 		_ = unix.Close(fd)
 	}
 	return -1, nil
+}
+
+// isParent tells whether the user namespace child was made in parent. What a
+// container has made in its own is the user's as well, and named as its root
+// likes.
+func isParent(parent, child int) bool {
+	fd, err := unix.IoctlRetInt(child, getParent)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	var a, b unix.Stat_t
+	return unix.Fstat(parent, &a) == nil && unix.Fstat(fd, &b) == nil && a.Ino == b.Ino && a.Dev == b.Dev
 }
 
 // isCove tells whether a process is one of cove's: by its name, or because it
@@ -329,5 +342,8 @@ func mapsToRoot(file string, uid int) bool {
 	return err == nil && len(f) >= 3 && f[0] == "0" && f[1] == strconv.Itoa(uid)
 }
 
-// getOwner is NS_GET_OWNER_UID, ioctl_nsfs(2).
-const getOwner = 0xb704
+// NS_GET_PARENT and NS_GET_OWNER_UID, ioctl_nsfs(2).
+const (
+	getParent = 0xb702
+	getOwner  = 0xb704
+)
