@@ -139,7 +139,7 @@ func (a *app) printError(ctx context.Context, err error) {
 		if ctx.Err() != nil && errors.Is(e, context.Canceled) {
 			continue
 		}
-		fmt.Fprintf(a.Err, "Error: %s\n", strings.TrimRight(e.Error(), "\n"))
+		fmt.Fprintf(a.Err, "Error: %s\n", visible(strings.TrimRight(e.Error(), "\n")))
 	}
 }
 

@@ -40,7 +40,7 @@ func (a *app) list(l listing, rows []any) error {
 // print writes rows to out.
 func (t listing) print(out io.Writer, rows []any) error {
 	columns := strings.TrimPrefix(t.columns, "table ")
-	text, heading := columns, !t.noHeading
+	text, heading, table := columns, !t.noHeading, true
 	if t.format != "" {
 		f := unescape(t.format)
 		rest, isTable := strings.CutPrefix(strings.TrimSpace(f), "table")
@@ -50,7 +50,7 @@ func (t listing) print(out io.Writer, rows []any) error {
 				text = columns
 			}
 		} else {
-			text, heading = f, false
+			text, heading, table = f, false, false
 		}
 	}
 	text = strings.ReplaceAll(text, ".Namespaces.", ".")
@@ -82,7 +82,11 @@ func (t listing) print(out io.Writer, rows []any) error {
 		}
 		b.WriteByte('\n')
 	}
-	if _, err := w.Write(b.Bytes()); err != nil {
+	lines := b.Bytes()
+	if table {
+		lines = []byte(visible(b.String()))
+	}
+	if _, err := w.Write(shown(out, lines)); err != nil {
 		return err
 	}
 	return w.Flush()
@@ -157,7 +161,7 @@ func (a *app) printJSONIndent(v any, indent string) error {
 	if err := e.Encode(v); err != nil {
 		return err
 	}
-	_, err := a.Out.Write(b.Bytes())
+	_, err := a.Out.Write(shown(a.Out, b.Bytes()))
 	return err
 }
 
@@ -174,7 +178,7 @@ func (a *app) rowTemplate(format string) (func(row any) error, error) {
 			return err
 		}
 		b.WriteByte('\n')
-		_, err := a.Out.Write(b.Bytes())
+		_, err := a.Out.Write(shown(a.Out, b.Bytes()))
 		return err
 	}, nil
 }
@@ -197,7 +201,7 @@ func (a *app) inspectAll(format string, found []any, errs []error) error {
 			continue
 		}
 		b.WriteByte('\n')
-		if _, err := a.Out.Write(b.Bytes()); err != nil {
+		if _, err := a.Out.Write(shown(a.Out, b.Bytes())); err != nil {
 			return err
 		}
 	}

@@ -6,23 +6,21 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/term"
-
 	"github.com/cove-engine/cove/internal/engine"
 )
 
 // terminal is the caller's terminal when stdin is one, else nil.
 func (a *app) terminal() *os.File {
-	if f, ok := a.In.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return f
+	if isTerminal(a.In) {
+		return a.In.(*os.File)
 	}
 	return nil
 }
 
 // outTerminal is the caller's terminal when stdout is one, else nil.
 func (a *app) outTerminal() *os.File {
-	if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return f
+	if isTerminal(a.Out) {
+		return a.Out.(*os.File)
 	}
 	return nil
 }
@@ -63,4 +61,4 @@ func (a *app) warnTTY(tty, stdin bool) {
 }
 
 // warn prints a warning to stderr.
-func (a *app) warn(msg string) { fmt.Fprintf(a.Err, "WARNING: %s\n", msg) }
+func (a *app) warn(msg string) { fmt.Fprintf(a.Err, "WARNING: %s\n", visible(msg)) }

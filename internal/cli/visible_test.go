@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestVisible(t *testing.T) {
+	for in, want := range map[string]string{
+		"a\tb\nc":        "a\tb\nc",
+		"\x1b[31mred":    `\x1b[31mred`,
+		"bell\a, \x7f":   `bell\x07, \x7f`,
+		"\u009b2J":       `\x9b2J`, // CSI in one character
+		"line\rover":     `line\x0dover`,
+		"déjà vu \u200d": "déjà vu \u200d",
+	} {
+		if got := visible(in); got != want {
+			t.Errorf("visible(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// A table's rows command no terminal; a template gives what there is.
+func TestTableVisible(t *testing.T) {
+	rows := []any{struct{ Command string }{"\x1b]0;x\a"}}
+	for format, want := range map[string]string{
+		"":                   "COMMAND\n" + `\x1b]0;x\x07` + "\n",
+		"table {{.Command}}": "COMMAND\n" + `\x1b]0;x\x07` + "\n",
+		"{{.Command}}":       "\x1b]0;x\a\n",
+	} {
+		var b bytes.Buffer
+		if err := (listing{columns: "{{.Command}}", format: format}).print(&b, rows); err != nil || b.String() != want {
+			t.Errorf("format %q: %q (%v), want %q", format, b.String(), err, want)
+		}
+	}
+}
