@@ -44,6 +44,9 @@ func commandTree() []entry {
 			{name: "inspect", short: "Display the configuration of object denoted by ID", build: inspectCommand},
 			{name: "completion", short: "Generate the completion script of a shell", build: completionCommand},
 		},
+		// Groups that cove lacks whole, docker's among them.
+		notYet("artifact", "auto-update", "checkpoint", "compose", "config", "context", "farm", "generate", "kube", "machine",
+			"node", "play", "plugin", "pod", "quadlet", "secret", "service", "stack", "swarm"),
 	)
 }
 

@@ -11,13 +11,13 @@ func imageCommands() []entry {
 			top[i].name, top[i].aliases = "images", nil
 		}
 	}
-	top = append(top, notYet("build", "buildx", "diff", "mount", "search", "unmount")...)
+	top = append(top, notYet("build", "builder", "buildx", "manifest", "search", "trust")...)
 	return append(top, group("image", "Manage images", func() []entry {
 		return append(append(imageVerbs(),
 			entry{name: "exists", short: "Check if an image exists in local storage", build: imageExistsCommand},
 			entry{name: "inspect", short: "Display the configuration of an image", build: imageInspectCommand},
 			entry{name: "prune", short: "Remove unused images", build: imagePruneCommand},
-		), notYet("build", "diff", "mount", "scp", "search", "sign", "tree", "trust", "unmount")...)
+		), notYet("build", "diff", "mount", "scp", "search", "sign", "tree", "trust", "umount", "unmount")...)
 	}))
 }
 

@@ -17,7 +17,7 @@ func systemCommands() []entry {
 				{name: "prune", short: "Remove unused data", build: systemPruneCommand},
 				{name: "renumber", short: "Make the locks anew", build: systemRenumberCommand},
 				{name: "reset", short: "Remove everything of cove's", build: systemResetCommand},
-			}, notYet("connection", "service")...)
+			}, notYet("connection", "dial-stdio", "service")...)
 		}),
 	}
 }

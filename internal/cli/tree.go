@@ -7,7 +7,7 @@ func topContainerCommands() []entry {
 		switch e.name {
 		case "list":
 			e.name, e.aliases = "ps", nil
-		case "checkpoint", "cleanup", "exists", "inspect", "prune", "restore":
+		case "checkpoint", "cleanup", "clone", "exists", "inspect", "prune", "restore", "runlabel":
 			continue
 		}
 		top = append(top, e)
@@ -17,7 +17,7 @@ func topContainerCommands() []entry {
 
 // containerCommands are the commands of the group container.
 func containerCommands() []entry {
-	return []entry{
+	return append([]entry{
 		{name: "attach", short: "Attach to a running container", build: attachCommand},
 		{name: "checkpoint", short: "Checkpoint one or more containers", build: checkpointCommand},
 		{name: "cleanup", short: "Clean up what ended containers have left", build: cleanupCommand},
@@ -44,5 +44,5 @@ func containerCommands() []entry {
 		{name: "unpause", short: "Unpause the processes in one or more containers", build: unpauseCommand},
 		{name: "update", short: "Change the limits and restart policy of a container", build: updateCommand},
 		{name: "wait", short: "Block on one or more containers to stop and print their exit codes", build: waitCommand},
-	}
+	}, notYet("clone", "commit", "diff", "export", "init", "mount", "runlabel", "umount", "unmount")...)
 }

@@ -10,6 +10,6 @@ func volumeCommands() []entry {
 			{name: "ls", aliases: []string{"list"}, short: "List volumes", build: volumeListCommand},
 			{name: "prune", short: "Remove all unused volumes", build: volumePruneCommand},
 			{name: "rm", aliases: []string{"remove"}, short: "Remove one or more volumes", build: volumeRemoveCommand},
-		}, notYet("export", "import", "mount", "reload", "unmount", "rename")...)
+		}, notYet("export", "import", "mount", "reload", "rename", "unmount", "update")...)
 	})}
 }
