@@ -16,6 +16,8 @@ type Usage struct {
 	CPU       uint64 // nanoseconds, both of the following and what is not split
 	CPUUser   uint64 // nanoseconds
 	CPUKernel uint64 // nanoseconds
+	// PerCPU is CPU by processor; version 1 alone knows.
+	PerCPU []uint64
 	// Memory is in bytes without file pages that are not in active use, as
 	// podman and docker show it; MemoryTotal is with them.
 	Memory, MemoryTotal uint64
@@ -48,6 +50,7 @@ func Stats(dirs []string) (Usage, error) {
 		read.number("cpuacct.usage", &u.CPU)
 		read.number("cpuacct.usage_user", &u.CPUUser)
 		read.number("cpuacct.usage_sys", &u.CPUKernel)
+		read.numbers("cpuacct.usage_percpu", &u.PerCPU)
 		read.number("memory.usage_in_bytes", &u.MemoryTotal)
 		read.number("memory.limit_in_bytes", &u.MemoryLimit)
 		read.number("memory.memsw.usage_in_bytes", &swapAndMemory)
@@ -152,6 +155,19 @@ func (r *reader) number(file string, into *uint64) {
 		return
 	}
 	*into = v
+}
+
+// numbers reads numbers in one line.
+func (r *reader) numbers(file string, into *[]uint64) {
+	text, _ := r.text(file)
+	for word := range strings.FieldsSeq(text) {
+		v, err := strconv.ParseUint(word, 10, 64)
+		if err != nil {
+			r.err = err
+			return
+		}
+		*into = append(*into, v)
+	}
 }
 
 // keys reads lines of a word and a number.

@@ -23,7 +23,7 @@ func someImages() *objectsEngine {
 	older := now.Add(-3 * 24 * time.Hour)
 	return &objectsEngine{
 		images: []image.Summary{
-			{ID: otherID, Created: older, Size: 5_540_000, SharedSize: 1, Dangling: true},
+			{ID: otherID, Created: older, Size: 5_540_000, Dangling: true},
 			{ID: imageID, Names: []string{"docker.io/library/foo:1", "localhost:5000/bar:2"}, RepoTags: []string{"docker.io/library/foo:1", "localhost:5000/bar:2"},
 				Digest: imageDigest, Created: made, Size: 11349, Labels: map[string]string{"a": "b"}, History: []string{"localhost:5000/bar:2", "docker.io/library/foo:1"}, OS: "linux", Arch: "amd64"},
 		},
@@ -62,7 +62,7 @@ func TestImageCommands(t *testing.T) {
 			"<none>                 <none>      <none>" + strings.Repeat(" ", 67) + "0a3b0b7e54b1  3 days ago   5.54 MB     \n"},
 		{name: "images sort tag", args: "images --format {{.Repository}}:{{.Tag}} --sort tag", calls: listed, out: "docker.io/library/foo:1\nlocalhost:5000/bar:2\n<none>:<none>\n"},
 		{name: "images template", args: "images --format {{.ID}}|{{.Created}}|{{.Size}}|{{.VirtualSize}}|{{.Os}}|{{.Labels.a}} --sort size", calls: listed, out: "" +
-			"89e0cae5b0b3|2 hours ago|11.3 kB|11.3 kB|linux|b\n89e0cae5b0b3|2 hours ago|11.3 kB|11.3 kB|linux|b\n0a3b0b7e54b1|3 days ago|5.54 MB|5.54 MB||<no value>\n"},
+			"89e0cae5b0b3|2 hours ago|11.3 kB|11349|linux|b\n89e0cae5b0b3|2 hours ago|11.3 kB|11349|linux|b\n0a3b0b7e54b1|3 days ago|5.54 MB|5540000||<no value>\n"},
 		{name: "images bad sort", args: "images --sort foo", code: 125, err: `"foo" is not a valid field for sorting. Choose from: created, id, repository, size, tag`},
 		{name: "images bad filter", args: "images -f foo=1", code: 125, err: `"foo" is an invalid image filter`},
 		{name: "images two", args: "images a b", code: 125, err: "accepts at most 1 arg(s)"},

@@ -215,12 +215,15 @@ func (r imageRow) CreatedTime() string  { return r.CreatedAt() }
 // Size is for people.
 func (r imageRow) Size() string { return imageSize(r.Summary.Size) }
 
-// VirtualSize is Size under its old name.
-func (r imageRow) VirtualSize() string { return r.Size() }
-
-// ParentId and Os are podman's spellings.
-func (r imageRow) ParentId() string { return r.ParentID }
-func (r imageRow) Os() string       { return r.OS }
+// What podman's templates have beside: its spellings, and plain numbers.
+func (r imageRow) Id() string           { return r.Summary.ID }
+func (r imageRow) ParentId() string     { return r.ParentID }
+func (r imageRow) Os() string           { return r.OS }
+func (r imageRow) VirtualSize() int64   { return r.Summary.Size }
+func (r imageRow) SharedSize() int64    { return 0 } // system df tells
+func (r imageRow) IsDangling() bool     { return r.Dangling }
+func (r imageRow) IsReadOnly() bool     { return r.ReadOnly }
+func (r imageRow) IsManifestList() bool { return false }
 
 // History is the former names.
 func (r imageRow) History() string { return strings.Join(r.Summary.History, ", ") }
@@ -277,7 +280,7 @@ func (r imageRow) entry() imageEntry {
 	s, at := r.Summary, r.Summary.Created.UTC()
 	return imageEntry{
 		ID: s.ID, ParentId: s.ParentID, RepoTags: s.RepoTags, RepoDigests: s.RepoDigests,
-		Size: s.Size, SharedSize: s.SharedSize, VirtualSize: s.Size, Labels: s.Labels, Containers: s.Containers,
+		Size: s.Size, VirtualSize: s.Size, Labels: s.Labels, Containers: s.Containers,
 		ReadOnly: s.ReadOnly, Dangling: s.Dangling, Arch: s.Arch, Digest: s.Digest, History: s.History,
 		Names: s.Names, Os: s.OS, Created: at.Unix(), CreatedAt: at.Format(time.RFC3339Nano),
 	}

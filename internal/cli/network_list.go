@@ -79,6 +79,9 @@ func (r networkRow) Labels() string { return joinLabels(r.Network.Labels) }
 // IPAMOptions is what podman calls the field IPAM.
 func (r networkRow) IPAMOptions() map[string]string { return r.IPAM }
 
+// NetworkDNSServers is what podman calls the field DNSServers.
+func (r networkRow) NetworkDNSServers() []string { return r.DNSServers }
+
 // joinLabels writes labels as key=value, sorted, joined by commas.
 func joinLabels(labels map[string]string) string {
 	var list []string

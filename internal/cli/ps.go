@@ -189,8 +189,9 @@ func psHeaders() map[string]string {
 	}
 }
 
-// containerRow is a container as ps shows it, in podman's JSON shape.
-type containerRow struct {
+// ListContainer is a container as ps shows it, in podman's JSON shape and
+// under podman's name: templates may say {{.ListContainer.Mounts}}.
+type ListContainer struct {
 	AutoRemove   bool
 	Command      []string
 	CIDFile      string
@@ -237,28 +238,28 @@ type psSize struct {
 
 // psRow is what the templates of ps see.
 type psRow struct {
-	containerRow
+	ListContainer
 	now  time.Time
 	full bool
 }
 
 // psJSON is a row as JSON.
 type psJSON struct {
-	containerRow
+	ListContainer
 	Status    string
 	CreatedAt string
 	Created   int64
 }
 
 func (r psRow) json() psJSON {
-	return psJSON{r.containerRow, r.Status(), r.CreatedHuman(), r.containerRow.Created.Unix()}
+	return psJSON{r.ListContainer, r.Status(), r.CreatedHuman(), r.ListContainer.Created.Unix()}
 }
 
 // MarshalJSON is for {{json .}}.
 func (r psRow) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
 
 func newPsRow(c engine.Container, now time.Time, full, size bool) psRow {
-	r := containerRow{
+	r := ListContainer{
 		AutoRemove: c.Spec.Remove,
 		Command:    c.Spec.Command,
 		CIDFile:    c.Spec.CIDFile,
@@ -320,19 +321,20 @@ func newPsRow(c engine.Container, now time.Time, full, size bool) psRow {
 
 // The fields of --format that are not plain.
 
-func (r psRow) ID() string      { return shortID(r.containerRow.ID, r.full) }
-func (r psRow) ImageID() string { return shortID(r.containerRow.ImageID, r.full) }
-func (r psRow) Names() string   { return strings.Join(r.containerRow.Names, ",") }
+func (r psRow) ID() string      { return shortID(r.ListContainer.ID, r.full) }
+func (r psRow) ImageID() string { return shortID(r.ListContainer.ImageID, r.full) }
+func (r psRow) Names() string   { return strings.Join(r.ListContainer.Names, ",") }
 func (r psRow) Networks() string {
-	return strings.Join(r.containerRow.Networks, ",")
+	return strings.Join(r.ListContainer.Networks, ",")
 }
-func (r psRow) Restarts() string  { return strconv.FormatUint(uint64(r.containerRow.Restarts), 10) }
-func (r psRow) CreatedAt() string { return r.containerRow.Created.String() }
+func (r psRow) Restarts() string  { return strconv.FormatUint(uint64(r.ListContainer.Restarts), 10) }
+func (r psRow) CreatedAt() string { return r.ListContainer.Created.String() }
 func (r psRow) CreatedHuman() string {
-	return ago(r.now, r.containerRow.Created)
+	return ago(r.now, r.ListContainer.Created)
 }
 func (r psRow) RunningFor() string { return r.CreatedHuman() }
 func (r psRow) Cgroup() string     { return r.Namespaces.Cgroup }
+func (r psRow) CGROUPNS() string   { return r.Namespaces.Cgroup }
 func (r psRow) IPC() string        { return r.Namespaces.IPC }
 func (r psRow) MNT() string        { return r.Namespaces.MNT }
 func (r psRow) NET() string        { return r.Namespaces.NET }
@@ -346,7 +348,7 @@ func (r psRow) Label(name string) string { return r.Labels[name] }
 
 // Command is the command as one text, cut to 17 bytes unless --no-trunc.
 func (r psRow) Command() string {
-	s := strings.Join(r.containerRow.Command, " ")
+	s := strings.Join(r.ListContainer.Command, " ")
 	if !r.full && len(s) > 17 {
 		s = s[:17] + "..."
 	}
@@ -372,28 +374,28 @@ func (r psRow) Status() string {
 
 // Size is the writable layer's size and, in brackets, that of all.
 func (r psRow) Size() string {
-	if r.containerRow.Size == nil {
+	if r.ListContainer.Size == nil {
 		return ""
 	}
-	return fmt.Sprintf("%s (virtual %s)", humanSize(r.containerRow.Size.RwSize), humanSize(r.containerRow.Size.RootFsSize))
+	return fmt.Sprintf("%s (virtual %s)", humanSize(r.ListContainer.Size.RwSize), humanSize(r.ListContainer.Size.RootFsSize))
 }
 
 // Ports are the published ports, then those only exposed.
-func (r psRow) Ports() string { return portsText(r.containerRow.Ports, r.ExposedPorts) }
+func (r psRow) Ports() string { return portsText(r.ListContainer.Ports, r.ExposedPorts) }
 
 // sortRows orders rows as --sort says, by creation otherwise.
 func sortRows(rows []psRow, by string) {
-	key := func(a, b psRow) int { return a.containerRow.Created.Compare(b.containerRow.Created) }
+	key := func(a, b psRow) int { return a.ListContainer.Created.Compare(b.ListContainer.Created) }
 	switch by {
 	case "id":
-		key = func(a, b psRow) int { return cmp.Compare(a.containerRow.ID, b.containerRow.ID) }
+		key = func(a, b psRow) int { return cmp.Compare(a.ListContainer.ID, b.ListContainer.ID) }
 	case "image":
 		key = func(a, b psRow) int { return cmp.Compare(a.Image, b.Image) }
 	case "names":
 		key = func(a, b psRow) int { return cmp.Compare(a.Names(), b.Names()) }
 	case "command":
 		key = func(a, b psRow) int {
-			return cmp.Compare(strings.Join(a.containerRow.Command, " "), strings.Join(b.containerRow.Command, " "))
+			return cmp.Compare(strings.Join(a.ListContainer.Command, " "), strings.Join(b.ListContainer.Command, " "))
 		}
 	case "runningfor":
 		key = func(a, b psRow) int { return cmp.Compare(a.StartedAt, b.StartedAt) }
@@ -406,10 +408,10 @@ func sortRows(rows []psRow, by string) {
 }
 
 func (r psRow) rootSize() int64 {
-	if r.containerRow.Size == nil {
+	if r.ListContainer.Size == nil {
 		return 0
 	}
-	return r.containerRow.Size.RootFsSize
+	return r.ListContainer.Size.RootFsSize
 }
 
 // portsText is "0.0.0.0:80->80/tcp, 90/udp".

@@ -102,24 +102,25 @@ func (o *statsOptions) run(ctx context.Context, args []string) error {
 func (o *statsOptions) show(list []engine.Stats, before map[string]engine.Stats) error {
 	rows := make([]statsRow, len(list))
 	for i, s := range list {
-		rows[i] = statsRow{s: s, full: o.noTrunc}
+		var last *engine.Stats
 		if b, ok := before[s.ID]; ok {
-			rows[i].before = &b
+			last = &b
 		}
+		rows[i] = newStatsRow(s, last, o.noTrunc)
 	}
 	if isJSON(o.format) {
 		out := make([]statsJSON, len(rows))
 		for i, r := range rows {
 			out[i] = statsJSON{
-				r.ID(), r.Name(), r.CPUTime(), r.CPUPerc(), r.AvgCPU(), r.MemUsage(), r.MemPerc(), r.NetIO(), r.BlockIO(), r.PIDs(),
+				r.ID(), r.Name, r.CPUTime(), r.CPUPerc(), r.AVGCPU(), r.MemUsage(), r.MemPerc(), r.NetIO(), r.BlockIO(), r.PIDS(),
 			}
 		}
 		return o.printJSONIndent(out, " ")
 	}
 	return listing{
-		columns: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}\t{{.CPUTime}}\t{{.AvgCPU}}",
+		columns: "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDS}}\t{{.CPUTime}}\t{{.AVGCPU}}",
 		headers: map[string]string{
-			"AvgCPU": "AVG CPU %", "BlockIO": "BLOCK IO", "CPU": "CPU %", "CPUPerc": "CPU %", "CPUTime": "CPU TIME",
+			"AVGCPU": "AVG CPU %", "BlockIO": "BLOCK IO", "CPU": "CPU %", "CPUPerc": "CPU %", "CPUTime": "CPU TIME",
 			"MemPerc": "MEM %", "MemUsage": "MEM USAGE / LIMIT", "MemUsageBytes": "MEM USAGE / LIMIT", "NetIO": "NET IO", "PIDs": "PIDS", "PIDS": "PIDS",
 		},
 		format: o.format,
@@ -140,41 +141,67 @@ type statsJSON struct {
 	PIDs       string `json:"pids"`
 }
 
+// ContainerStats are the plain numbers of a sample, by podman's names: templates
+// see its fields where [statsRow] has no method of the name, and all of them
+// as {{.ContainerStats}}.
+type ContainerStats struct {
+	AvgCPU        float64
+	ContainerID   string
+	Name          string
+	PerCPU        []uint64
+	CPU           float64
+	CPUNano       uint64
+	CPUSystemNano uint64
+	SystemNano    uint64
+	MemUsage      uint64
+	MemLimit      uint64
+	MemPerc       float64
+	Network       map[string]engine.InterfaceStats
+	BlockInput    uint64
+	BlockOutput   uint64
+	PIDs          uint64
+	UpTime        time.Duration // on a processor: podman gives CPUNano too
+	Duration      uint64
+}
+
 // statsRow is what the templates of stats see.
 type statsRow struct {
-	s      engine.Stats
-	before *engine.Stats // of the last round; nil: since the start
-	full   bool
+	ContainerStats
+	s    engine.Stats
+	full bool
 }
 
-// ID, Name and their kin are the fields of --format.
-func (r statsRow) ID() string          { return shortID(r.s.ID, r.full) }
-func (r statsRow) Container() string   { return r.ID() }
-func (r statsRow) ContainerID() string { return r.s.ID }
-func (r statsRow) Name() string        { return r.s.Name }
-func (r statsRow) PIDs() string        { return fmt.Sprint(r.s.PIDs) }
-func (r statsRow) PIDS() string        { return r.PIDs() }
-func (r statsRow) CPUTime() string     { return time.Duration(r.s.CPUNano).String() }
-func (r statsRow) UpTime() string      { return r.uptime().String() }
-func (r statsRow) CPU() string         { return r.CPUPerc() }
-
-// CPUPerc is the use of CPU since the last round, of one CPU.
-func (r statsRow) CPUPerc() string {
-	if r.before == nil {
-		return r.AvgCPU()
+// newStatsRow makes a row of a sample; before is that of the last round, if any.
+func newStatsRow(s engine.Stats, before *engine.Stats, full bool) statsRow {
+	var up time.Duration
+	if !s.Started.IsZero() && s.At.After(s.Started) {
+		up = s.At.Sub(s.Started)
 	}
-	return percent(float64(r.s.CPUNano-min(r.s.CPUNano, r.before.CPUNano)), float64(r.s.At.Sub(r.before.At)))
-}
-
-// AvgCPU is the use of CPU since the start.
-func (r statsRow) AvgCPU() string { return percent(float64(r.s.CPUNano), float64(r.uptime())) }
-
-func (r statsRow) uptime() time.Duration {
-	if r.s.Started.IsZero() || r.s.At.Before(r.s.Started) {
-		return 0
+	c := ContainerStats{
+		AvgCPU: share(float64(s.CPUNano), float64(up)), ContainerID: s.ID, Name: s.Name, PerCPU: s.PerCPU,
+		CPUNano: s.CPUNano, CPUSystemNano: s.CPUKernNano, SystemNano: uint64(s.At.UnixNano()),
+		MemUsage: s.MemUsage, MemLimit: s.MemLimit, MemPerc: share(float64(s.MemUsage), float64(s.MemLimit)),
+		Network: s.Interfaces, BlockInput: s.BlockIn, BlockOutput: s.BlockOut, PIDs: s.PIDs,
+		UpTime: time.Duration(s.CPUNano), Duration: s.CPUNano,
 	}
-	return r.s.At.Sub(r.s.Started)
+	c.CPU = c.AvgCPU
+	if before != nil {
+		c.CPU = share(float64(s.CPUNano-min(s.CPUNano, before.CPUNano)), float64(s.At.Sub(before.At)))
+	}
+	return statsRow{c, s, full}
 }
+
+// ID and its kin are the fields of --format that are not plain.
+func (r statsRow) ID() string        { return shortID(r.s.ID, r.full) }
+func (r statsRow) Container() string { return r.ID() }
+func (r statsRow) PIDS() string      { return fmt.Sprint(r.PIDs) }
+func (r statsRow) CPUTime() string   { return time.Duration(r.CPUNano).String() }
+func (r statsRow) Up() string        { return r.UpTime.String() }
+
+// CPUPerc is the use of CPU since the last round, of one CPU; AVGCPU since the
+// start.
+func (r statsRow) CPUPerc() string { return percent(r.CPU) }
+func (r statsRow) AVGCPU() string  { return percent(r.AvgCPU) }
 
 // MemUsage is use and limit in decimal units, MemUsageBytes in binary ones.
 func (r statsRow) MemUsage() string {
@@ -185,7 +212,7 @@ func (r statsRow) MemUsageBytes() string {
 	return units.BytesSize(float64(r.s.MemUsage)) + " / " + units.BytesSize(float64(r.s.MemLimit))
 }
 
-func (r statsRow) MemPerc() string { return percent(float64(r.s.MemUsage), float64(r.s.MemLimit)) }
+func (r statsRow) MemPerc() string { return percent(r.ContainerStats.MemPerc) }
 
 func (r statsRow) NetIO() string {
 	return units.HumanSize(float64(r.s.NetIn)) + " / " + units.HumanSize(float64(r.s.NetOut))
@@ -195,10 +222,12 @@ func (r statsRow) BlockIO() string {
 	return units.HumanSize(float64(r.s.BlockIn)) + " / " + units.HumanSize(float64(r.s.BlockOut))
 }
 
-// percent is part of whole with two digits.
-func percent(part, whole float64) string {
+// share is part of whole in per cent.
+func share(part, whole float64) float64 {
 	if whole <= 0 {
-		return "0.00%"
+		return 0
 	}
-	return fmt.Sprintf("%.2f%%", part/whole*100)
+	return part / whole * 100
 }
+
+func percent(share float64) string { return fmt.Sprintf("%.2f%%", share) }

@@ -65,7 +65,7 @@ func TestInfo(t *testing.T) {
 	}
 	for _, part := range []string{
 		"host:\n  arch: amd64\n  buildahVersion: \"\"\n  cgroupControllers:\n  - cpuset\n  - cpu\n  cgroupManager: cgroupfs\n  cgroupVersion: v1\n",
-		"  conmon:\n    package: \"\"\n    version: 'conmon version 2.1.6, commit: unknown'\n",
+		"  conmon:\n    package: \"\"\n    path: \"\"\n    version: 'conmon version 2.1.6, commit: unknown'\n",
 		"  cpuUtilization:\n    idlePercent: 93.51\n    systemPercent: 2.34\n    userPercent: 4.15\n  cpus: 2\n",
 		"  distribution:\n    codename: bookworm\n    distribution: debian\n    version: \"12\"\n",
 		"  idMappings:\n    gidmap: null\n    uidmap: null\n  kernel: 6.1.0-13-amd64\n",

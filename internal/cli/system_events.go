@@ -175,6 +175,10 @@ type eventFields struct {
 	InspectData       string `json:"ContainerInspectData,omitempty"`
 }
 
+// ContainerInspectData and PodID are names that podman's templates have.
+func (f eventFields) ContainerInspectData() string { return f.InspectData }
+func (f eventFields) PodID() string                { return "" }
+
 func newEventFields(e cove.Event) eventFields {
 	return eventFields{
 		ContainerExitCode: e.ExitCode, ID: e.ID, Image: e.Image, Name: e.Name, Network: e.Network,

@@ -37,7 +37,8 @@ const volumeV1 = `[
           },
           "MountCount": 0,
           "NeedsCopyUp": true,
-          "NeedsChown": true
+          "NeedsChown": true,
+          "LockNumber": 0
      }
 ]
 `
@@ -115,7 +116,8 @@ func TestVolumeListJSON(t *testing.T) {
     "Labels": {},
     "Scope": "local",
     "Options": {},
-    "MountCount": 0
+    "MountCount": 0,
+    "LockNumber": 0
   }
 ]
 `, "")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/network"
 )
 
 // Streams are the caller's standard streams. A nil member is not attached.
@@ -129,6 +130,7 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		GraphRoot: c.GraphRoot, VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
 		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode, AppArmorProfile: c.Spec.AppArmor,
 	}
+	f.NetworkID = network.ID
 	if c.appArmor != nil {
 		f.AppArmorProfile = c.appArmor()
 	}
@@ -164,6 +166,8 @@ type ExecSpec struct {
 
 // ExecResult is how an exec ended.
 type ExecResult struct {
+	// ID is the exec's own. Nothing can be asked about it yet.
+	ID       string
 	ExitCode int
 	Detached bool
 	// StartFailed says, beside an error, that the process did not start.
@@ -206,11 +210,20 @@ type Stats struct {
 	Started                  time.Time
 	CPUNano, SystemNano      uint64
 	CPUUserNano, CPUKernNano uint64
+	PerCPU                   []uint64 // CPUNano by processor; of cgroups version 1 alone
 	MemUsage, MemLimit       uint64
 	NetIn, NetOut            uint64
+	Interfaces               map[string]InterfaceStats // of which NetIn and NetOut are the sum
 	BlockIn, BlockOut        uint64
 	PIDs                     uint64
 	OnlineCPUs               int
+}
+
+// InterfaceStats is what a network interface has received and sent. Field by
+// field it is podman's, whose templates print it whole.
+type InterfaceStats struct {
+	RxBytes, RxDropped, RxErrors, RxPackets uint64
+	TxBytes, TxDropped, TxErrors, TxPackets uint64
 }
 
 // Difference is one disagreement between the records and reality.

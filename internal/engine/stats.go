@@ -68,47 +68,61 @@ func (e *Engine) sample(c *Container) (Stats, error) {
 		}
 		return s, err
 	}
-	s.CPUNano, s.CPUUserNano, s.CPUKernNano = u.CPU, u.CPUUser, u.CPUKernel
+	s.CPUNano, s.CPUUserNano, s.CPUKernNano, s.PerCPU = u.CPU, u.CPUUser, u.CPUKernel, u.PerCPU
 	s.MemUsage, s.MemLimit = u.Memory, u.MemoryLimit
 	s.BlockIn, s.BlockOut, s.PIDs = u.BlockIn, u.BlockOut, u.Pids
 	if e.networkMode(&c.Container) != "host" {
-		s.NetIn, s.NetOut = networkBytes(&c.Run)
+		s.Interfaces = interfaceStats(&c.Run)
+	}
+	for _, i := range s.Interfaces {
+		s.NetIn, s.NetOut = s.NetIn+i.RxBytes, s.NetOut+i.TxBytes
 	}
 	return s, nil
 }
 
-// networkBytes adds up what the interfaces of a container's network namespace
-// have received and sent, loopback apart; nothing once it has ended.
-func networkBytes(run *cove.Run) (in, out uint64) {
+// interfaceStats counts for the interfaces of a container's network namespace,
+// loopback apart; there are none once it has ended.
+func interfaceStats(run *cove.Run) map[string]InterfaceStats {
 	p, ok := openProcess(run.PID)
 	if !ok {
-		return 0, 0
+		return nil
 	}
 	defer p.close()
 	data, err := p.read("net/dev", 1<<20)
 	if start, serr := procfs.StartTime(run.PID); err != nil || serr != nil || run.PIDStart != 0 && start != run.PIDStart {
-		return 0, 0
+		return nil
 	}
 	return parseNetDev(data)
 }
 
-// parseNetDev reads /proc/net/dev, proc_pid_net(5): the first column is bytes
-// received, the ninth bytes sent.
-func parseNetDev(data []byte) (in, out uint64) {
+// parseNetDev reads /proc/net/dev, proc_pid_net(5): bytes, packets, errors and
+// drops received in the first columns, the same sent from the ninth on.
+func parseNetDev(data []byte) map[string]InterfaceStats {
+	out := map[string]InterfaceStats{}
 	s := bufio.NewScanner(bytes.NewReader(data))
 	for s.Scan() {
 		name, rest, ok := strings.Cut(s.Text(), ":")
+		name = strings.TrimSpace(name)
 		fields := strings.Fields(rest)
-		if !ok || len(fields) < 9 || strings.TrimSpace(name) == "lo" {
+		if !ok || len(fields) < 12 || name == "lo" {
 			continue
 		}
-		rx, err := strconv.ParseUint(fields[0], 10, 64)
-		tx, err2 := strconv.ParseUint(fields[8], 10, 64)
-		if err == nil && err2 == nil {
-			in, out = in+rx, out+tx
+		var n [12]uint64
+		for i := range n {
+			if n[i], ok = parseCount(fields[i]); !ok {
+				break
+			}
+		}
+		if ok {
+			out[name] = InterfaceStats{RxBytes: n[0], RxPackets: n[1], RxErrors: n[2], RxDropped: n[3], TxBytes: n[8], TxPackets: n[9], TxErrors: n[10], TxDropped: n[11]}
 		}
 	}
-	return in, out
+	return out
+}
+
+func parseCount(text string) (uint64, bool) {
+	n, err := strconv.ParseUint(text, 10, 64)
+	return n, err == nil
 }
 
 // systemCPU is the time that all processors of the host have spent since boot,

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -37,7 +38,7 @@ func (e *Engine) Info(ctx context.Context) (inspect.Info, error) {
 	info := inspect.Info{
 		Host: e.hostInfo(layout),
 		Plugins: inspect.PluginInfo{
-			Volume: []string{"local"}, Network: []string{"bridge"}, Log: []string{"k8s-file", "json-file", "none", "journald"},
+			Volume: []string{"local"}, Network: []string{"bridge"}, Log: []string{"k8s-file", "json-file", "none", "passthrough", "journald"},
 		},
 	}
 	if info.Store, err = e.storeInfo(ctx); err != nil {
@@ -87,11 +88,41 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 		h.Uptime = uptimeText(uptime(&up))
 	}
 	h.Security = e.securityInfo()
+	h.Pasta, h.Slirp4NetNS = e.helperInfo("pasta"), e.helperInfo("slirp4netns")
+	h.RemoteSocket.Path = remoteSocket(e.conf.Rootless)
+	h.RemoteSocket.Exists = exists(h.RemoteSocket.Path)
+	h.RootlessNetworkCmd = conf.Network.DefaultRootlessNetworkCmd
 	if e.conf.Rootless {
 		h.IDMappings = inspect.IDMappings{UIDMap: ownIDMap("/proc/self/uid_map"), GIDMap: ownIDMap("/proc/self/gid_map")}
-		h.RootlessNetworkCmd = conf.Network.DefaultRootlessNetworkCmd
 	}
 	return h
+}
+
+// helperInfo looks for a program that connects ordinary users' networks.
+func (e *Engine) helperInfo(name string) inspect.HelperInfo {
+	program, err := e.networkProgram(name)
+	if err != nil {
+		return inspect.HelperInfo{}
+	}
+	h := inspect.HelperInfo{Executable: program}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, program, "--version").Output(); err == nil {
+		h.Version = strings.TrimSpace(string(out[:min(len(out), 4096)]))
+	}
+	return h
+}
+
+// remoteSocket is where podman's service listens: programs that look for it in
+// info find one that is running.
+func remoteSocket(rootless bool) string {
+	dir := "/run"
+	if rootless {
+		if dir = os.Getenv("XDG_RUNTIME_DIR"); dir == "" {
+			dir = "/run/user/" + strconv.Itoa(unix.Geteuid())
+		}
+	}
+	return dir + "/podman/podman.sock"
 }
 
 // controllers are those that containers can be limited with, in the order in
@@ -217,6 +248,8 @@ func (e *Engine) storeInfo(ctx context.Context) (inspect.StoreInfo, error) {
 		if e.conf.Driver == "overlay" {
 			s.GraphStatus["Native Overlay Diff"] = "true"
 			s.GraphStatus["Supports d_type"] = "true"
+			s.GraphStatus["Supports shifting"] = "false" // not made use of
+			s.GraphStatus["Supports volatile"] = "true"
 			s.GraphStatus["Using metacopy"] = "false"
 		}
 	}
@@ -330,8 +363,10 @@ func registryInfo(rootless bool) (map[string]any, error) {
 		if err != nil {
 			return out, cove.E("read registries.conf", name, cove.Invalid, err)
 		}
-		if f.Search != nil {
+		if len(f.Search) > 0 {
 			out["search"] = f.Search
+		} else if f.Search != nil {
+			delete(out, "search") // none after all
 		}
 		for _, r := range f.Registries {
 			if r.Prefix == "" {
@@ -364,21 +399,42 @@ func registryFiles(rootless bool) []string {
 	return append(files, more...)
 }
 
+// sharedLayers are the sizes of the layers that several images have.
+func sharedLayers(images []image.Summary) map[string]int64 {
+	count := map[string]int{}
+	out := map[string]int64{}
+	for _, i := range images {
+		for _, l := range i.Layers {
+			if count[l.ID]++; count[l.ID] == 2 {
+				out[l.ID] = l.Size
+			}
+		}
+	}
+	return out
+}
+
 // DiskUsage measures what images, containers and volumes take. It reads every
 // file's size, so it takes time.
 func (e *Engine) DiskUsage(ctx context.Context) (inspect.DiskUsage, error) {
 	var u inspect.DiskUsage
 	users := e.imageUsers()
-	images, err := e.images.List(ctx, image.ListOptions{All: true, Users: users.of})
+	images, err := e.images.List(ctx, image.ListOptions{All: true, Users: users.of, Layers: true})
 	if err != nil {
 		return u, err
 	}
-	var shared int64
+	shared := sharedLayers(images)
+	for _, size := range shared {
+		u.ImagesSize += size
+	}
 	for _, i := range images {
 		row := inspect.ImageUsage{
 			Repository: "<none>", Tag: "<none>", ImageID: i.ID, Created: i.Created,
-			Size: i.Size, SharedSize: i.SharedSize, UniqueSize: i.Size - i.SharedSize, Containers: i.Containers,
+			Size: i.Size, Containers: i.Containers,
 		}
+		for _, l := range i.Layers {
+			row.SharedSize += shared[l.ID]
+		}
+		row.UniqueSize = max(i.Size-row.SharedSize, 0)
 		if len(i.RepoTags) > 0 {
 			name := i.RepoTags[0]
 			if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
@@ -387,9 +443,7 @@ func (e *Engine) DiskUsage(ctx context.Context) (inspect.DiskUsage, error) {
 		}
 		u.Images = append(u.Images, row)
 		u.ImagesSize += row.UniqueSize
-		shared = max(shared, i.SharedSize)
 	}
-	u.ImagesSize += shared // at least: the room tells no more
 	list, err := e.List(ctx, ListOptions{All: true, Size: true})
 	if err != nil {
 		return u, err

@@ -15,7 +15,8 @@ func TestInfo(t *testing.T) {
 	mustWrite(t, conf, "unqualified-search-registries = [\"a.example\", \"b.example\"]\n[[registry]]\nlocation = \"a.example\"\ninsecure = true\n")
 	t.Setenv("CONTAINERS_REGISTRIES_CONF", conf)
 	stored(t, e, "a", nil)
-	r.images.all = []image.Summary{{ID: oneID}}
+	r.images.all = []image.Summary{
+		{ID: oneID}}
 	info, err := e.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +41,9 @@ func TestInfo(t *testing.T) {
 
 func TestDiskUsage(t *testing.T) {
 	e, r := engineWith(t)
-	r.images.all = []image.Summary{{ID: oneID, RepoTags: []string{"localhost:5000/one:v1"}, Size: 100, SharedSize: 40}, {ID: twoID, Size: 70, SharedSize: 40}}
+	r.images.all = []image.Summary{{ID: oneID, RepoTags: []string{"localhost:5000/one:v1"}, Size: 100, Layers: []image.Layer{{ID: "own", Size: 50}, {ID: "base", Size: 40}}},
+		{ID: twoID, Size: 70, Layers: []image.Layer{{ID: "base", Size: 40}}},
+	}
 	c := stored(t, e, "a", func(c *cove.Container) { c.Image.ID = oneID; withVolume("v")(c) })
 	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "v"}, true); err != nil {
 		t.Fatal(err)

@@ -96,9 +96,10 @@ func TestTopText(t *testing.T) {
 			t.Errorf("ID %d: %d, want %d", host, got, want)
 		}
 	}
-	in, out := parseNetDev([]byte("Inter-|   Receive  | Transmit\n face |bytes\n    lo: 9 0 0 0 0 0 0 0 9 0 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\neth1:5 1 0 0 0 0 0 0 7 2 0 0 0 0 0 0\n"))
-	if in != 105 || out != 207 {
-		t.Errorf("network bytes %d, %d, want 105, 207", in, out)
+	got := parseNetDev([]byte("Inter-|   Receive  | Transmit\n face |bytes\n    lo: 9 0 0 0 0 0 0 0 9 0 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\neth1:5 1 0 0 0 0 0 0 7 2 0 0 0 0 0 0\n"))
+	want := map[string]InterfaceStats{"eth0": {RxBytes: 100, RxPackets: 1, TxBytes: 200, TxPackets: 2}, "eth1": {RxBytes: 5, RxPackets: 1, TxBytes: 7, TxPackets: 2}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("interfaces %v", got)
 	}
 }
 

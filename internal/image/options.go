@@ -110,6 +110,7 @@ type ListOptions struct {
 	// = or !=, and containers=true|false.
 	Filters []string
 	Users   Users // counts containers
+	Layers  bool  // fills Summary.Layers
 }
 
 // Summary is one image in a list.
@@ -121,8 +122,8 @@ type Summary struct {
 	RepoDigests []string
 	Digest      string
 	Created     time.Time
-	Size        int64 // bytes, with the layers that it shares with others
-	SharedSize  int64 // bytes of layers that other images have too
+	Size        int64   // bytes, with the layers that it shares with others
+	Layers      []Layer // uppermost first, on request
 	Labels      map[string]string
 	Containers  int // of cove's
 	Dangling    bool
@@ -130,6 +131,12 @@ type Summary struct {
 	History     []string // names that it had
 	OS          string
 	Arch        string
+}
+
+// Layer is one layer of an image, which other images may have too.
+type Layer struct {
+	ID   string
+	Size int64 // bytes
 }
 
 // HistoryEntry is one step of an image's making, newest first.

@@ -32,6 +32,8 @@ type Facts struct {
 	NetworkMode string
 	// AppArmorProfile confines it, be it one that nobody asked for.
 	AppArmorProfile string
+	// NetworkID gives a network's ID; nil shows names.
+	NetworkID func(name string) string
 }
 
 // ContainerData is the shape of `inspect` for a container: podman 5's
@@ -108,6 +110,9 @@ type ContainerState struct {
 	StoppedByUser  bool   `json:",omitempty"`
 }
 
+// Healthcheck is Health by the name that it had in podman's templates before.
+func (s *ContainerState) Healthcheck() *HealthState { return s.Health }
+
 // HealthState is the outcome of the health checks.
 type HealthState struct {
 	Status        string
@@ -155,7 +160,7 @@ type NetworkAddress struct {
 	GlobalIPv6PrefixLen    int
 	SecondaryIPv6Addresses []Address `json:",omitempty"`
 	MacAddress             string
-	AdditionalMACAddresses []string `json:",omitempty"`
+	AdditionalMacAddresses []string `json:",omitempty"`
 }
 
 // Address is one more address of an interface.
@@ -221,10 +226,12 @@ type ContainerConfig struct {
 	SystemdMode                bool          `json:",omitempty"`
 	Umask                      string        `json:",omitempty"`
 	Secrets                    []string      `json:",omitempty"`
+	ChrootDirs                 []string      `json:",omitempty"`
 	Timeout                    uint
 	StopTimeout                uint
 	Passwd                     *bool               `json:",omitempty"`
 	SdNotifyMode               string              `json:"sdNotifyMode,omitempty"`
+	SdNotifySocket             string              `json:"sdNotifySocket,omitempty"`
 	ExposedPorts               map[string]struct{} `json:",omitempty"`
 }
 
@@ -351,6 +358,8 @@ type HostConfig struct {
 	IOMaximumIOps        uint64
 	IOMaximumBandwidth   uint64
 	CgroupConf           map[string]string
+	IDMappings           *IDMappings `json:",omitempty"`
+	IntelRdtClosID       string      `json:",omitempty"`
 }
 
 // Container is what inspect shows of c.
@@ -384,6 +393,8 @@ func Container(c cove.Container, f Facts) *ContainerData {
 		AppArmorProfile:  f.AppArmorProfile,
 		UseImageHosts:    c.Spec.NoHosts,
 		UseImageHostname: c.Spec.NoHostname,
+
+		KubeExitCodePropagation: "invalid", // podman's word for none
 	}
 	d.EffectiveCaps = capabilities(c)
 	d.BoundingCaps = d.EffectiveCaps
@@ -620,15 +631,21 @@ func networkSettings(c cove.Container, f Facts) *ContainerNetwork {
 	n := &ContainerNetwork{Ports: Ports(c)}
 	for i, at := range c.Attachments {
 		a := address(at)
-		name := cmp.Or(at.Network, f.DefaultNetwork, "podman")
-		if i == 0 {
+		usual := cmp.Or(f.DefaultNetwork, "podman")
+		name := cmp.Or(at.Network, usual)
+		// Of the default network alone, as docker has it of "bridge".
+		if i == 0 && name == usual {
 			n.NetworkAddress = a
+		}
+		id := name
+		if f.NetworkID != nil {
+			id = f.NetworkID(name)
 		}
 		if n.Networks == nil {
 			n.Networks = map[string]*NetworkEndpoint{}
 		}
 		n.Networks[name] = &NetworkEndpoint{
-			NetworkAddress: a, NetworkID: name, Links: nil, Aliases: slices.Concat(at.Aliases, []string{short(c.ID)}),
+			NetworkAddress: a, NetworkID: id, Links: nil, Aliases: slices.Concat(at.Aliases, []string{short(c.ID)}),
 		}
 	}
 	return n
@@ -706,17 +723,28 @@ func config(c cove.Container) *ContainerConfig {
 	}
 	if h := healthConfig(c); h != nil {
 		k.Healthcheck = &HealthConfig{h.Test, h.StartPeriod, max(h.Interval, 0), h.Timeout, h.Retries}
+		if c.Spec.Health != nil && len(c.Spec.Health.Test) > 0 {
+			k.Healthcheck.complete(h.Interval < 0)
+		}
 		k.HealthcheckOnFailureAction = cmp.Or(h.OnFailure, "none")
 	} else {
 		k.HealthcheckOnFailureAction = "none"
 	}
-	for _, e := range Exposed(c) {
+	for port := range Ports(c) {
 		if k.ExposedPorts == nil {
 			k.ExposedPorts = map[string]struct{}{}
 		}
-		k.ExposedPorts[e] = struct{}{}
+		k.ExposedPorts[port] = struct{}{}
 	}
 	return k
+}
+
+// complete fills in what holds where the request does not say.
+func (h *HealthConfig) complete(noTimer bool) {
+	if !noTimer {
+		h.Interval = cmp.Or(h.Interval, 30*time.Second)
+	}
+	h.Timeout, h.Retries = cmp.Or(h.Timeout, 30*time.Second), cmp.Or(h.Retries, 3)
 }
 
 // env is the environment of the container's process as far as the record tells
@@ -788,7 +816,6 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		Devices:           []ContainerDevice{},
 		MemoryReservation: r.MemoryReservation,
 		MemorySwap:        r.MemorySwap,
-		MemorySwappiness:  -1,
 		OomKillDisable:    r.OOMKillDisable,
 		Init:              s.Init,
 		PidsLimit:         max(*cmp.Or(r.PidsLimit, d.PidsLimit, new(int64(cove.DefaultPidsLimit))), 0),
@@ -809,6 +836,9 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 	}
 	if r.Memory > 0 && r.MemorySwap == 0 {
 		h.MemorySwap = 2 * r.Memory
+	}
+	if r.Memory != 0 || r.MemoryReservation != 0 || r.MemorySwap != 0 || r.OOMKillDisable {
+		h.MemorySwappiness = -1
 	}
 	if r.MemorySwappiness != nil {
 		h.MemorySwappiness = int64(*r.MemorySwappiness)

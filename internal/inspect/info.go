@@ -45,23 +45,31 @@ type HostInfo struct {
 	NetworkBackendInfo NetworkInfo      `json:"networkBackendInfo"`
 	OCIRuntime         *RuntimeInfo     `json:"ociRuntime"`
 	OS                 string           `json:"os"`
-	Pasta              *ProgramInfo     `json:"pasta,omitempty"`
-	RemoteSocket       *RemoteSocket    `json:"remoteSocket,omitempty"`
-	RootlessNetworkCmd string           `json:"rootlessNetworkCmd,omitempty"`
+	Pasta              HelperInfo       `json:"pasta"`
+	RemoteSocket       RemoteSocket     `json:"remoteSocket"`
+	RootlessNetworkCmd string           `json:"rootlessNetworkCmd"`
+	RuntimeInfo        map[string]any   `json:"runtimeInfo,omitempty"`
 	Security           SecurityInfo     `json:"security"`
 	ServiceIsRemote    bool             `json:"serviceIsRemote"` // always false
-	Slirp4NetNS        *ProgramInfo     `json:"slirp4netns,omitempty"`
+	Slirp4NetNS        HelperInfo       `json:"slirp4netns"`
 	SwapFree           int64            `json:"swapFree"`
 	SwapTotal          int64            `json:"swapTotal"`
 	Uptime             string           `json:"uptime"` // such as "0h 37m 48.00s"
 	Variant            string           `json:"variant"`
 }
 
-// ProgramInfo is a helper program found on the host.
+// ProgramInfo is a program that cove uses in one of its own's place.
 type ProgramInfo struct {
-	Executable string `json:"executable,omitempty"`
+	Package string `json:"package"`
+	Path    string `json:"path"`
+	Version string `json:"version"`
+}
+
+// HelperInfo is a program that connects ordinary users' networks; empty where
+// there is none on the host.
+type HelperInfo struct {
+	Executable string `json:"executable"`
 	Package    string `json:"package"`
-	Path       string `json:"path,omitempty"`
 	Version    string `json:"version"`
 }
 
@@ -75,11 +83,11 @@ type RuntimeInfo struct {
 
 // NetworkInfo is the network room in use.
 type NetworkInfo struct {
-	Backend string       `json:"backend"`
-	Version string       `json:"version,omitempty"`
-	Package string       `json:"package,omitempty"`
-	Path    string       `json:"path,omitempty"`
-	DNS     *ProgramInfo `json:"dns,omitempty"`
+	Backend string      `json:"backend"`
+	Version string      `json:"version,omitempty"`
+	Package string      `json:"package,omitempty"`
+	Path    string      `json:"path,omitempty"`
+	DNS     ProgramInfo `json:"dns,omitzero"`
 }
 
 // CPUUsage is the share of time since boot, in per cent.
@@ -172,8 +180,10 @@ type Version struct {
 	GitCommit  string `json:"GitCommit"`
 	BuiltTime  string `json:"BuiltTime"` // [time.ANSIC]
 	Built      int64  `json:"Built"`     // Unix seconds; 0: not told at link time
-	OsArch     string `json:"OsArch"`    // linux/amd64
-	Os         string `json:"Os"`
+	// BuildOrigin is who built it, where the linker was told.
+	BuildOrigin string `json:"BuildOrigin,omitempty"`
+	OsArch      string `json:"OsArch"` // linux/amd64
+	Os          string `json:"Os"`
 }
 
 // Volume is a volume as `cove volume inspect` and `cove volume ls` print it.
@@ -192,6 +202,9 @@ type Volume struct {
 	MountCount  uint              `json:"MountCount"`
 	NeedsCopyUp bool              `json:"NeedsCopyUp,omitempty"`
 	NeedsChown  bool              `json:"NeedsChown,omitempty"`
+	Timeout     uint              `json:"Timeout,omitempty"`   // of a plugin
+	StorageID   string            `json:"StorageID,omitempty"` // of an image's
+	LockNumber  uint32            // 0 where the locks are not numbered
 }
 
 // NewVolume gives v, mounted at mountpoint, in podman's shape. The maps are
@@ -218,6 +231,12 @@ type Network struct {
 	cove.Network
 	Containers map[string]NetworkContainer `json:"containers"`
 }
+
+// IPAMOptions and NetworkDNSServers are podman's names of fields.
+func (n Network) IPAMOptions() map[string]string { return n.IPAM }
+
+// NetworkDNSServers are DNSServers.
+func (n Network) NetworkDNSServers() []string { return n.DNSServers }
 
 // NetworkContainer is a container on a network.
 type NetworkContainer struct {

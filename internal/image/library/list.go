@@ -53,9 +53,26 @@ func (s *Store) List(ctx context.Context, o image.ListOptions) ([]image.Summary,
 			}
 		}
 		sum.Containers = users
+		if o.Layers {
+			sum.Layers = lib.layerSizes(img.TopLayer())
+		}
 		out = append(out, sum)
 	}
 	return out, nil
+}
+
+// layerSizes lists the layers from top down, as far as they are there.
+func (l *library) layerSizes(top string) []image.Layer {
+	var out []image.Layer
+	for top != "" {
+		rec, err := l.store.Layer(top)
+		if err != nil {
+			break
+		}
+		out = append(out, image.Layer{ID: top, Size: max(rec.UncompressedSize, 0)})
+		top = rec.Parent
+	}
+	return out
 }
 
 func summary(ctx context.Context, img *libimage.Image) (image.Summary, error) {
