@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -96,6 +97,9 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 		return coded(exitExecStatus, err)
 	default:
 		return err
+	}
+	if o.spec.Detach {
+		fmt.Fprintln(o.Out, r.ID)
 	}
 	if !r.Detached {
 		o.code = r.ExitCode

@@ -83,7 +83,7 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 				return err
 			}
 		}
-		found := false
+		found := len(inspect.PortMappings(t.fresh.Container)) == 0 // podman says nothing then
 		for _, m := range inspect.PortMappings(t.fresh.Container) {
 			ip := cmp.Or(m.HostIP, "0.0.0.0")
 			for i := range max(m.Range, 1) {

@@ -116,7 +116,7 @@ Exit codes:
 				return err
 			}
 			return o.each(ctx, ts, false, func(t target) error {
-				return e.Restart(ctx, t.name, engine.StopOptions{Timeout: o.timeout()})
+				return e.Restart(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal})
 			})
 		},
 	}
@@ -124,6 +124,7 @@ Exit codes:
 	o.selection.flags(fs, "alfc", "Restart")
 	o.grace.flags(fs)
 	fs.BoolVar(&o.running, "running", false, "Restart only running containers")
+	fs.StringVarP(&o.signal, "signal", "s", "", "Signal to stop the container with, instead of its own")
 	return c
 }
 

@@ -69,6 +69,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
 	defer conn.Close()
+	id := newID()
 	r := &execRun{session: session{conn: conn, streams: o.Streams, terminal: x.Terminal}, spec: x}
 	if err := r.start(planFD, o.Streams.Terminal); err != nil {
 		return ExecResult{}, e.execFailed(rec.ID, err)
@@ -78,13 +79,15 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	_ = e.events.Write(ev)
 	if x.Detach {
 		err := r.awaitStart()
-		return ExecResult{Detached: true, StartFailed: err != nil}, err
+		return ExecResult{ID: id, Detached: true, StartFailed: err != nil}, err
 	}
 	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
 	if err != nil {
 		return ExecResult{}, err
 	}
-	return r.follow(ctx, keys)
+	result, err := r.follow(ctx, keys)
+	result.ID = id
+	return result, err
 }
 
 var errNoExec = cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
