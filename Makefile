@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench guest guest-crun guest-kernels guest-selinux guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,12 @@ storm: build deps ## 64 processes doing random commands at once: make storm [STO
 	$(GO) build -buildvcs=false -o bin/storm ./storm
 	bin/storm -for $(STORM) $(if $(SEED),-seed $(SEED))
 	bin/storm -for $(STORM) -lock-type shm $(if $(SEED),-seed $(SEED))
+
+# Minimising an input that found something new costs up to a minute each, of none executed.
+FUZZ ?= 20s
+fuzz: ## every decoder of what others may write, some time each: make fuzz [FUZZ=DURATION] [ONLY=REGEX]
+	@grep -rHo '^func Fuzz[A-Za-z]*' --include='*_test.go' . | sed 's,/[^/]*:func , ,' | grep -E '$(or $(ONLY),.)' | while read -r dir name; do \
+	  echo "$$dir $$name"; $(GO) test -buildvcs=false -tags $(TAGS) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 1x "$$dir" || exit 1; done
 
 guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd and cgroup v2 (root; half an hour)
 	GO='$(GO)' test/guest/units

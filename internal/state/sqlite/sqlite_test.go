@@ -133,14 +133,16 @@ func TestForeignJournal(t *testing.T) {
 func FuzzFile(f *testing.F) {
 	good := tall(f, 8)
 	path := filepath.Join(statetest.InMemory(f), "state.sqlite")
-	f.Add([]byte{0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, edits []byte) {
+	for which := range byte(5) {
+		f.Add(which, []byte{0, 0, 0, 0})
+	}
+	f.Fuzz(func(t *testing.T, which byte, edits []byte) {
 		raw := bytes.Clone(good)
 		for ; len(edits) >= 4; edits = edits[4:] {
 			at := (int(binary.BigEndian.Uint16(edits)) % (len(raw) / 64)) * 64
 			raw[at+int(edits[2])%64] = edits[3]
 		}
 		mend(raw)
-		_ = statetest.TryDamaged(t, backend, path, raw)
+		statetest.TryDamagedOnce(t, backend, path, raw, which)
 	})
 }

@@ -113,9 +113,23 @@ func compressed(raw []byte) string {
 }
 
 // TryDamaged writes raw to path, does everything there is to do with that
-// store, and gives the first error. Nothing may panic or take long, and what
-// fails must leave the file as it is.
-func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
+// store, and gives the first error.
+func TryDamaged(t testing.TB, b Backend, path string, raw []byte) error {
+	t.Helper()
+	return tryDamaged(t, b, path, raw, damagedDeeds)
+}
+
+// TryDamagedOnce does one thing of all that, for a fuzzer, which the number of
+// executions helps more than what each does.
+func TryDamagedOnce(t testing.TB, b Backend, path string, raw []byte, which byte) {
+	t.Helper()
+	at := int(which) % len(damagedDeeds)
+	_ = tryDamaged(t, b, path, raw, damagedDeeds[at:at+1])
+}
+
+// tryDamaged does deeds. Nothing may panic or take long, and what fails must
+// leave the file as it is.
+func tryDamaged(t testing.TB, b Backend, path string, raw []byte, deeds []damagedDeed) (err error) {
 	t.Helper()
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
@@ -128,34 +142,53 @@ func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
 	})
 	defer late.Stop()
 	s := b.Again(path, time.Second)
-	do := func(what string, run func(func(state.Tx) error) error, fn func(state.Tx) error) {
-		e := run(fn)
+	for i, deed := range deeds {
+		run := s.View
+		if deed.writes {
+			run = s.Update
+		}
+		e := run(deed.does)
 		if e == nil {
-			raw = []byte(contents(t, path))
-			return
+			if deed.writes && i+1 < len(deeds) {
+				raw = []byte(contents(t, path))
+			}
+			continue
 		}
 		if contents(t, path) != string(raw) {
-			t.Errorf("a failed %s changed the file: %v", what, e)
+			t.Errorf("a failed %s changed the file: %v", deed.name, e)
 		}
 		if contains(e.Error(), "\n") {
-			t.Errorf("%s: more than a line: %v", what, e)
+			t.Errorf("%s: more than a line: %v", deed.name, e)
 		}
 		if err == nil {
 			err = e
 		}
 	}
-	var ids, names []string
-	do("view", s.View, func(tx state.Tx) error {
+	return err
+}
+
+type damagedDeed struct {
+	name   string
+	writes bool
+	does   func(state.Tx) error
+}
+
+var damagedDeeds = []damagedDeed{
+	{name: "view", does: func(tx state.Tx) error {
 		for _, b := range state.Buckets() {
-			keep := func(id string, _ []byte) error { ids = append(ids, id); return nil }
-			name := func(name, _ string) error { names = append(names, name); return nil }
+			keep := func(string, []byte) error { return nil }
+			name := func(string, string) error { return nil }
 			if err := errors.Join(tx.List(b, keep), tx.Names(b, name)); err != nil {
 				return oneOf(err)
 			}
 		}
 		return tx.Leases("n", func(netip.Addr, string) error { return nil })
-	})
-	do("lookup", s.View, func(tx state.Tx) error {
+	}},
+	{name: "lookup", does: func(tx state.Tx) error {
+		ids, err := identifiers(tx)
+		if err != nil {
+			return err
+		}
 		for _, id := range ids {
 			err := tx.Get(state.Containers, id, new(cove.Container))
 			if _, e := tx.Find(state.Containers, "n"+id); e != nil && err == nil {
@@ -166,10 +199,19 @@ func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
 			}
 		}
 		return nil
-	})
-	do("step", s.Update, func(tx state.Tx) error { _, err := tx.Next("x"); return err })
-	do("growth", func(func(state.Tx) error) error { _, err := Grow(s); return err }, nil)
-	do("removal", s.Update, func(tx state.Tx) error {
+	}},
+	{name: "step", writes: true, does: func(tx state.Tx) error { _, err := tx.Next("x"); return err }},
+	{name: "growth", writes: true, does: func(tx state.Tx) error { _, err := grow(tx); return err }},
+	{name: "removal", writes: true, does: func(tx state.Tx) error {
+		ids, err := identifiers(tx)
+		if err != nil {
+			return err
+		}
+		var names []string
+		err = tx.Names(state.Containers, func(name, _ string) error { names = append(names, name); return nil })
+		if err != nil {
+			return err
+		}
 		for _, id := range ids {
 			err := tx.Delete(state.Containers, id)
 			if err == nil || cove.Is(err, cove.NotFound) {
@@ -185,8 +227,13 @@ func TryDamaged(t testing.TB, b Backend, path string, raw []byte) (err error) {
 			}
 		}
 		return nil
-	})
-	return err
+	}},
+}
+
+// identifiers are those of all containers.
+func identifiers(tx state.Tx) (ids []string, err error) {
+	err = tx.List(state.Containers, func(id string, _ []byte) error { ids = append(ids, id); return nil })
+	return ids, err
 }
 
 // oneOf gives the first of joined errors.

@@ -95,21 +95,26 @@ func childMain(role string, s state.Store) error {
 // Grow adds one object with everything that belongs to it in one transaction.
 func Grow(s state.Store) (i uint64, err error) {
 	return i, s.Update(func(tx state.Tx) error {
-		if i, err = tx.Next("objects"); err != nil {
-			return err
-		}
-		id := fmt.Sprintf("%08d", i)
-		c := container(id)
-		c.CommandLine = []string{strings.Repeat("x", 500)}
-		if err := tx.Put(state.Containers, id, c); err != nil {
-			return err
-		}
-		if err := tx.Claim(state.Containers, c.Name, id); err != nil {
-			return err
-		}
-		_, err := tx.Lease("n", growNet, growNet.Addr().Next(), netip.MustParseAddr("10.15.255.254"), netip.Addr{}, nil, id)
+		i, err = grow(tx)
 		return err
 	})
+}
+
+func grow(tx state.Tx) (i uint64, err error) {
+	if i, err = tx.Next("objects"); err != nil {
+		return i, err
+	}
+	id := fmt.Sprintf("%08d", i)
+	c := container(id)
+	c.CommandLine = []string{strings.Repeat("x", 500)}
+	if err := tx.Put(state.Containers, id, c); err != nil {
+		return i, err
+	}
+	if err := tx.Claim(state.Containers, c.Name, id); err != nil {
+		return i, err
+	}
+	_, err = tx.Lease("n", growNet, growNet.Addr().Next(), netip.MustParseAddr("10.15.255.254"), netip.Addr{}, nil, id)
+	return i, err
 }
 
 var growNet = netip.MustParsePrefix("10.0.0.0/12")
