@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"log"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
@@ -187,14 +189,43 @@ func TestFullDisk(t *testing.T) {
 // either, so what counts is that a full disk stays as it was.
 func TestBombs(t *testing.T) {
 	zeros := imagetest.Layer(t, imagetest.Files{"zeros": string(make([]byte, 64<<20))})
-	// A header for a file of 64 MiB with one byte in it. The library that
-	// writes it knows no sparse files; their records are not in its checksum.
+	// A header for a file of 64 MiB, or of a pebibyte, without a byte in it. The
+	// library that writes it knows no sparse files; their records are not in its
+	// checksum.
 	sparse := imagetest.Tar(t, []*tar.Header{{Name: "sparse", Typeflag: tar.TypeReg, Size: 513, Format: tar.FormatPAX, PAXRecords: map[string]string{
-		"ABC.sparse.major": "1", "ABC.sparse.minor": "0", "ABC.sparse.name": "big", "ABC.sparse.realsize": "67108864",
+		"ABC.sparse.major": "1", "ABC.sparse.minor": "0", "ABC.sparse.name": "big", "ABC.sparse.realsize": "0000000067108864",
 	}}}, [][]byte{append([]byte("1\n0\n1\n"), make([]byte, 507)...)})
-	for name, layer := range map[string][]byte{"gzip": zeros, "sparse": bytes.ReplaceAll(sparse, []byte("ABC.sparse"), []byte("GNU.sparse"))} {
+	sparse = bytes.ReplaceAll(sparse, []byte("ABC.sparse"), []byte("GNU.sparse"))
+	for name, layer := range map[string][]byte{
+		"gzip": zeros, "sparse": sparse, "petabyte": bytes.ReplaceAll(sparse, []byte("0000000067108864"), []byte("1125899906842624")),
+	} {
 		t.Run(name, func(t *testing.T) { tooBig(t, imagetest.Image{Layers: [][]byte{layer}}) })
 	}
+}
+
+// Whoever ends a load in the middle of a layer has the store as it was.
+func TestEndedInLayer(t *testing.T) {
+	p := newPlace(t)
+	dir := t.TempDir()
+	imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"ok": "ok"}),
+		imagetest.Layer(t, imagetest.Files{"zeros": string(make([]byte, 128<<20))})}})
+	ctx, end := context.WithCancel(context.Background())
+	defer end()
+	ended := make(chan time.Time, 1)
+	go func() {
+		// Until its second layer is being unpacked.
+		for found := []string(nil); len(found) == 0; time.Sleep(time.Millisecond) {
+			found, _ = filepath.Glob(filepath.Join(p.opts.GraphRoot, "overlay", "*", "diff", "zeros"))
+		}
+		ended <- time.Now()
+		end()
+	}()
+	_, err := p.Load(ctx, dir, image.LoadOptions{})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	t.Logf("%v later: %v", time.Since(<-ended), err)
+	p.empty(t)
 }
 
 // tooBig loads an image that does not fit into a store of 4 MiB, and then one

@@ -94,8 +94,12 @@ func (s *Store) load(ctx context.Context, op, object, reference string, o image.
 	}
 	opts := &libimage.LoadOptions{CopyOptions: libimage.CopyOptions{SignaturePolicyPath: o.SignaturePolicy, Writer: o.Progress}}
 	var names []string
+	rt, err := lib.writing(ctx)
+	if err != nil {
+		return nil, fail(op, object, err)
+	}
 	err = s.orClean(lib, func() (err error) {
-		names, err = lib.runtime.LoadReference(ctx, ref, opts)
+		names, err = rt.LoadReference(ctx, ref, opts)
 		return err
 	})
 	return names, failContent(op, object, err)

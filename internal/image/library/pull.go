@@ -62,7 +62,7 @@ func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]s
 	if user, password, ok := strings.Cut(o.Creds, ":"); o.AllTags && o.Creds != "" && ok {
 		sys.DockerAuthConfig = &imagetypes.DockerAuthConfig{Username: user, Password: password}
 	}
-	rt, err := libimage.RuntimeFromStore(lib.store, &libimage.RuntimeOptions{SystemContext: sys})
+	rt, err := libimage.RuntimeFromStore(roomy{lib.store, ctx}, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {
 		return nil, fail(op, name, err)
 	}

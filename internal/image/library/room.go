@@ -1,0 +1,168 @@
+package library
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"go.podman.io/common/libimage"
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/archive"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+)
+
+// writing gives the library's operations for one that writes layers and ends
+// with ctx.
+func (l *library) writing(ctx context.Context) (*libimage.Runtime, error) {
+	return libimage.RuntimeFromStore(roomy{l.store, ctx}, &libimage.RuntimeOptions{SystemContext: l.runtime.SystemContext()})
+}
+
+// roomy is a store that refuses layers for which there is no room when their
+// archive's headers say so, and not after as many zeros: the library computes a
+// checksum over the holes of sparse files, too, which for those of a few hundred
+// bytes can take days in which nobody can stop it.
+type roomy struct {
+	storage.Store
+	ctx context.Context
+}
+
+// PutLayer unpacks a layer from the file where the library keeps its blob.
+func (s roomy) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
+	file, ok := diff.(*os.File)
+	if !ok || o == nil || o.OriginalDigest == "" || o.UncompressedDigest == "" {
+		return s.Store.PutLayer(id, parent, names, label, writeable, o, diff)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, -1, err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(cmp.Or(s.ImageStore(), s.GraphRoot()), &fs); err != nil {
+		return nil, -1, &os.PathError{Op: "statfs", Path: s.GraphRoot(), Err: err}
+	}
+	plain, err := archive.DecompressStream(file)
+	if err != nil {
+		return nil, -1, err
+	}
+	defer plain.Close()
+	known := *o
+	if known.OriginalSize == nil {
+		size := info.Size()
+		known.OriginalSize = &size
+	}
+	m := measure(s.ctx, plain, int64(fs.Bfree)*fs.Bsize)
+	layer, size, err := s.Store.PutLayer(id, parent, names, label, writeable, &known, m)
+	if own := m.Close(); own != nil && err != nil {
+		err = own // the library tells its child's words instead
+	}
+	return layer, size, err
+}
+
+// measured is an archive that ends with an error at the header of what does not
+// fit into the room there is.
+type measured struct {
+	*io.PipeReader
+	done chan struct{}
+	err  error
+}
+
+func measure(ctx context.Context, from io.Reader, room int64) *measured {
+	r, w := io.Pipe()
+	m := &measured{PipeReader: r, done: make(chan struct{})}
+	go func() {
+		defer close(m.done)
+		behind := &behind{to: w, ctx: ctx}
+		m.err = walk(io.TeeReader(from, behind), room)
+		if m.err == nil {
+			m.err = behind.flush()
+		}
+		_ = w.CloseWithError(m.err)
+	}()
+	return m
+}
+
+// Close gives the archive's own error.
+func (m *measured) Close() error {
+	_ = m.PipeReader.Close()
+	<-m.done
+	if errors.Is(m.err, io.ErrClosedPipe) {
+		return nil
+	}
+	return m.err
+}
+
+// walk reads an archive to its end, or to what there is no room for.
+func walk(r io.Reader, room int64) error {
+	var holes int64
+	for files := tar.NewReader(r); ; {
+		h, err := files.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		switch h.Typeflag {
+		case tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir, tar.TypeFifo:
+			continue // their size means nothing
+		}
+		// Sparse files' sizes count together: other files' bytes are in the
+		// archive, and there comes an end to them.
+		claim := h.Size
+		if sparse(h) {
+			holes += min(h.Size, room+1)
+			claim = max(claim, holes)
+		}
+		if claim > room {
+			return cove.E("", "", cove.Unavailable, fmt.Errorf("its file %q is to have %d bytes, and there is room for %d: %w", h.Name, h.Size, room, unix.ENOSPC))
+		}
+	}
+	_, err := io.Copy(io.Discard, r) // padding is part of a layer
+	return err
+}
+
+func sparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// behind passes on what was written before the last write, until ctx ends: a
+// header comes out when it has been looked at.
+type behind struct {
+	to   io.Writer
+	ctx  context.Context
+	held []byte
+}
+
+func (b *behind) Write(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if len(b.held)+len(p) > 64<<10 {
+		if err := b.flush(); err != nil {
+			return 0, err
+		}
+	}
+	b.held = append(b.held, p...)
+	return len(p), nil
+}
+
+func (b *behind) flush() error {
+	_, err := b.to.Write(b.held)
+	b.held = b.held[:0]
+	return err
+}
