@@ -123,7 +123,7 @@ func (s *scene) ownDeeds() []deed {
 		{name: "start", prepare: [][]string{created}, command: w("start x"), roles: all},
 		{name: "start -a", prepare: [][]string{onImage("create --name x", "true")}, command: w("start -a x"), roles: all, whole: true},
 		{name: "stop", prepare: [][]string{running}, command: w("stop -t 0 x"), roles: beside},
-		{name: "stop --time", prepare: [][]string{s.start("", "sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.02; done")}, command: w("stop -t 20 x"), roles: beside},
+		{name: "stop --time", prepare: [][]string{s.start("", traps...)}, command: w("stop -t 20 x"), roles: beside},
 		{name: "restart", prepare: [][]string{running}, command: w("restart -t 0 x"), roles: append(all, roleItsMonitor, roleItsInit)},
 		{name: "exec", prepare: [][]string{running}, command: w("exec x true"), roles: append(beside, roleItsExec)},
 		{name: "exec -d", prepare: [][]string{running}, command: w("exec -d x true"), roles: append(beside, roleItsExec)},
@@ -154,22 +154,38 @@ func (s *scene) ownDeeds() []deed {
 	}
 }
 
+// traps is a command that ends by itself when it is asked to.
+var traps = []string{"sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.02; done"}
+
 // failsOnce ends with an error the first time that it runs in a container.
 const failsOnce = "test -e /tmp/ran || { : >/tmp/ran; exit 1; }"
 
 // runtimeDeeds are those with runc for the OCI runtime.
 func (s *scene) runtimeDeeds() []deed {
 	running := s.start("", "sleep", "100000")
+	probed := s.start("--health-cmd true --health-interval 50ms", "sleep", "0.6")
+	created := onImage("create --name x", "sleep", "100000")
 	all := []role{roleCommand, roleMonitor, roleDriver, roleRuntime}
 	beside := []role{roleCommand, roleItsMonitor, roleItsInit}
 	deeds := []deed{
 		{name: "run", command: onImage("run --name x -p 127.0.0.1:8123:80", "true"), roles: all, whole: true},
 		{name: "run --rm", command: onImage("run --rm --name x -v /data2", "true"), roles: all, whole: true},
-		{name: "start", prepare: [][]string{onImage("create --name x", "sleep", "100000")}, command: w("start x"), roles: all},
+		{name: "run -d", command: running, roles: all},
+		{name: "run --network", prepare: [][]string{w("network create n")}, command: onImage("run --rm --network n --name x", "true"), roles: all, whole: true},
+		{name: "run hooks", command: onImage("run --name x", "true"), roles: all, flags: []string{"--hooks-dir", s.hooks()}, whole: true},
+		{name: "run --restart", command: onImage("run -d --restart on-failure:2 --name x", "sh", "-c", failsOnce), roles: all, whole: true},
+		{name: "create", command: created, roles: []role{roleCommand}},
+		{name: "start", prepare: [][]string{created}, command: w("start x"), roles: all},
+		{name: "start -a", prepare: [][]string{onImage("create --name x", "true")}, command: w("start -a x"), roles: all, whole: true},
 		{name: "stop", prepare: [][]string{running}, command: w("stop -t 0 x"), roles: append(beside, roleItsRuntime)},
 		{name: "restart", prepare: [][]string{running}, command: w("restart -t 0 x"), roles: append(all, roleItsMonitor, roleItsInit)},
 		{name: "exec", prepare: [][]string{running}, command: w("exec x true"), roles: append(beside, roleItsDriver, roleItsRuntime)},
+		{name: "exec -d", prepare: [][]string{running}, command: w("exec -d x true"), roles: append(beside, roleItsDriver, roleItsRuntime)},
+		{name: "wait probed", prepare: [][]string{probed}, command: w("wait x"), roles: []role{roleItsMonitor, roleItsDriver, roleItsRuntime}},
 		{name: "kill", prepare: [][]string{running}, command: w("kill x"), roles: beside},
+		{name: "pause", prepare: [][]string{running}, command: w("pause x"), roles: beside},
+		{name: "unpause", prepare: [][]string{running, w("pause x")}, command: w("unpause x"), roles: beside},
+		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}},
 		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: append(beside, roleItsRuntime)},
 	}
 	if criu := exec.Command("criu", "check").Run(); criu == nil {
@@ -201,19 +217,22 @@ func (s *scene) conmonDeeds() []deed {
 		{name: "start", prepare: [][]string{created}, command: w("start x"), roles: all},
 		{name: "start -a", prepare: [][]string{onImage("create --name x", "true")}, command: w("start -a x"), roles: whole, whole: true},
 		{name: "stop", prepare: [][]string{running}, command: w("stop -t 0 x"), roles: ending, whole: true},
+		{name: "stop --time", prepare: [][]string{s.start("", traps...)}, command: w("stop -t 20 x"), roles: ending, whole: true},
 		{name: "restart", prepare: [][]string{running}, command: w("restart -t 0 x"), roles: append(all, roleItsConmon, roleItsInit)},
 		{name: "exec", prepare: [][]string{running}, command: w("exec x true"), roles: append(beside, roleAide, roleDriver, roleRuntime)},
 		{name: "exec -d", prepare: [][]string{running}, command: w("exec -d x true"), roles: append(beside, roleAide)},
 		{name: "wait probed", prepare: [][]string{probed}, command: w("wait x"), roles: []role{roleItsConmon, roleItsAide, roleItsProbe}},
 		{name: "kill", prepare: [][]string{running}, command: w("kill x"), roles: ending, whole: true},
 		{name: "pause", prepare: [][]string{running}, command: w("pause x"), roles: beside},
+		{name: "unpause", prepare: [][]string{running, w("pause x")}, command: w("unpause x"), roles: beside},
 		{name: "attach", prepare: [][]string{ends}, command: w("attach x"), roles: ending, whole: true},
-		{name: "logs -f", prepare: [][]string{ends}, command: w("logs -f x"), roles: beside},
+		{name: "logs -f", prepare: [][]string{ends}, command: w("logs -f x"), roles: ending, whole: true},
 		{name: "wait", prepare: [][]string{ends}, command: w("wait x"), roles: ending, whole: true},
+		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}},
 		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: ending, whole: true},
 	}
 	onRunc := slices.DeleteFunc(slices.Clone(with2), func(d deed) bool {
-		return !slices.Contains([]string{"run", "start", "exec", "rm -f"}, d.name)
+		return !slices.Contains([]string{"run", "run --restart", "start", "start -a", "stop", "restart", "exec", "exec -d", "wait probed", "rm -f"}, d.name)
 	})
 	return append(with("conmon", with2, "--conmon", "conmon"), with("conmon, runc", onRunc, "--conmon", "conmon", "--runtime", "runc")...)
 }

@@ -194,8 +194,9 @@ func (s *scene) kill(ctx context.Context, d deed, target role, kills int, random
 		}
 		if problem == "" {
 			again := s.do(d, d.command)
-			// A container takes a moment to die: what joins it meanwhile dies with it.
-			dying := target.dies() == kindInit && r.code == 137 && same(again, r)
+			// A container takes a moment to die: what joins it meanwhile dies with
+			// it, before it is anything or later.
+			dying := target.dies() == kindInit && r.code != 0 && (again.code == 137 || same(again, r))
 			if !same(again, first) && !same(again, second) && !same(again, third) && !dying {
 				problem = fmt.Sprintf("once more: %s; the first time it is %s, the second %s, afterwards %s", again, first, second, third)
 			}
@@ -229,6 +230,12 @@ func (s *scene) afterwards(d deed, k kind) (result, error) {
 	// One that is frozen dies when it is thawed.
 	for deadline := time.Now().Add(2 * time.Second); syscall.Kill(pid, 0) == nil && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
+	}
+	// Until that is known, it is as if it ran.
+	for deadline := time.Now().Add(2 * time.Second); k == kindInit && time.Now().Before(deadline); {
+		if r := s.do(d, w("inspect -f {{.State.Running}} x")); r.out == "false\n" {
+			break
+		}
 	}
 	r := s.do(d, d.command)
 	if problem := s.clean(d); problem != "" {
