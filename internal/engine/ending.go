@@ -322,12 +322,16 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 	if h.Status == cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is already paused: container state improper", h.ID))
 	}
+	ended := cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
 	if h.Status != cove.Running {
-		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
+		return ended
 	}
 	dirs, err := e.cgroupDirs(&h.Container.Container)
 	if err == nil {
 		err = cgroup.Freeze(dirs)
+	}
+	if err != nil && !procfs.Lives(h.Run.PID, h.Run.PIDStart) {
+		return ended // meanwhile, and its cgroup with it
 	}
 	if err != nil {
 		return cove.E("pause container", h.Name, cove.KindOf(err), err)
