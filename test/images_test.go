@@ -73,7 +73,7 @@ func makeImages(t *testing.T, dir string) string {
 	put("bb.tar", archive)
 	put("svc.tar", imagetest.DockerArchive(t, svc))
 	put("odd.tar", imagetest.DockerArchive(t, imagetest.Image{
-		Name: "localhost/odd:latest", Layers: [][]byte{base, oddLayer(t)}, Env: []string{path}, Volumes: []string{"relative"},
+		Name: "localhost/odd:latest", Layers: [][]byte{base, oddLayer(t)}, Env: []string{path}, Volumes: []string{"relative"}, Cmd: []string{"cat", "\x1b[2J"},
 	}))
 	put("escape.tar", imagetest.DockerArchive(t, imagetest.Image{
 		Name: "localhost/escape:latest", Layers: [][]byte{base, imagetest.Tar(t, []*tar.Header{{Name: "evil\x1b[2J", Typeflag: tar.TypeReg}, {Name: "evil\x1b[2J/x"}}, nil)},
