@@ -1,22 +1,35 @@
 package library
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 
+	"go.podman.io/common/libimage"
+	imagetypes "go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 )
 
-// orClean runs a copy into the store; if it fails, it deletes the layers that
-// the copy has left: the library commits layers one by one and leaves those
-// before the failing one to a next attempt that may never come.
+// orClean runs a copy into the store, by the library's operations with sys or,
+// for nil, the usual configuration; if it fails, it deletes the images and layers
+// that the copy has left: the library commits layers one by one and leaves those
+// before the failing one to a next attempt that may never come, and it looks at
+// some things of an image only when it has stored it.
 //
 // New layers that belong to no image may also be those of another copy in
 // flight. Copies by cove are known by a lock that each shares; while one
 // runs, nothing is deleted here and Prune does it another day.
-func (s *Store) orClean(lib *library, copy func() error) (err error) {
+func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.SystemContext, copy func(*libimage.Runtime) error) (err error) {
+	if sys == nil {
+		sys = lib.runtime.SystemContext()
+	}
+	into := &incoming{Store: lib.store, ctx: ctx}
+	rt, err := libimage.RuntimeFromStore(into, &libimage.RuntimeOptions{SystemContext: sys})
+	if err != nil {
+		return err
+	}
 	dir, err := s.indexDir()
 	if err != nil {
 		return err
@@ -40,11 +53,16 @@ func (s *Store) orClean(lib *library, copy func() error) (err error) {
 	for _, lay := range before {
 		known[lay.ID] = true
 	}
-	if err = copy(); err == nil {
+	if err = copy(rt); err == nil {
 		return nil
 	}
 	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		return err
+	}
+	for _, id := range into.made {
+		if _, cleanErr := lib.store.DeleteImage(id, true); cleanErr != nil {
+			err = errors.Join(err, ignore(cleanErr, storage.ErrImageUnknown, storage.ErrImageUsedByContainer, storage.ErrLayerHasChildren))
+		}
 	}
 	after, listErr := lib.store.Layers()
 	if listErr != nil {

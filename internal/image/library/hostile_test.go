@@ -148,6 +148,66 @@ func TestHostileLayers(t *testing.T) {
 func first(h []*tar.Header, _ [][]byte) []*tar.Header { return h }
 func second(_ []*tar.Header, b [][]byte) [][]byte     { return b }
 
+// A layer whose files lie elsewhere than its archive's names say, on the host or
+// inside: to save it is to get the same layer again, and never the host's files.
+func TestSaveConfined(t *testing.T) {
+	file := func(name, body string) *tar.Header {
+		return &tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}
+	}
+	link := func(name, to string) *tar.Header {
+		return &tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}
+	}
+	etc := &tar.Header{Name: "etc/", Typeflag: tar.TypeDir, Mode: 0o755}
+	for name, c := range map[string]struct {
+		entries []*tar.Header
+		refuse  bool
+	}{
+		"through a link": {[]*tar.Header{etc, link("l", "/etc"), file("l/passwd", "evil")}, false},
+		"dot dot":        {[]*tar.Header{file("../../../../../../../../../../../etc/passwd", "evil")}, false},
+		"a FIFO":         {[]*tar.Header{etc, {Name: "etc/f", Typeflag: tar.TypeFifo}, file("x/f", ""), link("x", "etc")}, false},
+		"a FIFO's bytes": {[]*tar.Header{file("x/f", "evil"), etc, {Name: "etc/f", Typeflag: tar.TypeFifo}, link("x", "etc")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bodies := make([][]byte, len(c.entries))
+			for i, h := range c.entries {
+				if h.Size > 0 {
+					bodies[i] = []byte("evil")
+				}
+			}
+			p, q, ctx := newPlace(t), newPlace(t), context.Background()
+			img := imagetest.Image{Name: "localhost/odd:1", Layers: [][]byte{imagetest.Tar(t, c.entries, bodies)}}
+			p.mustLoad(t, img)
+			saved := filepath.Join(t.TempDir(), "saved.tar")
+			err := p.Save(ctx, []string{img.Name}, image.SaveOptions{Output: saved})
+			t.Log(err)
+			if (err != nil) != c.refuse {
+				t.Fatalf("refused: %v, want %v", err, c.refuse)
+			}
+			if c.refuse {
+				return
+			}
+			_, err = q.Load(ctx, saved, image.LoadOptions{})
+			must(t, err)
+			if got, err := q.Resolve(ctx, img.Name, ""); err != nil || got.ID != img.ID(t) {
+				t.Errorf("saved and loaded: %v %v", got.ID, err)
+			}
+		})
+	}
+}
+
+// An image that the library refuses when it has stored it.
+func TestRefusedAfterwards(t *testing.T) {
+	p := newPlace(t)
+	dir := t.TempDir()
+	imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", OS: "../odd", Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"ok": "ok"})}})
+	_, err := p.Pull(context.Background(), "oci:"+dir, image.PullOptions{})
+	t.Log(err)
+	if err == nil {
+		t.Error("pulled")
+	}
+	p.empty(t)
+}
+
 // A registry that serves other bytes than the digest promises.
 func TestRegistryLies(t *testing.T) {
 	reg := registrytest.Start(t, registrytest.Options{})

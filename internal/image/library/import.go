@@ -38,12 +38,8 @@ func (s *Store) Import(ctx context.Context, source string, o image.ImportOptions
 	opts := &libimage.ImportOptions{Changes: o.Changes, CommitMessage: o.Message, Tag: o.Reference, OS: o.OS, Arch: o.Arch}
 	opts.Variant = o.Variant
 	opts.SignaturePolicyPath, opts.Writer = o.SignaturePolicy, o.Progress
-	rt, err := lib.writing(ctx)
-	if err != nil {
-		return "", fail(op, source, err)
-	}
 	var id string
-	err = s.orClean(lib, func() (err error) {
+	err = s.orClean(ctx, lib, nil, func(rt *libimage.Runtime) (err error) {
 		id, err = rt.Import(ctx, path, opts)
 		return err
 	})

@@ -94,11 +94,7 @@ func (s *Store) load(ctx context.Context, op, object, reference string, o image.
 	}
 	opts := &libimage.LoadOptions{CopyOptions: libimage.CopyOptions{SignaturePolicyPath: o.SignaturePolicy, Writer: o.Progress}}
 	var names []string
-	rt, err := lib.writing(ctx)
-	if err != nil {
-		return nil, fail(op, object, err)
-	}
-	err = s.orClean(lib, func() (err error) {
+	err = s.orClean(ctx, lib, nil, func(rt *libimage.Runtime) (err error) {
 		names, err = rt.LoadReference(ctx, ref, opts)
 		return err
 	})

@@ -62,12 +62,8 @@ func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]s
 	if user, password, ok := strings.Cut(o.Creds, ":"); o.AllTags && o.Creds != "" && ok {
 		sys.DockerAuthConfig = &imagetypes.DockerAuthConfig{Username: user, Password: password}
 	}
-	rt, err := libimage.RuntimeFromStore(roomy{lib.store, ctx}, &libimage.RuntimeOptions{SystemContext: sys})
-	if err != nil {
-		return nil, fail(op, name, err)
-	}
 	var ids []string
-	err = s.orClean(lib, func() error {
+	err = s.orClean(ctx, lib, sys, func(rt *libimage.Runtime) error {
 		images, err := rt.Pull(ctx, name, policy, opts)
 		for _, img := range images {
 			ids = append(ids, img.ID())

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 
-	"go.podman.io/common/libimage"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
 	"golang.org/x/sys/unix"
@@ -18,23 +17,28 @@ import (
 	"github.com/cove-engine/cove"
 )
 
-// writing gives the library's operations for one that writes layers and ends
-// with ctx.
-func (l *library) writing(ctx context.Context) (*libimage.Runtime, error) {
-	return libimage.RuntimeFromStore(roomy{l.store, ctx}, &libimage.RuntimeOptions{SystemContext: l.runtime.SystemContext()})
+// incoming is the store for one copy into it, which ends with ctx. It refuses
+// layers for which there is no room when their archive's headers say so, and not
+// after as many zeros: the library computes a checksum over the holes of sparse
+// files, too, which for those of a few hundred bytes can take days in which
+// nobody can stop it.
+type incoming struct {
+	storage.Store
+	ctx  context.Context
+	made []string // images that there were not before
 }
 
-// roomy is a store that refuses layers for which there is no room when their
-// archive's headers say so, and not after as many zeros: the library computes a
-// checksum over the holes of sparse files, too, which for those of a few hundred
-// bytes can take days in which nobody can stop it.
-type roomy struct {
-	storage.Store
-	ctx context.Context
+// CreateImage takes note of an image.
+func (s *incoming) CreateImage(id string, names []string, layer, metadata string, o *storage.ImageOptions) (*storage.Image, error) {
+	img, err := s.Store.CreateImage(id, names, layer, metadata, o)
+	if err == nil {
+		s.made = append(s.made, img.ID)
+	}
+	return img, err
 }
 
 // PutLayer unpacks a layer from the file where the library keeps its blob.
-func (s roomy) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
+func (s *incoming) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
 	file, ok := diff.(*os.File)
 	if !ok || o == nil || o.OriginalDigest == "" || o.UncompressedDigest == "" {
 		return s.Store.PutLayer(id, parent, names, label, writeable, o, diff)

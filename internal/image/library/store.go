@@ -107,7 +107,10 @@ func (s *Store) open() (*library, error) {
 	}
 	s.opened = st
 	dropTemporaries(st)
-	return &library{runtime: rt, store: st}, nil
+	if rt, err = libimage.RuntimeFromStore(confined{st}, &libimage.RuntimeOptions{SystemContext: sys}); err != nil {
+		return nil, fail("open image store", o.GraphRoot, err)
+	}
+	return &library{runtime: rt, store: confined{st}}, nil
 }
 
 // Close forgets the opened store, so that another one reads storage.conf
