@@ -121,8 +121,8 @@ func (e *Engine) uplink(c *cove.Container) (*wire.Uplink, error) {
 	if !byProgram(kind) {
 		return nil, nil
 	}
-	dir := filepath.Dir(e.socket(c.ID))
-	return e.uplinkBy(kind, options, c.Ports, filepath.Join(e.dir(c.ID), "netns"), filepath.Join(dir, "slirp4netns"))
+	dir := e.dir(c.ID)
+	return e.uplinkBy(kind, options, c.Ports, filepath.Join(dir, "netns"), filepath.Join(dir, "slirp4netns"))
 }
 
 // uplinkBy is the command line of one of the programs, which is shown the

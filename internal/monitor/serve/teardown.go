@@ -38,9 +38,6 @@ func (m *Monitor) teardown() (done bool) {
 		m.forget(m.listen)
 		m.listen = -1
 	}
-	if u := m.env.Uplink; u != nil && u.Socket != "" {
-		_ = unix.Unlink(u.Socket)
-	}
 	if m.env.Socket != "" {
 		_ = unix.Unlink(m.env.Socket)
 		_ = unix.Rmdir(path.Dir(m.env.Socket))

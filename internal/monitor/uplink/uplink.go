@@ -58,6 +58,14 @@ func run() error {
 			return err
 		}
 	}
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return &os.PathError{Op: "make private", Path: "/", Err: err}
+	}
+	if u.Socket != "" {
+		if err := hide(path.Dir(u.Socket)); err != nil {
+			return err
+		}
+	}
 	if err := show(fds[0], u.Netns); err != nil {
 		return err
 	}
@@ -80,13 +88,20 @@ func run() error {
 	return wire.Send(control, wire.Ready, nil)
 }
 
+// hide puts a directory of this namespace's own in a directory's place: the
+// program lives a moment longer than its monitor, and what it makes then would
+// be nobody's to remove.
+func hide(dir string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=700"); err != nil {
+		return &os.PathError{Op: "mount", Path: dir, Err: err}
+	}
+	return nil
+}
+
 // show makes the network namespace visible at a path, in this mount namespace
 // only. The programs give up their power over other processes before they
 // look, so a path in /proc is of no use to them.
 func show(netns int, at string) error {
-	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-		return &os.PathError{Op: "make private", Path: "/", Err: err}
-	}
 	fd, err := unix.Open(at, unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: at, Err: err}
@@ -113,10 +128,6 @@ func start(u *wire.Uplink) error {
 	dir := "/"
 	if u.Socket != "" {
 		dir = path.Dir(u.Socket)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		_ = unix.Unlink(u.Socket) // of a run before
 	}
 	pid, err := syscall.ForkExec(u.Args[0], u.Args, &syscall.ProcAttr{
 		Dir: dir, Env: u.Env,

@@ -170,8 +170,9 @@ type Uplink struct {
 	// otherwise it then goes into the background.
 	ReadyFD bool `json:"readyfd,omitempty"`
 	// Requests are sent to its Socket once it is ready: JSON objects, each
-	// answered by one. It runs in the socket's directory and is told its name
-	// alone: a socket's path is at most 107 bytes, unix(7).
+	// answered by one. It runs in the socket's directory, which is Netns's and
+	// which others see nothing of, and is told its name alone: a socket's path is
+	// at most 107 bytes, unix(7).
 	Socket   string   `json:"socket,omitempty"`
 	Requests []string `json:"requests,omitempty"`
 	// Keep asks for a life of its own, for the namespace of an ordinary
