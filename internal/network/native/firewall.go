@@ -101,12 +101,16 @@ func admit(r *network.Request) (teardown.Teardown, error) {
 }
 
 // without says what a host without firewall means for a request: nothing,
-// unless something was asked that only a firewall can do.
+// unless something was asked that only a firewall can do. What nothing guards
+// is closed: the way from bridges to the host's own loopback.
 func without(ports bool, r *network.Request) error {
 	if ports {
 		return cove.E("publish ports", "", cove.Unsupported, errNoNAT)
 	}
 	for i := range r.Networks {
+		if err := routeLocalnet(&r.Networks[i].Network, "0"); err != nil {
+			return err
+		}
 		if network.IsolateOf(r.Networks[i].Network) != network.IsolateNo {
 			return cove.E("isolate network", r.Networks[i].Network.Name, cove.Unsupported,
 				errors.New("this kernel has no nftables, which the option isolate needs"))

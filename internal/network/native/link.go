@@ -102,11 +102,9 @@ func (m *message) gateways(index int, n *cove.Network) {
 // be able to steer the host with router advertisements; publishing on
 // 127.0.0.1 needs route_localnet, which the firewall's guard chain makes safe.
 func bridgeSysctls(n *cove.Network) error {
-	conf4 := "/proc/sys/net/ipv4/conf/" + n.NetworkInterface + "/"
 	conf6 := "/proc/sys/net/ipv6/conf/" + n.NetworkInterface + "/"
-	var errs []error
+	errs := []error{routeLocalnet(n, "1")}
 	for _, s := range []struct{ path, value string }{
-		{conf4 + "route_localnet", "1"},
 		{conf6 + "accept_ra", "0"},
 		{conf6 + "accept_dad", "0"},
 		{conf6 + "autoconf", "0"},
@@ -117,6 +115,11 @@ func bridgeSysctls(n *cove.Network) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// routeLocalnet lets packets between a bridge and 127.0.0.0/8 pass, or not.
+func routeLocalnet(n *cove.Network, value string) error {
+	return writeSysctl("/proc/sys/net/ipv4/conf/"+n.NetworkInterface+"/route_localnet", value)
 }
 
 // ensureForwarding turns on the host's forwarding of the families used.
