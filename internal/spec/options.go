@@ -61,7 +61,7 @@ func badOption(format string, args ...any) error {
 func plainOption(opt string) string {
 	key, value, _ := strings.Cut(opt, "=")
 	switch key {
-	case "readonly", "rro":
+	case "readonly":
 		if value == "false" {
 			return "rw"
 		}
