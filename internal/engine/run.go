@@ -122,11 +122,8 @@ func (e *Engine) runFailed(c *cove.Container, cause error) error {
 	}
 	h := &held{e: e}
 	h.Container.Container, h.Dir = *c, e.dir(c.ID)
-	h.Run = cove.Run{Generation: c.Run.Generation, Error: cause.Error(), ExitCode: exitCodeOf(cause)}
-	if err := h.writeRun(); err != nil {
-		return errors.Join(cause, err)
-	}
-	return cause
+	h.Run = cove.Run{ExitCode: exitCodeOf(cause)}
+	return h.notStarted(c.Run.Generation, cause)
 }
 
 // drop removes a container of which nothing runs: its record goes last.

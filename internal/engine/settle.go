@@ -149,8 +149,7 @@ func (h *held) undoStart() error {
 	if err := h.e.clear(&h.Container); err != nil {
 		return err
 	}
-	h.Run.Generation = h.recorded
-	return h.writeRun()
+	return h.notStarted(h.recorded, nil)
 }
 
 // settleUplink connects an ordinary user's bridges anew when what did it was

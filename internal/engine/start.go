@@ -68,11 +68,19 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 
 // startFailed records why a start failed.
 func (e *Engine) startFailed(h *held, cause error) error {
-	h.Run.Error = cause.Error()
 	if h.Run.Generation > 0 && h.Run.Checkpointed.IsZero() {
 		h.Run.ExitCode = exitCodeOf(cause)
 	}
-	h.Run.Generation++ // as recorded
+	return h.notStarted(h.Run.Generation+1, cause) // as recorded
+}
+
+// notStarted writes down that nothing came of the start of that generation, and
+// the cause where it is known.
+func (h *held) notStarted(generation uint64, cause error) error {
+	h.Run.Generation = generation
+	if cause != nil {
+		h.Run.Error = cause.Error()
+	}
 	if err := h.writeRun(); err != nil {
 		return errors.Join(cause, err)
 	}
