@@ -54,8 +54,8 @@ type Config struct {
 	Modules []string
 
 	flags Overrides
-	// monitor is what containers.conf's key of cove's own says.
-	monitor string
+	// beside are the keys that File has no place for.
+	beside beside
 	// set are the keys that containers.conf's files set, by the file that does.
 	set map[string]string
 }
@@ -63,7 +63,7 @@ type Config struct {
 // Load reads the files. A broken one is an error of kind Invalid that names
 // the file and, where the format allows, the line.
 func Load(o Overrides) (*Config, error) {
-	file, set, monitor, err := read(o.Modules)
+	file, set, more, err := read(o.Modules)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
-		set: set, monitor: monitor, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore,
+		set: set, beside: more, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore,
 	}
 	if o.Transient != nil {
 		c.Transient = *o.Transient
@@ -206,14 +206,19 @@ func (c *Config) Monitor() (string, error) {
 	if c.flags.Conmon != "" {
 		return c.flags.Conmon, nil
 	}
-	switch c.monitor {
+	switch name := c.beside.Engine.Monitor; name {
 	case "", "native", "cove":
 		return "", nil
 	case "conmon":
-		return c.monitor, nil
+		return name, nil
+	default:
+		return "", cove.E("read containers.conf", "monitor", cove.Invalid, fmt.Errorf("%q is neither native nor conmon", name))
 	}
-	return "", cove.E("read containers.conf", "monitor", cove.Invalid, fmt.Errorf("%q is neither native nor conmon", c.monitor))
 }
+
+// Slirp4netns is where network_cmd_path says that the program is, "" for
+// nowhere in particular.
+func (c *Config) Slirp4netns() string { return c.beside.Engine.NetworkCmdPath }
 
 // Flags are the global flags with which another cove finds the same
 // configuration.

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"iter"
 	"maps"
 	"slices"
+	"strconv"
 )
 
 // Use says what cove does with a key of containers.conf. The file is shared with
@@ -122,10 +124,11 @@ var keys = map[string]key{
 	"engine.init_path":                            {use: Acts},
 	"engine.kube_generate_type":                   {use: Idle},
 	"engine.lock_type":                            {use: Acts},
-	"engine.monitor":                              {use: Acts}, // cove\'s own
+	"engine.monitor":                              {use: Acts}, // cove's own
 	"engine.multi_image_archive":                  {use: Acts},
 	"engine.namespace":                            {Ignored, byContainers, func(c *Config) bool { return c.File.Engine.Namespace == "" }},
 	"engine.network_cmd_options":                  {use: Acts},
+	"engine.network_cmd_path":                     {use: Acts}, // the library has left it out
 	"engine.no_pivot_root":                        {Ignored, byContainers, func(c *Config) bool { return !c.File.Engine.NoPivotRoot }},
 	"engine.num_locks":                            {use: Acts},
 	"engine.platform_to_oci_runtime":              {use: Acts},
@@ -142,6 +145,7 @@ var keys = map[string]key{
 	"engine.runtime_supports_json":                {use: Acts},
 	"engine.runtime_supports_kvm":                 {use: Idle},
 	"engine.runtime_supports_nocgroup":            {use: Idle},
+	"engine.runtime_supports_nocgroups":           {use: Idle}, // the documentation's spelling
 	"engine.runtimes":                             {use: Acts},
 	"engine.runtimes_flags":                       {use: Acts},
 	"engine.service_destinations":                 {use: Idle},
@@ -154,6 +158,7 @@ var keys = map[string]key{
 	"engine.volume_plugin_timeout":                {use: Idle}, // volumes of a plugin are refused
 	"engine.volume_plugins":                       {use: Idle},
 
+	"network.cni_plugin_dirs":              {use: Idle}, // the library has left it out, and podman CNI
 	"network.default_host_ips":             {use: Acts},
 	"network.default_network":              {use: Acts},
 	"network.default_rootless_network_cmd": {use: Acts},
@@ -192,6 +197,17 @@ var keys = map[string]key{
 type Key struct {
 	Name string // table.key
 	File string
+	Line int // 0: not found
+	// Known tells it from a slip of the pen, or the key of a podman to come.
+	Known bool
+}
+
+// Place is where it is set.
+func (k Key) Place() string {
+	if k.Line == 0 {
+		return k.File
+	}
+	return k.File + ":" + strconv.Itoa(k.Line)
 }
 
 func (c *Config) sets(name string) bool { return c.set[name] != "" }
@@ -202,9 +218,10 @@ func (c *Config) Unused() []Key {
 	return c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused })
 }
 
-// Ignored are those that the makers of by, in the plural, do without.
+// Ignored are those that the makers of by, in the plural, do without; unknown
+// ones are for makers of containers to hear of.
 func (c *Config) Ignored(by string) []Key {
-	return c.choose(func(k key, _ bool) bool { return k.use == Ignored && k.by == by })
+	return c.choose(func(k key, known bool) bool { return k.use == Ignored && k.by == by || !known && by == byContainers })
 }
 
 // Refused are those that no container can be made with on a host with SELinux,
@@ -218,8 +235,19 @@ func (c *Config) choose(wanted func(k key, known bool) bool) []Key {
 	for _, name := range slices.Sorted(maps.Keys(c.set)) {
 		k, known := keys[name]
 		if wanted(k, known) && (k.safe == nil || !k.safe(c)) {
-			out = append(out, Key{name, c.set[name]})
+			out = append(out, Key{Name: name, File: c.set[name], Line: lineOf(c.set[name], name), Known: known})
 		}
 	}
 	return out
+}
+
+// Keys are all that cove knows, with what it does with each.
+func Keys() iter.Seq2[string, Use] {
+	return func(yield func(string, Use) bool) {
+		for _, name := range slices.Sorted(maps.Keys(keys)) {
+			if !yield(name, keys[name].use) {
+				return
+			}
+		}
+	}
 }

@@ -22,30 +22,31 @@ import (
 const containersEnv = "CONTAINERS_CONF"
 
 // read gives containers.conf with all its drop-ins, for each key that one of
-// them sets the last one that does, and the value of engine.monitor. The library's own reading would not tell the
-// keys, and takes three times as long: what distributions install is 700 lines of
-// comment, and its parser is not made for them.
-func read(modules []string) (c *conf.Config, set map[string]string, monitor string, err error) {
+// them sets the last one that does, and the keys that the library has no place for.
+// The library's own reading would not tell the keys, and takes three times as long:
+// what distributions install is 700 lines of comment, and its parser is not made
+// for them.
+func read(modules []string) (c *conf.Config, set map[string]string, more beside, err error) {
 	if _, err := unshare.HomeDir(); err != nil {
 		// Neither HOME nor a line in /etc/passwd: the libraries would give up
 		// the search for the user's own files.
 		_ = os.Setenv("HOME", "/")
 	}
 	if c, err = defaults(); err != nil {
-		return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{err})
+		return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
 	set = map[string]string{}
 	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: containersEnv, UserId: unshare.GetRootlessUID(), Modules: modules}
 	for file, err := range configfile.Read(files) {
 		if err == nil {
-			err = decode(file, c, set, &monitor)
+			err = decode(file, c, set, &more)
 		}
 		if err != nil {
-			return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
+			return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
 		}
 	}
 	if err := c.Validate(); err != nil {
-		return nil, nil, "", cove.E("read configuration", "", cove.Invalid, oneLine{err})
+		return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
 	for _, env := range c.Engine.Env.Get() {
 		name, value, ok := strings.Cut(env, "=")
@@ -53,10 +54,10 @@ func read(modules []string) (c *conf.Config, set map[string]string, monitor stri
 			continue
 		}
 		if err := os.Setenv(name, value); err != nil {
-			return nil, nil, "", cove.E("read configuration", "env", cove.Invalid, err)
+			return nil, nil, more, cove.E("read configuration", "env", cove.Invalid, err)
 		}
 	}
-	return c, set, monitor, nil
+	return c, set, more, nil
 }
 
 // defaults are the library's, without any file.
@@ -98,11 +99,20 @@ var libraryDefaults = sync.OnceValues(func() (*conf.Config, error) {
 	return conf.New(nil)
 })
 
+// beside are keys that the library has no place for: cove's own, and one of podman
+// 5's that it has left out since.
+type beside struct {
+	Engine struct {
+		Monitor        string `toml:"monitor"`
+		NetworkCmdPath string `toml:"network_cmd_path"`
+	} `toml:"engine"`
+}
+
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 4 << 20
 
 // decode lays one file over c, and notes the keys that it sets.
-func decode(file *configfile.Item, c *conf.Config, set map[string]string, monitor *string) error {
+func decode(file *configfile.Item, c *conf.Config, set map[string]string, more *beside) error {
 	text, err := io.ReadAll(io.LimitReader(file.Reader, maxFile+1))
 	if err != nil {
 		return err
@@ -119,14 +129,41 @@ func decode(file *configfile.Item, c *conf.Config, set map[string]string, monito
 			set[key[0]+"."+key[1]] = file.Name
 		}
 	}
-	if set["engine.monitor"] == file.Name { // cove's own key: the library has no place for it
-		var own struct{ Engine struct{ Monitor string } }
-		if _, err := toml.NewDecoder(bytes.NewReader(text)).Decode(&own); err != nil {
+	if set["engine.monitor"] == file.Name || set["engine.network_cmd_path"] == file.Name {
+		if _, err := toml.NewDecoder(bytes.NewReader(text)).Decode(more); err != nil {
 			return fmt.Errorf("decode configuration %q: %w", file.Name, err)
 		}
-		*monitor = own.Engine.Monitor
 	}
 	return nil
+}
+
+// lineOf finds where a file sets a key, 0 where that cannot be told: as podman's
+// documentation writes it, in its table, or with the table as the key's beginning.
+func lineOf(file, key string) int {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	table, n := "", 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		line = strings.TrimSpace(line)
+		if name, ok := strings.CutPrefix(line, "["); ok && strings.Contains(name, "]") {
+			table, _, _ = strings.Cut(strings.TrimLeft(name, "["), "]")
+			if table = strings.Join(strings.Fields(table), ""); table == key {
+				return n
+			}
+			continue
+		}
+		name, _, set := strings.Cut(line, "=")
+		if name = strings.Trim(strings.TrimSpace(name), "\"'"); table != "" {
+			name = table + "." + name
+		}
+		if set && (name == key || strings.HasPrefix(name, key+".")) {
+			return n
+		}
+	}
+	return 0
 }
 
 // withoutComments empties the lines that are comments, so that errors still tell

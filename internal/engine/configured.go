@@ -280,7 +280,11 @@ func (e *Engine) unused(by string) []string {
 	var warnings []string
 	for _, k := range e.conf.Ignored(by) {
 		if e.toldFirst(k) {
-			warnings = append(warnings, "cove does not follow "+k.Name+" of "+k.File)
+			verb := "follow"
+			if !k.Known {
+				verb = "know"
+			}
+			warnings = append(warnings, "cove does not "+verb+" "+k.Name+" of "+k.Place())
 		}
 	}
 	return warnings
@@ -289,7 +293,7 @@ func (e *Engine) unused(by string) []string {
 // toldFirst tells whether nobody has been told of the key in this boot.
 func (e *Engine) toldFirst(k config.Key) bool {
 	dir := e.toldDir()
-	name := filepath.Join(dir, k.Name)
+	name := filepath.Join(dir, strings.ReplaceAll(k.Name, "/", "_"))
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrNotExist) {
 		if os.MkdirAll(dir, 0o700) != nil {

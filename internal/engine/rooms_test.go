@@ -49,14 +49,16 @@ func engineWith(t *testing.T) (*Engine, *fakeRooms) {
 
 // fakeEvents keeps what it is told as "type status name".
 type fakeEvents struct {
-	mu  sync.Mutex
-	all []string // under mu
+	mu        sync.Mutex
+	all       []string // under mu
+	inspected string   // of events that tell all, under mu
 }
 
 func (f *fakeEvents) Write(e cove.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.all = append(f.all, e.Type+" "+e.Status+" "+e.Name)
+	f.inspected += e.InspectData
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 		h.CgroupsVersion = "v2"
 	}
 	for _, k := range e.conf.Unused() {
-		h.IgnoredSettings = append(h.IgnoredSettings, k.Name+" ("+k.File+")")
+		h.IgnoredSettings = append(h.IgnoredSettings, k.Name+" ("+k.Place()+")")
 	}
 	if path, err := e.monitor(); err == nil {
 		h.OCIRuntime.Path, h.Conmon.Path = path, path

@@ -51,6 +51,9 @@ func (e *Engine) userMode() string {
 }
 
 func (e *Engine) networkProgram(name string) (string, error) {
+	if path := e.conf.Slirp4netns(); path != "" && name == "slirp4netns" {
+		return path, nil
+	}
 	return e.conf.File.FindHelperBinary(name, true)
 }
 
