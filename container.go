@@ -161,6 +161,18 @@ type Resources struct {
 	PidsLimit         *int64  `json:"pidsLimit,omitempty"` // -1 or 0 unlimited; nil: containers.conf's
 	BlkioWeight       uint16  `json:"blkioWeight,omitempty"`
 	OOMKillDisable    bool    `json:"oomKillDisable,omitempty"`
+
+	CPURealtimePeriod  uint64            `json:"cpuRealtimePeriod,omitempty"`  // microseconds
+	CPURealtimeRuntime int64             `json:"cpuRealtimeRuntime,omitempty"` // microseconds per period
+	BlockDevices       []DeviceLimit     `json:"blockDevices,omitempty"`
+	CgroupConf         map[string]string `json:"cgroupConf,omitempty"` // files of version 2 and what is written to them
+}
+
+// DeviceLimit is one limit on one block device.
+type DeviceLimit struct {
+	Path  string `json:"path"`  // on the host
+	Limit string `json:"limit"` // rbps, wbps, riops, wiops: bytes or operations a second; weight: of 10 to 1000
+	Value uint64 `json:"value"`
 }
 
 // RestartPolicy says what to do when a container exits by itself.

@@ -126,7 +126,7 @@ func (l Layout) Available() map[string]bool {
 // Missing names the limits of containers that this host cannot set, in the
 // words of the warnings about them: memory, swap, memory swappiness, memory
 // reservation, oom kill disable, pids, cpu shares, cpu period, cpu quota,
-// cpuset, blkio weight. It reads a few files' names.
+// cpu real-time, cpuset, blkio weight. It reads a few files' names.
 func (l Layout) Missing() map[string]bool {
 	have := l.Available()
 	missing := map[string]bool{}
@@ -148,13 +148,14 @@ func (l Layout) Missing() map[string]bool {
 	need("cpu quota", "cpu", "cpu.cfs_quota_us")
 	need("cpuset", "cpuset", "cpuset.cpus")
 	if l.Unified {
-		missing["memory swappiness"], missing["oom kill disable"] = true, true
+		missing["memory swappiness"], missing["oom kill disable"], missing["cpu real-time"] = true, true, true
 		need("blkio weight", "io", "")
 		if unix.Access("/proc/swaps", unix.F_OK) != nil {
 			missing["swap"] = true
 		}
 		return missing
 	}
+	need("cpu real-time", "cpu", "cpu.rt_runtime_us")
 	need("memory swappiness", "memory", "memory.swappiness")
 	need("oom kill disable", "memory", "memory.oom_control")
 	// The root has no weight, but BFQ's counters.

@@ -28,7 +28,7 @@ type containerFlags struct {
 	env, envFiles, expose, groups, labels, labelFiles      []string
 	logOpts, mounts, networkAliases, networks, publish     []string
 	securityOpts, sysctls, tmpfs, ulimits, unsetEnv        []string
-	volumes, volumesFrom                                   []string
+	volumes, volumesFrom, cgroupConf                       []string
 	arch, os, variant, platform, entrypoint                string
 	ip, ip6, mac, imageVolume                              string
 	restart, shmSize, detachKeys, authFile, pull, userNS   string
@@ -57,6 +57,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	sliceVar(fs, &o.capAdd, "cap-add", "", "Add capabilities to the container")
 	sliceVar(fs, &o.capDrop, "cap-drop", "", "Drop capabilities from the container")
 	fs.StringVar(&s.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
+	sliceVar(fs, &o.cgroupConf, "cgroup-conf", "", "Configure cgroup v2 (key=value)")
 	fs.StringVar(&s.CgroupNS, "cgroupns", "", "cgroup namespace to use")
 	fs.StringVar(&s.CIDFile, "cidfile", "", "Write the container ID to the file")
 	fs.StringVar(&s.ConmonPidFile, "conmon-pidfile", "", "Path to the file that will receive the PID of the monitor")
@@ -180,8 +181,8 @@ func unsupportedContainerFlags() []unsupported {
 		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
 	for name := range strings.FieldsSeq(`
-		blkio-weight-device cert-dir cgroup-conf chrootdirs cpu-count cpu-percent cpu-rt-period cpu-rt-runtime creds
-		decryption-key device-read-bps device-read-iops device-write-bps device-write-iops domainname
+		cert-dir chrootdirs cpu-count cpu-percent creds
+		decryption-key domainname
 		env-merge gidmap group-entry health-log-destination health-max-log-count health-max-log-size
 		health-startup-cmd health-startup-interval health-startup-retries health-startup-success health-startup-timeout
 		health-start-interval hosts-file hostuser init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
@@ -424,6 +425,12 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 	if err := o.limits.apply(&s.Resources); err != nil {
 		return err
 	}
+	var err error
+	if s.Resources.CgroupConf, err = keyValues(o.cgroupConf, func(v string) error {
+		return fmt.Errorf("--cgroup-conf %q: want KEY=VALUE", v)
+	}); err != nil {
+		return err
+	}
 	if o.set("oom-score-adj") {
 		if o.oomScoreAdj < -1000 || o.oomScoreAdj > 1000 {
 			return fmt.Errorf("invalid value for oom-score-adj: %d is not between -1000 and 1000", o.oomScoreAdj)
@@ -452,7 +459,6 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 			return fmt.Errorf("%s is invalid, sysctl values must be in the form of KEY=VALUE", v)
 		}
 	}
-	var err error
 	s.Sysctl, err = keyValues(o.sysctls, func(v string) error { return fmt.Errorf("%s is invalid", v) })
 	return err
 }

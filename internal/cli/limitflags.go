@@ -3,9 +3,13 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"github.com/cove-engine/cove"
@@ -18,12 +22,26 @@ type limitFlags struct {
 	given                                              cove.Resources
 	blkioWeight, memory, memorySwap, memoryReservation string
 	memorySwappiness, pidsLimit                        int64
+	devices                                            map[string]*[]string // by kind of limit
 }
 
 func (o *limitFlags) flags(fs *pflag.FlagSet) {
 	o.set = fs.Changed
 	r := &o.given
 	fs.StringVar(&o.blkioWeight, "blkio-weight", "", "Block IO weight (relative weight) accepts a weight value between 10 and 1000.")
+	o.devices = map[string]*[]string{}
+	for _, d := range []struct{ limit, flag, usage string }{
+		{"weight", "blkio-weight-device", "Block IO weight (relative device weight, format: `DEVICE_NAME:WEIGHT`)"},
+		{"rbps", "device-read-bps", "Limit read rate (bytes per second) from a device (e.g. --device-read-bps=/dev/sda:1mb)"},
+		{"riops", "device-read-iops", "Limit read rate (IO per second) from a device (e.g. --device-read-iops=/dev/sda:1000)"},
+		{"wbps", "device-write-bps", "Limit write rate (bytes per second) to a device (e.g. --device-write-bps=/dev/sda:1mb)"},
+		{"wiops", "device-write-iops", "Limit write rate (IO per second) to a device (e.g. --device-write-iops=/dev/sda:1000)"},
+	} {
+		o.devices[d.limit] = new([]string)
+		sliceVar(fs, o.devices[d.limit], d.flag, "", d.usage)
+	}
+	fs.Uint64Var(&r.CPURealtimePeriod, "cpu-rt-period", 0, "Limit the CPU real-time period in microseconds")
+	fs.Int64Var(&r.CPURealtimeRuntime, "cpu-rt-runtime", 0, "Limit the CPU real-time runtime in microseconds")
 	fs.Uint64Var(&r.CPUPeriod, "cpu-period", 0, "Limit the CPU CFS (Completely Fair Scheduler) period")
 	fs.Int64Var(&r.CPUQuota, "cpu-quota", 0, "Limit the CPU CFS (Completely Fair Scheduler) quota")
 	fs.Uint64VarP(&r.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
@@ -80,7 +98,63 @@ func (o *limitFlags) apply(r *cove.Resources) (err error) {
 	if o.set("pids-limit") {
 		r.PidsLimit = &o.pidsLimit
 	}
+	return o.applyDevices(r)
+}
+
+// applyDevices lays the limits on devices over those that r has.
+func (o *limitFlags) applyDevices(r *cove.Resources) error {
+	list := slices.Clone(r.BlockDevices) // r's may be a record's
+	for _, limit := range slices.Sorted(maps.Keys(o.devices)) {
+		for _, text := range *o.devices[limit] {
+			d, err := parseDeviceLimit(limit, text)
+			if err != nil {
+				return err
+			}
+			list = slices.DeleteFunc(list, func(have cove.DeviceLimit) bool { return have.Path == d.Path && have.Limit == limit })
+			list = append(list, d)
+		}
+	}
+	r.BlockDevices = list
 	return nil
+}
+
+// parseDeviceLimit reads DEVICE:NUMBER, for rates in bytes with a unit.
+func parseDeviceLimit(limit, text string) (cove.DeviceLimit, error) {
+	d := cove.DeviceLimit{Limit: limit}
+	colon := strings.LastIndexByte(text, ':')
+	if colon < 0 {
+		return d, fmt.Errorf("bad format: %s: want <device-path>:<number>", text)
+	}
+	d.Path = text[:colon]
+	if !strings.HasPrefix(d.Path, "/dev/") {
+		return d, fmt.Errorf("bad format for device path: %s", text)
+	}
+	var err error
+	switch limit {
+	case "rbps", "wbps":
+		var n int64
+		if n, err = units.RAMInBytes(text[colon+1:]); err == nil && n < 0 {
+			err = strconv.ErrRange
+		}
+		d.Value = uint64(n)
+	case "weight":
+		if d.Value, err = strconv.ParseUint(text[colon+1:], 10, 16); err == nil && (d.Value < 10 || d.Value > 1000) {
+			err = strconv.ErrRange
+		}
+	default:
+		d.Value, err = strconv.ParseUint(text[colon+1:], 10, 64)
+	}
+	if err != nil {
+		form := "a positive integer"
+		switch limit {
+		case "rbps", "wbps":
+			form += ", with the unit kb, mb or gb or without"
+		case "weight":
+			form = "10 to 1000"
+		}
+		return d, fmt.Errorf("invalid rate for device: %s: the number must be %s", text, form)
+	}
+	return d, nil
 }
 
 func (o *limitFlags) applyCPU(r *cove.Resources) error {
@@ -96,6 +170,12 @@ func (o *limitFlags) applyCPU(r *cove.Resources) error {
 			return fmt.Errorf("invalid value for cpus: %v is not a number of CPUs", g.CPUs)
 		}
 		r.CPUs, r.CPUPeriod, r.CPUQuota = g.CPUs, 0, 0
+	}
+	if o.set("cpu-rt-period") {
+		r.CPURealtimePeriod = g.CPURealtimePeriod
+	}
+	if o.set("cpu-rt-runtime") {
+		r.CPURealtimeRuntime = g.CPURealtimeRuntime
 	}
 	if o.set("cpu-period") {
 		r.CPUs, r.CPUPeriod = 0, g.CPUPeriod

@@ -33,8 +33,7 @@ Exit codes:
 	o.limits.flags(fs)
 	fs.StringVar(&o.restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"never"|"on-failure"|"unless-stopped")`)
 	var list []unsupported
-	for name := range strings.FieldsSeq(`blkio-weight-device cpu-rt-period cpu-rt-runtime device-read-bps device-read-iops device-write-bps device-write-iops
-		env health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure health-retries
+	for name := range strings.FieldsSeq(`env health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure health-retries
 		health-start-period health-startup-cmd health-startup-interval health-startup-retries health-startup-success
 		health-startup-timeout health-timeout kernel-memory latest no-healthcheck ulimit unsetenv`) {
 		list = append(list, unsupported{name: name})

@@ -273,7 +273,7 @@ type ContainerUlimit struct {
 	Hard int64
 }
 
-// WeightDevice and ThrottleDevice stand for limits that cove does not set.
+// WeightDevice and ThrottleDevice are limits on one device.
 type (
 	WeightDevice struct {
 		Path   string
@@ -820,7 +820,8 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		Init:              s.Init,
 		PidsLimit:         max(*cmp.Or(r.PidsLimit, d.PidsLimit, new(int64(cove.DefaultPidsLimit))), 0),
 		Ulimits:           []ContainerUlimit{},
-		CgroupConf:        d.CgroupConf,
+		CgroupConf:        cgroupConf(d.CgroupConf, r.CgroupConf),
+		CpuRealtimePeriod: r.CPURealtimePeriod, CpuRealtimeRuntime: r.CPURealtimeRuntime,
 	}
 	for k, v := range Ports(c) {
 		if v != nil {
@@ -843,6 +844,21 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 	if r.MemorySwappiness != nil {
 		h.MemorySwappiness = int64(*r.MemorySwappiness)
 	}
+	for _, d := range r.BlockDevices {
+		t := ThrottleDevice{d.Path, d.Value}
+		switch d.Limit {
+		case "rbps":
+			h.BlkioDeviceReadBps = append(h.BlkioDeviceReadBps, t)
+		case "wbps":
+			h.BlkioDeviceWriteBps = append(h.BlkioDeviceWriteBps, t)
+		case "riops":
+			h.BlkioDeviceReadIOps = append(h.BlkioDeviceReadIOps, t)
+		case "wiops":
+			h.BlkioDeviceWriteIOps = append(h.BlkioDeviceWriteIOps, t)
+		case "weight":
+			h.BlkioWeightDevice = append(h.BlkioWeightDevice, WeightDevice{d.Path, uint16(d.Value)})
+		}
+	}
 	for _, d := range s.Devices {
 		h.Devices = append(h.Devices, ContainerDevice{d.HostPath, d.ContainerPath, d.Access})
 	}
@@ -859,6 +875,20 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		h.LogConfig.Size = units.HumanSize(float64(n))
 	}
 	return h
+}
+
+// cgroupConf is what is asked for over what containers.conf says; nil is none.
+func cgroupConf(conf, asked map[string]string) map[string]string {
+	if len(asked) == 0 {
+		return conf
+	}
+	all := maps.Clone(asked)
+	for k, v := range conf {
+		if _, has := asked[k]; !has {
+			all[k] = v
+		}
+	}
+	return all
 }
 
 func networkMode(c cove.Container, f Facts) string {

@@ -111,4 +111,5 @@ const (
 	CPUQuota          Feature = "cpu quota"
 	Cpuset            Feature = "cpuset"
 	BlkioWeight       Feature = "blkio weight"
+	CPURealtime       Feature = "cpu real-time"
 )

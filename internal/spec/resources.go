@@ -1,7 +1,9 @@
 package spec
 
 import (
+	"maps"
 	"math"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -46,6 +48,8 @@ func (f Feature) sentence() string {
 		return "CPU cfs quota"
 	case BlkioWeight:
 		return "Block I/O weight"
+	case CPURealtime:
+		return "CPU real-time limits"
 	}
 	return string(f)
 }
@@ -64,7 +68,14 @@ func (b *builder) resources() error {
 			return err
 		}
 	}
-	b.out.Linux.Resources.Unified = b.conf.CgroupConf
+	unified := maps.Clone(b.conf.CgroupConf)
+	if len(b.in.Resources.CgroupConf) > 0 {
+		if unified == nil {
+			unified = map[string]string{}
+		}
+		maps.Copy(unified, b.in.Resources.CgroupConf)
+	}
+	b.out.Linux.Resources.Unified = unified
 	return nil
 }
 
@@ -72,7 +83,8 @@ func (b *builder) askedResources() bool {
 	r := b.in.Resources
 	return r.Memory != 0 || r.MemoryReservation != 0 || r.MemorySwap != 0 || r.MemorySwappiness != nil ||
 		r.CPUPeriod != 0 || r.CPUQuota != 0 || r.CPUs != 0 || r.CPUShares != 0 || r.CpusetCPUs != "" ||
-		r.CpusetMems != "" || r.PidsLimit != nil || r.BlkioWeight != 0 || r.OOMKillDisable
+		r.CpusetMems != "" || r.PidsLimit != nil || r.BlkioWeight != 0 || r.OOMKillDisable ||
+		r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0 || len(r.BlockDevices) > 0 || len(r.CgroupConf) > 0
 }
 
 func (b *builder) memory() error {
@@ -172,6 +184,14 @@ func (b *builder) cpu() error {
 		}
 		c.Cpus, c.Mems = r.CpusetCPUs, r.CpusetMems
 	}
+	if (r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0) && !b.lacks(CPURealtime, "Real-time limits discarded.") {
+		if r.CPURealtimePeriod != 0 {
+			c.RealtimePeriod = &r.CPURealtimePeriod
+		}
+		if r.CPURealtimeRuntime != 0 {
+			c.RealtimeRuntime = &r.CPURealtimeRuntime
+		}
+	}
 	if c != (specs.LinuxCPU{}) {
 		b.out.Linux.Resources.CPU = &c
 	}
@@ -256,15 +276,58 @@ func (b *builder) pids() error {
 }
 
 func (b *builder) blockIO() error {
+	var io specs.LinuxBlockIO
 	w := b.in.Resources.BlkioWeight
-	if w == 0 {
-		return nil
-	}
-	if w < 10 || w > 1000 {
+	if w != 0 && (w < 10 || w > 1000) {
 		return invalid("range of blkio weight is from 10 to 1000")
 	}
-	if !b.lacks(BlkioWeight, "Weight discarded.") {
-		b.out.Linux.Resources.BlockIO = &specs.LinuxBlockIO{Weight: &w}
+	if w != 0 && !b.lacks(BlkioWeight, "Weight discarded.") {
+		io.Weight = &w
+	}
+	for _, d := range b.in.Resources.BlockDevices {
+		if err := b.deviceLimit(&io, d); err != nil {
+			return err
+		}
+	}
+	if !reflect.ValueOf(io).IsZero() {
+		b.out.Linux.Resources.BlockIO = &io
+	}
+	return nil
+}
+
+// deviceLimit adds one limit on a block device of the host's.
+func (b *builder) deviceLimit(io *specs.LinuxBlockIO, d cove.DeviceLimit) error {
+	if d.Limit == "weight" && b.lacks(BlkioWeight, "Weight-device discarded.") {
+		return nil
+	}
+	if b.host.Devices == nil {
+		return unsupported("device %s: the host's devices are not known", d.Path)
+	}
+	nodes, err := b.host.Devices(d.Path)
+	if err != nil {
+		return err
+	}
+	if len(nodes) != 1 || nodes[0].Type != 'b' {
+		return invalid("%s is not a block device", d.Path)
+	}
+	t := specs.LinuxThrottleDevice{Rate: d.Value}
+	t.Major, t.Minor = nodes[0].Major, nodes[0].Minor
+	switch d.Limit {
+	case "rbps":
+		io.ThrottleReadBpsDevice = append(io.ThrottleReadBpsDevice, t)
+	case "wbps":
+		io.ThrottleWriteBpsDevice = append(io.ThrottleWriteBpsDevice, t)
+	case "riops":
+		io.ThrottleReadIOPSDevice = append(io.ThrottleReadIOPSDevice, t)
+	case "wiops":
+		io.ThrottleWriteIOPSDevice = append(io.ThrottleWriteIOPSDevice, t)
+	case "weight":
+		weight := uint16(d.Value)
+		wd := specs.LinuxWeightDevice{Weight: &weight}
+		wd.Major, wd.Minor = t.Major, t.Minor
+		io.WeightDevice = append(io.WeightDevice, wd)
+	default:
+		return invalid("limit %s of device %s is not known", d.Limit, d.Path)
 	}
 	return nil
 }
