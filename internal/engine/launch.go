@@ -465,7 +465,7 @@ func (l *launch) envelope() wire.Envelope {
 		if backend == event.ToJournald {
 			env.Events.Store = e.conf.GraphRoot
 		} else {
-			env.Events.Path = e.conf.EventLog()
+			env.Events.Path, env.Events.Max = e.conf.EventLog(), int64(e.conf.File.Engine.EventsLogFileMaxSize)
 		}
 	}
 	env.Health, env.Uplink, env.Hooks, env.Restore = l.health, l.uplink, l.hooks, l.restore

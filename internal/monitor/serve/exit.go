@@ -1,15 +1,12 @@
 package serve
 
 import (
-	"encoding/json"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup/oom"
-	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
@@ -234,44 +231,4 @@ func (m *Monitor) dropMountNamespace() {
 		_ = unix.Close(m.mntns)
 		m.mntns = -1
 	}
-}
-
-// describe makes an event of the container's.
-func (m *Monitor) describe(status string, code int, now time.Time) cove.Event {
-	e := cove.Event{ID: m.env.ID, Image: m.env.Events.Image, Name: m.env.Name, Status: status, Time: now, Type: "container", Attributes: m.env.Events.Labels}
-	switch status {
-	case "died":
-		e.ExitCode = &code
-	case "health_status":
-		e.Health = m.run.Health.Status
-	}
-	return e
-}
-
-// event tells the journal, or appends to the event log: one write, so lines do
-// not mix.
-func (m *Monitor) event(status string, code int) {
-	if m.env.Events == nil {
-		return
-	}
-	e := m.describe(status, code, time.Now())
-	if m.env.Events.Path == "" {
-		var entry journal.Entry
-		(&journal.Event{
-			Store: m.env.Events.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes, Health: e.Health,
-		}).Entry(&entry)
-		_ = m.journal.Send(&entry)
-		return
-	}
-	line, err := json.Marshal(e)
-	if err != nil {
-		return
-	}
-	line = append(line, '\n')
-	f, err := os.OpenFile(m.env.Events.Path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return
-	}
-	_, _ = f.Write(line)
-	_ = f.Close()
 }

@@ -196,7 +196,7 @@ type Events struct {
 	Store  string            `json:"store,omitempty"`
 	Image  string            `json:"image,omitempty"`
 	Labels map[string]string `json:"labels,omitempty"`
-	Max    int64             `json:"max,omitempty"`
+	Max    int64             `json:"max,omitempty"` // of the log and the one before it, in bytes; 0 is no limit
 	// NoHealth keeps to itself how the container's health changes.
 	NoHealth bool `json:"noHealth,omitempty"`
 }
