@@ -199,13 +199,13 @@ func (s *Starting) Start(env wire.Envelope, files []File) error {
 		env.Handed = append(env.Handed, f.Name)
 		fds[i] = f.FD
 	}
-	for len(fds) > wire.MaxFDs {
+	for len(fds) >= wire.MaxFDs { // one more may be the envelope
 		if err := wire.Send(s.fd, wire.FDs, nil, fds[:wire.MaxFDs]...); err != nil {
 			return cove.E("start monitor", env.ID, cove.Internal, err)
 		}
 		fds = fds[wire.MaxFDs:]
 	}
-	if err := wire.SendJSON(s.fd, wire.Start, env, fds...); err != nil {
+	if err := wire.SendLong(s.fd, wire.Start, env, fds...); err != nil {
 		return s.why(env.ID, err)
 	}
 	return nil
@@ -230,7 +230,7 @@ func (s *Starting) Ready(ctx context.Context) error {
 // Go lets the container's command be executed and returns what it has become.
 func (s *Starting) Go(body wire.GoBody) (wire.StartedBody, error) {
 	var started wire.StartedBody
-	if err := wire.SendJSON(s.fd, wire.Go, body); err != nil {
+	if err := wire.SendLong(s.fd, wire.Go, body); err != nil {
 		return started, s.why("", err)
 	}
 	kind, answer, err := s.answer()
@@ -292,9 +292,9 @@ func (s *Starting) why(id string, err error) error {
 	if err == errNoAnswer {
 		return cove.E("start container", id, cove.Unavailable, err)
 	}
-	if s.guard >= 0 {
-		_ = unix.Shutdown(s.fd, unix.SHUT_RD) // conmon may have it open for long
-	}
+	// What it has said is there. One that could not be told something, and waits
+	// for it, has nothing to say, and conmon may have this open for long.
+	_ = unix.Shutdown(s.fd, unix.SHUT_RD)
 	if kind, body, _, rerr := s.receive(); rerr == nil && kind == wire.Failed {
 		return expect(kind, body, wire.Ready)
 	}
@@ -442,7 +442,7 @@ func (c *Conn) SendJSON(kind wire.Kind, v any, fds ...int) error {
 func (c *Conn) Request(kind wire.Kind, v any) error {
 	c.limit(answerLimit)
 	defer c.limit(0)
-	if err := c.SendJSON(kind, v); err != nil {
+	if err := wire.SendLong(c.fd, kind, v); err != nil {
 		return err
 	}
 	for {

@@ -136,7 +136,8 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		}
 	case wire.Networks:
 		var n wire.NetworksBody
-		if json.Unmarshal(body, &n) == nil && !m.ended {
+		body, _, err := wire.Long(body, fds)
+		if err == nil && json.Unmarshal(body, &n) == nil && !m.ended {
 			m.env.Teardown.Nft, m.env.Teardown.Unlink = n.Nft, n.Unlink
 			m.endNames()
 			m.env.Resolver = n.Resolver

@@ -179,7 +179,10 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 		}
 		if kind == wire.Go {
 			var more wire.GoBody
-			if err := json.Unmarshal(body, &more); err != nil {
+			if body, _, err = wire.Long(body, fds); err == nil {
+				err = json.Unmarshal(body, &more)
+			}
+			if err != nil {
 				return wire.Fail("read the go", err)
 			}
 			t := &m.env.Teardown

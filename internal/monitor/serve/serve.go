@@ -239,7 +239,10 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 		if kind != wire.Start {
 			return &wire.Failure{Step: "receive the start", Text: "unexpected message"}
 		}
-		if err := json.Unmarshal(body, &m.env); err != nil {
+		if body, fds, err = wire.Long(body, fds); err == nil {
+			err = json.Unmarshal(body, &m.env)
+		}
+		if err != nil {
 			return &wire.Failure{Step: "read the start", Text: err.Error()}
 		}
 		break

@@ -37,6 +37,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -134,6 +135,68 @@ func SendJSON(fd int, k Kind, v any, fds ...int) error {
 		return err
 	}
 	return Send(fd, k, body, fds...)
+}
+
+// SendLong is SendJSON of what may be longer than a packet, by ports and labels
+// without end: such a body comes as a file, the packet's last descriptor.
+func SendLong(fd int, k Kind, v any, fds ...int) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if len(body) < short {
+		return Send(fd, k, body, fds...)
+	}
+	file, err := unix.MemfdCreate("message", unix.MFD_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(file)
+	for rest := body; len(rest) > 0; {
+		n, err := unix.Write(file, rest)
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+		rest = rest[max(n, 0):]
+	}
+	return Send(fd, k, nil, append(slices.Clip(fds), file)...)
+}
+
+// A body of SendLong is in the packet when it is short, as a monitor expects of
+// its clients, and refused when it is longer than the longest.
+const (
+	short   = 32 << 10
+	longest = 64 << 20
+)
+
+// Long gives the body of a packet by [SendLong], and the descriptors that are
+// not a body. That one is closed, and -1 in its place.
+func Long(body []byte, fds []int) ([]byte, []int, error) {
+	if len(body) > 0 || len(fds) == 0 {
+		return body, fds, nil
+	}
+	file := fds[len(fds)-1]
+	fds[len(fds)-1], fds = -1, fds[:len(fds)-1]
+	defer unix.Close(file)
+	var st unix.Stat_t
+	if err := unix.Fstat(file, &st); err != nil {
+		return nil, fds, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > longest {
+		return nil, fds, errors.New("wire: message too large")
+	}
+	body = make([]byte, st.Size)
+	for at := 0; at < len(body); {
+		n, err := unix.Pread(file, body[at:], int64(at))
+		if n == 0 && err == nil {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil && err != unix.EINTR {
+			return nil, fds, err
+		}
+		at += max(n, 0)
+	}
+	return body, fds, nil
 }
 
 // Receive reads one packet into buf (at least [Max] bytes for a peer that is

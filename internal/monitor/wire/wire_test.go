@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"encoding/json"
 	"io"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -98,4 +100,50 @@ func lowestFree(t *testing.T) int {
 	}
 	unix.Close(fd)
 	return fd
+}
+
+// A body that no packet holds arrives, with the descriptors beside it.
+func TestLong(t *testing.T) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ours)
+	defer unix.Close(theirs)
+	free := lowestFree(t)
+	for _, size := range []int{1, short - 3, short, Max, 3 << 20} {
+		text := strings.Repeat("x", size)
+		if err := SendLong(ours, Start, text, ours, theirs); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		kind, body, fds, err := Receive(theirs, make([]byte, Max))
+		if err != nil || kind != Start {
+			t.Fatalf("%d bytes: %c, %v", size, kind, err)
+		}
+		var got string
+		body, rest, err := Long(body, fds)
+		if err == nil {
+			err = json.Unmarshal(body, &got)
+		}
+		if err != nil || got != text || len(rest) != 2 {
+			t.Errorf("%d bytes: %d arrive with %d descriptors, %v", size, len(got), len(rest), err)
+		}
+		for _, fd := range fds { // also what was the body's
+			_ = unix.Close(fd)
+		}
+		if now := lowestFree(t); now != free {
+			t.Errorf("%d bytes: descriptor %d is left", size, free)
+		}
+	}
+	// Something else in the place of a body.
+	if err := Send(ours, Start, nil, ours); err != nil {
+		t.Fatal(err)
+	}
+	_, body, fds, err := Receive(theirs, make([]byte, Max))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Long(body, fds); err == nil {
+		t.Error("a socket was taken for a body")
+	}
 }
