@@ -58,7 +58,9 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
 	}
 	m.dump = d
 	m.cancel(m.health.next)
-	_ = wire.SendJSON(d.socket, wire.Prepare, wire.PrepareBody{Init: m.init.pid, Checkpoint: &d.body.Images}, m.planFD)
+	if wire.SendJSON(d.socket, wire.Prepare, wire.PrepareBody{Init: m.init.pid, Checkpoint: &d.body.Images}, m.planFD) != nil {
+		_ = unix.PidfdSendSignal(d.pidfd, unix.SIGKILL, nil, 0) // it would wait for that
+	}
 	m.watch(m.init.pidfd, 0, func(uint32) {}) // until it is known what its end means
 	m.watch(d.pidfd, unix.EPOLLIN, func(uint32) { m.dumpEnded() })
 }

@@ -103,7 +103,9 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 		f = wire.Fail("send the plan to exec", err)
 	}
 	// It need not wait for anybody. If it has failed by now, it says why.
-	_ = wire.Send(e.socket, wire.Go, nil)
+	if err := wire.Send(e.socket, wire.Go, nil); err != nil && err != unix.EPIPE && f == nil {
+		f = wire.Fail("let exec go", err)
+	}
 	m.watch(e.socket, unix.EPOLLIN, func(uint32) { m.execSpoke(e) })
 	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
 	if f != nil {

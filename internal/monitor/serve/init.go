@@ -120,7 +120,9 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		if f := m.outside(); f != nil {
 			return f
 		}
-		_ = wire.Send(m.init.socket, wire.Go, nil)
+		if err := wire.Send(m.init.socket, wire.Go, nil); err != nil && err != unix.EPIPE {
+			return wire.Fail("let init go on", err)
+		}
 		m.awaitInit()
 		kind, body, got, err = wire.Receive(m.init.socket, buf)
 	}
@@ -202,7 +204,10 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 	if f := m.letGo(); f != nil {
 		return f
 	}
-	_ = wire.SendJSON(control, wire.Started, wire.StartedBody{PID: m.init.pid, PIDStart: m.run.PIDStart, Monitor: os.Getpid()})
+	err := wire.SendJSON(control, wire.Started, wire.StartedBody{PID: m.init.pid, PIDStart: m.run.PIDStart, Monitor: os.Getpid()})
+	if err != nil && err != unix.EPIPE { // whoever is gone need not be told, who is there would wait
+		return wire.Fail("report", err)
+	}
 	return nil
 }
 
@@ -233,8 +238,11 @@ func (m *Monitor) letGo() *wire.Failure {
 		m.holdMounts()
 	}
 	m.writePidFile()
-	if err := wire.Send(m.init.socket, wire.Go, nil); err != nil {
+	switch err := wire.Send(m.init.socket, wire.Go, nil); {
+	case err == unix.EPIPE:
 		return m.initDied()
+	case err != nil:
+		return wire.Fail("let init go", err)
 	}
 	m.awaitInit()
 	buf := m.buf[:]
