@@ -183,7 +183,7 @@ func (e *Engine) checkpoints(c *cove.Container) error {
 // the container may have run on since.
 func (h *held) completeCheckpoint() (bool, error) {
 	run, err := runfile.Read(h.Dir)
-	if err != nil || !run.Dumping || run.BootID != procfs.BootID() || procfs.Lives(run.PID, run.PIDStart) {
+	if err != nil || !run.Dumping || procfs.OtherBoot(run.BootID) || procfs.Lives(run.PID, run.PIDStart) {
 		return false, nil
 	}
 	i := new(CheckpointOptions).images(h.Dir)

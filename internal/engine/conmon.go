@@ -95,7 +95,7 @@ func (e *Engine) exits(id string) string { return filepath.Join(e.dir(id), "exit
 // conmonLives tells whether the conmon of a run does, be it only to wait for its
 // exit command.
 func conmonLives(run *cove.Run) bool {
-	return run.MonitorPID != 0 && run.BootID == procfs.BootID() && procfs.Lives(run.MonitorPID, run.MonitorStart)
+	return run.MonitorPID != 0 && !procfs.OtherBoot(run.BootID) && procfs.Lives(run.MonitorPID, run.MonitorStart)
 }
 
 // reported takes over into a look at a run what conmon has told of its end.
@@ -496,7 +496,7 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 // restartWanted tells whether the restart policy asks for another run of a
 // container that conmon has watched to its end.
 func (h *held) restartWanted() bool {
-	return h.Status == cove.Exited && h.Run.Down && !h.Spec.Remove && h.Run.Exit == "" && h.Run.Error == "" && h.Run.BootID == procfs.BootID() &&
+	return h.Status == cove.Exited && h.Run.Down && !h.Spec.Remove && h.Run.Exit == "" && h.Run.Error == "" && !procfs.OtherBoot(h.Run.BootID) &&
 		h.Desired == cove.DesireRun && !h.Run.Stopping &&
 		(h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy())
 }

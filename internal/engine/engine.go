@@ -167,7 +167,7 @@ func (e *Engine) pastBoots() (homes []string) {
 	boots, _ := dirNames(e.conf.Boots())
 	for _, boot := range boots {
 		home := filepath.Join(e.conf.Boots(), boot)
-		if boot == procfs.BootID() || boot == "volumes" {
+		if !procfs.OtherBoot(boot) || boot == "volumes" {
 			continue
 		}
 		ids, err := dirNames(filepath.Join(home, "containers"))

@@ -156,7 +156,7 @@ const endPatience = 10 * time.Second
 // aboutToStart tells whether the command that has recorded a start lives and
 // has not had the lock yet, or does without it while hooks run.
 func (h *held) aboutToStart(c *cove.Container) bool {
-	if c.Intent != "" || h.Run.Generation >= c.Run.Generation || c.Run.BootID != procfs.BootID() || c.StartedBy.PID == 0 {
+	if c.Intent != "" || h.Run.Generation >= c.Run.Generation || procfs.OtherBoot(c.Run.BootID) || c.StartedBy.PID == 0 {
 		return false
 	}
 	start, err := procfs.StartTime(c.StartedBy.PID)

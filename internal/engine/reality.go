@@ -47,7 +47,7 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	case err != nil:
 		return out, cove.E("look at container", c.Name, cove.Internal, err)
 	}
-	if run.Generation < c.Run.Generation && c.Run.BootID != procfs.BootID() {
+	if run.Generation < c.Run.Generation && procfs.OtherBoot(c.Run.BootID) {
 		// It has been started and the machine has stopped before that was on
 		// the disk. In the same boot it is a start that was cut short.
 		run = unknownRun(c)
@@ -121,7 +121,7 @@ func bootTime() time.Time {
 
 // lost tells why a run that its file calls running is not, "" when it is.
 func (e *Engine) lost(c *cove.Container, run *cove.Run, dir string) string {
-	if run.BootID != procfs.BootID() {
+	if procfs.OtherBoot(run.BootID) {
 		return exitUnknown
 	}
 	if alive(dir) || c.Spec.Monitor != "" && conmonLives(run) {

@@ -236,7 +236,7 @@ func (e *Engine) clear(c *Container) error {
 // init dies with its monitor, and its process namespace with it.
 func endInit(c *Container) error {
 	run, err := runfile.Read(c.Dir)
-	if err != nil || run.PID == 0 || run.BootID != procfs.BootID() {
+	if err != nil || run.PID == 0 || procfs.OtherBoot(run.BootID) {
 		return nil // it never ran, or in another boot
 	}
 	fd, err := procfs.Open(run.PID, run.PIDStart)

@@ -95,12 +95,12 @@ const bootKey = "boot"
 // of a running container any more.
 func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 	boot := procfs.BootID()
-	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot {
+	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot || boot == "" {
 		return nil, err
 	}
 	err = tx.List(state.Containers, func(id string, raw []byte) error {
 		c, err := decodeContainer(raw)
-		if err == nil && c.Spec.Remove && c.Run.Generation > 0 && c.Run.BootID != boot {
+		if err == nil && c.Spec.Remove && c.Run.Generation > 0 && procfs.OtherBoot(c.Run.BootID) {
 			lost = append(lost, id)
 		}
 		return err
