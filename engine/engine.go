@@ -158,6 +158,7 @@ func Open(o Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	library.Forget() // as another engine has found it, earlier in this process
 	e.current.Store(next)
 	return e, nil
 }

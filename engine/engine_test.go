@@ -5,12 +5,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +21,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/engine"
 	"github.com/cove-engine/cove/internal/companion/monitor"
+	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/stage"
 )
 
@@ -247,7 +251,7 @@ func TestReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(name, text)
-		if err := e.Reload(); !cove.Is(err, cove.Invalid) {
+		if err := e.Reload(); !cove.Is(err, cove.Invalid) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), ": line ") {
 			t.Errorf("broken %s: %v", name, err)
 		}
 		if got := env(); got != "hello" {
@@ -258,6 +262,143 @@ func TestReload(t *testing.T) {
 	write("containers.conf", "[engine]\nlock_type = \"shm\"\n")
 	if err := e.Reload(); !cove.Is(err, cove.InUse) || !strings.Contains(err.Error(), "lock_type") {
 		t.Errorf("other locks: %v", err)
+	}
+}
+
+// TestReloadOthers: what is made after a reload is otherwise, what was made before
+// stays as it is, running or not.
+func TestReloadOthers(t *testing.T) {
+	dir := t.TempDir()
+	asked := make([]atomic.Int32, 2)
+	mirrors := make([]string, 2)
+	for i := range mirrors {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked[i].Add(1)
+			w.WriteHeader(http.StatusNotFound)
+		}))
+		defer server.Close()
+		mirrors[i] = strings.TrimPrefix(server.URL, "http://")
+	}
+	configure := func(n int) {
+		t.Helper()
+		for name, text := range map[string]string{
+			"containers.conf": fmt.Sprintf(`[containers]
+default_ulimits = ["nofile=%d:900"]
+env = ["GREETING=hello %[1]d"]
+log_driver = "%s"
+stop_timeout = 7
+[network]
+default_subnet_pools = [{base = "10.%[1]d.0.0/16", size = 24}]
+`, 201+n, []string{"k8s-file", "json-file"}[n]),
+			"registries.conf": fmt.Sprintf(`[[registry]]
+prefix = "reg.test/app"
+location = "127.0.0.1:1/app"
+insecure = true
+[[registry.mirror]]
+location = "%s/app"
+insecure = true
+`, mirrors[n]),
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	configure(0)
+	t.Setenv("CONTAINERS_CONF", dir+"/containers.conf")
+	t.Setenv("CONTAINERS_REGISTRIES_CONF", dir+"/registries.conf")
+	e := open(t, engine.Options{})
+	const look = "ulimit -n; echo $GREETING"
+	create := func(name, command string) string {
+		t.Helper()
+		id, _, err := e.Create(t.Context(), cove.ContainerSpec{Name: name, Image: busybox, Network: "none", Command: []string{"sh", "-c", command}}, engine.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	see := func(id string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if _, err := e.Start(t.Context(), id, engine.StartOptions{Attach: &engine.AttachOptions{Streams: engine.Streams{Out: &out}}}); err != nil {
+			t.Fatal(err)
+		}
+		c, err := e.Container(t.Context(), id, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(strings.Fields(out.String()), " ") + " " + c.Inspect().HostConfig.LogConfig.Type
+	}
+	made := func(name string) string {
+		t.Helper()
+		n, err := e.CreateNetwork(t.Context(), cove.Network{Name: name}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if _, err := e.RemoveNetwork(context.WithoutCancel(t.Context()), name, engine.RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+		return n.Subnets[0].Subnet.String()
+	}
+	pull := func() {
+		t.Helper()
+		none := uint(0)
+		if _, err := e.PullImage(t.Context(), "reg.test/app:1", engine.PullOptions{Policy: "always", Transfer: image.Transfer{Retries: &none}}); err == nil {
+			t.Error("there is an image")
+		}
+	}
+
+	running := create("running", "sleep 1000")
+	if _, err := e.Start(t.Context(), running, engine.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	before, err := e.Container(t.Context(), running, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := create("waiting", look)
+	pull()
+	if got := made("first"); got != "10.201.0.0/24" {
+		t.Errorf("network before: %s", got)
+	}
+
+	configure(1)
+	if err := e.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := see(create("new", look)), "202 hello 202 json-file"; got != want {
+		t.Errorf("made after it: %q, want %q", got, want)
+	}
+	if got, want := see(waiting), "201 hello 201 k8s-file"; got != want {
+		t.Errorf("made before it: %q, want %q", got, want)
+	}
+	if got := made("second"); got != "10.202.0.0/24" {
+		t.Errorf("network after: %s", got)
+	}
+	pull()
+	if a, b := asked[0].Load(), asked[1].Load(); a == 0 || b == 0 {
+		t.Errorf("mirrors were asked %d and %d times", a, b)
+	}
+	var out bytes.Buffer
+	r, err := e.Exec(t.Context(), running, engine.ExecSpec{Command: []string{"sh", "-c", look}}, engine.AttachOptions{Streams: engine.Streams{Out: &out}})
+	if got := strings.Join(strings.Fields(out.String()), " "); err != nil || r.ExitCode != 0 || got != "201 hello 201" {
+		t.Errorf("in the one that runs: %q, %v", got, err)
+	}
+	after, err := e.Container(t.Context(), running, false)
+	if err != nil || after.Status != cove.Running || after.Run.PID != before.Run.PID || after.Run.Generation != before.Run.Generation {
+		t.Errorf("the one that runs was %v, is %v: %v", before.Run, after.Run, err)
+	}
+
+	if err := os.WriteFile(filepath.Join(dir, "containers.conf"), []byte("[containers]\n# fine\nenv = 7\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Reload(); !cove.Is(err, cove.Invalid) || !strings.Contains(err.Error(), dir+"/containers.conf") || !strings.Contains(err.Error(), "line 3") {
+		t.Errorf("a broken file: %v", err)
+	}
+	if got, want := see(create("still", look)), "202 hello 202 json-file"; got != want {
+		t.Errorf("after a broken file: %q, want %q", got, want)
 	}
 }
 

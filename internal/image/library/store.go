@@ -125,6 +125,10 @@ func (s *Store) Close() {
 	})
 }
 
+// Forget makes the process read registries.conf again when it is needed: the
+// library keeps it for stores to come.
+func Forget() { sysregistriesv2.InvalidateCache() }
+
 // Replace puts s in old's place in a process that goes on: the libraries read
 // their configuration files again. When it fails old is as good as before.
 func (s *Store) Replace(old *Store) error {
