@@ -215,13 +215,25 @@ func (c *Config) sets(name string) bool { return c.set[name] != "" }
 // Unused are the keys set that cove does not follow, and those that the library
 // does not know.
 func (c *Config) Unused() []Key {
-	return c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused })
+	return c.andMounts(c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused }))
+}
+
+// andMounts adds mounts.conf, where there is one.
+func (c *Config) andMounts(all []Key) []Key {
+	if k, there := c.mountsConf(); there {
+		all = append(all, k)
+	}
+	return all
 }
 
 // Ignored are those that the makers of by, in the plural, do without; unknown
 // ones are for makers of containers to hear of.
 func (c *Config) Ignored(by string) []Key {
-	return c.choose(func(k key, known bool) bool { return k.use == Ignored && k.by == by || !known && by == byContainers })
+	all := c.choose(func(k key, known bool) bool { return k.use == Ignored && k.by == by || !known && by == byContainers })
+	if by == byContainers {
+		all = c.andMounts(all)
+	}
+	return all
 }
 
 // Refused are those that no container can be made with on a host with SELinux,

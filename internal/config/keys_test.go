@@ -109,6 +109,39 @@ cpus = 7
 	}
 }
 
+// mounts.conf is told of where podman would follow it.
+func TestMountsConf(t *testing.T) {
+	t.Setenv("HOME", t.TempDir())
+	c, err := configure(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Rootless = true
+	name := filepath.Join(os.Getenv("HOME"), ".config/containers/mounts.conf")
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"# nothing\n": "", "/no/such/directory:/a\n": "", "# one\n/no/such/directory:/a\n /usr:/b\n": "mounts.conf " + name + ":3",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, keys := range [][]Key{c.Unused(), c.Ignored("containers")} {
+			got := ""
+			for _, k := range keys {
+				got += k.Name + " " + k.Place()
+			}
+			if got != want {
+				t.Errorf("%q: %q, want %q", text, got, want)
+			}
+		}
+	}
+	if keys := c.Ignored("networks"); len(keys) != 0 {
+		t.Errorf("networks: %v", keys)
+	}
+}
+
 // The environment is the caller's again when the defaults have been read.
 func TestDefaultsLeaveEnvironment(t *testing.T) {
 	t.Setenv("CONTAINERS_CONF_OVERRIDE", "")
