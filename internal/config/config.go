@@ -46,6 +46,10 @@ type Config struct {
 	// boot's alone: storage.conf's transient_store.
 	Transient bool
 
+	// Lasting says that no layer may be lost with the machine's power, not even
+	// one to be removed: storage.conf's disable-volatile.
+	Lasting bool
+
 	// RuntimeFlags are global arguments for OCI runtimes, without their dashes.
 	RuntimeFlags []string
 
@@ -74,7 +78,7 @@ func Load(o Overrides) (*Config, error) {
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
-		set: set, beside: more, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore,
+		set: set, beside: more, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore, Lasting: so.DisableVolatile,
 	}
 	if o.Transient != nil {
 		c.Transient = *o.Transient
@@ -256,13 +260,22 @@ func (c *Config) Flags() (args []string, err error) {
 
 // MountOptions are storage.conf's mountopt, for containers' root file systems.
 func (c *Config) MountOptions() []string {
-	for _, o := range slices.Backward(c.DriverOptions) {
-		key, value, _ := strings.Cut(o, "=")
-		if key[strings.LastIndexByte(key, '.')+1:] == "mountopt" {
-			return strings.Split(value, ",")
-		}
+	if o := c.StorageOption("mountopt"); o != "" {
+		return strings.Split(o, ",")
 	}
 	return nil
+}
+
+// StorageOption is the last word on an option of the storage driver, which may
+// be written with the driver's name before it.
+func (c *Config) StorageOption(name string) string {
+	for _, o := range slices.Backward(c.DriverOptions) {
+		key, value, _ := strings.Cut(o, "=")
+		if key[strings.LastIndexByte(key, '.')+1:] == name {
+			return value
+		}
+	}
+	return ""
 }
 
 // OCIRuntime is the OCI runtime, by name or path, of containers made from now

@@ -205,6 +205,11 @@ func (d *draft) supported() error {
 	default:
 		return cove.E("create container", s.Name, cove.Invalid, errors.New("invalid log driver "+s.LogDriver+": want k8s-file, json-file, journald, passthrough, passthrough-tty or none"))
 	}
+	for _, limit := range []string{"size", "inodes"} {
+		if value := d.e.conf.StorageOption(limit); value != "" && value != "0" {
+			return cove.E("create container", s.Name, cove.Unsupported, fmt.Errorf("storage option %s=%s: cove sets no quota on containers' layers yet", limit, value))
+		}
+	}
 	if err := validHealth(healthCheck(d.c)); err != nil {
 		return cove.E("create container", s.Name, cove.Invalid, err)
 	}

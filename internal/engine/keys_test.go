@@ -185,6 +185,38 @@ func TestKeysAct(t *testing.T) {
 	}
 }
 
+// TestStorageOptions: what storage.conf says of containers' own layers.
+func TestStorageOptions(t *testing.T) {
+	storage := filepath.Join(t.TempDir(), "storage.conf")
+	t.Setenv("CONTAINERS_CONF", os.DevNull)
+	t.Setenv("CONTAINERS_STORAGE_CONF", storage)
+	for _, c := range []struct{ text, options, refused string }{
+		{"", "[redirect_dir=nofollow volatile]", ""},
+		{"[storage.options]\ndisable-volatile = true\n", "[redirect_dir=nofollow]", ""},
+		{"[storage.options.overlay]\nmountopt = \"nodev\"\n", "[redirect_dir=nofollow volatile]", ""},
+		{"[storage.options.overlay]\nsize = \"1g\"\n", "", "size=1g"},
+		{"[storage.options.overlay]\ninodes = \"9\"\n", "", "inodes=9"},
+	} {
+		mustWrite(t, storage, "[storage]\ndriver = \"overlay\"\n"+c.text)
+		conf, err := config.Load(config.Overrides{GraphRoot: t.TempDir(), RunRoot: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &draft{e: New(conf, Parts{}), c: &cove.Container{Spec: cove.ContainerSpec{Remove: true}}}
+		if c.refused != "" {
+			wantKind(t, d.supported(), cove.Unsupported, c.refused)
+			continue
+		}
+		o := d.e.overlay(d.c)
+		if got := fmt.Sprint(o.Options); got != c.options {
+			t.Errorf("%s: %s, want %s", c.text, got, c.options)
+		}
+		if nodev := o.Flags != 0; nodev != strings.Contains(c.text, "nodev") {
+			t.Errorf("%s: flags %d", c.text, o.Flags)
+		}
+	}
+}
+
 // without is what is seen without the key; what is not even there is something
 // else, too.
 func (p *proof) without(s *scene) (got string) {

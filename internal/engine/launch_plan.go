@@ -212,7 +212,7 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 	if len(o.Lower) == 0 { // an image without layers
 		o.Lower = []string{e.conf.Merged()}
 	}
-	if c.Spec.Remove && (c.Spec.Restart.Name == "" || c.Spec.Restart.Name == "no") {
+	if c.Spec.Remove && !e.conf.Lasting && (c.Spec.Restart.Name == "" || c.Spec.Restart.Name == "no") {
 		// Nobody will miss what a power loss takes; without it the last
 		// unmount syncs the whole upper file system. Such a layer cannot be
 		// mounted again, so not for what may be started again.
