@@ -94,7 +94,7 @@ func (k *survey) volumes() {
 		case v.Intent == cove.BeingRemoved:
 			s.Problem = "its removal was cut short"
 			s.still = func() (bool, error) { w, err := read(); return present(w.Intent == cove.BeingRemoved, err) }
-			s.verb = func() error { return e.dropVolume(k.ctx, v.Name) }
+			s.verb = func() error { return e.finishDrop(k.ctx, v.Name) }
 		case !exists(e.volumeData(v.Name)):
 			s.Problem = "its directory is missing, with its content"
 			s.still = func() (bool, error) { _, err := read(); return present(!exists(e.volumeData(v.Name)), err) }

@@ -54,7 +54,7 @@ func (e *Engine) afterGoing(ctx context.Context, transaction func() error) error
 		if !errors.As(err, &going) {
 			break
 		}
-		if derr := e.dropVolume(ctx, string(going)); derr != nil && !cove.Is(derr, cove.NotFound) {
+		if derr := e.finishDrop(ctx, string(going)); derr != nil && !cove.Is(derr, cove.NotFound) {
 			return errors.Join(err, derr)
 		}
 		err = transaction()
@@ -277,6 +277,21 @@ func (e *Engine) dropVolume(ctx context.Context, name string) error {
 	l, err := e.lockToDrop(ctx, name, e.locks.Lock)
 	if err != nil {
 		return err
+	}
+	return e.dropLocked(l, name, "")
+}
+
+// finishDrop removes a volume whose removal was cut short. One that has been
+// made anew since that was seen stays.
+func (e *Engine) finishDrop(ctx context.Context, name string) error {
+	l, err := e.lockToDrop(ctx, name, e.locks.Lock)
+	if err != nil {
+		return err
+	}
+	var v cove.Volume
+	err = e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, name, &v) })
+	if err == nil && v.Intent != cove.BeingRemoved {
+		return l.Unlock()
 	}
 	return e.dropLocked(l, name, "")
 }

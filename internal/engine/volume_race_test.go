@@ -45,3 +45,25 @@ func TestVolumeCreateRemove(t *testing.T) {
 		}
 	}
 }
+
+// TestVolumeMadeAnew: who has seen a volume that is half removed, and waited for
+// whoever removes it, leaves the next volume of that name alone.
+func TestVolumeMadeAnew(t *testing.T) {
+	e, _ := engineWith(t)
+	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "v"}, false); err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	err := e.afterGoing(t.Context(), func() error {
+		if calls++; calls == 1 {
+			return goingVolume("v")
+		}
+		return nil
+	})
+	if err != nil || calls != 2 {
+		t.Errorf("%d transactions, %v", calls, err)
+	}
+	if _, err := e.findVolume("v"); err != nil || !exists(e.volumeData("v")) {
+		t.Error("it was removed: ", err)
+	}
+}
