@@ -329,6 +329,9 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 			_ = conmon.Resize(s.birth.Bundle, size)
 		}
 	}
+	// Whoever ends the container waits for the lock on the file: it is conmon's
+	// alone from here on, however long the runtime waits for hooks.
+	l.closeRunFile()
 	// By the guard, which does not mind our being killed from here on.
 	if _, err := s.Starting.Go(down); err != nil {
 		s.conn.Close()
@@ -351,7 +354,9 @@ func (s *conmonStart) Abort() (killed bool) {
 		_ = s.told.Close()
 	}
 	now := Container{Container: *s.l.c, Dir: s.l.e.dir(s.l.c.ID)}
-	_ = s.l.e.clear(&now)
+	if !s.l.overtaken {
+		_ = s.l.e.clear(&now)
+	}
 	return true
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/seccomp"
@@ -311,7 +312,16 @@ func (l *launch) wait(ctx context.Context, f func() error) error {
 			_ = l.e.locks.Forget(lock.Container, l.c.ID)
 		}
 	}
+	l.overtaken = err != nil && l.isOvertaken()
 	return errors.Join(err, lerr)
+}
+
+// isOvertaken tells whether the run that was being waited for has ended and been
+// taken down by others, who may have begun the next one.
+func (l *launch) isOvertaken() bool {
+	run, err := runfile.Read(l.e.dir(l.c.ID))
+	own := l.run.Generation + 1
+	return err == nil && (run.Generation > own || run.Generation == own && run.Down)
 }
 
 // held tells whether the container has been recorded, and so locked.

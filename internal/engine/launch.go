@@ -102,6 +102,9 @@ type launch struct {
 	foreign        *plan.Foreign // nil with cove's own runtime
 	unfit          bool          // hooks or CDI devices are not to be had now
 	hooks          *plan.Hooks   // nil without any
+	// overtaken says that of a start that failed nothing is left to be undone:
+	// what there is of the container is others'.
+	overtaken bool
 	// lock is where the container's is kept; nil in it until it is recorded.
 	lock    *lock.Held
 	reaper  bool // the command runs below our own init (--init)
@@ -176,6 +179,9 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 			err = context.Cause(ctx)
 		}
 		killed := m.Abort()
+		if l.overtaken {
+			return nil, err
+		}
 		if words := runfile.LastWords(l.e.dir(l.c.ID)); words != "" {
 			err = fmt.Errorf("%w: %s", err, words)
 		}

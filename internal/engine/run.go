@@ -43,7 +43,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		case l.unfit:
 			result.StartFailed = true
 			err = d.leaveCreated(ctx, err)
-		case !l.held():
+		case !l.held(), l.overtaken:
 		case spec.Remove || ctx.Err() != nil:
 			err = errors.Join(err, e.removeAnonymous(d.c, e.lockUnder), e.drop(d.c))
 		default:

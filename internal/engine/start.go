@@ -51,6 +51,9 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		}
 	}
 	conn, err := l.do(ctx)
+	if err != nil && l.overtaken {
+		return result, err
+	}
 	if err != nil && ctx.Err() != nil { // it is as it was
 		return result, l.calledOff(err)
 	}

@@ -15,29 +15,10 @@ import (
 )
 
 // Start lets a created container execute its command, and tells why it could
-// not.
+// not. Hooks that follow take their time: the container can be ended and deleted
+// meanwhile.
 func (r *Runtime) Start(id string) error {
-	c, lock, err := r.openLocked(id)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(lock)
-	status, err := c.Status()
-	if err != nil {
-		return err
-	}
-	if status != Created {
-		return cove.E("", "", cove.WrongStatus, errors.New("cannot start a container in the "+string(status)+" state"))
-	}
-	fd, err := connect(filepath.Join(r.dir(id), "start"), unix.SOCK_SEQPACKET)
-	if err != nil {
-		return cove.E("start container", id, cove.WrongStatus, err)
-	}
-	defer unix.Close(fd)
-	err = wire.Send(fd, wire.Go, nil)
-	if err == nil {
-		err = executed(fd)
-	}
+	c, err := r.begin(id)
 	if err != nil {
 		return err
 	}
@@ -46,6 +27,32 @@ func (r *Runtime) Start(id string) error {
 		return errors.Join(cove.E("start container", id, cove.Internal, err), c.end())
 	}
 	return nil
+}
+
+// begin has the command of a created container executed.
+func (r *Runtime) begin(id string) (*Container, error) {
+	c, lock, err := r.openLocked(id)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(lock)
+	status, err := c.Status()
+	if err != nil {
+		return nil, err
+	}
+	if status != Created {
+		return nil, cove.E("", "", cove.WrongStatus, errors.New("cannot start a container in the "+string(status)+" state"))
+	}
+	fd, err := connect(filepath.Join(r.dir(id), "start"), unix.SOCK_SEQPACKET)
+	if err != nil {
+		return nil, cove.E("start container", id, cove.WrongStatus, err)
+	}
+	defer unix.Close(fd)
+	err = wire.Send(fd, wire.Go, nil)
+	if err == nil {
+		err = executed(fd)
+	}
+	return c, err
 }
 
 // executed waits for the end of init's socket, which is the beginning of the

@@ -2,7 +2,9 @@ package drive
 
 import (
 	"os"
+	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,7 +49,7 @@ func (d *driver) post(init int) (guard int, f *wire.Failure) {
 		return -1, wire.Fail(step, err)
 	}
 	n := uintptr(null)
-	_, err = syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, d.Dir}, d.Runtime...), &syscall.ProcAttr{
+	_, err = syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, strconv.Itoa(init), d.Dir}, d.Runtime...), &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
 		Files: []uintptr{n, n, n, control, uintptr(d.conmon), uintptr(pidfd), uintptr(file)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &guard},
@@ -59,10 +61,10 @@ func (d *driver) post(init int) (guard int, f *wire.Failure) {
 }
 
 // Guard is the whole life of a guard; it does not return. Its caller has locked
-// the main thread. args are the container's ID, its bundle and the runtime with
-// its global arguments.
+// the main thread. args are the container's ID, its process, its bundle and the
+// runtime with its global arguments.
 func Guard(args []string) {
-	if len(args) < 3 {
+	if len(args) < 4 {
 		os.Exit(125)
 	}
 	for fd := control; fd <= guardFile; fd++ {
@@ -78,8 +80,12 @@ func Guard(args []string) {
 	case err != nil:
 		endStart()
 	case kind == wire.Go:
+		exe := "/proc/" + args[1] + "/exe"
+		if runtime, err := os.Stat(exe); err == nil {
+			go letGoWhenRun(exe, runtime)
+		}
 		null := [3]int{0, 1, 2}
-		if f := Call(args[2:], args[1], "start", []string{args[0]}, null, patience); f != nil {
+		if f := Call(args[3:], args[2], "start", []string{args[0]}, null, patience); f != nil {
 			_ = wire.SendJSON(control, wire.Failed, f)
 			if _, _, _, err := wire.Receive(control, buf); err != nil {
 				endStart() // cove has not come to it
@@ -89,6 +95,23 @@ func Guard(args []string) {
 		_ = wire.SendJSON(control, wire.Started, wire.StartedBody{})
 	}
 	os.Exit(0)
+}
+
+// letGoWhenRun gives the lock up when the container's process is no longer the
+// runtime's but the command: that is started then, whatever time the runtime
+// takes for poststart hooks.
+func letGoWhenRun(exe string, runtime os.FileInfo) {
+	for {
+		time.Sleep(2 * time.Millisecond)
+		now, err := os.Stat(exe)
+		if err == nil && os.SameFile(runtime, now) {
+			continue
+		}
+		if err == nil {
+			_ = unix.Flock(guardFile, unix.LOCK_UN)
+		}
+		return
+	}
 }
 
 // conmonWaits returns when cove has something to say, or is gone; false when
