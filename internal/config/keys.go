@@ -62,7 +62,7 @@ var keys = map[string]key{
 	"containers.init_path":                   {use: Acts},
 	"containers.interface_name":              {use: Idle}, // of macvlan and ipvlan
 	"containers.ipcns":                       {use: Acts},
-	"containers.keyring":                     {use: Idle}, // init makes none, and nobody's is reached
+	"containers.keyring":                     {use: Idle}, // init always makes one
 	"containers.label":                       {use: Acts},
 	"containers.label_users":                 {Refused, byContainers, func(c *Config) bool { return !c.File.Containers.EnableLabeledUsers }},
 	"containers.log_driver":                  {use: Acts},

@@ -17,6 +17,7 @@
 package ctrinit
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"os"
@@ -75,6 +76,9 @@ func (p *process) run() *wire.Failure {
 	isExec, f := p.prepare()
 	if f != nil {
 		return f
+	}
+	if err := joinKeyring(cmp.Or(p.plan.Process.Keyring, "_ses")); err != nil {
+		return wire.Fail("make session keyring", err)
 	}
 	if !isExec {
 		if f := p.openGifts(); f != nil {

@@ -340,6 +340,8 @@ func (p *process) timeNamespace() *wire.Failure {
 	return nil
 }
 
+// joinKeyring goes into the session keyring of that name, made if need be: the
+// one that we have is the caller's, with whatever keys he has in it.
 func joinKeyring(name string) error {
 	id, err := unix.KeyctlJoinSessionKeyring(name)
 	if err == unix.ENOSYS || err == unix.EPERM {

@@ -91,7 +91,7 @@ func (l *launch) bounding() []string {
 // writePlan compiles the spec and hands it over.
 func (l *launch) writePlan(joins []native.Join) error {
 	o := native.Options{
-		User: l.extra.User, Groups: l.extra.Groups, CreateWorkDir: l.extra.CreateWorkDir, SetHome: true,
+		User: l.extra.User, Groups: l.extra.Groups, CreateWorkDir: l.extra.CreateWorkDir, SetHome: true, Keyring: "_ses." + l.c.ID,
 		Seccomp: l.filter.BPF, SeccompFlags: l.filter.Flags, UserNamespace: l.e.conf.Rootless,
 		CgroupV1: l.layout.Subsystems(l.cgroups.Dirs), LoopbackUp: len(l.c.Attachments) == 0 && ownsNetwork(l.spec),
 	}

@@ -122,6 +122,9 @@ type Process struct {
 	SeccompFlags uint     `json:"seccompflags,omitempty"`
 	AppArmor     string   `json:"apparmor,omitempty"`
 	SELinux      string   `json:"selinux,omitempty"`
+	// Keyring names the container's session keyring, in which an exec's process
+	// is too. [OCI] has its own.
+	Keyring string `json:"keyring,omitempty"`
 	// Reaper says that the command is our own reaper: it has started when it can
 	// pass signals on, not before.
 	Reaper  bool `json:"reaper,omitempty"`

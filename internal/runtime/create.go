@@ -152,8 +152,9 @@ func (c *creation) compile() (err error) {
 	o := c.plan.Plan.OCI
 	o.NoPivot = c.o.NoPivot
 	if !c.o.NoKeyring {
-		o.Keyring = "_ses." + c.ID
+		c.Keyring = "_ses." + c.ID
 	}
+	o.Keyring = c.Keyring
 	c.plan.Plan.Process.KeepFDs = c.o.Preserve
 	// Written from here: init may lack the right in its user namespace.
 	c.plan.Plan.Process.OOMScoreAdj = nil

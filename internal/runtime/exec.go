@@ -92,7 +92,7 @@ func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error
 	if err != nil {
 		return nil, err
 	}
-	more.State = c.hookState(Running)
+	more.State, more.Keyring = c.hookState(Running), c.Keyring
 	return &plan.Plan{Version: plan.Version, Process: compiled, OCI: more}, nil
 }
 

@@ -42,6 +42,7 @@ type record struct {
 	Seccomp       []byte         `json:"seccomp,omitempty"`
 	SeccompFlags  uint           `json:"seccompFlags,omitempty"`
 	UserNamespace bool           `json:"userNamespace,omitempty"`
+	Keyring       string         `json:"keyring,omitempty"` // session keyring; "" is the caller's
 	Poststart     []plan.Hook    `json:"poststart,omitempty"`
 	Poststop      []plan.Hook    `json:"poststop,omitempty"`
 }

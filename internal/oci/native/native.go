@@ -27,6 +27,7 @@ type Options struct {
 	Groups        []string
 	CreateWorkDir bool
 	SetHome       bool
+	Keyring       string // session keyring's name
 	Seccomp       []byte // compiled filter
 	SeccompFlags  uint
 	Rows, Cols    uint16
@@ -263,7 +264,7 @@ func Process(p *specs.Process, o *Options) (plan.Process, error) {
 		UID: p.User.UID, GID: p.User.GID, GIDs: p.User.AdditionalGids, Umask: p.User.Umask,
 		NoNewPrivs: p.NoNewPrivileges, OOMScoreAdj: p.OOMScoreAdj, Terminal: p.Terminal,
 		AppArmor: p.ApparmorProfile, SELinux: p.SelinuxLabel,
-		Seccomp: o.Seccomp, SeccompFlags: o.SeccompFlags, Rows: o.Rows, Cols: o.Cols,
+		Seccomp: o.Seccomp, SeccompFlags: o.SeccompFlags, Rows: o.Rows, Cols: o.Cols, Keyring: o.Keyring,
 	}
 	if out.Rows == 0 && p.ConsoleSize != nil {
 		out.Rows, out.Cols = uint16(p.ConsoleSize.Height), uint16(p.ConsoleSize.Width)
