@@ -9,12 +9,12 @@ import (
 // plainSignals gives the container's process no say of whoever started it in
 // what it does with signals: exec keeps what is ignored and what is blocked,
 // signal(7), and under nohup(1) a shell could not even trap SIGHUP. The Go
-// runtime leaves ignored what its process was born with for the signals below;
-// for all others it has handlers, which exec ends.
+// runtime leaves alone the signals below, the last three are threading
+// libraries'; for all others it has handlers, which exec ends.
 func plainSignals() {
 	type action [4]uint64 // of nothing but zeros: SIG_DFL, no flags, no mask
 	const setSize, setMask = 8, 2
-	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGCONT, unix.SIGTTIN, unix.SIGTTOU} {
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGTSTP, unix.SIGCONT, unix.SIGTTIN, unix.SIGTTOU, 32, 33, 34} {
 		_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(new(action))), 0, setSize, 0, 0)
 	}
 	none := uint64(0)
