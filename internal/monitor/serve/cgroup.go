@@ -130,8 +130,8 @@ func subdirs(dir string) (subs []string) {
 	return subs
 }
 
-// removeCgroups removes the container's cgroups with what it made below them.
-// removeCgroups removes the container's cgroups and tells whether all are gone.
+// removeCgroups removes the container's cgroups with what it made below them,
+// and tells whether all are gone.
 func (m *Monitor) removeCgroups() bool {
 	gone := true
 	for _, dir := range m.env.Cgroups {

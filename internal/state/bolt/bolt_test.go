@@ -125,7 +125,6 @@ func TestDamagedPages(t *testing.T) {
 	}
 }
 
-// TestCircle: each branch leads to itself and to any other page.
 // A commit that fails at its last sync has written its meta page.
 func TestCommitTakenBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
@@ -171,6 +170,7 @@ func TestCommitTakenBack(t *testing.T) {
 	}
 }
 
+// TestCircle: each branch leads to itself and to any other page.
 func TestCircle(t *testing.T) {
 	good := tall(t, 600)
 	page := os.Getpagesize()
