@@ -37,7 +37,6 @@ type scene struct {
 // another test, named by its file, which has to set the key.
 type proof struct {
 	text string // DIR stands for the scene's directory
-	asks func(*cove.ContainerSpec)
 	see  func(*scene) any
 	want string
 	user bool // of an ordinary user's engine

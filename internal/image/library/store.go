@@ -10,6 +10,7 @@ import (
 	"go.podman.io/common/libimage"
 	"go.podman.io/common/pkg/config"
 	"go.podman.io/image/v5/pkg/sysregistriesv2"
+	imagestorage "go.podman.io/image/v5/storage"
 	imagetypes "go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	storagetypes "go.podman.io/storage/types"
@@ -97,17 +98,15 @@ func (s *Store) open() (*library, error) {
 	if sys.BigFilesTemporaryDir, err = transferDir(o.GraphRoot, sys.BigFilesTemporaryDir); err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
-	rt, err := libimage.RuntimeFromStoreOptions(&libimage.RuntimeOptions{SystemContext: sys}, &o)
-	if err != nil {
-		return nil, fail("open image store", o.GraphRoot, err)
-	}
-	st, err := storage.GetStore(o) // the one that the runtime just made
+	st, err := storage.GetStore(o)
 	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
 	s.opened = st
 	dropTemporaries(st)
-	if rt, err = libimage.RuntimeFromStore(confined{st}, &libimage.RuntimeOptions{SystemContext: sys}); err != nil {
+	imagestorage.Transport.SetStore(confined{st})
+	rt, err := libimage.RuntimeFromStore(confined{st}, &libimage.RuntimeOptions{SystemContext: sys})
+	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
 	return &library{runtime: rt, store: confined{st}}, nil
