@@ -129,29 +129,25 @@ func parseDeviceLimit(limit, text string) (cove.DeviceLimit, error) {
 	if !strings.HasPrefix(d.Path, "/dev/") {
 		return d, fmt.Errorf("bad format for device path: %s", text)
 	}
+	number, form := text[colon+1:], "a positive integer"
 	var err error
 	switch limit {
 	case "rbps", "wbps":
+		form += ", with the unit kb, mb or gb or without"
 		var n int64
-		if n, err = units.RAMInBytes(text[colon+1:]); err == nil && n < 0 {
+		if n, err = units.RAMInBytes(number); err == nil && n < 0 {
 			err = strconv.ErrRange
 		}
 		d.Value = uint64(n)
 	case "weight":
-		if d.Value, err = strconv.ParseUint(text[colon+1:], 10, 16); err == nil && (d.Value < 10 || d.Value > 1000) {
+		form = "10 to 1000"
+		if d.Value, err = strconv.ParseUint(number, 10, 16); err == nil && (d.Value < 10 || d.Value > 1000) {
 			err = strconv.ErrRange
 		}
 	default:
-		d.Value, err = strconv.ParseUint(text[colon+1:], 10, 64)
+		d.Value, err = strconv.ParseUint(number, 10, 64)
 	}
 	if err != nil {
-		form := "a positive integer"
-		switch limit {
-		case "rbps", "wbps":
-			form += ", with the unit kb, mb or gb or without"
-		case "weight":
-			form = "10 to 1000"
-		}
 		return d, fmt.Errorf("invalid rate for device: %s: the number must be %s", text, form)
 	}
 	return d, nil
