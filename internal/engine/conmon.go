@@ -417,13 +417,16 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 		}
 		now := Container{Container: c.Container, Dir: c.Dir}
 		now.Run = *run
-		lost := e.lost(&c.Container, run, c.Dir)
-		if e.reported(&now, lost) {
+		why := lost(&c.Container, run, alive(c.Dir))
+		if e.reported(&now, why) {
 			return now.Run, nil
 		}
-		if lost != "" {
-			run.ExitCode = lostCode
-			return *run, nil
+		if why != "" {
+			// Whoever has recorded what conmon told may have removed that since.
+			if run, err = f.Read(); err == nil && run.PID == c.Run.PID {
+				run.ExitCode = lostCode
+			}
+			return *run, err
 		}
 		time.Sleep(wait)
 	}
@@ -486,7 +489,10 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 		if err := h.e.endConmon(&h.Run); err != nil {
 			return false, cove.E("end conmon of container", h.Name, cove.Internal, err)
 		}
-		return false, h.e.clear(&h.Container)
+		if err := h.e.clear(&h.Container); err != nil {
+			return false, err
+		}
+		return false, h.again()
 	}
 	if h.Status != cove.Exited || !h.Run.Down {
 		return false, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -36,11 +37,12 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	if out.Configured == nil {
 		out.Configured, _ = e.configuredNow() // a start refuses what it says wrongly
 	}
-	run, err := runfile.Read(out.Dir)
+	run, over, err := lastRun(out.Dir, c.Run.Generation)
+	out.over = over
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		run = new(cove.Run)
-	case errors.Is(err, runfile.ErrDamaged) && !alive(out.Dir):
+	case errors.Is(err, runfile.ErrDamaged) && over:
 		// Nobody can tell any more how it ended, and nobody waits to.
 		run = unknownRun(c)
 		run.Error = err.Error()
@@ -64,15 +66,18 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		out.Status = cove.Removing
 	case run.PID != 0:
 		out.Status = cove.Running
-		lost := e.lost(c, run, out.Dir)
-		if e.reported(&out, lost) {
+		why := lost(c, run, !over)
+		if e.reported(&out, why) {
 			break
 		}
-		if lost != "" {
+		if why != "" && c.Spec.Monitor != "" && !sameRun(out.Dir, run) {
+			return e.look(c) // what conmon has told was recorded just now
+		}
+		if why != "" {
 			out.Status = cove.Exited
-			out.Run.PID, out.Run.Exit, out.Run.Finished = 0, lost, time.Now() // when it was found out
+			out.Run.PID, out.Run.Exit, out.Run.Finished = 0, why, time.Now() // when it was found out
 			out.Run.ExitCode = lostCode
-			if lost == exitUnknown {
+			if why == exitUnknown {
 				out.Run.ExitCode = -1
 			}
 			break
@@ -99,6 +104,29 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 	return out, nil
 }
 
+// lastRun reads a container's run file. over tells that the run, or the start of
+// this generation, is not done with, and that its monitor was gone by then, so that
+// this is the last word: a monitor that ends after its file was read has recorded
+// an exit that was not read.
+func lastRun(dir string, generation uint64) (run *cove.Run, over bool, err error) {
+	for {
+		run, err = runfile.Read(dir)
+		if err == nil && run.PID == 0 && run.Down && run.Generation >= generation || alive(dir) {
+			return run, false, err
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, runfile.ErrDamaged) || sameRun(dir, run) {
+			return run, true, err
+		}
+	}
+}
+
+// sameRun tells whether a run file still says what was read of it, nil for
+// nothing.
+func sameRun(dir string, run *cove.Run) bool {
+	now, _ := runfile.Read(dir)
+	return reflect.DeepEqual(now, run)
+}
+
 // unknownRun is one of which nothing is known but that it has been.
 func unknownRun(c *cove.Container) *cove.Run {
 	return &cove.Run{Generation: c.Run.Generation, Started: c.Created, Exit: exitUnknown, ExitCode: -1}
@@ -119,12 +147,13 @@ func bootTime() time.Time {
 	return time.Now().Add(-time.Duration(info.Uptime) * time.Second)
 }
 
-// lost tells why a run that its file calls running is not, "" when it is.
-func (e *Engine) lost(c *cove.Container, run *cove.Run, dir string) string {
+// lost tells why a run that its file calls running is not, "" when it is; alive
+// tells whether somebody still has the lock on the file.
+func lost(c *cove.Container, run *cove.Run, alive bool) string {
 	if procfs.OtherBoot(run.BootID) {
 		return exitUnknown
 	}
-	if alive(dir) || c.Spec.Monitor != "" && conmonLives(run) {
+	if alive || c.Spec.Monitor != "" && conmonLives(run) {
 		return ""
 	}
 	return exitMonitorLost

@@ -80,6 +80,50 @@ func TestMachineStopped(t *testing.T) {
 	}
 }
 
+// A container may end while it is looked at: its monitor, gone by the time that its
+// lock is asked for, has recorded the exit after the file was read.
+func TestEndsWhileLookedAt(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "a", nil)
+	ended := make(chan error, 1)
+	go func() {
+		for generation := range uint64(5000) {
+			f, err := runfile.Open(e.dir(c.ID))
+			if err == nil {
+				err = unix.Flock(f.FD(), unix.LOCK_EX)
+			}
+			run := cove.Run{Generation: generation, BootID: procfs.BootID(), PID: 1, MonitorPID: 1, Started: time.Now()}
+			if err == nil {
+				err = f.Write(&run, false)
+			}
+			run.PID, run.ExitCode, run.Finished, run.Down = 0, 3, time.Now(), true
+			if err == nil {
+				err = f.Write(&run, false)
+				f.Close()
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	for {
+		now, err := e.look(c)
+		if err != nil || now.Status == cove.Exited && now.Run.ExitCode != 3 {
+			t.Errorf("is %s, exit %q %d, %v; want 3", now.Status, now.Run.Exit, now.Run.ExitCode, err)
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+	}
+}
+
 // A start that was cut short in this boot has changed nothing.
 func TestStartCutShort(t *testing.T) {
 	e, _ := engineWith(t)
@@ -98,6 +142,22 @@ func TestStartCutShort(t *testing.T) {
 	}
 	if now, err = e.look(c); err != nil || now.Status != cove.Created || now.unsettled() {
 		t.Errorf("is %s, unsettled %v, %v; want created, settled", now.Status, now.unsettled(), err)
+	}
+	// Nor has one that follows a run which has ended and was taken down.
+	c = stored(t, e, "b", func(c *cove.Container) { c.Run.Generation, c.Run.BootID = 2, procfs.BootID() })
+	f, err := runfile.Open(e.dir(c.ID))
+	if err == nil {
+		err = f.Write(&cove.Run{Generation: 1, BootID: procfs.BootID(), Started: time.Now(), Finished: time.Now(), ExitCode: 3, Down: true}, false)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, err = e.look(c); err != nil || !e.heal(t.Context(), &now) {
+		t.Errorf("%v, not healed", err)
+	}
+	if now, err = e.look(c); err != nil || now.Status != cove.Exited || now.Run.ExitCode != 3 || now.unsettled() {
+		t.Errorf("is %s %d, unsettled %v, %v; want exited 3, settled", now.Status, now.Run.ExitCode, now.unsettled(), err)
 	}
 }
 

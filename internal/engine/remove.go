@@ -114,13 +114,14 @@ func (e *Engine) killMonitor(h *held) error {
 	if h.Run.MonitorPID == 0 {
 		return nil
 	}
-	if locked := e.lost(&h.Container.Container, &h.Run, h.Dir) == ""; locked {
+	gone := func() bool { return lost(&h.Container.Container, &h.Run, alive(h.Dir)) != "" }
+	if !gone() {
 		if err := e.signalMonitor(&h.Container, unix.SIGKILL); err != nil && err != unix.ESRCH {
 			return cove.E("end monitor of container", h.Name, cove.Internal, err)
 		}
 	}
 	for wait := time.Millisecond; wait < 5*time.Second; wait *= 2 {
-		if e.lost(&h.Container.Container, &h.Run, h.Dir) != "" {
+		if gone() {
 			h.Run.PID = 0
 			return nil
 		}

@@ -112,6 +112,9 @@ type Container struct {
 	// recorded is the generation of the last start, which Run may not have
 	// come to.
 	recorded uint64
+	// over tells that Run, of which something is still to be done, is the last
+	// word of a monitor that is gone.
+	over bool
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool

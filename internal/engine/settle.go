@@ -65,10 +65,10 @@ func (h *held) settle(ctx context.Context) error {
 			return err
 		}
 	}
-	if h.cutShort() && !alive(h.Dir) {
+	if h.cutShort() && h.over {
 		return h.undoStart()
 	}
-	if h.Status != cove.Exited || h.Run.Down || alive(h.Dir) && !h.reported {
+	if h.Status != cove.Exited || h.Run.Down || !h.over && !h.reported {
 		return nil
 	}
 	return h.settleEnd(ctx)
