@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,7 @@ import (
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
@@ -385,13 +387,20 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 	if interval <= 0 {
 		interval = 250 * time.Millisecond
 	}
+	var file *runfile.File // tells the exit of a container that goes with its end
 	for {
+		if file == nil {
+			if fd, err := unix.Open(filepath.Join(e.dir(c.ID), runfile.Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+				file = runfile.Attach(fd)
+				defer file.Close()
+			}
+		}
 		now, err := e.look(c)
 		if err != nil {
 			return 0, err
 		}
-		if e.gone(c.ID) {
-			now.Status = cove.Exited
+		if (file != nil || e.gone(c.ID)) && !exists(now.Dir) {
+			now.Status, now.Run = cove.Exited, e.runOfGone(c.ID, file)
 		}
 		for _, want := range o.Conditions {
 			if (want == "healthy" || want == "unhealthy") && healthCheck(&now.Container) == nil {
@@ -417,6 +426,27 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		case <-time.After(interval):
+		}
+	}
+}
+
+// runOfGone gives the last run of a container that was removed, of whose run file
+// only a descriptor may be left.
+func (e *Engine) runOfGone(id string, file *runfile.File) cove.Run {
+	if file == nil {
+		return cove.Run{}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		over := !alive(e.removedDir(id)) || time.Now().After(deadline)
+		run, err := file.Read()
+		switch {
+		case err != nil:
+			return cove.Run{}
+		case run.PID == 0:
+			return *run
+		case over: // its monitor was killed while it removed it
+			run.ExitCode = lostCode
+			return *run
 		}
 	}
 }

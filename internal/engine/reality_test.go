@@ -124,6 +124,53 @@ func TestEndsWhileLookedAt(t *testing.T) {
 	}
 }
 
+// Who waits for a container that goes with its end hears of the exit, though it has
+// gone before they could ask its monitor.
+func TestWaitForWhatGoes(t *testing.T) {
+	for name, killed := range map[string]bool{"told": false, "monitor killed": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, _ := engineWith(t)
+			c := stored(t, e, "a", func(c *cove.Container) { c.Spec.Remove = true })
+			f, err := runfile.Open(e.dir(c.ID))
+			if err == nil {
+				err = unix.Flock(f.FD(), unix.LOCK_EX)
+			}
+			run := cove.Run{Generation: 1, BootID: procfs.BootID(), PID: 1, Started: time.Now()}
+			if err == nil {
+				err = f.Write(&run, false)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			code := make(chan int, 1)
+			go func() {
+				got, err := e.Wait(t.Context(), c.ID, WaitOptions{})
+				if err != nil {
+					t.Error(err)
+				}
+				code <- got
+			}()
+			time.Sleep(100 * time.Millisecond)
+			if err := os.Rename(e.dir(c.ID), e.removedDir(c.ID)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(300 * time.Millisecond) // it looks every 250
+			want := lostCode
+			if !killed {
+				want, run.PID, run.ExitCode = 3, 0, 3
+				if err := f.Write(&run, false); err != nil {
+					t.Fatal(err)
+				}
+			}
+			f.Close()
+			if got := <-code; got != want {
+				t.Errorf("exit code %d, want %d", got, want)
+			}
+		})
+	}
+}
+
 // A start that was cut short in this boot has changed nothing.
 func TestStartCutShort(t *testing.T) {
 	e, _ := engineWith(t)
