@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 )
 
@@ -201,6 +203,50 @@ func TestRotation(t *testing.T) {
 	}
 	if n := len(collect(t, ReadOptions{Path: w.Path})); n < 100 {
 		t.Errorf("%d events are left", n)
+	}
+}
+
+// TestStopped writes while a process that was stopped has the file's lock.
+func TestStopped(t *testing.T) {
+	for how, name := range map[int]string{unix.LOCK_SH: "writing", unix.LOCK_EX: "rotating"} {
+		t.Run(name, func(t *testing.T) {
+			w := File{Path: filepath.Join(t.TempDir(), "events.log"), MaxSize: 1 << 10}
+			write := func(name string) {
+				done := make(chan error, 1)
+				go func() { done <- w.Write(cove.Event{Name: name, Type: "volume", Status: "create"}) }()
+				select {
+				case err := <-done:
+					if err != nil {
+						t.Fatal(err)
+					}
+				case <-time.After(30 * time.Second):
+					t.Fatal("waits for the one that was stopped")
+				}
+			}
+			write(strings.Repeat("x", 400)) // the next is one too many
+			stopped, err := os.Open(w.Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stopped.Close()
+			if err := unix.Flock(int(stopped.Fd()), how); err != nil {
+				t.Fatal(err)
+			}
+			write("meanwhile")
+			if n := len(collect(t, ReadOptions{Path: w.Path})); n != 2 {
+				t.Errorf("%d events, want 2", n)
+			}
+			if err := unix.Flock(int(stopped.Fd()), unix.LOCK_UN); err != nil {
+				t.Fatal(err)
+			}
+			write("afterwards")
+			if n := len(collect(t, ReadOptions{Path: w.Path})); n != 3 {
+				t.Errorf("%d events, want 3", n)
+			}
+			if _, err := os.Stat(w.Path + ".1"); err != nil {
+				t.Error("it was not rotated:", err)
+			}
+		})
 	}
 }
 

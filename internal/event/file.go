@@ -52,7 +52,9 @@ func (f File) append(raw []byte) (again bool, err error) {
 	defer func() { err = errors.Join(err, unix.Close(fd)) }()
 	// An unlock of its own: a process being forked may share the file.
 	defer func() { _ = unix.Flock(fd, unix.LOCK_UN) }()
-	if err := flock(fd, unix.LOCK_SH); err != nil {
+	// Without the lock all that may happen is that the event is in the file's
+	// predecessor, where one who follows the log misses it.
+	if err := flock(fd, unix.LOCK_SH); err != nil && err != unix.EWOULDBLOCK {
 		return false, err
 	}
 	size, present, err := f.look(fd)
@@ -60,7 +62,10 @@ func (f File) append(raw []byte) (again bool, err error) {
 		return true, err
 	}
 	if f.MaxSize > 0 && size > 0 && size+int64(len(raw)) > f.MaxSize/2 {
-		return true, f.rotate(fd, size)
+		// While somebody does not get done with his event the file grows.
+		if err := f.rotate(fd, size); err != unix.EWOULDBLOCK {
+			return true, err
+		}
 	}
 	for {
 		n, err := unix.Write(fd, raw)
@@ -110,8 +115,8 @@ func (f File) look(fd int) (size int64, present bool, err error) {
 	return mine.Size, err == nil && mine.Ino == named.Ino && mine.Dev == named.Dev, err
 }
 
-// rotate makes the full file the predecessor. It waits until nobody writes to
-// it any more; whoever comes later finds another file at Path.
+// rotate makes the full file the predecessor, once nobody writes to it any
+// more; whoever comes later finds another file at Path.
 func (f File) rotate(fd int, size int64) error {
 	// flock's conversion may let another one in between: look again.
 	if err := flock(fd, unix.LOCK_EX); err != nil {
@@ -124,10 +129,19 @@ func (f File) rotate(fd int, size int64) error {
 	return os.Rename(f.Path, f.Path+".1")
 }
 
+// patience is how long the lock is waited for: it is held for microseconds, or
+// by a process that was stopped with it.
+const patience = 100 * time.Millisecond
+
+// flock is flock(2), EWOULDBLOCK after patience.
 func flock(fd, how int) error {
-	for {
-		if err := unix.Flock(fd, how); err != unix.EINTR {
+	for began := time.Now(); ; {
+		err := unix.Flock(fd, how|unix.LOCK_NB)
+		if err != unix.EINTR && (err != unix.EWOULDBLOCK || time.Since(began) > patience) {
 			return err
+		}
+		if err == unix.EWOULDBLOCK {
+			time.Sleep(100 * time.Microsecond)
 		}
 	}
 }
