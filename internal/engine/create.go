@@ -321,19 +321,8 @@ func (d *draft) record(ctx context.Context, desired cove.Desired) error {
 	given := d.c.Name
 	write := func() error { return d.write(desired) }
 	err := d.e.afterGoing(ctx, write)
-	for began := time.Now(); given != "" && cove.Is(err, cove.Exists); {
-		// Perhaps it was to go with --rm and whoever was to do it was killed.
-		h, herr := d.e.holdAsIs(ctx, given)
-		if herr == nil {
-			h.release()
-			if h.leaving() && time.Since(began) < outputPatience {
-				time.Sleep(time.Millisecond)
-				continue
-			}
-		} else if cove.Is(herr, cove.NotFound) {
-			err = d.e.afterGoing(ctx, write)
-		}
-		break
+	if given != "" && cove.Is(err, cove.Exists) && d.e.leaves(ctx, given) {
+		err = d.e.afterGoing(ctx, write)
 	}
 	if err != nil {
 		return cove.E("create container", given, cove.KindOf(err), err)
@@ -344,6 +333,33 @@ func (d *draft) record(ctx context.Context, desired cove.Desired) error {
 		}
 	}
 	return nil
+}
+
+// leaves tells whether a container is gone, or goes now: perhaps it was to with
+// --rm, and whoever was to do it was killed.
+func (e *Engine) leaves(ctx context.Context, name string) bool {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		h, err := e.holdAsIs(ctx, name)
+		if err != nil {
+			return cove.Is(err, cove.NotFound)
+		}
+		h.release()
+		if !h.leaving() || time.Since(began) > outputPatience {
+			return false
+		}
+	}
+}
+
+// nameTaken is the error of a name that a container has and keeps.
+func (d *draft) nameTaken(ctx context.Context) error {
+	if d.c.Name == "" || d.e.leaves(ctx, d.c.Name) {
+		return nil
+	}
+	err := d.e.store.View(func(tx state.Tx) error { return tx.Claim(state.Containers, d.c.Name, d.c.ID) })
+	if cove.Is(err, cove.Exists) {
+		return cove.E("create container", d.c.Name, cove.Exists, err)
+	}
+	return nil // it is free, or only the beginning of an ID
 }
 
 // write is record's transaction.

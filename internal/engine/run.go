@@ -31,10 +31,20 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if !o.Detach {
 		l.attach = &o.Attach
 	}
-	if d.c.Ports, err = l.reserve(); err != nil {
+	ports, err := l.reserve()
+	if err != nil {
+		// Whether the name is to be had comes first; and who had it may have
+		// had the port.
+		if taken := d.nameTaken(ctx); taken != nil {
+			return result, taken
+		}
+		ports, err = l.reserve()
+	}
+	if err != nil {
 		result.StartFailed = true
 		return result, d.leaveCreated(ctx, err)
 	}
+	d.c.Ports = ports
 	defer l.unlock()
 	conn, err := l.do(ctx)
 	if err != nil {
