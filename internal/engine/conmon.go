@@ -442,12 +442,6 @@ func (e *Engine) undecided(c *Container) bool {
 	return locked && err == nil
 }
 
-// leaving tells whether a container that goes with its end has ended and only
-// its conmon has not said so yet.
-func (c *Container) leaving() bool {
-	return c.Spec.Monitor != "" && c.Spec.Remove && c.Run.PID != 0 && !procfs.Lives(c.Run.PID, c.Run.PIDStart)
-}
-
 // settleRun has a run that has ended recorded and taken down, by us or by
 // whoever holds the container's lock: it returns when that is done.
 func (e *Engine) settleRun(ctx context.Context, id string, generation uint64) error {

@@ -350,6 +350,15 @@ func (e *Engine) leaves(ctx context.Context, name string) bool {
 	}
 }
 
+// leaving tells whether a container that goes with its end has ended and its
+// monitor is about to see to that.
+func (c *Container) leaving() bool {
+	if c.Run.PID != 0 {
+		return c.Spec.Remove && !procfs.Lives(c.Run.PID, c.Run.PIDStart)
+	}
+	return c.Spec.Remove && c.Status == cove.Exited && alive(c.Dir)
+}
+
 // nameTaken is the error of a name that a container has and keeps.
 func (d *draft) nameTaken(ctx context.Context) error {
 	if d.c.Name == "" || d.e.leaves(ctx, d.c.Name) {
