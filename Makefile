@@ -91,9 +91,10 @@ bench: build ## ratios to podman and docker, measured side by side
 	bench/run
 
 KILLS ?= 40
-crash: build deps ## kill cove and what it starts at system calls: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1] [ALONE=1]
+crash: build deps ## kill cove and what it starts at system calls, or have those fail: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1] [ALONE=1] [AT=N] [ERRNO=ENOSPC,EIO,ENOMEM,EMFILE,EAGAIN,EINTR] [LASTING=1]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
-	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user) $(if $(ALONE),-alone)
+	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user) $(if $(ALONE),-alone) $(if $(AT),-at $(AT)) \
+	  $(if $(ERRNO),-errno $(ERRNO)) $(if $(LASTING),-lasting)
 
 STORM ?= 5m
 storm: build deps ## 64 processes doing random commands at once: make storm [STORM=DURATION] [SEED=N]

@@ -10,6 +10,10 @@
 // a look at the machine that knows nothing of cove's records have to find
 // nothing, and a container that ran beside it all must not have noticed.
 //
+// With -errno nobody is killed: the call drawn fails with an error that it may
+// fail with, a full disk's or a failing one's. The command then has to say so in
+// one line, or to succeed, and all else is the same.
+//
 // With -user all of it happens as an ordinary user, without cgroups, on pasta
 // and on bridges in a namespace of his.
 //
@@ -18,6 +22,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -34,6 +39,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove/internal/stage"
 )
 
@@ -48,7 +55,10 @@ func main() {
 	kills := flag.Int("kills", 20, "kills for each command and process; 0 is every system call")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "where the drawing begins")
 	only := flag.String("only", "", "only the commands, or COMMAND: PROCESS, that match this `REGEX`")
+	at := flag.Int("at", 0, "only the system calls from this number on, one after the other")
 	sig := flag.Int("signal", int(syscall.SIGKILL), "the signal that kills; SIGTERM, 15, asks to undo")
+	errno := flag.String("errno", "", fmt.Sprintf("kill nobody, but have system calls fail: names out of %s, with commas", names(errnos)))
+	lasting := flag.Bool("lasting", false, "with -errno: and all later ones")
 	podman := flag.Bool("podman", false, "kill podman, with runc, instead: run --rm and rm -f")
 	asUser := flag.Bool("user", false, "run everything as an ordinary user; needs passt, slirp4netns and uidmap")
 	alone := flag.Bool("alone", false, "without a container beside: with -user every command makes the user's namespace")
@@ -60,8 +70,21 @@ func main() {
 	// Between two kills, so that nothing stays; what is under way ends first.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	s := &scene{binary: *cove, podman: *podman, user: *asUser, alone: *alone, signal: syscall.Signal(*sig)}
-	if err := sweep(ctx, s, *kills, *seed, regexp.MustCompile(*only), os.Stdout); err != nil {
+	s := &scene{binary: *cove, podman: *podman, user: *asUser, alone: *alone}
+	strikes := []strike{{Signal: syscall.Signal(*sig)}}
+	if *errno != "" {
+		strikes = nil
+		for _, name := range strings.Split(*errno, ",") {
+			e, ok := errnoOf(name)
+			if !ok {
+				fmt.Fprintf(os.Stderr, "crash: -errno %s: want some of %s\n", name, names(errnos))
+				os.Exit(2)
+			}
+			strikes = append(strikes, strike{Errno: e, Lasting: *lasting})
+		}
+	}
+	draw := drawing{kills: *kills, at: *at, seed: *seed, random: rand.New(rand.NewPCG(*seed, 0))}
+	if err := sweep(ctx, s, strikes, draw, regexp.MustCompile(*only), os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
 		os.Exit(1)
 	}
@@ -87,7 +110,28 @@ func enter() int {
 	return 0
 }
 
-func sweep(ctx context.Context, s *scene, kills int, seed uint64, only *regexp.Regexp, out io.Writer) (err error) {
+// drawing is how the calls to strike at are chosen.
+type drawing struct {
+	kills  int // 0: all
+	at     int // not 0: those from this number on
+	seed   uint64
+	random *rand.Rand
+}
+
+// points are the numbers of calls out of so many, from 0.
+func (d drawing) points(calls int) []int {
+	all := d.random.Perm(calls)
+	if d.at > 0 {
+		slices.Sort(all)
+		all = all[min(d.at-1, calls):]
+	}
+	if d.kills > 0 && 2*d.kills < len(all) {
+		all = all[:2*d.kills] // some may have fewer calls than the first
+	}
+	return all
+}
+
+func sweep(ctx context.Context, s *scene, strikes []strike, draw drawing, only *regexp.Regexp, out io.Writer) (err error) {
 	if s.podman {
 		s.binary = "/usr/bin/podman"
 	} else if s.binary, err = filepath.Abs(s.binary); err != nil {
@@ -108,30 +152,38 @@ func sweep(ctx context.Context, s *scene, kills int, seed uint64, only *regexp.R
 	if err := s.open(); err != nil {
 		return err
 	}
-	random := rand.New(rand.NewPCG(seed, 0))
-	_, _ = fmt.Fprintf(out, "seed %d\n%-28s %-12s %6s %6s %6s\n", seed, "command", "process", "calls", "kills", "losses")
+	word := "kills"
+	if strikes[0].Errno != 0 {
+		word = "fails"
+	}
+	_, _ = fmt.Fprintf(out, "seed %d\n%-28s %-18s %6s %6s %6s\n", draw.seed, "command", "process", "calls", word, "losses")
 	total := 0
 	for _, d := range s.deeds() {
 		for _, r := range d.roles {
 			if !only.MatchString(d.name) && !only.MatchString(d.name+": "+r.name) {
 				continue
 			}
-			calls, tried, bad, err := s.kill(ctx, d, r, kills, random)
-			if ctx.Err() != nil {
-				return ctx.Err()
+			for _, s.strike = range strikes {
+				if s.strike.Errno != 0 && r.victim != "" {
+					continue // who makes no calls cannot have one fail
+				}
+				calls, tried, bad, err := s.kill(ctx, d, r, draw)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err != nil {
+					bad = append(bad, fmt.Sprintf("%s of %q: %s", r.name, d.name, err))
+					_ = s.clean(d)
+				}
+				_, _ = fmt.Fprintf(out, "%-28s %-18s %6d %6d %6d\n", d.name, strings.TrimSpace(r.name+" "+unix.ErrnoName(s.strike.Errno)), calls, tried, len(bad))
+				for _, b := range bad {
+					_, _ = fmt.Fprintf(out, "  LOSS %s\n", b)
+				}
+				total, lost = total+tried, append(lost, bad...)
 			}
-			if err != nil {
-				bad = append(bad, fmt.Sprintf("%s of %q: %s", r.name, d.name, err))
-				_ = s.clean(d)
-			}
-			_, _ = fmt.Fprintf(out, "%-28s %-12s %6d %6d %6d\n", d.name, r.name, calls, tried, len(bad))
-			for _, b := range bad {
-				_, _ = fmt.Fprintf(out, "  LOSS %s\n", b)
-			}
-			total, lost = total+tried, append(lost, bad...)
 		}
 	}
-	_, _ = fmt.Fprintf(out, "%d kills, %d losses, seed %d\n", total, len(lost), seed)
+	_, _ = fmt.Fprintf(out, "%d %s, %d losses, seed %d\n", total, word, len(lost), draw.seed)
 	for _, l := range lost { // once more, where the end of a log shows it
 		_, _ = fmt.Fprintf(out, "  LOSS %s\n", l)
 	}
@@ -141,50 +193,24 @@ func sweep(ctx context.Context, s *scene, kills int, seed uint64, only *regexp.R
 	return nil
 }
 
-// kill kills one deed's process at as many of its system calls as asked.
-func (s *scene) kill(ctx context.Context, d deed, target role, kills int, random *rand.Rand) (calls, tried int, losses []string, err error) {
-	// What a user is told when nobody is killed, the first and the second time.
-	// Which process is which is read from /proc, where it may be gone already.
-	var first, second, third result
-	for attempt := 0; calls == 0; attempt++ {
-		if attempt == 5 {
-			return 0, 0, nil, errors.New("there was none")
-		}
-		if err := s.prepare(d); err != nil {
-			return 0, 0, nil, err
-		}
-		if first, calls, _, err = s.trace(d, target, 0); err != nil {
-			return 0, 0, nil, err
-		}
-		if first.code != 0 {
-			return 0, 0, nil, fmt.Errorf("without a kill: %s", first)
-		}
-		second = s.do(d, d.command)
-		if problem := s.clean(d); problem != "" {
-			return 0, 0, nil, fmt.Errorf("without a kill: %s", problem)
-		}
+// kill strikes one deed's process at as many of its system calls as asked.
+func (s *scene) kill(ctx context.Context, d deed, target role, draw drawing) (calls, tried int, losses []string, err error) {
+	var told answers
+	if told, calls, err = s.answers(d, target); err != nil {
+		return 0, 0, nil, err
 	}
-	if target.dies() != "" {
-		if third, err = s.afterwards(d, target.dies()); err != nil {
-			return 0, 0, nil, err
-		}
-	}
-	points := random.Perm(calls)
-	if kills > 0 && 2*kills < calls {
-		points = points[:2*kills] // some may have fewer calls than the first
-	}
-	for _, p := range points {
-		if ctx.Err() != nil || tried == kills && kills > 0 {
+	for _, p := range draw.points(calls) {
+		if ctx.Err() != nil || tried == draw.kills && draw.kills > 0 {
 			break
 		}
 		if err := s.prepare(d); err != nil {
 			return calls, tried, losses, fmt.Errorf("after a kill at call %d: %w", p, err)
 		}
-		r, _, killed, err := s.trace(d, target, p+1)
+		r, err := s.trace(d, target, p+1)
 		if err != nil {
 			return calls, tried, losses, err
 		}
-		if killed {
+		if r.struck {
 			tried++
 		}
 		problem := ""
@@ -192,14 +218,11 @@ func (s *scene) kill(ctx context.Context, d deed, target role, kills int, random
 			problem = "the command hung: " + r.String()
 			s.endCommands() // or what follows would wait for it
 		}
+		if problem == "" && r.refused != "" {
+			problem = s.refusal(r)
+		}
 		if problem == "" {
-			again := s.do(d, d.command)
-			// A container takes a moment to die: what joins it meanwhile dies with
-			// it, before it is anything or later.
-			dying := target.dies() == kindInit && r.code != 0 && (again.code == 137 || same(again, r))
-			if !same(again, first) && !same(again, second) && !same(again, third) && !dying {
-				problem = fmt.Sprintf("once more: %s; the first time it is %s, the second %s, afterwards %s", again, first, second, third)
-			}
+			problem = s.onceMore(d, target, r, told)
 		}
 		if problem == "" {
 			problem = s.checked()
@@ -208,10 +231,107 @@ func (s *scene) kill(ctx context.Context, d deed, target role, kills int, random
 			problem = rest
 		}
 		if problem != "" {
-			losses = append(losses, fmt.Sprintf("%s of %q killed at call %d of %d (%s): %s", target.name, d.name, p+1, calls, r, problem))
+			what := "killed"
+			if r.refused != "" {
+				what = r.refused + " refused"
+			}
+			losses = append(losses, fmt.Sprintf("%s of %q, %s at call %d of %d (%s): %s", target.name, d.name, what, p+1, calls, r, problem))
 		}
 	}
 	return calls, tried, losses, nil
+}
+
+// answers is what a user is told when nobody is killed: the first time, the
+// second, and when the process that is to die is dead before.
+type answers struct{ first, second, afterwards result }
+
+func (a answers) include(r result) bool {
+	return same(r, a.first) || same(r, a.second) || same(r, a.afterwards)
+}
+
+// answers tells also how many system calls there are to draw from.
+func (s *scene) answers(d deed, target role) (told answers, calls int, err error) {
+	// Which process is which is read from /proc, where it may be gone already.
+	for attempt := 0; calls == 0; attempt++ {
+		if attempt == 5 {
+			return told, 0, errors.New("there was none")
+		}
+		if err := s.prepare(d); err != nil {
+			return told, 0, err
+		}
+		r, err := s.trace(d, target, 0)
+		if err != nil {
+			return told, 0, err
+		}
+		if told.first, calls = r.result, r.count; r.code != 0 {
+			return told, 0, fmt.Errorf("without a kill: %s", r)
+		}
+		told.second = s.do(d, d.command)
+		if problem := s.clean(d); problem != "" {
+			return told, 0, fmt.Errorf("without a kill: %s", problem)
+		}
+		if s.strike.Errno != 0 {
+			break // it may make none that may fail so
+		}
+	}
+	if target.dies() != "" && s.strike.Errno == 0 {
+		told.afterwards, err = s.afterwards(d, target.dies())
+	}
+	return told, calls, err
+}
+
+// onceMore is what is wrong with the answer to the command after a first one
+// that became r.
+func (s *scene) onceMore(d deed, target role, r traced, told answers) string {
+	again := s.do(d, d.command)
+	if d.whole && r.struck && !told.include(again) && s.ranAs(inUse.FindStringSubmatch(again.errors)) {
+		again = s.do(d, d.command) // what was started ran still, and had its name
+	}
+	switch {
+	case r.refused != "" && r.code == 0 && told.first.code == 0:
+		if same(again, told.second) { // it said that it had done it
+			return ""
+		}
+	case told.include(again):
+		return ""
+	case target.dies() == kindInit && r.code != 0 && (again.code == 137 || same(again, r.result)):
+		// A container takes a moment to die: what joins it meanwhile dies with
+		// it, before it is anything or later.
+		return ""
+	}
+	return fmt.Sprintf("once more: %s; the first time it is %s, the second %s, afterwards %s", again, told.first, told.second, told.afterwards)
+}
+
+var inUse = regexp.MustCompile(`already in use by ([0-9a-f]{64})`)
+
+// ranAs waits for the end of the container that has a name, and tells whether its
+// command was started at all.
+func (s *scene) ranAs(holder []string) bool {
+	if holder == nil {
+		return false
+	}
+	for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		log, _ := os.ReadFile(filepath.Join(s.root(), "cove", "events.log"))
+		for line := range bytes.Lines(log) {
+			if bytes.Contains(line, []byte(holder[1])) && bytes.Contains(line, []byte(`"Status":"died"`)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// refusal is what is wrong with a command one of whose calls has failed.
+func (s *scene) refusal(r traced) string {
+	switch lines := strings.Count(r.errors, "\n"); {
+	case strings.Contains(r.errors, "goroutine ") || strings.Contains(r.errors, "panic: "):
+		return "it panicked"
+	case lines > 1 && !s.strike.Lasting: // a later one is another error
+		return "it says more than one line"
+	case lines == 0 && r.code != 0:
+		return "it does not say why"
+	}
+	return s.checked() // nothing is left to the command that is repeated
 }
 
 // afterwards is what a user is told when a process of x's is dead before the

@@ -28,7 +28,7 @@ type scene struct {
 	podman bool // the reference, for comparison
 	user   bool // everything is an ordinary user's
 	alone  bool // there is no other container, and so no user namespace that lasts
-	signal syscall.Signal
+	strike strike
 	binary string
 	work   string
 	env    []string
@@ -45,7 +45,8 @@ type result struct {
 }
 
 func (r result) String() string {
-	return fmt.Sprintf("exit %d, %q, %q", r.code, strings.TrimSpace(r.out), strings.TrimSpace(r.errors))
+	const most = 600 // of a panic
+	return fmt.Sprintf("exit %d, %.*q, %.*q", r.code, most, strings.TrimSpace(r.out), most, strings.TrimSpace(r.errors))
 }
 
 // limit is how long one command may take: more is a hang, and a loss.
@@ -187,14 +188,15 @@ func (s *scene) open() (err error) {
 			return err
 		}
 	}
-	for _, args := range [][]string{
+	commands := [][]string{
 		{"import", filepath.Join(s.work, "layer.tar"), image},
 		{"save", "-q", "-o", filepath.Join(s.work, "archive.tar"), image},
 		{"run", "-d", "--name", "other", "-p", "127.0.0.1:7777:7777", image, "sleep", "1000000"},
-	} {
-		if s.alone && args[0] == "run" {
-			args = []string{"run", "--rm", image, "true"} // directories that stay
-		}
+	}
+	if s.alone { // what is made once and stays is to be there all the same
+		commands = append(commands, []string{"rm", "-f", "-t", "0", "other"})
+	}
+	for _, args := range commands {
 		if r := s.run(args...); r.code != 0 {
 			return fmt.Errorf("%s: %s", strings.Join(args, " "), r)
 		}
@@ -310,4 +312,4 @@ func (s *scene) ours(id string) bool {
 	return false
 }
 
-var counters = regexp.MustCompile(`counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)
+var counters = regexp.MustCompile(`NO-CARRIER,|counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)

@@ -18,8 +18,8 @@ import (
 // order is what a tracing process has to do.
 type order struct {
 	Counts  kind
-	At      int // 0 never kills
-	Signal  unix.Signal
+	At      int // 0 never strikes
+	Strike  strike
 	Follow  int  // a process that runs already, to be traced, too; 0 is none
 	Victim  int  // who is killed in place of who makes the call; 0 is none
 	User    int  // who the command is run as
@@ -27,9 +27,16 @@ type order struct {
 	Command []string
 }
 
+// strike is what happens at the call drawn.
+type strike struct {
+	Signal  unix.Signal // its process gets it
+	Errno   unix.Errno  // or, if not 0, the call fails so: then those that may are counted
+	Lasting bool        // and all later ones do
+}
+
 // tracer runs a command under ptrace(2), counts the system calls of all threads
 // of the processes of one kind, and kills a process, mostly that one, as it enters
-// the one of the number asked for. Everything else runs on.
+// the one of the number asked for, or has it fail. Everything else runs on.
 //
 // It has to be a process of its own (the "trace" argument of this program):
 // when it ends the kernel lets go of whatever is still traced.
@@ -38,7 +45,8 @@ type tracer struct {
 	threads map[int]*thread
 	command int // its pid
 	count   int
-	killed  bool
+	struck  bool
+	refused string          // the call that was made to fail
 	status  unix.WaitStatus // of the command
 	ended   bool
 }
@@ -47,6 +55,7 @@ type thread struct {
 	process int
 	kind    kind
 	inCall  bool
+	fails   bool // the call that it is in
 	unborn  bool // stopped until its parent's event has told of it
 }
 
@@ -54,7 +63,8 @@ const traceOptions = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACECLONE | uni
 	unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC
 
 // traceMain is the life of the tracing process, whose argument is its order. It
-// writes "count N" or "killed N" to descriptor 3 and ends as the command does.
+// writes "count N" or "struck N", and the call refused, to descriptor 3 and ends
+// as the command does.
 func traceMain(text string) int {
 	runtime.LockOSThread()
 	t := &tracer{threads: map[int]*thread{}}
@@ -67,10 +77,10 @@ func traceMain(text string) int {
 		return 125
 	}
 	word := "count"
-	if t.killed {
-		word = "killed"
+	if t.struck {
+		word = "struck"
 	}
-	_, _ = fmt.Fprintf(os.NewFile(3, "result"), "%s %d\n", word, t.count)
+	_, _ = fmt.Fprintf(os.NewFile(3, "result"), "%s %d %q\n", word, t.count, t.refused)
 	if t.status.Signaled() {
 		return 128 + int(t.status.Signal())
 	}
@@ -116,7 +126,9 @@ func (t *tracer) run() error {
 		if err != nil {
 			return err
 		}
-		t.event(tid, ws)
+		if err := t.event(tid, ws); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -170,7 +182,7 @@ func waitMain(argv []string) int {
 }
 
 // event handles one stop or end of a thread.
-func (t *tracer) event(tid int, ws unix.WaitStatus) {
+func (t *tracer) event(tid int, ws unix.WaitStatus) error {
 	if ws.Exited() || ws.Signaled() {
 		for child, th := range t.threads { // who has died may not have told of it
 			if th.unborn {
@@ -182,46 +194,99 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) {
 			t.status, t.ended = ws, true
 		}
 		delete(t.threads, tid)
-		return
+		return nil
 	}
 	th := t.threads[tid]
 	if th == nil {
 		// Born. What it is its parent's event tells, which may come later: until
 		// then it waits, or its calls would not be counted.
 		t.threads[tid] = &thread{process: tid, kind: kindOther, unborn: true}
-		return
+		return nil
 	}
 	sig := 0
 	switch stop := ws.StopSignal(); {
 	case stop == unix.SIGTRAP|0x80:
 		th.inCall = !th.inCall
-		if th.inCall && th.kind == t.Counts && !t.killed {
-			t.count++
-			if t.count == t.At {
-				t.killed = true
-				victim := th.process
-				if t.Victim != 0 {
-					victim = t.Victim
-				}
-				_ = unix.Kill(victim, t.Signal)
-			}
+		if err := t.atCall(tid, th); err != nil {
+			return err
 		}
 	case ws>>16 == unix.PTRACE_EVENT_STOP && stop != unix.SIGTRAP:
 		_, _, _ = unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_LISTEN, uintptr(tid), 0, 0, 0, 0) // a stop by job control
-		return
+		return nil
 	case ws.TrapCause() == unix.PTRACE_EVENT_STOP: // of its birth
 	case ws.TrapCause() > 0:
 		t.born(tid, th, ws.TrapCause())
 		if th.kind == kindTracer {
 			_ = unix.PtraceDetach(tid)
 			delete(t.threads, tid)
-			return
+			return nil
 		}
 	case stop == unix.SIGTRAP:
 	default:
 		sig = int(stop)
 	}
 	t.proceed(tid, sig)
+	return nil
+}
+
+// atCall counts a call that a thread enters, and strikes at the one drawn.
+func (t *tracer) atCall(tid int, th *thread) error {
+	if th.fails {
+		th.fails = false
+		return gone(fail(tid, t.Strike.Errno))
+	}
+	if !th.inCall || !t.watched(th) {
+		return nil
+	}
+	if t.Strike.Errno != 0 {
+		return gone(t.refuse(tid, th))
+	}
+	if t.count++; t.count == t.At {
+		t.struck = true
+		victim := th.process
+		if t.Victim != 0 {
+			victim = t.Victim
+		}
+		_ = unix.Kill(victim, t.Strike.Signal)
+	}
+	return nil
+}
+
+// refuse has the call that a thread enters fail if it is the one drawn, or a
+// later one where all those do.
+func (t *tracer) refuse(tid int, th *thread) error {
+	var c call
+	if err := c.ask(getSyscallInfo, tid); err != nil {
+		return err
+	}
+	name, ok := c.may(th.process, t.Strike.Errno)
+	if !ok {
+		return nil
+	}
+	if t.count++; t.At == 0 || t.count < t.At {
+		return nil
+	}
+	if !t.struck {
+		t.refused = c.describe(tid, name)
+	}
+	t.struck, th.fails = true, true
+	return c.skip(tid)
+}
+
+// gone takes it for no error that a thread has been killed meanwhile.
+func gone(err error) error {
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make a call fail, which takes Linux 6.16: %w", err)
+	}
+	return nil
+}
+
+// watched tells whether a thread's calls still matter.
+func (t *tracer) watched(th *thread) bool {
+	return th.kind == t.Counts && (!t.struck || t.Strike.Lasting)
 }
 
 // born keeps the book of processes and what they are.
@@ -265,7 +330,7 @@ func (t *tracer) born(tid int, th *thread, cause int) {
 // are counted does it stop at each.
 func (t *tracer) proceed(tid, sig int) {
 	th := t.threads[tid]
-	if th != nil && th.kind == t.Counts && !t.killed {
+	if th != nil && (t.watched(th) || th.fails) {
 		_ = unix.PtraceSyscall(tid, sig)
 		return
 	}
@@ -278,10 +343,17 @@ func sameProcess(pid, tid int) bool {
 	return err == nil && strings.Contains(string(data), "\nTgid:\t"+strconv.Itoa(pid)+"\n")
 }
 
-// trace runs a command in a tracing process. It gives how many system calls
-// the processes that the role is about made, or, when at is reached, had made.
-func (s *scene) trace(d deed, r role, at int) (told result, count int, killed bool, err error) {
-	o := order{Counts: r.counts, At: at, Signal: s.signal, Whole: d.whole && r.counts != kindCommand, Command: s.argv(slices.Concat(d.flags, d.command))}
+// traced is what became of a command under the tracer.
+type traced struct {
+	result
+	count   int    // the system calls of the processes that the role is about, up to the one drawn
+	struck  bool   // that was reached
+	refused string // the call that was made to fail
+}
+
+// trace runs a command in a tracing process.
+func (s *scene) trace(d deed, r role, at int) (told traced, err error) {
+	o := order{Counts: r.counts, At: at, Strike: s.strike, Whole: d.whole && r.counts != kindCommand, Command: s.argv(slices.Concat(d.flags, d.command))}
 	if s.user {
 		o.User = user.ID
 	}
@@ -289,31 +361,33 @@ func (s *scene) trace(d deed, r role, at int) (told result, count int, killed bo
 		o.Victim, err = s.running(r.victim)
 	}
 	if err != nil {
-		return told, 0, false, err
+		return told, err
 	}
 	text, err := json.Marshal(o)
 	if err != nil {
-		return told, 0, false, err
+		return told, err
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return told, 0, false, err
+		return told, err
 	}
 	defer read.Close()
 	self, err := os.Executable()
 	if err != nil {
-		return told, 0, false, err
+		return told, err
 	}
 	cmd := exec.Command(self, "trace", string(text))
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	cmd.ExtraFiles = []*os.File{write}
-	told = s.finish(cmd, write)
+	told.result = s.finish(cmd, write)
 	var word string
-	if _, err := fmt.Fscanf(read, "%s %d\n", &word, &count); err != nil {
+	if _, err := fmt.Fscanf(read, "%s %d %q\n", &word, &told.count, &told.refused); err != nil {
 		if told.code < 0 {
-			return told, 0, true, nil // it hung
+			told.struck = true
+			return told, nil // it hung
 		}
-		return told, 0, false, errors.Join(fmt.Errorf("the tracer died: %s", told), err)
+		return told, errors.Join(fmt.Errorf("the tracer died: %s", told.result), err)
 	}
-	return told, count, word == "killed", nil
+	told.struck = word == "struck"
+	return told, nil
 }

@@ -1,0 +1,6 @@
+package main
+
+import "golang.org/x/sys/unix"
+
+// oldRefusables are those that have another name here.
+var oldRefusables = []refusable{{"newfstatat", unix.SYS_FSTATAT, ofDisk, ""}}
