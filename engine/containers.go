@@ -143,5 +143,5 @@ func (e *Engine) Stats(ctx context.Context, nameOrIDs []string, all bool) ([]Sta
 // container has changed, because something is mounted there, are left out, as
 // podman does.
 func (e *Engine) Diff(ctx context.Context, nameOrID string) ([]Change, error) {
-	return e.now().Diff(ctx, nameOrID)
+	return e.now().Diff(ctx, nameOrID, engine.DiffOptions{Containers: true})
 }

@@ -65,6 +65,10 @@ type ContainerEngine interface {
 	// places, the bytes that each gave back.
 	PruneContainers(ctx context.Context, filters map[string][]string) (ids []string, sizes []int64, err error)
 
+	// Diff lists what a container or image has changed, by path.
+	Diff(ctx context.Context, nameOrID string, o engine.DiffOptions) ([]engine.Change, error)
+	// Export writes a container's root file system as a tar stream.
+	Export(ctx context.Context, nameOrID string, w io.Writer) error
 	// StatPath looks at a path inside a container, stopped or not, without
 	// following a final symbolic link; its target is the second result.
 	StatPath(ctx context.Context, nameOrID, path string) (fs.FileInfo, string, error)

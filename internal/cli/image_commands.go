@@ -14,10 +14,11 @@ func imageCommands() []entry {
 	top = append(top, notYet("build", "builder", "buildx", "manifest", "search", "trust")...)
 	return append(top, group("image", "Manage images", func() []entry {
 		return append(append(imageVerbs(),
+			entry{name: "diff", short: "Inspect changes to the image's file systems", build: imageDiffCommand},
 			entry{name: "exists", short: "Check if an image exists in local storage", build: imageExistsCommand},
 			entry{name: "inspect", short: "Display the configuration of an image", build: imageInspectCommand},
 			entry{name: "prune", short: "Remove unused images", build: imagePruneCommand},
-		), notYet("build", "diff", "mount", "scp", "search", "sign", "tree", "trust", "umount", "unmount")...)
+		), notYet("build", "mount", "scp", "search", "sign", "tree", "trust", "umount", "unmount")...)
 	}))
 }
 

@@ -7,6 +7,8 @@ func topContainerCommands() []entry {
 		switch e.name {
 		case "list":
 			e.name, e.aliases = "ps", nil
+		case "diff":
+			e.short, e.build = "Display the changes to the object's file system", diffCommand
 		case "checkpoint", "cleanup", "clone", "exists", "inspect", "prune", "restore", "runlabel":
 			continue
 		}
@@ -23,8 +25,10 @@ func containerCommands() []entry {
 		{name: "cleanup", short: "Clean up what ended containers have left", build: cleanupCommand},
 		{name: "cp", short: "Copy files/folders between a container and the local filesystem", build: cpCommand},
 		{name: "create", short: "Create but do not start a container", build: createCommand},
+		{name: "diff", short: "Inspect changes to the container's file systems", build: containerDiffCommand},
 		{name: "exec", short: "Run a process in a running container", build: execCommand},
 		{name: "exists", short: "Check if a container exists in local storage", build: containerExistsCommand},
+		{name: "export", short: "Export container's filesystem contents as a tar archive", build: exportCommand},
 		{name: "inspect", short: "Display the configuration of a container", build: containerInspectCommand},
 		{name: "kill", short: "Kill one or more running containers with a specific signal", build: killCommand},
 		{name: "list", aliases: []string{"ls", "ps"}, short: "List containers", build: psCommand},
@@ -44,5 +48,5 @@ func containerCommands() []entry {
 		{name: "unpause", short: "Unpause the processes in one or more containers", build: unpauseCommand},
 		{name: "update", short: "Change the limits and restart policy of a container", build: updateCommand},
 		{name: "wait", short: "Block on one or more containers to stop and print their exit codes", build: waitCommand},
-	}, notYet("clone", "commit", "diff", "export", "init", "mount", "runlabel", "umount", "unmount")...)
+	}, notYet("clone", "commit", "init", "mount", "runlabel", "umount", "unmount")...)
 }

@@ -6,10 +6,12 @@ func volumeCommands() []entry {
 		return append([]entry{
 			{name: "create", short: "Create a new volume", build: volumeCreateCommand},
 			{name: "exists", short: "Check if volume exists", build: volumeExistsCommand},
+			{name: "export", short: "Export volumes", build: volumeExportCommand},
+			{name: "import", short: "Import a tarball contents into a volume", build: volumeImportCommand},
 			{name: "inspect", short: "Display detailed information on one or more volumes", build: volumeInspectCommand},
 			{name: "ls", aliases: []string{"list"}, short: "List volumes", build: volumeListCommand},
 			{name: "prune", short: "Remove all unused volumes", build: volumePruneCommand},
 			{name: "rm", aliases: []string{"remove"}, short: "Remove one or more volumes", build: volumeRemoveCommand},
-		}, notYet("export", "import", "mount", "reload", "rename", "unmount", "update")...)
+		}, notYet("mount", "reload", "rename", "unmount", "update")...)
 	})}
 }

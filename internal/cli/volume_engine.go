@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"io"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
@@ -17,6 +18,10 @@ type VolumeEngine interface {
 	// Volumes gives those that the filters choose, by name.
 	Volumes(ctx context.Context, filters map[string][]string) ([]inspect.Volume, error)
 	Volume(ctx context.Context, nameOrID string) (inspect.Volume, error)
+	// ExportVolume writes a volume's content as a tar stream; ImportVolume
+	// unpacks one, that may be compressed, into a volume.
+	ExportVolume(ctx context.Context, nameOrID string, w io.Writer) error
+	ImportVolume(ctx context.Context, nameOrID string, r io.Reader) error
 	// RemoveVolume gives the full name of what it removed. Of o only Force
 	// (with the containers that use it) and Timeout count.
 	RemoveVolume(ctx context.Context, nameOrID string, o engine.RemoveOptions) (string, error)

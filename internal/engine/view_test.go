@@ -18,7 +18,7 @@ func TestDiffAndExport(t *testing.T) {
 		c.Mounts = []cove.Mount{{Type: "volume", Source: "vol", Destination: "/data"}}
 	})
 	ctx := context.Background()
-	if got, err := e.Diff(ctx, "c"); err != nil || len(got) != 0 {
+	if got, err := e.Diff(ctx, "c", DiffOptions{Containers: true}); err != nil || len(got) != 0 {
 		t.Errorf("unchanged: %v, %v", got, err)
 	}
 	upper := filepath.Join(e.dir(c.ID), "diff")
@@ -29,7 +29,7 @@ func TestDiffAndExport(t *testing.T) {
 	okay(t, unix.Mknod(upper+"/etc/never-was", unix.S_IFCHR, 0))
 	put(t, upper+"/hidden/y", "y")
 	okay(t, unix.Setxattr(upper+"/hidden", "trusted.overlay.opaque", []byte("y"), 0))
-	got, err := e.Diff(ctx, "c")
+	got, err := e.Diff(ctx, "c", DiffOptions{Containers: true})
 	okay(t, err)
 	want := []Change{
 		{"/etc", Changed}, {"/etc/gone", Deleted}, {"/etc/passwd", Changed}, {"/hidden", Changed}, {"/hidden/x", Deleted}, {"/hidden/y", Added},
