@@ -27,7 +27,7 @@ type confined struct{ storage.Store }
 
 // Diff gives a layer as an archive.
 func (s confined) Diff(from, to string, o *storage.DiffOptions) (io.ReadCloser, error) {
-	if s.GraphDriverName() != "overlay" || from != "" || o == nil || o.Compression == nil || *o.Compression != archive.Uncompressed {
+	if d := s.GraphDriverName(); d != "overlay" && d != "vfs" || from != "" || o == nil || o.Compression == nil || *o.Compression != archive.Uncompressed {
 		return s.Store.Diff(from, to, o)
 	}
 	ours, err := s.assemble(to)
@@ -71,34 +71,50 @@ func (s confined) assemble(id string) (_ io.ReadCloser, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The library looks into the layers below, too: some are templates.
-	for next := id; next != ""; {
-		found, err := l.onDisk(next)
-		if err != nil {
-			return nil, err
-		}
-		root, err := os.Open(found.dir)
+	places, err := l.places(id)
+	if err != nil {
+		return nil, err
+	}
+	for _, place := range places {
+		root, err := os.Open(place.dir)
 		if err != nil {
 			return nil, err
 		}
 		a.roots = append(a.roots, root)
-		below, err := s.Layer(next)
-		if err != nil {
-			return nil, err
-		}
-		next = below.Parent
 	}
 	a.ReadCloser = asm.NewOutputTarStream(a, tarsplit.NewJSONUnpacker(plain))
 	return a, nil
 }
 
+// places are the directories that have a layer's files.
+func (l *library) places(id string) ([]layer, error) {
+	if l.store.GraphDriverName() == "vfs" {
+		return l.copied(id)
+	}
+	// The library looks into the layers below, too: some are templates.
+	var all []layer
+	for id != "" {
+		found, err := l.onDisk(id)
+		if err != nil {
+			return nil, err
+		}
+		below, err := l.store.Layer(id)
+		if err != nil {
+			return nil, err
+		}
+		all, id = append(all, found), below.Parent
+	}
+	return all, nil
+}
+
 // archiveOf opens what the library noted of a layer's archive; nil for nothing.
 func (l *library) archiveOf(id string) (*os.File, error) {
+	driver := l.store.GraphDriverName()
 	for _, st := range l.stores() {
-		if _, err := os.Lstat(filepath.Join(st, image.LayerDir("overlay", id))); err != nil {
+		if _, err := os.Lstat(filepath.Join(st, image.LayerDir(driver, id))); err != nil {
 			continue
 		}
-		f, err := os.Open(filepath.Join(st, "overlay-layers", id+".tar-split.gz"))
+		f, err := os.Open(filepath.Join(st, driver+"-layers", id+".tar-split.gz"))
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return f, err
 		}

@@ -167,31 +167,35 @@ func TestSaveConfined(t *testing.T) {
 		"a FIFO":         {[]*tar.Header{etc, {Name: "etc/f", Typeflag: tar.TypeFifo}, file("x/f", ""), link("x", "etc")}, false},
 		"a FIFO's bytes": {[]*tar.Header{file("x/f", "evil"), etc, {Name: "etc/f", Typeflag: tar.TypeFifo}, link("x", "etc")}, true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			bodies := make([][]byte, len(c.entries))
-			for i, h := range c.entries {
-				if h.Size > 0 {
-					bodies[i] = []byte("evil")
-				}
-			}
-			p, q, ctx := newPlace(t), newPlace(t), context.Background()
-			img := imagetest.Image{Name: "localhost/odd:1", Layers: [][]byte{imagetest.Tar(t, c.entries, bodies)}}
-			p.mustLoad(t, img)
-			saved := filepath.Join(t.TempDir(), "saved.tar")
-			err := p.Save(ctx, []string{img.Name}, image.SaveOptions{Output: saved})
-			t.Log(err)
-			if (err != nil) != c.refuse {
-				t.Fatalf("refused: %v, want %v", err, c.refuse)
-			}
-			if c.refuse {
-				return
-			}
-			_, err = q.Load(ctx, saved, image.LoadOptions{})
-			must(t, err)
-			if got, err := q.Resolve(ctx, img.Name, ""); err != nil || got.ID != img.ID(t) {
-				t.Errorf("saved and loaded: %v %v", got.ID, err)
-			}
-		})
+		for _, driver := range []string{"overlay", "vfs"} {
+			t.Run(name+" "+driver, func(t *testing.T) { saveConfined(t, driver, c.entries, c.refuse) })
+		}
+	}
+}
+
+func saveConfined(t *testing.T, driver string, entries []*tar.Header, refuse bool) {
+	bodies := make([][]byte, len(entries))
+	for i, h := range entries {
+		if h.Size > 0 {
+			bodies[i] = []byte("evil")
+		}
+	}
+	p, q, ctx := newPlace(t, func(o *image.Options) { o.Driver = driver }), newPlace(t), context.Background()
+	img := imagetest.Image{Name: "localhost/odd:1", Layers: [][]byte{imagetest.Tar(t, entries, bodies)}}
+	p.mustLoad(t, img)
+	saved := filepath.Join(t.TempDir(), "saved.tar")
+	err := p.Save(ctx, []string{img.Name}, image.SaveOptions{Output: saved})
+	t.Log(err)
+	if (err != nil) != refuse {
+		t.Fatalf("refused: %v, want %v", err, refuse)
+	}
+	if refuse {
+		return
+	}
+	_, err = q.Load(ctx, saved, image.LoadOptions{})
+	must(t, err)
+	if got, err := q.Resolve(ctx, img.Name, ""); err != nil || got.ID != img.ID(t) {
+		t.Errorf("saved and loaded: %v %v", got.ID, err)
 	}
 }
 
