@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"go.podman.io/common/libimage"
@@ -18,9 +19,10 @@ import (
 // before the failing one to a next attempt that may never come, and it looks at
 // some things of an image only when it has stored it.
 //
-// New layers that belong to no image may also be those of another copy in
-// flight. Copies by cove are known by a lock that each shares; while one
-// runs, nothing is deleted here and Prune does it another day.
+// What another copy by cove has built upon these layers is known by a lock that
+// each copy shares; while one runs, nothing is deleted here and Prune does it
+// another day. Layers that others have made meanwhile are theirs: they may be part
+// of a copy by another tool.
 func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.SystemContext, copy func(*libimage.Runtime) error) (err error) {
 	if sys == nil {
 		sys = lib.runtime.SystemContext()
@@ -45,34 +47,19 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH); err != nil {
 		return &os.PathError{Op: "lock", Path: lock.Name(), Err: err}
 	}
-	before, err := lib.store.Layers()
-	if err != nil {
-		return err
-	}
-	known := make(map[string]bool, len(before))
-	for _, lay := range before {
-		known[lay.ID] = true
-	}
 	if err = copy(rt); err == nil {
 		return nil
 	}
 	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		return err
 	}
-	for _, id := range into.made {
+	for _, id := range into.images {
 		if _, cleanErr := lib.store.DeleteImage(id, true); cleanErr != nil {
 			err = errors.Join(err, ignore(cleanErr, storage.ErrImageUnknown, storage.ErrImageUsedByContainer, storage.ErrLayerHasChildren))
 		}
 	}
-	after, listErr := lib.store.Layers()
-	if listErr != nil {
-		return errors.Join(err, listErr)
-	}
-	for i := len(after) - 1; i >= 0; i-- { // children come after their parents
-		if known[after[i].ID] {
-			continue
-		}
-		if cleanErr := lib.store.DeleteLayer(after[i].ID); cleanErr != nil {
+	for _, id := range slices.Backward(into.layers) { // children come after their parents
+		if cleanErr := lib.store.DeleteLayer(id); cleanErr != nil {
 			err = errors.Join(err, ignore(cleanErr, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage,
 				storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown, storage.ErrNotALayer))
 		}

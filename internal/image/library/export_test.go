@@ -21,3 +21,17 @@ func (s *Store) LayerIDs() ([]string, error) {
 	}
 	return ids, err
 }
+
+// MakeLayer makes a layer that belongs to nothing yet, as part of a copy by
+// another tool would be.
+func (s *Store) MakeLayer() (id string, err error) {
+	lib, err := s.library()
+	if err != nil {
+		return "", err
+	}
+	l, err := lib.store.CreateLayer("", "", nil, "", false, nil)
+	if err != nil {
+		return "", err
+	}
+	return l.ID, nil
+}

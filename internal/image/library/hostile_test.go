@@ -345,3 +345,35 @@ func TestRegistryBreaksOff(t *testing.T) {
 	t.Log(err)
 	q.empty(t)
 }
+
+// A copy that fails takes its own layers back, and none of those that another
+// tool's copy has made in the meantime.
+func TestOthersLayersStay(t *testing.T) {
+	p := newPlace(t)
+	dir := t.TempDir()
+	blobs := imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", Layers: [][]byte{
+		imagetest.Layer(t, imagetest.Files{"ok": "ok"}), imagetest.Layer(t, imagetest.Files{"q": "q"})}})
+	must(t, os.WriteFile(blobs[1], []byte("garbage"), 0o600))
+	other := p.again()
+	var theirs string
+	_, err := p.Load(context.Background(), dir, image.LoadOptions{Progress: writerFunc(func() {
+		if theirs == "" {
+			var err error
+			theirs, err = other.MakeLayer()
+			must(t, err)
+		}
+	})})
+	if err == nil || theirs == "" {
+		t.Fatalf("the load did not fail (%v), or told of no progress", err)
+	}
+	ids, err := p.again().LayerIDs()
+	must(t, err)
+	if len(ids) != 1 || ids[0] != theirs {
+		t.Errorf("left: %v, want %s", ids, theirs)
+	}
+}
+
+// writerFunc is called for every write.
+type writerFunc func()
+
+func (f writerFunc) Write(p []byte) (int, error) { f(); return len(p), nil }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
@@ -24,21 +25,47 @@ import (
 // nobody can stop it.
 type incoming struct {
 	storage.Store
-	ctx  context.Context
-	made []string // images that there were not before
+	ctx context.Context
+	// images and layers are those that this copy has made.
+	mu             sync.Mutex
+	images, layers []string
+}
+
+func (s *incoming) note(list *[]string, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	*list = append(*list, id)
 }
 
 // CreateImage takes note of an image.
 func (s *incoming) CreateImage(id string, names []string, layer, metadata string, o *storage.ImageOptions) (*storage.Image, error) {
 	img, err := s.Store.CreateImage(id, names, layer, metadata, o)
 	if err == nil {
-		s.made = append(s.made, img.ID)
+		s.note(&s.images, img.ID)
 	}
 	return img, err
 }
 
-// PutLayer unpacks a layer from the file where the library keeps its blob.
+// ApplyStagedLayer makes a layer of files that were fetched one by one.
+func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (*storage.Layer, error) {
+	layer, err := s.Store.ApplyStagedLayer(args)
+	if err == nil {
+		s.note(&s.layers, layer.ID)
+	}
+	return layer, err
+}
+
+// PutLayer unpacks a layer, see [incoming.put].
 func (s *incoming) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
+	layer, size, err := s.put(id, parent, names, label, writeable, o, diff)
+	if err == nil {
+		s.note(&s.layers, layer.ID)
+	}
+	return layer, size, err
+}
+
+// put unpacks a layer from the file where the library keeps its blob.
+func (s *incoming) put(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
 	file, ok := diff.(*os.File)
 	if !ok || o == nil || o.OriginalDigest == "" || o.UncompressedDigest == "" {
 		return s.Store.PutLayer(id, parent, names, label, writeable, o, diff)
