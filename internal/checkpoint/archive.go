@@ -179,8 +179,7 @@ func networkStatus(c *cove.Container) map[string]any {
 type Head struct {
 	Config  Config
 	Deleted []string
-	Whole   bool     // it has a checkpoint, not the memory alone
-	Volumes []string // whose content it has
+	Whole   bool // it has a checkpoint, not the memory alone
 }
 
 // ReadHead reads through an archive.
@@ -196,10 +195,6 @@ func ReadHead(r io.Reader) (*Head, error) {
 			return readJSON(name, content, &h.Deleted)
 		case name == Images+"/"+inventory:
 			h.Whole = true
-		case strings.HasPrefix(name, volumes):
-			if v, ok := strings.CutSuffix(name[len(volumes):], ".tar"); ok {
-				h.Volumes = append(h.Volumes, v)
-			}
 		}
 		return nil
 	})

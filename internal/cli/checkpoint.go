@@ -151,6 +151,8 @@ func restoreCommand(a *app) *cobra.Command {
 		Use: "restore [options] CONTAINER|IMAGE [CONTAINER|IMAGE...]",
 		Long: `Restores one or more containers from a checkpoint. The container name or ID can be used, or those of an image that was made of a checkpoint.
 
+  An archive or image is carried out as root, by the OCI runtime and CRIU: only those should be restored whose maker is trusted.
+
 Exit codes:
   125  a container is missing, has no checkpoint or could not be restored`,
 		Example: `  cove container restore ctrID
@@ -243,6 +245,7 @@ func (o *restoreOptions) restoreArchives(ctx context.Context, names []string) er
 	if err != nil {
 		return err
 	}
+	o.Warn = o.warn
 	begun := time.Now()
 	ts := make([]target, 0, len(names))
 	for _, name := range names {

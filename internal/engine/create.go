@@ -257,6 +257,8 @@ func (d *draft) mounts() error {
 			if err := validName("volume", m.Source); err != nil {
 				return err
 			}
+			// Whoever named it keeps it.
+			m.Anonymous = false
 		}
 		add(m)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -32,6 +33,9 @@ type ImportOptions struct {
 	IgnoreVolumes bool
 	IgnoreIP      bool
 	IgnoreMAC     bool
+	// Warn is told what the archive gives to the container of the host, before
+	// anything is made.
+	Warn func(string)
 }
 
 // RestoreArchive makes a container of an exported checkpoint, a file or an image,
@@ -70,17 +74,17 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 		if err := os.Mkdir(i.Work, 0o700); err != nil {
 			return err
 		}
-		err := e.unpackCheckpoint(ctx, d.c, name, head, o)
+		err := e.unpackCheckpoint(ctx, d, name, head, o)
 		if err == nil && o.Previous != "" {
 			o.Image = false
-			err = e.unpackCheckpoint(ctx, d.c, o.Previous, nil, o)
+			err = e.unpackCheckpoint(ctx, d, o.Previous, nil, o)
 		}
 		return err
 	}
 	conn, err := l.do(ctx)
 	if err != nil {
-		if l.held() {
-			err = errors.Join(err, e.removeAnonymous(d.c, e.lockUnder), e.drop(d.c))
+		if l.held() && !l.overtaken {
+			err = errors.Join(err, e.removeAnonymous(d.c, e.lockUnder), e.drop(d.c), d.dropMade())
 		}
 		return result, err
 	}
@@ -137,21 +141,23 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 	case !isID(was.ID):
 		return refuse(cove.Invalid, "malformed container ID")
 	}
-	spec := was.Spec
+	spec, err := e.importedSpec(was)
+	if err != nil {
+		return nil, cove.E("restore", name, cove.KindOf(err), err)
+	}
 	create := CreateOptions{ID: was.ID, CommandLine: was.CommandLine, Quiet: true}
 	spec.Name = was.Name
 	if o.Name != "" {
 		spec.Name, create.ID = o.Name, ""
 	}
 	if len(o.Ports) > 0 {
-		spec.Ports = o.Ports
+		spec.Ports = nil
 	}
-	if !o.IgnoreVolumes {
-		for _, m := range was.Mounts {
-			if m.Type == "volume" && !m.Anonymous && slices.Contains(head.Volumes, m.Source) && e.hasVolume(m.Source) {
-				return refuse(cove.Exists, "volume with name "+m.Source+" already exists. Use --ignore-volumes to not restore content of volumes")
-			}
-		}
+	if all := grants(&spec); len(all) > 0 && o.Warn != nil {
+		o.Warn("the checkpoint's container has more of the host than others: " + strings.Join(all, ", "))
+	}
+	if len(o.Ports) > 0 {
+		spec.Ports = o.Ports
 	}
 	d, err := e.draft(ctx, spec, create)
 	if err != nil {
@@ -161,10 +167,36 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 		d.release()
 		return refuse(cove.Invalid, fmt.Sprintf("image %s is not the one that the checkpoint was made of: %s", d.c.Image.Name, was.Image.ID))
 	}
+	if !o.IgnoreVolumes {
+		for _, m := range d.c.Mounts {
+			if m.Type == "volume" && e.hasVolume(m.Source) {
+				d.release()
+				return nil, volumeExists(m.Source)
+			}
+		}
+	}
 	for i := range d.c.Attachments {
 		keepAddresses(&d.c.Attachments[i], was, o)
 	}
 	return d, nil
+}
+
+func volumeExists(name string) error {
+	return cove.E("", "", cove.Exists, errors.New("volume with name "+name+" already exists. Use --ignore-volumes to not restore content of volumes"))
+}
+
+// dropMade removes the volumes that the draft has recorded: what a restore that
+// failed has put into them is no use to anybody, and the next one would refuse
+// them.
+func (d *draft) dropMade() error {
+	var errs []error
+	for _, name := range d.made {
+		err := d.e.dropVolume(context.Background(), name)
+		if !cove.Is(err, cove.InUse) && !cove.Is(err, cove.NotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // keepAddresses has a container get the addresses that it had, unless they are
@@ -194,7 +226,8 @@ func keepAddresses(a *cove.NetworkAttachment, was *cove.Container, o ImportOptio
 
 // unpackCheckpoint fills the container's directory, root file system and volumes
 // from an archive; without a head only with its images.
-func (e *Engine) unpackCheckpoint(ctx context.Context, c *cove.Container, name string, head *checkpoint.Head, o ImportOptions) error {
+func (e *Engine) unpackCheckpoint(ctx context.Context, d *draft, name string, head *checkpoint.Head, o ImportOptions) error {
+	c := d.c
 	parts := checkpoint.Parts{
 		Dir:     e.dir(c.ID),
 		Changes: func(io.Reader) error { return nil },
@@ -208,7 +241,7 @@ func (e *Engine) unpackCheckpoint(ctx context.Context, c *cove.Container, name s
 			parts.Changes = func(r io.Reader) error { return e.applyChanges(ctx, c, r, head.Deleted) }
 		}
 		if !o.IgnoreVolumes {
-			parts.Volume = func(name string, r io.Reader) error { return e.fillFrom(ctx, c, head.Config.Cove, name, r) }
+			parts.Volume = func(name string, r io.Reader) error { return d.fillFrom(ctx, head.Config.Cove, name, r) }
 		}
 	}
 	err := e.readArchive(name, o.Image, func(r io.Reader) error { return checkpoint.Unpack(r, parts) })
@@ -231,7 +264,11 @@ func (e *Engine) applyChanges(ctx context.Context, c *cove.Container, r io.Reade
 	}
 	defer unix.Close(root)
 	for _, name := range deleted {
-		dir, err := rootfs.OpenBeneath(root, filepath.Dir(filepath.Clean("/"+name)), unix.O_PATH|unix.O_DIRECTORY)
+		name = filepath.Clean("/" + name)
+		if name == "/" {
+			return cove.E("", "", cove.Invalid, errors.New("it says that the root itself was deleted"))
+		}
+		dir, err := rootfs.OpenBeneath(root, filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
@@ -247,17 +284,21 @@ func (e *Engine) applyChanges(ctx context.Context, c *cove.Container, r io.Reade
 	return archive.Unpack(ctx, root, r, archive.Options{Overwrite: true, WholeRoot: true})
 }
 
-// fillFrom gives the volume that the container had by this name its content.
-func (e *Engine) fillFrom(ctx context.Context, c, was *cove.Container, name string, r io.Reader) error {
+// fillFrom gives the volume that the container had by this name its content. It
+// has been made for that: what is in another one is not the archive's to change.
+func (d *draft) fillFrom(ctx context.Context, was *cove.Container, name string, r io.Reader) error {
 	for _, old := range was.Mounts {
 		if old.Type != "volume" || old.Source != name {
 			continue
 		}
-		for _, m := range c.Mounts {
+		for _, m := range d.c.Mounts {
 			if m.Type != "volume" || m.Destination != old.Destination {
 				continue
 			}
-			fd, err := unix.Open(e.volumeData(m.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+			if !slices.Contains(d.made, m.Source) {
+				return volumeExists(m.Source)
+			}
+			fd, err := unix.Open(d.e.volumeData(m.Source), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 			if err != nil {
 				return &os.PathError{Op: "open volume", Path: m.Source, Err: err}
 			}

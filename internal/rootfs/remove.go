@@ -2,14 +2,19 @@ package rootfs
 
 import (
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 // RemoveAll removes name in the directory dir with all that is in it. Links
 // are removed, not followed. What is not there is no error. Nothing is removed
-// on which something is mounted, in whatever namespace that was seen: EBUSY.
+// on which something is mounted, in whatever namespace that was seen: EBUSY; and
+// nothing that is not a name in dir, as .. is not: EINVAL.
 func RemoveAll(dir int, name string) error {
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return &os.PathError{Op: "remove", Path: name, Err: unix.EINVAL}
+	}
 	if mounted, err := MountedOn(dir, name); err != nil {
 		if err == unix.ENOENT {
 			return nil
