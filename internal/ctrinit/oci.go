@@ -340,21 +340,6 @@ func (p *process) timeNamespace() *wire.Failure {
 	return nil
 }
 
-// joinKeyring goes into the session keyring of that name, made if need be: the
-// one that we have is the caller's, with whatever keys he has in it.
-func joinKeyring(name string) error {
-	id, err := unix.KeyctlJoinSessionKeyring(name)
-	if err == unix.ENOSYS || err == unix.EPERM {
-		return nil // a kernel without keyrings, or a filter around us: nothing is shared
-	}
-	if err != nil {
-		return err
-	}
-	// Only possessor and owner: whoever of the container has another user
-	// must not look into it. 0x3f are all rights of one class, keyctl(2).
-	return unix.KeyctlSetperm(id, 0x3f3f0000)
-}
-
 // awaitListener readies another thread to send the filter's listener to the
 // agent: the one that loads the filter may not be allowed to any more. What
 // it needs itself are read and write, which the profile's compiler keeps from
