@@ -51,7 +51,7 @@ func (b *Birth) Args() []string {
 		"--bundle", b.Bundle, "--container-pidfile", filepath.Join(b.Bundle, "pid"), "--exit-dir", b.Exits,
 		"--full-attach", "--no-sync-log", "--log-path", b.log(),
 	}
-	if b.Log.MaxSize > 0 {
+	if b.Log.MaxSize > 0 && !b.special() {
 		args = append(args, "--log-size-max", strconv.FormatInt(b.Log.MaxSize, 10))
 	}
 	if b.Lifetime > 0 {
@@ -85,6 +85,13 @@ func (b *Birth) log() string {
 		return "none"
 	}
 	return "k8s-file:" + b.Log.Path
+}
+
+// special tells whether the log is there and no regular file: conmon would put
+// one in the place of a device.
+func (b *Birth) special() bool {
+	st, err := os.Lstat(b.Log.Path)
+	return err == nil && !st.Mode().IsRegular()
 }
 
 // minimum is the oldest conmon that podman 5 takes.

@@ -20,6 +20,8 @@ type logger struct {
 	conf  *wire.Log
 	fd    int
 	size  int64
+	plain bool   // it is a regular file, which may be rotated
+	torn  bool   // its last line is a part of one, since the disk was full
 	line  []byte // one write under way, kept for its space
 	entry journal.Entry
 	// journal is where entries go, with fields that all of them have; nil
@@ -60,7 +62,8 @@ func (l *logger) open(conf *wire.Log) error {
 	if conf.Driver == "none" || conf.Path == "" {
 		return nil
 	}
-	fd, err := unix.Open(conf.Path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	// A named pipe is not waited for.
+	fd, err := unix.Open(conf.Path, unix.O_WRONLY|unix.O_APPEND|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -69,7 +72,7 @@ func (l *logger) open(conf *wire.Log) error {
 		_ = unix.Close(fd)
 		return err
 	}
-	l.fd, l.size = fd, st.Size
+	l.fd, l.size, l.plain, l.torn = fd, st.Size, st.Mode&unix.S_IFMT == unix.S_IFREG, false
 	return nil
 }
 
@@ -90,6 +93,9 @@ func (l *logger) write(kind wire.Kind, data []byte) {
 	var stamp [40]byte
 	now := time.Now()
 	record := l.line[:0]
+	if l.torn {
+		record = append(record, '\n')
+	}
 	for len(data) > 0 {
 		end := bytes.IndexByte(data, '\n')
 		text, whole := data, false
@@ -121,11 +127,12 @@ func (l *logger) write(kind wire.Kind, data []byte) {
 	}
 	if n, err := unix.Write(l.fd, record); err == nil {
 		l.size += int64(n)
+		l.torn = n < len(record)
 	}
 	if cap(record) <= 64<<10 {
 		l.line = record[:0]
 	}
-	if l.conf.MaxSize > 0 && l.size >= l.conf.MaxSize {
+	if l.plain && l.conf.MaxSize > 0 && l.size >= l.conf.MaxSize {
 		l.rotate()
 	}
 }
@@ -146,7 +153,7 @@ func (l *logger) rotate() {
 	}
 	old := l.fd
 	if err := l.open(l.conf); err != nil {
-		l.fd = old // better a large log than none
+		l.fd, l.size = old, 0 // better a large log than none
 		return
 	}
 	_ = unix.Close(old)
