@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -320,9 +321,7 @@ func (c *client) close() {
 		c.exec.client = nil
 		m.discard(c.exec)
 	}
-	if m.streams.feeder == c {
-		m.streams.feeder = nil
-	}
+	m.streams.feeders = slices.DeleteFunc(m.streams.feeders, func(f *client) bool { return f == c })
 	if c.fed && m.env.StdinOnce && m.streams.input() >= 0 {
 		m.feed(c, nil)
 	}

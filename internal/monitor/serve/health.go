@@ -92,8 +92,8 @@ func (m *Monitor) probe() {
 	e := &execution{master: -1}
 	h.running = e
 	e.failed = func(f *wire.Failure) { m.probed(-1, f.Error()) }
-	e.done = func(code int) { m.readProbe(); m.probed(code, string(h.output)) }
-	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe() })
+	e.done = func(code int) { m.readProbe(capacity(h.pipe)); m.probed(code, string(h.output)) }
+	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe(4 * len(m.buf)) })
 	h.limit = m.after(m.env.Health.Timeout, func() {
 		if h.running == e && e.pid != 0 {
 			_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
@@ -103,11 +103,13 @@ func (m *Monitor) probe() {
 	m.launch(e, plan, []int{null, p[1], second})
 }
 
-// readProbe keeps the beginning of a probe's output and drops the rest.
-func (m *Monitor) readProbe() {
+// readProbe reads about most bytes of a probe's output. It keeps the beginning of
+// all and drops the rest.
+func (m *Monitor) readProbe(most int) {
 	h := &m.health
-	for h.pipe >= 0 {
+	for most > 0 && h.pipe >= 0 {
 		n, err := unix.Read(h.pipe, m.buf[:])
+		most -= n
 		if err == unix.EAGAIN || err == unix.EINTR {
 			return
 		}

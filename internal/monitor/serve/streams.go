@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
@@ -8,12 +10,12 @@ import (
 
 // streams are the monitor's ends of the container's standard streams.
 type streams struct {
-	in, out, err int     // pipes; -1 when closed or never there
-	master       int     // the pty's master; -1 without a terminal
-	pending      []byte  // stdin that the container has not taken yet
-	feeder       *client // who is held back until it has
-	closeIn      bool    // close stdin once pending is written
-	own          []int   // what the container has in their place, run after run; nil for none
+	in, out, err int       // pipes; -1 when closed or never there
+	master       int       // the pty's master; -1 without a terminal
+	pending      []byte    // stdin that the container has not taken yet
+	feeders      []*client // who is held back until it has
+	closeIn      bool      // close stdin once pending is written
+	own          []int     // what the container has in their place, run after run; nil for none
 }
 
 // takeOwn keeps the streams that the monitor was started with for the container.
@@ -99,15 +101,16 @@ func (s *streams) start(m *Monitor) {
 		kind wire.Kind
 	}{{&s.out, wire.Stdout}, {&s.err, wire.Stderr}, {&s.master, wire.Stdout}} {
 		if *o.fd >= 0 {
-			m.watch(*o.fd, unix.EPOLLIN, func(uint32) { m.copyOutput(o.fd, o.kind, 4) })
+			m.watch(*o.fd, unix.EPOLLIN, func(uint32) { m.copyOutput(o.fd, o.kind, 4*len(m.buf)) })
 		}
 	}
 }
 
-// copyOutput reads at most rounds buffers of output and hands them on.
-func (m *Monitor) copyOutput(fd *int, kind wire.Kind, rounds int) {
-	for ; rounds > 0 && *fd >= 0; rounds-- {
+// copyOutput reads about most bytes of output and hands them on.
+func (m *Monitor) copyOutput(fd *int, kind wire.Kind, most int) {
+	for most > 0 && *fd >= 0 {
 		n, err := unix.Read(*fd, m.buf[1:])
+		most -= n
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -130,13 +133,22 @@ func (m *Monitor) copyOutput(fd *int, kind wire.Kind, rounds int) {
 }
 
 // drainOutput copies what is left after the container's end. A survivor that
-// holds a pipe open is not waited for.
+// holds a pipe open is not waited for, nor listened to: it may be another
+// container that was given the pipe and writes faster than we read.
 func (m *Monitor) drainOutput() {
-	const all = 1 << 20
 	s := &m.streams
-	m.copyOutput(&s.out, wire.Stdout, all)
-	m.copyOutput(&s.err, wire.Stderr, all)
-	m.copyOutput(&s.master, wire.Stdout, all)
+	m.copyOutput(&s.out, wire.Stdout, capacity(s.out))
+	m.copyOutput(&s.err, wire.Stderr, capacity(s.err))
+	m.copyOutput(&s.master, wire.Stdout, capacity(s.master))
+}
+
+// capacity is how much can be in a pipe, or more than is in a terminal, whose
+// buffers the kernel keeps below 640 KiB (drivers/tty/tty_buffer.c).
+func capacity(fd int) int {
+	if n, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0); err == nil {
+		return n
+	}
+	return 1 << 20
 }
 
 // close ends all streams of a run.
@@ -170,7 +182,9 @@ func (m *Monitor) feed(c *client, data []byte) {
 	}
 	s.pending = append(s.pending, data...)
 	if len(s.pending) > 0 {
-		s.feeder = c
+		if !slices.Contains(s.feeders, c) {
+			s.feeders = append(s.feeders, c)
+		}
 		c.pause(true)
 		m.watchInput(fd, true)
 		return
@@ -188,9 +202,10 @@ func (s *streams) input() int {
 }
 
 func (s *streams) letFeed(m *Monitor) {
-	if s.feeder != nil {
-		s.feeder.pause(false)
-		s.feeder = nil
+	held := s.feeders
+	s.feeders = nil
+	for _, c := range held {
+		c.pause(false)
 	}
 }
 
