@@ -128,6 +128,8 @@ func (e engine) condition(name string) (bool, error) {
 		return e.user != nil, nil
 	case "native":
 		return e.name == "cove" && os.Getenv("COVE_TEST_RUNTIME") == "" && os.Getenv("COVE_TEST_MONITOR") == "", nil
+	case "ownruntime":
+		return e.name == "cove" && os.Getenv("COVE_TEST_RUNTIME") == "", nil
 	case "conmon":
 		return e.name == "cove" && os.Getenv("COVE_TEST_MONITOR") == "conmon", nil
 	case "cgroup1":

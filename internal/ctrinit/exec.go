@@ -9,14 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 )
 
 // exec becomes the user's command. Each step takes something away; the order
 // is forced by what the next one still needs.
 func (p *process) exec() *wire.Failure {
 	pr := &p.plan.Process
+	if p.descends {
+		if f := p.openLine(); f != nil {
+			return f
+		}
+	}
 	for _, r := range pr.Rlimits {
-		if err := unix.Prlimit(0, r.Resource, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+		if err := p.limit(r); err != nil {
 			return wire.Fail("set rlimit "+rlimitName(r.Resource), err)
 		}
 	}
@@ -53,8 +59,10 @@ func (p *process) exec() *wire.Failure {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return wire.Fail("set no_new_privs", err)
 		}
-		if f := p.loadFilter(); f != nil {
-			return f
+		if !p.descends {
+			if f := p.loadFilter(); f != nil {
+				return f
+			}
 		}
 	}
 	if f := p.startHooks(); f != nil {
@@ -64,6 +72,9 @@ func (p *process) exec() *wire.Failure {
 	if f != nil {
 		return f
 	}
+	if p.descends {
+		return p.descend(name)
+	}
 	if pr.Reaper {
 		// It closes the socket when it is ready: as process 1 it would lose
 		// the signals that come before it has a handler.
@@ -71,11 +82,29 @@ func (p *process) exec() *wire.Failure {
 			return wire.Fail("hand the socket on", err)
 		}
 	}
-	err := unix.Exec(name, pr.Args, pr.Env)
-	f = wire.Fail("exec "+pr.Args[0], err)
+	return failedExec(pr.Args[0], unix.Exec(name, pr.Args, pr.Env))
+}
+
+func failedExec(command string, err error) *wire.Failure {
+	f := wire.Fail("exec "+command, err)
 	f.Exec = true
 	f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
 	return f
+}
+
+// limit sets a resource limit. That of processes counts all of the user's, the
+// one that makes the command among them: it is the command's to lower.
+func (p *process) limit(r plan.Rlimit) error {
+	limit := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+	if p.descends && r.Resource == unix.RLIMIT_NPROC {
+		var own unix.Rlimit
+		if err := unix.Prlimit(0, r.Resource, nil, &own); err != nil {
+			return err
+		}
+		p.processes = &unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+		limit = unix.Rlimit{Cur: max(limit.Cur, own.Cur), Max: max(limit.Max, own.Max)}
+	}
+	return unix.Prlimit(0, r.Resource, &limit, nil)
 }
 
 // giveStreams makes the user owner of the standard streams, so that
@@ -165,12 +194,17 @@ func DieWithMonitor() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return wire.Fail("die with the monitor", err)
 	}
-	// It may have died before: then its end of the socket is shut.
-	fds := []unix.PollFd{{Fd: int32(control), Events: unix.POLLIN}}
-	if n, _ := unix.Poll(fds, 0); n > 0 && fds[0].Revents&unix.POLLHUP != 0 {
+	if monitorGone() { // it may have died before
 		os.Exit(1)
 	}
 	return nil
+}
+
+// monitorGone tells whether its end of the socket is shut.
+func monitorGone() bool {
+	fds := []unix.PollFd{{Fd: int32(control), Events: unix.POLLIN}}
+	n, _ := unix.Poll(fds, 0)
+	return n > 0 && fds[0].Revents&unix.POLLHUP != 0
 }
 
 func (p *process) loadFilter() *wire.Failure {
@@ -178,13 +212,11 @@ func (p *process) loadFilter() *wire.Failure {
 	if len(filter) == 0 {
 		return nil
 	}
-	const instruction = 8 // sizeof(struct sock_filter)
-	prog := unix.SockFprog{Len: uint16(len(filter) / instruction), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
 	give, err := p.oci.awaitListener(p.plan.OCI)
 	if err != nil {
 		return wire.Fail("load the seccomp filter", err)
 	}
-	listener, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(&prog)))
+	listener, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(program(filter))))
 	if errno != 0 {
 		return wire.Fail("load the seccomp filter", errno)
 	}
@@ -192,6 +224,11 @@ func (p *process) loadFilter() *wire.Failure {
 		return give(int(listener))
 	}
 	return nil
+}
+
+func program(filter []byte) *unix.SockFprog {
+	const instruction = 8 // sizeof(struct sock_filter)
+	return &unix.SockFprog{Len: uint16(len(filter) / instruction), Filter: (*unix.SockFilter)(unsafe.Pointer(&filter[0]))}
 }
 
 // lookPath finds the command as execvp(3) does, with the container's PATH.

@@ -39,19 +39,25 @@ type process struct {
 	attr int   // where the LSM label for the next exec is written; -1 without
 	gift []int // sources of mounts to be given to the user
 	shm  int   // a detached mount for /dev/shm, another container's; -1 without
+	its  int   // a detached mount for /proc, another container's; -1 without
 	lock []int // mounts that become read-only when all is in its place
 	// shared are mounts that were made before the others, by shareWithHost.
 	shared map[*plan.Mount]int
 	// noGroups says that the user namespace denies setgroups(2).
 	noGroups bool
-	oci      handed
+	// descends says that the command is born into a process namespace that
+	// others are in, see descend; line and processes are for that.
+	descends  bool
+	line      [2]int
+	processes *unix.Rlimit
+	oci       handed
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
 // locked the main thread.
 func Main() {
 	runtime.LockOSThread()
-	p := &process{proc: -1, attr: -1, shm: -1}
+	p := &process{proc: -1, attr: -1, shm: -1, its: -1}
 	failure := p.run()
 	// Whoever cannot be told is gone, and then nobody waits for an answer.
 	_ = wire.SendJSON(control, wire.Failed, failure)
@@ -167,8 +173,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 			return false, &wire.Failure{Step: "join namespaces", Text: "a descriptor is missing"}
 		}
 		if flag == unix.CLONE_NEWPID {
-			// setns(2): it would be our children's, and we stay outside.
-			return false, &wire.Failure{Step: "join pid namespace", Text: "it is joined by birth only"}
+			p.descends = true // setns(2): it is our children's, and we stay outside
 		}
 		if flag == unix.CLONE_NEWNS {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -185,10 +190,19 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		if len(rest) == 0 {
 			return false, &wire.Failure{Step: "join shared memory", Text: "a descriptor is missing"}
 		}
-		if p.shm, err = p.rootOf(rest[0]); err != nil {
+		if p.shm, err = p.treeOf(rest[0], "/"); err != nil {
 			return false, wire.Fail("join shared memory", err)
 		}
 		_ = unix.Close(rest[0])
+		rest = rest[1:]
+	}
+	if msg.Proc {
+		if len(rest) == 0 {
+			return false, &wire.Failure{Step: "join processes", Text: "a descriptor is missing"}
+		}
+		if f := p.takeProc(rest[0]); f != nil {
+			return false, f
+		}
 		rest = rest[1:]
 	}
 	if rest, f = p.oci.take(msg.Handed, rest); f != nil {
@@ -207,6 +221,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 			return false, wire.Fail("enter the container", err)
 		}
 		_ = unix.Close(rest[0])
+		p.descends = msg.Join&unix.CLONE_NEWPID != 0
 		return true, nil
 	}
 	if p.plan.CgroupNS {
@@ -238,27 +253,46 @@ func joinCgroups(dirs []string) *wire.Failure {
 	return nil
 }
 
-// rootOf clones the root mount of a mount namespace.
-func (p *process) rootOf(ns int) (int, error) {
+// takeProc gets the /proc of the processes to be joined from those who have it:
+// one that is mounted shows the process namespace of who mounts it, and we do not
+// go there to do so, see descend. What they have mounted upon it stays theirs.
+func (p *process) takeProc(ns int) *wire.Failure {
+	fd, err := p.treeOf(ns, "/proc")
+	_ = unix.Close(ns)
+	if err != nil {
+		return wire.Fail("join /proc", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		_ = unix.Close(fd)
+		return &wire.Failure{Step: "join /proc", Text: "the container that has the processes has none there"}
+	}
+	p.its = fd
+	return nil
+}
+
+// treeOf clones a mount of a mount namespace.
+func (p *process) treeOf(ns int, path string) (int, error) {
 	own, err := unix.Openat(p.proc, "thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	defer unix.Close(own)
-	return RootOf(ns, own)
+	return TreeOf(ns, own, path)
 }
 
-// RootOf clones the root mount of a mount namespace. own is the calling
-// thread's, to which it comes back; the thread must be locked, and shares its
-// working directory with no other from then on.
-func RootOf(ns, own int) (int, error) {
+// TreeOf clones what is mounted at a place of a mount namespace, without what is
+// mounted upon it; no link leads there. own is the calling thread's, to which it
+// comes back; the thread must be locked, and shares its working directory with no
+// other from then on.
+func TreeOf(ns, own int, path string) (int, error) {
 	if err := unix.Unshare(unix.CLONE_FS); err != nil { // setns(2)
 		return -1, err
 	}
 	if err := unix.Setns(ns, unix.CLONE_NEWNS); err != nil {
 		return -1, err
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
 	if back := unix.Setns(own, unix.CLONE_NEWNS); back != nil {
 		return -1, back
 	}

@@ -100,6 +100,9 @@ func (p *process) detached(m *plan.Mount) (fd int, dir bool, err error) {
 		}
 	case m.Handed != 0:
 		fd, err = p.oci.mount(m.Handed)
+	case m.Type == "proc" && p.its >= 0:
+		fd, err = p.its, setAttr(p.its, m.Set, m.Clear, 0)
+		p.its = -1
 	default:
 		return detached(m)
 	}

@@ -34,7 +34,7 @@ import (
 func Runtime(socket int) {
 	runtime.LockOSThread()
 	control = socket
-	p := &process{proc: -1, attr: -1, shm: -1, oci: handed{start: -1, waiting: -1, notify: -1}}
+	p := &process{proc: -1, attr: -1, shm: -1, its: -1, oci: handed{start: -1, waiting: -1, notify: -1}}
 	failure := p.live()
 	_ = wire.SendJSON(control, wire.Failed, failure)
 	os.Exit(1)

@@ -37,8 +37,10 @@ func (p *process) openTerminal(console bool) (int, *wire.Failure) {
 			return -1, wire.Fail("bind /dev/console", err)
 		}
 	}
-	if err := unix.IoctlSetInt(slave, unix.TIOCSCTTY, 0); err != nil {
-		return -1, wire.Fail("take the terminal", err)
+	if !p.descends { // it is taken by the leader of a session
+		if err := unix.IoctlSetInt(slave, unix.TIOCSCTTY, 0); err != nil {
+			return -1, wire.Fail("take the terminal", err)
+		}
 	}
 	for fd := range 3 {
 		if err := unix.Dup3(slave, fd, 0); err != nil {

@@ -102,7 +102,7 @@ func (e *Engine) startAide(c *Container, env wire.Envelope, files []monitor.File
 	env.Init = &wire.Process{PID: c.Run.PID, Start: c.Run.PIDStart}
 	var s *monitor.Starting
 	env.MonitorCgroups, err = layout.Born(e.monitorCgroups(&c.Container, layout), func(unified int) (err error) {
-		s, err = monitor.Fork(program, monitor.Birth{Name: "cove-aide", PIDNamespace: -1, Cgroup: unified})
+		s, err = monitor.Fork(program, monitor.Birth{Name: "cove-aide", Cgroup: unified})
 		return err
 	})
 	if err != nil {

@@ -133,7 +133,7 @@ func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: l.stdio(), PIDNamespace: -1, Cgroup: cgroup})
+	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: l.stdio(), Cgroup: cgroup})
 	if err != nil {
 		return nil, err
 	}

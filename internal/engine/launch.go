@@ -148,15 +148,8 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	if ownNet {
 		clone &^= unix.CLONE_NEWNET // made here, so that it can be set up at once
 	}
-	pidns := -1
 	if l.foreign != nil {
 		clone = unix.CLONE_NEWNS // all else is the runtime's
-	} else if i := slices.IndexFunc(joins, func(j native.Join) bool { return j.Flag == unix.CLONE_NEWPID }); i >= 0 {
-		if pidns, err = openNamespace(joins[i].Path); err != nil {
-			return nil, err
-		}
-		defer unix.Close(pidns)
-		joins = slices.Delete(joins, i, i+1) // by birth, not by setns
 	}
 	var m starting
 	l.monitorCgroups, err = l.layout.Born(l.e.monitorCgroups(l.c, l.layout), func(unified int) (err error) {
@@ -166,7 +159,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		}
 		m, err = monitor.Fork(program, monitor.Birth{
 			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin && !l.through(), Through: l.through(), Stdio: l.stdio(),
-			Foreign: l.foreign != nil, PIDNamespace: pidns, Cgroup: unified,
+			Foreign: l.foreign != nil, Cgroup: unified,
 		})
 		return err
 	})

@@ -131,6 +131,9 @@ func (l *launch) writePlan(joins []native.Join) error {
 		}
 		l.files = append(l.files, monitor.File{Name: "shm", FD: fd})
 	}
+	if err := l.handProc(joins); err != nil {
+		return err
+	}
 	return l.handNamespaces(joins)
 }
 
@@ -152,6 +155,26 @@ func (l *launch) handPlan(p any) error {
 	}
 	if err != nil {
 		return cove.E("write", name, cove.Unavailable, err)
+	}
+	return nil
+}
+
+// handProc hands over where the /proc of a process namespace to be joined is:
+// with one of its processes, whose path is the namespace's.
+func (l *launch) handProc(joins []native.Join) error {
+	for _, j := range joins {
+		if j.Flag != unix.CLONE_NEWPID {
+			continue
+		}
+		dir, own := strings.CutSuffix(j.Path, "/ns/pid")
+		if !own {
+			return cove.E("join namespace", j.Path, cove.Unsupported, errors.New("it takes the path of a process's own, /proc/PID/ns/pid"))
+		}
+		fd, err := openNamespace(dir + "/ns/mnt")
+		if err != nil {
+			return err
+		}
+		l.files = append(l.files, monitor.File{Name: "proc", FD: fd})
 	}
 	return nil
 }

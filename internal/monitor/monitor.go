@@ -48,9 +48,6 @@ type Birth struct {
 	Stdio []uintptr
 	// Name is the program's argv[0]; "" is that of a monitor.
 	Name string
-	// PIDNamespace is the one that init is born in, -1 for the monitor's own:
-	// a process cannot change it later.
-	PIDNamespace int
 	// Cgroup is the directory of a version 2 cgroup that the monitor is born
 	// in, -1 for the caller's.
 	Cgroup int
@@ -87,10 +84,6 @@ func Fork(program string, b Birth) (*Starting, error) {
 	}
 	if b.Foreign {
 		streams += "o"
-	}
-	if b.PIDNamespace >= 0 {
-		streams += "p"
-		files = append(files, uintptr(b.PIDNamespace))
 	}
 	pid, err := syscall.ForkExec(program,
 		[]string{cmp.Or(b.Name, "cove-monitor"), strconv.Itoa(wire.Version), strconv.FormatUint(uint64(b.Flags), 10), streams},

@@ -30,9 +30,6 @@ type cloning struct {
 	gids     []specs.LinuxIDMapping
 	stdio    [3]int
 	preserve int // descriptors from 3 on that the command keeps
-	// within is a process in whose process namespace it is born, by its
-	// descriptor; 0 none.
-	within int
 	// kinds are the user and time namespaces that it joins in its first
 	// instructions, by the descriptor special; a thread of ours cannot.
 	kinds, special int
@@ -61,6 +58,11 @@ func (c *cloning) do() (k *child, err error) {
 		return nil, cove.E("make socket", "", cove.Internal, err)
 	}
 	defer unix.Close(theirs)
+	// See wire.ReceiveFrom.
+	if err := unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		_ = unix.Close(ours)
+		return nil, cove.E("make socket", "", cove.Internal, err)
+	}
 	defer func() {
 		if err != nil {
 			_ = unix.Close(ours)
@@ -175,21 +177,12 @@ func (c *cloning) enter(returns bool) (back func(), err error) {
 			_ = unix.Close(w.fd)
 		}
 	}
-	joins := c.joins
-	if c.within != 0 {
-		joins = append(joins, native.Join{Flag: unix.CLONE_NEWPID})
-	}
-	for _, j := range joins {
+	for _, j := range c.joins {
 		fail := func(err error) (func(), error) {
 			back()
 			return nil, cove.E("join namespace", j.Path, kindOf(err), err)
 		}
-		var fd int
-		if j.Path != "" {
-			fd, err = openNamespace(j)
-		} else {
-			fd, err = unix.FcntlInt(uintptr(c.within), unix.F_DUPFD_CLOEXEC, 0)
-		}
+		fd, err := openNamespace(j)
 		if err != nil {
 			return fail(err)
 		}

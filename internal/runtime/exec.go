@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path"
@@ -96,8 +97,7 @@ func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error
 	return &plan.Plan{Version: plan.Version, Process: compiled, OCI: more}, nil
 }
 
-// cloneExec clones the process into the container's process namespace, with
-// the first processors that it asks for.
+// cloneExec clones the process, with the first processors that it asks for.
 func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*child, error) {
 	if p.ExecCPUAffinity != nil && p.ExecCPUAffinity.Initial != "" {
 		cpus, err := native.CPUs(p.ExecCPUAffinity.Initial)
@@ -117,9 +117,6 @@ func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*chil
 		defer func() { _ = unix.SchedSetaffinity(0, &own) }()
 	}
 	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, special: pidfd}
-	if c.apart("pid") {
-		k.within = pidfd
-	}
 	if c.UserNamespace {
 		k.kinds |= unix.CLONE_NEWUSER
 	}
@@ -165,13 +162,59 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 		}
 		master = -1
 	}
-	if err := writePIDFile(o.PIDFile, k.pid); err != nil {
-		return -1, err
+	apart := c.apart("pid")
+	if !apart {
+		if err := writePIDFile(o.PIDFile, k.pid); err != nil {
+			return -1, err
+		}
 	}
 	if err := wire.Send(k.socket, wire.Go, nil); err != nil {
 		return -1, k.died()
 	}
+	if apart {
+		return master, k.descend(o.PIDFile)
+	}
 	return master, executed(k.socket)
+}
+
+// descend waits for the process that the child has in the container's process
+// namespace, which takes its place, and for that to become the command.
+func (k *child) descend(pidFile string) error {
+	speak := func() (wire.Kind, []byte, error) {
+		for {
+			fds := []unix.PollFd{{Fd: int32(k.socket), Events: unix.POLLIN}}
+			_, _ = unix.Poll(fds, -1)
+			kind, body, _, err := wire.ReceiveFrom(k.pid, k.socket, make([]byte, wire.Max))
+			if err != unix.EAGAIN {
+				return kind, body, err
+			}
+		}
+	}
+	kind, body, err := speak()
+	if err != nil {
+		return k.died()
+	}
+	var born wire.StartedBody
+	if kind != wire.Started || json.Unmarshal(body, &born) != nil {
+		return failed(kind, body)
+	}
+	maker := *k
+	k.pid = born.PID
+	if k.pidfd, err = unix.PidfdOpen(born.PID, 0); err == nil {
+		err = writePIDFile(pidFile, born.PID)
+	}
+	if err != nil {
+		_ = unix.Kill(born.PID, unix.SIGKILL)
+	}
+	_, _ = unix.Wait4(maker.pid, nil, 0, nil) // it does so once the command runs
+	_ = unix.Close(maker.pidfd)
+	if err != nil {
+		return cove.E("exec", "", kindOf(err), err)
+	}
+	if kind, body, _, err := wire.ReceiveFrom(maker.pid, k.socket, make([]byte, wire.Max)); err == nil {
+		return failed(kind, body)
+	}
+	return nil
 }
 
 // enterCgroups puts a process into cgroups. A version 2 cgroup that the
@@ -215,7 +258,7 @@ func (c *Container) initCgroup(dir string) (string, bool) {
 func (c *Container) joins() int {
 	flags := 0
 	for name, flag := range map[string]int{
-		"mnt": unix.CLONE_NEWNS, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
+		"mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
 	} {
 		if c.apart(name) {
 			flags |= flag

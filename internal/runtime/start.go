@@ -63,6 +63,11 @@ func executed(fd int) error {
 	if err != nil {
 		return nil
 	}
+	return failed(kind, body)
+}
+
+// failed is the error that a last word tells of.
+func failed(kind wire.Kind, body []byte) error {
 	f := new(wire.Failure)
 	if kind != wire.Failed || json.Unmarshal(body, f) != nil {
 		return cove.E("start container", "", cove.Internal, errors.New("unexpected message from init"))

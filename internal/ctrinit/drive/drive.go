@@ -282,7 +282,7 @@ func (d *driver) showShm() *wire.Failure {
 		return wire.Fail(step, err)
 	}
 	defer unix.Close(own)
-	fd, err := ctrinit.RootOf(d.shm, own)
+	fd, err := ctrinit.TreeOf(d.shm, own, "/")
 	if err == nil {
 		err = os.Mkdir(d.Dir+"/shm", 0o700)
 	}

@@ -16,6 +16,10 @@ import (
 // keep a copy, so that the terminal outlives a client that detaches.
 type execution struct {
 	child
+	// maker is who has had the child, until it has ended: see descended.
+	maker    child
+	ending   bool    // it has been killed, whoever it is
+	over     bool    // the child has ended before its maker
 	client   *client // nil once it is gone, or for our own probes
 	master   int
 	detached bool
@@ -23,8 +27,7 @@ type execution struct {
 	failed   func(f *wire.Failure)
 }
 
-// joined are the namespaces an exec enters; the pid namespace is entered by
-// its birth.
+// joined are the namespaces an exec enters.
 const joined = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
 // startExec starts a process for a client. fds: the plan, then its streams.
@@ -65,21 +68,14 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	defer unix.Close(null)
 	streams := [3]int{null, null, null}
 	copy(streams[:], stdio)
-	in, flags := m.inPidNamespace, uintptr(0)
+	flags := uintptr(0)
 	if m.foreign {
 		flags = unix.CLONE_NEWNS
-		in = func(_ int, f func() error) error { return f() }
 	}
-	err = in(m.init.pidfd, func() (err error) {
-		e.child, err = m.clone(m.execProgram(), streams, flags, m.env.Unified)
-		if err == unix.EBUSY {
-			// A cgroup that hands controllers down has no members, cgroups(7).
-			e.child, err = m.clone(m.execProgram(), streams, flags, m.initCgroup())
-		}
-		return err
-	})
-	if err == unix.ENOMEM && m.initEnds() {
-		err = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
+	e.child, err = m.clone(m.execProgram(), streams, flags, m.env.Unified)
+	if err == unix.EBUSY {
+		// A cgroup that hands controllers down has no members, cgroups(7).
+		e.child, err = m.clone(m.execProgram(), streams, flags, m.initCgroup())
 	}
 	if err != nil {
 		e.failed(wire.Fail("start exec", err))
@@ -106,12 +102,18 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	if err := wire.Send(e.socket, wire.Go, nil); err != nil && err != unix.EPIPE && f == nil {
 		f = wire.Fail("let exec go", err)
 	}
-	m.watch(e.socket, unix.EPOLLIN, func(uint32) { m.execSpoke(e) })
+	m.watch(e.socket, unix.EPOLLIN, func(uint32) { m.execSpoke(e, false) })
 	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
 	if f != nil {
-		_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
+		e.kill()
 		e.failed(f)
 	}
+}
+
+// kill ends the process, also when it has yet to become another's child.
+func (e *execution) kill() {
+	e.ending = true
+	_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
 }
 
 // initEnds tells whether the container's first process is just ending: its
@@ -123,11 +125,17 @@ func (m *Monitor) initEnds() bool {
 }
 
 // execSpoke handles what an exec says before it has become the command: that
-// it is ready, that it failed, or, by closing the socket, that it has.
-func (m *Monitor) execSpoke(e *execution) {
+// it is ready, that it failed, or, by closing the socket, that it has. last
+// says that there is nobody left to speak.
+func (m *Monitor) execSpoke(e *execution, last bool) {
+	maker := e.maker.pid
+	if maker == 0 {
+		maker = e.pid
+	}
 	buf := make([]byte, 8192)
-	kind, body, fds, err := wire.Receive(e.socket, buf)
+	kind, body, fds, err := wire.ReceiveFrom(maker, e.socket, buf)
 	switch {
+	case err == unix.EAGAIN && !last:
 	case err != nil:
 		m.forget(e.socket)
 		e.socket = -1
@@ -141,6 +149,8 @@ func (m *Monitor) execSpoke(e *execution) {
 		e.failed(&wire.Failure{Step: "exec", Text: "the OCI runtime's process is gone"})
 		e.failed = func(*wire.Failure) {}
 		e.client = nil
+	case kind == wire.Started && e.maker.pid == 0:
+		m.descended(e, body)
 	case kind == wire.Ready && len(fds) == 1:
 		e.master = fds[0]
 		if e.client != nil {
@@ -154,23 +164,82 @@ func (m *Monitor) execSpoke(e *execution) {
 	case kind == wire.Failed:
 		f := new(wire.Failure)
 		_ = json.Unmarshal(body, f)
+		if f.Errno == unix.ENOMEM && m.initEnds() {
+			f.Errno = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
+		}
 		e.failed(f)
 		e.failed = func(*wire.Failure) {}
 		e.client = nil
 	}
 }
 
+// descended puts the process that an exec has had in the container's process
+// namespace, a child of ours, in its maker's place. That one tells of it before
+// it lets it go, and ends when it has become the command.
+func (m *Monitor) descended(e *execution, body []byte) {
+	born, err := takeChild(body)
+	if err != nil {
+		e.failed(wire.Fail("start exec", err))
+		return
+	}
+	delete(m.execs, e.pidfd)
+	m.unwatch(e.pidfd)
+	e.maker, e.pid, e.pidfd = e.child, born.pid, born.pidfd
+	m.execs[e.pidfd] = e
+	m.watch(e.maker.pidfd, unix.EPOLLIN, func(uint32) { m.makerExited(e) })
+	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
+	if e.ending {
+		e.kill()
+	}
+}
+
+// takeChild opens the child that the body of a Started tells of. Nobody else
+// reaps it, so its number is not another's.
+func takeChild(body []byte) (child, error) {
+	var started wire.StartedBody
+	if err := json.Unmarshal(body, &started); err != nil {
+		return child{}, err
+	}
+	pidfd, err := unix.PidfdOpen(started.PID, 0)
+	if err != nil {
+		_ = unix.Kill(started.PID, unix.SIGKILL)
+	}
+	return child{pid: started.PID, pidfd: pidfd, socket: -1}, err
+}
+
+// makerExited reaps who has had an exec's process, and hears its last words.
+func (m *Monitor) makerExited(e *execution) {
+	if pid, _ := unix.Wait4(e.maker.pid, nil, unix.WNOHANG, nil); pid != e.maker.pid {
+		return
+	}
+	m.forget(e.maker.pidfd)
+	for e.socket >= 0 {
+		m.execSpoke(e, true)
+	}
+	e.maker = child{}
+	if e.over {
+		m.execExited(e)
+	}
+}
+
 // execExited reaps an exec and tells its client.
 func (m *Monitor) execExited(e *execution) {
+	if e.maker.pid != 0 {
+		e.over = true // its maker knows whether it was the command by then
+		m.unwatch(e.pidfd)
+		return
+	}
+	for e.socket >= 0 { // its last words; the end of file ends it
+		if m.execSpoke(e, true); e.maker.pid != 0 {
+			return // they were of another
+		}
+	}
 	var ws unix.WaitStatus
 	if pid, _ := unix.Wait4(e.pid, &ws, unix.WNOHANG, nil); pid != e.pid {
 		return
 	}
 	delete(m.execs, e.pidfd)
 	m.forget(e.pidfd)
-	for e.socket >= 0 { // its last words; the end of file ends it
-		m.execSpoke(e)
-	}
 	m.forget(e.master)
 	code := ws.ExitStatus()
 	if ws.Signaled() {

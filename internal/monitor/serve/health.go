@@ -96,7 +96,7 @@ func (m *Monitor) probe() {
 	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe(4 * len(m.buf)) })
 	h.limit = m.after(m.env.Health.Timeout, func() {
 		if h.running == e && e.pid != 0 {
-			_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
+			e.kill()
 			e.done = func(int) { m.probed(-1, "Health check exceeded timeout ("+m.env.Health.Timeout.String()+")") }
 		}
 	})

@@ -25,6 +25,11 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string)
 		return child{}, err
 	}
 	defer unix.Close(theirs)
+	// See wire.ReceiveFrom.
+	if err := unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		_ = unix.Close(ours)
+		return child{}, err
+	}
 	cgroupFD := -1
 	if cgroup != "" {
 		if cgroupFD, err = unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -72,15 +77,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 	if err != nil {
 		return wire.Fail("make the container's streams", err)
 	}
-	clone := func() error {
-		m.init, err = m.clone(m.program(), theirs, m.flags, cgroup)
-		return err
-	}
-	if m.pidns >= 0 {
-		err = m.inPidNamespace(m.pidns, clone)
-	} else {
-		err = clone()
-	}
+	m.init, err = m.clone(m.program(), theirs, m.flags, cgroup)
 	m.streams.closeTheirs(theirs)
 	if err != nil {
 		return wire.Fail("clone init", err)
@@ -96,15 +93,16 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	}
 	fds := []int{m.planFD}
 	for _, ns := range m.spaces {
-		if ns.flag == unix.CLONE_NEWPID && !m.foreign {
-			continue // joined by birth
-		}
 		msg.Namespaces, msg.Held = append(msg.Namespaces, ns.flag), append(msg.Held, ns.fd)
 		fds = append(fds, ns.fd)
 	}
 	if m.shm >= 0 {
 		msg.Shm = true
 		fds = append(fds, m.shm)
+	}
+	if m.proc >= 0 {
+		msg.Proc = true
+		fds = append(fds, m.proc)
 	}
 	m.hooked = m.env.Hooks != nil
 	switch err := wire.SendJSON(m.init.socket, wire.Prepare, msg, fds...); {
@@ -246,7 +244,10 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	m.awaitInit()
 	buf := m.buf[:]
-	kind, body, fds, err := wire.Receive(m.init.socket, buf)
+	kind, body, fds, err := m.initSpeaks(m.init.pid)
+	if err == nil && kind == wire.Started {
+		kind, body, err = m.initDescended(body)
+	}
 	if m.restores && err == nil && kind == wire.Ready {
 		if f := m.takeRestored(body, fds); f != nil {
 			return f
@@ -265,6 +266,45 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	m.streams.start(m)
 	return nil
+}
+
+// initSpeaks waits for what init says, or whoever has had it: with its pid, and
+// nobody else of the process namespace that it joins.
+func (m *Monitor) initSpeaks(pid int) (wire.Kind, []byte, []int, error) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(m.init.socket), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return 0, nil, nil, err
+		}
+		kind, body, got, err := wire.ReceiveFrom(pid, m.init.socket, m.buf[:])
+		if err != unix.EAGAIN {
+			return kind, body, got, err
+		}
+	}
+}
+
+// initDescended is descended for init, which has been told to go: what it says
+// in the end is its maker's word.
+func (m *Monitor) initDescended(body []byte) (wire.Kind, []byte, error) {
+	born, err := takeChild(body)
+	if err != nil {
+		return 0, nil, err
+	}
+	maker := m.init
+	m.init.pid, m.init.pidfd = born.pid, born.pidfd
+	m.run.PID = born.pid
+	m.run.PIDStart, _ = procfs.StartTime(born.pid)
+	if err := m.record.Write(&m.run, false); err != nil {
+		m.killInit()
+	}
+	m.writePidFile()
+	_, _ = unix.Wait4(maker.pid, nil, 0, nil)
+	_ = unix.Close(maker.pidfd)
+	kind, body, _, told := wire.ReceiveFrom(maker.pid, maker.socket, m.buf[:])
+	if err == nil {
+		err = told
+	}
+	return kind, body, err
 }
 
 // holdMounts keeps init's mounts alive: the last unmount of a writable layer

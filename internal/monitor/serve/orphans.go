@@ -42,7 +42,7 @@ func (m *Monitor) strays() (pids []int) {
 // executes tells whether a child is that of an exec.
 func (m *Monitor) executes(pid int) bool {
 	for _, e := range m.execs {
-		if e.pid == pid {
+		if e.pid == pid || e.maker.pid == pid {
 			return true
 		}
 	}
@@ -51,11 +51,9 @@ func (m *Monitor) executes(pid int) bool {
 
 // reapStrays takes note of those that have ended.
 func (m *Monitor) reapStrays() {
-	if m.foreign {
-		for _, e := range m.execs {
-			if e.socket >= 0 {
-				return // its process may be ours already without our knowing
-			}
+	for _, e := range m.execs {
+		if e.socket >= 0 {
+			return // its process may be ours already without our knowing
 		}
 	}
 	for _, pid := range m.strays() {
@@ -70,7 +68,7 @@ func (m *Monitor) killStrays() {
 		return
 	}
 	for _, e := range m.execs {
-		_ = unix.Kill(e.pid, unix.SIGKILL)
+		e.kill()
 	}
 	for deadline := time.Now().Add(2 * time.Second); time.Now().Before(deadline); {
 		pids := m.strays()

@@ -39,10 +39,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-const (
-	control = 3 // the socket to the cove that started us
-	joinPID = 4 // with the letter p: the pid namespace that init is born in
-)
+const control = 3 // the socket to the cove that started us
 
 // Monitor is the state of one monitor process.
 type Monitor struct {
@@ -59,8 +56,8 @@ type Monitor struct {
 	exe      int   // our own program, as a read-only mount of its own or a memfd
 	planFD   int
 	spaces   []namespace
-	pidns    int   // another container's, in which init is born; -1 without
 	shm      int   // mount namespace of another container's shared memory
+	proc     int   // mount namespace with the /proc of a process namespace to join
 	mntns    int   // init's mount namespace, held until the exit is told
 	ports    []int // sockets that reserve the published ports
 	fwd      []forward.Port
@@ -90,7 +87,6 @@ type Monitor struct {
 	unrecorded bool          // it has, but it could not be written down
 	orphans    bool          // see keepOrphans
 	power      power         // see ordinary
-	forward    chan func()   // see onward
 	health     prober
 	stopNames  func() // nil when no names are answered
 	stopPorts  func() // nil when no ports are forwarded
@@ -135,15 +131,9 @@ func Main(args []string) {
 	}
 	m := newMonitor()
 	m.foreign, m.flags = strings.Contains(args[2], "o"), uintptr(flags)
-	handed := control + 1
-	if strings.Contains(args[2], "p") {
-		m.pidns = joinPID
-		unix.CloseOnExec(joinPID)
-		handed = joinPID + 1
-	}
 	// What the caller has left open is not the container's to reach, nor ours to
 	// keep: locks, ends of pipes. Nothing here has opened anything by now.
-	if err := unix.CloseRange(uint(handed), math.MaxInt32, 0); err != nil {
+	if err := unix.CloseRange(control+1, math.MaxInt32, 0); err != nil {
 		os.Exit(125)
 	}
 	if strings.Contains(args[2], "s") {
@@ -160,7 +150,7 @@ func Main(args []string) {
 
 // newMonitor is one that has been told nothing yet.
 func newMonitor() *Monitor {
-	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, pidns: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{},
+	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, proc: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{},
 		streams: streams{in: -1, out: -1, err: -1, master: -1}}
 }
 
@@ -263,6 +253,8 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 			m.spaces = append(m.spaces, namespace{flag, fds[i]})
 		case name == "shm":
 			m.shm = fds[i]
+		case name == "proc":
+			m.proc = fds[i]
 		case name == "member":
 			becomeMember(fds[i])
 		case name == "hold":

@@ -26,7 +26,7 @@ func (s *streams) takeOwn() error {
 	}
 	defer unix.Close(null)
 	for fd := range 3 {
-		kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, joinPID+1)
+		kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, control+1)
 		if err == nil {
 			err = unix.Dup3(null, fd, 0)
 		}

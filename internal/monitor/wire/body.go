@@ -17,7 +17,8 @@ type Envelope struct {
 	// Handed names the descriptors that came with Start (and FDs), in
 	// order: "plan", "ns:FLAG" (a namespace to join, FLAG its CLONE_NEW*),
 	// "shm" (a mount namespace that is nothing but shared memory, for
-	// /dev/shm), "hold" (kept open for the life of the container: published
+	// /dev/shm), "proc" (a mount namespace with the /proc of a process namespace
+	// to join), "hold" (kept open for the life of the container: published
 	// ports), "port:PROTOCOL:PORT" (a bound socket, to be forwarded to that
 	// port of the container), "home" (the network namespace that the monitor
 	// itself lives in), "network" (the file in which those who do so hold
@@ -252,6 +253,9 @@ type PrepareBody struct {
 	Held []int `json:"held,omitempty"`
 	// Shm says that /dev/shm is that of another container.
 	Shm bool `json:"shm,omitempty"`
+	// Proc says that /proc is another container's, with whom the process
+	// namespace is shared: its mount namespace comes after Shm's.
+	Proc bool `json:"proc,omitempty"`
 	// Handed names further descriptors before the pidfd, for the OCI runtime:
 	// "mount" (a detached one), "start" (a listening socket on which start
 	// comes), "waiting" (a lock held until exec), "notify" (a connection to

@@ -211,6 +211,27 @@ func Receive(fd int, buf []byte) (Kind, []byte, []int, error) {
 
 // ReceiveInto is Receive with the caller's control buffer and recvmsg flags.
 func ReceiveInto(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, error) {
+	kind, body, fds, _, err := receive(fd, buf, oob, flags)
+	return kind, body, fds, err
+}
+
+// ReceiveFrom is Receive, which does not wait, of what the process pid has sent,
+// on a socket with SO_PASSCRED: others who may have come by its end have no say.
+// unix.EAGAIN tells that there is nothing yet.
+func ReceiveFrom(pid, fd int, buf []byte) (Kind, []byte, []int, error) {
+	oob := make([]byte, unix.CmsgSpace(4*MaxFDs)+unix.CmsgSpace(unix.SizeofUcred))
+	for {
+		kind, body, fds, sender, err := receive(fd, buf, oob, unix.MSG_DONTWAIT)
+		if err != nil || sender == pid {
+			return kind, body, fds, err
+		}
+		for _, f := range fds {
+			_ = unix.Close(f)
+		}
+	}
+}
+
+func receive(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, int, error) {
 	var n, oobn, rflags int
 	var err error
 	for reset := false; ; {
@@ -229,16 +250,18 @@ func ReceiveInto(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, error
 		if err == unix.ECONNRESET {
 			err = io.EOF
 		}
-		return 0, nil, nil, err
+		return 0, nil, nil, 0, err
 	}
 	var fds []int
+	sender := 0
 	if oobn > 0 {
 		messages, perr := unix.ParseSocketControlMessage(oob[:oobn])
 		if perr == nil {
 			for i := range messages {
-				got, e := unix.ParseUnixRights(&messages[i])
-				if e == nil {
+				if got, e := unix.ParseUnixRights(&messages[i]); e == nil {
 					fds = append(fds, got...)
+				} else if who, e := unix.ParseUnixCredentials(&messages[i]); e == nil {
+					sender = int(who.Pid)
 				}
 			}
 		}
@@ -254,9 +277,9 @@ func ReceiveInto(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, error
 		for _, f := range fds {
 			_ = unix.Close(f)
 		}
-		return 0, nil, nil, err
+		return 0, nil, nil, 0, err
 	}
-	return Kind(buf[0]), buf[1:n], fds, nil
+	return Kind(buf[0]), buf[1:n], fds, sender, nil
 }
 
 // Pair makes a connected pair of sockets, close-on-exec.
