@@ -31,7 +31,7 @@ func (e *Engine) Events(ctx context.Context, since, until time.Time, follow bool
 	}
 	o := event.ReadOptions{Path: e.conf.EventLog(), Filter: filter, Since: since, Until: until, Follow: follow}
 	if backend == event.ToJournald {
-		return event.ReadJournal(ctx, e.conf.GraphRoot, o, each)
+		return event.ReadJournal(ctx, e.conf.GraphRoot, hostUser(), o, each)
 	}
 	return event.Read(ctx, o, nil, each)
 }

@@ -2,10 +2,20 @@ package engine
 
 import (
 	"context"
+	"os"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/logs"
+	"github.com/cove-engine/cove/internal/rootless"
 )
+
+// hostUser is whose monitors and events ours are, as the host has it.
+func hostUser() int {
+	if uid, _, ordinary := rootless.User(); ordinary {
+		return uid
+	}
+	return os.Geteuid()
+}
 
 // Logs calls each for every line that a container has written, in order, and
 // returns each's error. Following ends when the container's monitor has: a
@@ -27,7 +37,7 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 		driver = "k8s-file" // conmon has one format, whatever it is called
 	}
 	err = logs.Read(ctx, logs.Options{
-		Path: path, Driver: driver, Tail: o.Tail, Since: o.Since, Until: o.Until,
+		Path: path, Driver: driver, User: hostUser(), Tail: o.Tail, Since: o.Since, Until: o.Until,
 		Follow: o.Follow, Idle: o.Idle,
 		Done: func() bool {
 			// The monitor writes the last of the log before it lets go.

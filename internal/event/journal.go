@@ -59,14 +59,15 @@ func (j *Journal) Write(e cove.Event) error {
 	return nil
 }
 
-// ReadJournal is Read for the events of a store in systemd's journal.
-func ReadJournal(ctx context.Context, store string, o ReadOptions, each func(cove.Event) error) error {
+// ReadJournal is Read for the events of a user's store in systemd's journal.
+func ReadJournal(ctx context.Context, store string, user int, o ReadOptions, each func(cove.Event) error) error {
 	q := journalctl.Query{
 		Fields: []string{
 			journal.FieldEvent, journal.FieldType, journal.FieldTime, journal.FieldImage, journal.FieldName, journal.FieldID, journal.FieldExitCode,
 			journal.FieldLabels, journal.FieldHealth, journal.FieldNetwork, journal.FieldError, journal.FieldInspectData,
 		},
 		Match: []string{"SYSLOG_IDENTIFIER=" + journal.Identifier, journal.FieldStore + "=" + store},
+		User:  user,
 	}
 	if o.Follow && o.Since.IsZero() && o.Until.IsZero() {
 		o.Since = time.Now()

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -23,6 +24,7 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 	q := journalctl.Query{
 		Fields: []string{"MESSAGE", "PRIORITY", fieldPartial, "_SOURCE_REALTIME_TIMESTAMP"},
 		Match:  []string{fieldID + "=" + o.Path},
+		User:   o.User,
 	}
 	if o.Tail < 0 && !o.Since.IsZero() {
 		q.Since = o.Since
@@ -30,16 +32,12 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 	// Done is asked before the reading that is to be the last.
 	done := !o.Follow || o.Done != nil && o.Done()
 	journalctl.Sync(ctx)
-	tail, first := lastLines{want: o.Tail}, each
 	if o.Tail >= 0 {
-		first = func(r record) error { tail.add(r); return nil }
-	}
-	err := journalctl.Read(ctx, q, journalRecords(&q, first))
-	for _, r := range tail.records {
-		if err == nil {
-			err = each(r)
+		if err := seekTail(ctx, &q, o.Tail); err != nil {
+			return err
 		}
 	}
+	err := journalctl.Read(ctx, q, journalRecords(&q, each))
 	for err == nil && !done && ctx.Err() == nil {
 		if err = followJournal(ctx, &q, o.Done, each); err != nil || ctx.Err() != nil {
 			break
@@ -52,6 +50,43 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 		err = ctx.Err()
 	}
 	return err
+}
+
+// errFound ends a reading.
+var errFound = errors.New("found")
+
+// seekTail lets q begin behind the entry that is before the last lines.
+func seekTail(ctx context.Context, q *journalctl.Query, lines int) error {
+	back, tail := *q, lastLines{left: lines}
+	back.Reverse = true
+	err := journalctl.Read(ctx, back, func(e journalctl.Entry) error {
+		if r, ok := fromJournal(e); ok && tail.before(r) {
+			q.After = string(e["__CURSOR"])
+			return errFound
+		}
+		return nil
+	})
+	if errors.Is(err, errFound) {
+		return nil
+	}
+	return err
+}
+
+// lastLines counts lines from the last record on. A container decides how many
+// records a line has, so none is kept.
+type lastLines struct {
+	left  int
+	begun bool
+}
+
+// before tells whether a record is older than the lines that are wanted. The
+// newest ends a line whatever it says.
+func (l *lastLines) before(r record) bool {
+	if !r.more || !l.begun {
+		l.left--
+	}
+	l.begun = true
+	return l.left < 0
 }
 
 // journalRecords passes an entry on as a record, and notes how far q has come.
@@ -107,25 +142,4 @@ func fromJournal(e journalctl.Entry) (r record, ok bool) {
 		r.stream = "stderr"
 	}
 	return r, r.stream != ""
-}
-
-// lastLines keeps the records of the last lines.
-type lastLines struct {
-	want    int
-	records []record
-	lines   int
-}
-
-func (l *lastLines) add(r record) {
-	r.text = append([]byte(nil), r.text...)
-	l.records = append(l.records, r)
-	if !r.more {
-		l.lines++
-	}
-	for l.lines > l.want || l.want == 0 && len(l.records) > 0 {
-		if !l.records[0].more {
-			l.lines--
-		}
-		l.records = l.records[1:]
-	}
 }

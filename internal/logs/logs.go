@@ -40,11 +40,13 @@ type Line struct {
 type Options struct {
 	Path   string
 	Driver string // K8sFile, JSONFile or Journald
+	User   int    // who has written it, for Journald
 	// Tail is how many of the last lines to begin with; negative is all.
 	// It counts before Since and Until choose.
 	Tail int
 	// Since and Until bound the lines' times, inclusive; zero is no bound.
 	Since, Until time.Time
+	// Without Follow what is written from the call on is left out.
 	// Follow goes on with lines as they are written, until Done says that
 	// the writer has ended and all it wrote was read, Until has come, or
 	// ctx ends. A nil Done is never.

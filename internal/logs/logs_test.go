@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -356,20 +358,64 @@ func BenchmarkRead(b *testing.B) {
 
 func TestLastLines(t *testing.T) {
 	for want, expect := range map[int]string{0: "", 1: "d", 2: "bc d", 3: "a bc d", 9: "a bc d"} {
-		l := lastLines{want: want}
-		for _, text := range []string{"a", "b+", "c", "d"} {
+		l := lastLines{left: want}
+		got := ""
+		for _, text := range []string{"d", "c", "b+", "a"} { // the newest first
 			part, more := strings.CutSuffix(text, "+")
-			l.add(record{text: []byte(part), more: more})
-		}
-		var got strings.Builder
-		for _, r := range l.records {
-			got.Write(r.text)
-			if !r.more {
-				got.WriteByte(' ')
+			if l.before(record{more: more}) {
+				break
 			}
+			if !more {
+				part += " "
+			}
+			got = part + got
 		}
-		if strings.TrimSpace(got.String()) != expect {
-			t.Errorf("the last %d: %q, want %q", want, got.String(), expect)
+		if strings.TrimSpace(got) != expect {
+			t.Errorf("the last %d: %q, want %q", want, got, expect)
+		}
+	}
+	l := lastLines{left: 1}
+	if l.before(record{more: true}) || !l.before(record{}) {
+		t.Error("a newest line that goes on is not the last")
+	}
+}
+
+// Who does not follow sees what there is, however fast more is written, and if
+// the log is rotated meanwhile.
+func TestNoEndOfWriting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ctr.log")
+	n := 0
+	write := func() {
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		if err == nil {
+			_, err = f.WriteString(k8s(n, "stdout", "F", strconv.Itoa(n)))
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	for _, tail := range []int{-1, 2} {
+		write()
+		write()
+		var got []string
+		first := n - 2
+		err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: tail}, func(l Line) error {
+			got = append(got, string(l.Text))
+			if len(got) == 1 && tail < 0 {
+				if err := os.Rename(path, path+".1"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write()
+			if len(got) > 100 {
+				return errors.New("it does not end")
+			}
+			return nil
+		})
+		if want := []string{strconv.Itoa(first), strconv.Itoa(first + 1)}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("tail %d: %v, not %v: %v", tail, got, want, err)
 		}
 	}
 }

@@ -24,6 +24,9 @@ type reader struct {
 	records records
 	file    *os.File
 	buf     []byte
+	// was is what the log was when the reading began; nil to follow, or when
+	// there was none.
+	was os.FileInfo
 }
 
 func (r *reader) close() {
@@ -33,6 +36,9 @@ func (r *reader) close() {
 }
 
 func (r *reader) run(ctx context.Context) error {
+	if !r.o.Follow {
+		r.was, _ = os.Lstat(r.o.Path)
+	}
 	if err := r.begin(); err != nil && !(r.o.Follow && errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
@@ -47,7 +53,7 @@ func (r *reader) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.drain(ctx); err != nil {
+		if ended, err := r.drain(ctx); err != nil || ended {
 			return err
 		}
 		if next != "" {
@@ -264,24 +270,39 @@ func (r *reader) next() (string, error) {
 	return r.rotated(younger), nil
 }
 
-// drain reads to the present end of the file.
-func (r *reader) drain(ctx context.Context) error {
+// drain reads to the present end of the file; ended tells that it was the last
+// that is wanted, and was read to the end that it had.
+func (r *reader) drain(ctx context.Context) (ended bool, err error) {
 	if r.file == nil {
-		return nil
+		return false, nil
+	}
+	var from io.Reader = r.file
+	if r.was != nil {
+		info, err := r.file.Stat()
+		if err != nil {
+			return false, err
+		}
+		if ended = os.SameFile(info, r.was); ended {
+			at, err := r.file.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return false, err
+			}
+			from = io.LimitReader(r.file, r.was.Size()-at)
+		}
 	}
 	for {
-		n, err := r.file.Read(r.buf)
+		n, err := from.Read(r.buf)
 		if err := r.records.write(r.buf[:n]); err != nil {
-			return err
+			return false, err
 		}
 		if err == io.EOF {
-			return r.shrunk()
+			return ended, r.shrunk()
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 		if err := ctx.Err(); err != nil {
-			return err
+			return false, err
 		}
 	}
 }

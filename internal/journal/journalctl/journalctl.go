@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,8 +30,12 @@ type Entry map[string][]byte
 type Query struct {
 	Fields []string // that the entries have
 	Match  []string // NAME=value, all of them
-	After  string   // the cursor of the entry before the first; "" begins with the first of all
-	Follow bool     // go on with new ones until ctx ends
+	// User is who must have written the entries, which journald knows: anybody may
+	// send it any field.
+	User    int
+	Reverse bool   // the newest first
+	After   string // the cursor of the entry before the first; "" begins with the first of all
+	Follow  bool   // go on with new ones until ctx ends
 	// Since leaves out what is older; zero leaves out nothing.
 	Since time.Time
 }
@@ -45,6 +51,7 @@ func Sync(ctx context.Context) {
 // Read calls each for the entries, the oldest first, and returns its error; nil
 // when ctx ended.
 func Read(ctx context.Context, q Query, each func(e Entry) error) error {
+	match := append(slices.Clone(q.Match), "_UID="+strconv.Itoa(q.User))
 	args := []string{"--quiet", "--no-pager", "--output=export", "--output-fields=" + strings.Join(q.Fields, ",")}
 	switch {
 	case q.After != "":
@@ -52,13 +59,16 @@ func Read(ctx context.Context, q Query, each func(e Entry) error) error {
 	case !q.Since.IsZero():
 		args = append(args, fmt.Sprintf("--since=@%d", q.Since.Unix()))
 	}
+	if q.Reverse {
+		args = append(args, "--reverse")
+	}
 	if q.Follow {
 		args = append(args, "--follow", "--lines=all")
 	}
 	// Killed also when each does not want any more.
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := exec.CommandContext(run, "journalctl", append(args, q.Match...)...)
+	cmd := exec.CommandContext(run, "journalctl", append(args, match...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.StdoutPipe()
