@@ -117,6 +117,9 @@ func (c *Container) Environment(hostname string) ([]string, error) {
 			env.unset(key)
 		}
 	}
+	if err := env.merge(c.Spec.EnvMerge); err != nil {
+		return nil, err
+	}
 	if err := env.join(c.Spec.Env); err != nil {
 		return nil, err
 	}
@@ -139,6 +142,16 @@ func (v *variables) set(key, value string) {
 		}
 	}
 	*v = append(*v, entry)
+}
+
+// value gives "" for what is not there.
+func (v variables) value(key string) string {
+	for _, e := range v {
+		if value, ok := strings.CutPrefix(e, key+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 func (v variables) has(key string) bool {

@@ -25,7 +25,9 @@ type ContainerSpec struct {
 	Env           []string `json:"env,omitempty"` // KEY=value, later wins
 	// HostEnv are the caller's own variables that containers.conf passes on
 	// (env_host, http_proxy); all others go before. Flags' are in Env.
-	HostEnv     []string `json:"hostEnv,omitempty"`
+	HostEnv []string `json:"hostEnv,omitempty"`
+	// EnvMerge are KEY=value whose value may name variables of the image.
+	EnvMerge    []string `json:"envMerge,omitempty"`
 	UnsetEnv    []string `json:"unsetEnv,omitempty"`
 	UnsetEnvAll bool     `json:"unsetEnvAll,omitempty"`
 	WorkDir     string   `json:"workDir,omitempty"`
@@ -60,6 +62,7 @@ type ContainerSpec struct {
 	Mounts            []Mount  `json:"mounts,omitempty"`
 	DefaultMounts     []Mount  `json:"defaultMounts,omitempty"` // give way to Mounts at the same place
 	VolumesFrom       []string `json:"volumesFrom,omitempty"`
+	Requires          []string `json:"requires,omitempty"`     // containers that are started before it
 	ImageVolumes      string   `json:"imageVolumes,omitempty"` // what the image's volumes become: anonymous, tmpfs, ignore
 	Devices           []Device `json:"devices,omitempty"`
 	DeviceCgroupRules []string `json:"deviceCgroupRules,omitempty"`
@@ -83,10 +86,13 @@ type ContainerSpec struct {
 	Expose     []string            `json:"expose,omitempty"`   // port[-port][/proto]
 	AddHosts   []string            `json:"addHosts,omitempty"` // name:ip, ip may be host-gateway
 	NoHosts    bool                `json:"noHosts,omitempty"`  // unless there are AddHosts
-	NoHostname bool                `json:"noHostname,omitempty"`
-	DNS        []string            `json:"dns,omitempty"` // servers; "none" leaves resolv.conf to the image
-	DNSSearch  []string            `json:"dnsSearch,omitempty"`
-	DNSOptions []string            `json:"dnsOptions,omitempty"`
+	// HostsFile is what /etc/hosts begins with: a path, image or none; "" is
+	// containers.conf's.
+	HostsFile  string   `json:"hostsFile,omitempty"`
+	NoHostname bool     `json:"noHostname,omitempty"`
+	DNS        []string `json:"dns,omitempty"` // servers; "none" leaves resolv.conf to the image
+	DNSSearch  []string `json:"dnsSearch,omitempty"`
+	DNSOptions []string `json:"dnsOptions,omitempty"`
 
 	StopSignal  string        `json:"stopSignal,omitempty"`
 	StopTimeout *uint         `json:"stopTimeout,omitempty"` // seconds
@@ -247,7 +253,8 @@ type Container struct {
 	// container; leases live as long as a run unless static.
 	Attachments []NetworkAttachment `json:"attachments,omitempty"`
 	Ports       []PortMapping       `json:"ports,omitempty"` // with every host port chosen
-	// DependsOn are IDs of containers whose namespaces this one shares.
+	// DependsOn are IDs of containers whose namespaces this one shares, or
+	// that it requires: they are started before it and not removed without it.
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// CgroupManager made its cgroups since it exists: systemd, or cgroupfs.
 	CgroupManager string `json:"cgroupManager,omitempty"`

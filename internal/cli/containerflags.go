@@ -28,7 +28,7 @@ type containerFlags struct {
 	env, envFiles, expose, groups, labels, labelFiles      []string
 	logOpts, mounts, networkAliases, networks, publish     []string
 	securityOpts, sysctls, tmpfs, ulimits, unsetEnv        []string
-	volumes, volumesFrom, cgroupConf                       []string
+	volumes, volumesFrom, cgroupConf, envMerge, requires   []string
 	arch, os, variant, platform, entrypoint                string
 	ip, ip6, mac, imageVolume                              string
 	restart, shmSize, detachKeys, authFile, pull, userNS   string
@@ -37,7 +37,8 @@ type containerFlags struct {
 	oomScoreAdj                                            int
 	stopTimeout                                            uint
 	detach, envHost, httpProxy, quiet, replace, rootfs     bool
-	sigProxy, tlsVerify                                    bool
+	sigProxy, tlsVerify, rmi                               bool
+	retry                                                  retryFlags
 }
 
 // flags declares the flags on fs; run adds those that only a start needs.
@@ -70,6 +71,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&o.entrypoint, "entrypoint", "", "Overwrite the default ENTRYPOINT of the image")
 	arrayVar(fs, &o.env, "env", "e", "Set environment variables in container")
 	arrayVar(fs, &o.envFiles, "env-file", "", "Read in a file of environment variables")
+	arrayVar(fs, &o.envMerge, "env-merge", "", "Preprocess environment variables from image before injecting them into the container")
 	fs.BoolVar(&o.envHost, "env-host", false, "Use all current host environment variables in container")
 	sliceVar(fs, &o.expose, "expose", "", "Expose a port or a range of ports")
 	sliceVar(fs, &o.groups, "group-add", "", "Add additional groups to the primary container process")
@@ -79,6 +81,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.UintVar(&o.health.retries, "health-retries", 3, "the number of retries allowed before a healthcheck is considered to be unhealthy")
 	fs.StringVar(&o.health.startPeriod, "health-start-period", "0s", "the initialization time needed for a container to bootstrap")
 	fs.StringVar(&o.health.timeout, "health-timeout", "30s", "the maximum time allowed to complete the healthcheck before an interval is considered failed")
+	fs.StringVar(&s.HostsFile, "hosts-file", "", `Base file to create the /etc/hosts file inside the container, or one of the special values. ("image"|"none")`)
 	fs.StringVarP(&s.Hostname, "hostname", "h", "", "Set container hostname")
 	fs.BoolVar(&o.httpProxy, "http-proxy", true, "Set proxy environment variables in the container based on the host proxy vars")
 	fs.StringVar(&o.imageVolume, "image-volume", "", `Tells cove how to handle the builtin image volumes ("anonymous"|"tmpfs"|"ignore")`)
@@ -114,6 +117,8 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.BoolVar(&s.ReadOnly, "read-only", false, "Make containers root filesystem read-only")
 	fs.BoolVar(&s.ReadOnlyTmpfs, "read-only-tmpfs", true, "When running --read-only containers mount read-write tmpfs on /run, /tmp and /var/tmp")
 	fs.BoolVar(&o.replace, "replace", false, "If a container with the same name exists, replace it")
+	sliceVar(fs, &o.requires, "requires", "", "Add one or more requirement containers that must be started before this container will start")
+	o.retry.flags(fs)
 	fs.StringVar(&o.restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"never"|"on-failure"|"unless-stopped")`)
 	fs.BoolVar(&s.Remove, "rm", false, "Remove container after exit")
 	fs.BoolVar(&o.rootfs, "rootfs", false, "The first argument is not an image but the rootfs to the exploded container")
@@ -141,6 +146,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	if run {
 		fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
 		fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container. Format is a single character [a-Z] or a comma separated sequence of `ctrl-<value>`")
+		fs.BoolVar(&o.rmi, "rmi", false, "Remove image unless used by other containers, implies --rm")
 		fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	}
 	fs.Bool("disable-content-trust", false, "This is a Docker specific option and is a NOOP")
@@ -177,17 +183,16 @@ func unsupportedContainerFlags() []unsupported {
 		{name: "passwd", bool: true, accept: []string{"false"}}, {name: "no-passwd", bool: true, accept: []string{"true"}},
 		{name: "sdnotify", accept: []string{"ignore"}},
 		{name: "systemd", accept: []string{"false"}},
-		{name: "rmi", bool: true, accept: []string{"false"}},
 		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
 	for name := range strings.FieldsSeq(`
 		cert-dir chrootdirs cpu-count cpu-percent creds
 		decryption-key domainname
-		env-merge gidmap group-entry health-log-destination health-max-log-count health-max-log-size
+		gidmap group-entry health-log-destination health-max-log-count health-max-log-size
 		health-startup-cmd health-startup-interval health-startup-retries health-startup-success health-startup-timeout
-		health-start-interval hosts-file hostuser init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
-		link-local-ip passwd-entry personality pod pod-id-file preserve-fd preserve-fds rdt-class requires
-		retry retry-delay seccomp-policy secret shm-size-systemd signature-policy storage-opt
+		health-start-interval hostuser init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
+		link-local-ip passwd-entry personality pod pod-id-file preserve-fd preserve-fds rdt-class
+		seccomp-policy secret shm-size-systemd signature-policy storage-opt
 		subgidname subuidname uidmap volume-driver volume-opt`) {
 		list = append(list, unsupported{name: name})
 	}
@@ -258,6 +263,9 @@ func (o *containerFlags) scalars(s *cove.ContainerSpec) error {
 	if o.replace && s.Name == "" {
 		return errors.New("cannot replace container without --name being set")
 	}
+	if s.NoHosts && s.HostsFile != "" {
+		return errors.New("--no-hosts and --hosts-file cannot be set together")
+	}
 	if s.NoHosts && len(o.addHosts) > 0 {
 		return errors.New("--no-hosts and --add-host cannot be set together")
 	}
@@ -324,7 +332,12 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 	if s.Env, err = in.environment(o.envFiles, o.env); err != nil {
 		return err
 	}
-	s.UnsetEnv = o.unsetEnv
+	s.UnsetEnv, s.EnvMerge = o.unsetEnv, o.envMerge
+	for _, e := range o.envMerge {
+		if !strings.Contains(e, "=") {
+			return fmt.Errorf("missing `=` for --env-merge substitution %s", e)
+		}
+	}
 	if o.set("entrypoint") {
 		s.EntrypointSet, s.Entrypoint = true, words(o.entrypoint)
 	}
@@ -372,6 +385,9 @@ func (o *containerFlags) files(s *cove.ContainerSpec, in surroundings) error {
 		s.Devices = append(s.Devices, dev)
 	}
 	s.DeviceCgroupRules = o.deviceRules
+	if s.HostsFile != "" && s.HostsFile != "image" && s.HostsFile != "none" {
+		s.HostsFile = in.abs(s.HostsFile)
+	}
 	for _, f := range []*string{&s.CIDFile, &s.PidFile, &s.ConmonPidFile} {
 		if *f != "" {
 			*f = in.abs(*f)
@@ -464,6 +480,16 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 }
 
 func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error {
+	s.Requires = o.requires
+	if o.rmi && !o.set("rm") {
+		s.Remove = true
+	}
+	if o.rmi && !s.Remove {
+		return errors.New("the --rmi option does not work without --rm")
+	}
+	if o.rmi && o.detach { // nobody would be there to remove it
+		return errors.New("--rmi with --detach is not supported by cove yet")
+	}
 	var err error
 	if s.Restart, err = parseRestart(o.restart); err != nil {
 		return err

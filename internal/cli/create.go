@@ -35,6 +35,10 @@ func (o *runOptions) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	co, err := o.createOptions()
+	if err != nil {
+		return err
+	}
 	e, err := o.engine()
 	if err != nil {
 		return err
@@ -44,7 +48,7 @@ func (o *runOptions) create(ctx context.Context, args []string) error {
 		return err
 	}
 	o.configured(&spec, in, defaults)
-	id, warnings, err := e.Create(ctx, spec, o.createOptions())
+	id, warnings, err := e.Create(ctx, spec, co)
 	for _, w := range warnings {
 		o.warn(w)
 	}

@@ -17,8 +17,30 @@ import (
 type transferFlags struct {
 	image.Transfer
 	tlsVerify, quiet bool
-	retries          uint
-	retryDelay       string
+	retry            retryFlags
+}
+
+// retryFlags say how often a transfer that failed is tried again.
+type retryFlags struct {
+	times uint
+	delay string
+}
+
+func (r *retryFlags) flags(fs *pflag.FlagSet) {
+	fs.UintVar(&r.times, "retry", 3, "number of times to retry in case of failure")
+	fs.StringVar(&r.delay, "retry-delay", "", "delay between retries in case of failures")
+}
+
+// value gives nil for what was not asked for.
+func (r *retryFlags) value(fs *pflag.FlagSet) (times *uint, delay *time.Duration, err error) {
+	if r.delay != "" {
+		d, err := time.ParseDuration(r.delay)
+		if err != nil || d < 0 {
+			return nil, nil, usagef("invalid --retry-delay %q: it must be a duration such as 2s", r.delay)
+		}
+		delay = &d
+	}
+	return changed(fs, "retry", r.times), delay, nil
 }
 
 func (t *transferFlags) flags(fs *pflag.FlagSet) {
@@ -26,8 +48,7 @@ func (t *transferFlags) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&t.CertDir, "cert-dir", "", "`Pathname` of a directory containing TLS certificates and keys")
 	fs.StringVar(&t.Creds, "creds", "", "`Credentials` (USERNAME:PASSWORD) to use for authenticating to a registry")
 	fs.BoolVarP(&t.quiet, "quiet", "q", false, "Suppress output information")
-	fs.UintVar(&t.retries, "retry", 3, "number of times to retry in case of failure")
-	fs.StringVar(&t.retryDelay, "retry-delay", "", "delay between retries in case of failures")
+	t.retry.flags(fs)
 	fs.StringVar(&t.SignaturePolicy, "signature-policy", "", "`Pathname` of signature policy file")
 	fs.Lookup("signature-policy").Hidden = true
 	fs.BoolVar(&t.tlsVerify, "tls-verify", true, "Require HTTPS and verify certificates when contacting registries")
@@ -39,13 +60,9 @@ func (t *transferFlags) flags(fs *pflag.FlagSet) {
 func (t *transferFlags) transfer(a *app, fs *pflag.FlagSet) (image.Transfer, error) {
 	out := t.Transfer
 	out.TLSVerify = changed(fs, "tls-verify", t.tlsVerify)
-	out.Retries = changed(fs, "retry", t.retries)
-	if t.retryDelay != "" {
-		d, err := time.ParseDuration(t.retryDelay)
-		if err != nil || d < 0 {
-			return out, usagef("invalid --retry-delay %q: it must be a duration such as 2s", t.retryDelay)
-		}
-		out.RetryDelay = &d
+	var err error
+	if out.Retries, out.RetryDelay, err = t.retry.value(fs); err != nil {
+		return out, err
 	}
 	if fs.Changed("creds") && (out.Creds == "" || strings.HasPrefix(out.Creds, ":")) {
 		return out, usagef("invalid --creds: it must be USERNAME[:PASSWORD]")

@@ -67,5 +67,5 @@ func (o *rmOptions) run(ctx context.Context, args []string) error {
 
 // rmCodes are rm's exit codes.
 func rmCodes() map[cove.Kind]int {
-	return map[cove.Kind]int{cove.NotFound: exitMissing, cove.WrongStatus: exitState, cove.InUse: exitState}
+	return map[cove.Kind]int{cove.NotFound: exitMissing, cove.WrongStatus: exitState}
 }

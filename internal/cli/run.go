@@ -12,6 +12,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
+	"github.com/cove-engine/cove/internal/image"
 )
 
 // runOptions are run's and, without a start, create's.
@@ -53,15 +54,18 @@ func needImage(c *cobra.Command, args []string) error {
 }
 
 // createOptions are the part that run and create share.
-func (o *runOptions) createOptions() engine.CreateOptions {
+func (o *runOptions) createOptions() (engine.CreateOptions, error) {
+	retries, delay, err := o.retry.value(o.fs)
 	return engine.CreateOptions{
+		Retries:     retries,
+		RetryDelay:  delay,
 		Replace:     o.replace,
 		CommandLine: o.args,
 		Quiet:       o.quiet,
 		Progress:    o.Err,
 		AuthFile:    o.authFile,
 		TLSVerify:   changed(o.fs, "tls-verify", o.tlsVerify),
-	}
+	}, err
 }
 
 // passthrough tells whether a container gets the caller's own streams.
@@ -78,6 +82,10 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if o.detach && len(o.attach) > 0 {
 		return errors.New("cannot use --attach and --detach together")
 	}
+	co, err := o.createOptions()
+	if err != nil {
+		return err
+	}
 	e, err := o.engine()
 	if err != nil {
 		return err
@@ -91,7 +99,7 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if passthrough && len(o.attach) > 0 {
 		return errors.New("cannot specify --attach with --log-driver=passthrough: invalid argument")
 	}
-	ro := engine.RunOptions{CreateOptions: o.createOptions(), Detach: o.detach}
+	ro := engine.RunOptions{CreateOptions: co, Detach: o.detach}
 	if !o.detach {
 		o.warnTTY(spec.Terminal, spec.Stdin)
 		stdin := spec.Stdin || contains(o.attach, "stdin")
@@ -103,9 +111,17 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 			NoStdin:  !stdin,
 		}
 	}
+	if o.rmi { // it needs the full program, which begins anew
+		if err := e.NeedImages(); err != nil {
+			return err
+		}
+	}
 	r, err := e.Run(ctx, spec, ro)
 	for _, w := range r.Warnings {
 		o.warn(w)
+	}
+	if o.rmi && !r.Detached {
+		o.removeImage(ctx, e, spec.Image)
 	}
 	if err != nil && (r.StartFailed || r.OutputLost) && !cove.Is(err, cove.NoCommand) {
 		return coded(exitNotExecutable, err)
@@ -121,4 +137,13 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 		o.code = r.ExitCode
 	}
 	return nil
+}
+
+// removeImage removes the image of a container that has ended, unless others
+// use it.
+func (o *runOptions) removeImage(ctx context.Context, e Engine, name string) {
+	_, err := e.RemoveImages(ctx, []string{name}, image.RemoveOptions{Ignore: true})
+	if err != nil {
+		o.warn(err.Error())
+	}
 }

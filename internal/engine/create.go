@@ -31,8 +31,9 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 	}
 	defer d.release()
 	// What a start would refuse is refused now; a container whose namespaces
-	// are to be shared may run by then.
-	if err := (&launch{e: e, c: d.c}).describe(); err != nil && !cove.Is(err, cove.WrongStatus) {
+	// are to be shared may run by then, and podman 5 misses a command no earlier.
+	err = (&launch{e: e, c: d.c}).describe()
+	if err != nil && !cove.Is(err, cove.WrongStatus) && !cove.Is(err, cove.NoCommand) {
 		return "", nil, err
 	}
 	l, err := d.create(ctx)
@@ -174,7 +175,7 @@ func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o C
 		return e.images.Resolve(ctx, spec.Image, spec.Platform)
 	}
 	pull := image.PullOptions{Policy: policy, Platform: spec.Platform}
-	pull.Transfer = image.Transfer{TLSVerify: o.TLSVerify, AuthFile: o.AuthFile}
+	pull.Transfer = image.Transfer{TLSVerify: o.TLSVerify, AuthFile: o.AuthFile, Retries: o.Retries, RetryDelay: o.RetryDelay}
 	if !o.Quiet {
 		pull.Progress = o.Progress
 	}
@@ -296,8 +297,8 @@ func (d *draft) mounts() error {
 	return nil
 }
 
-// dependencies finds the containers whose namespaces are shared, and writes
-// their IDs into the modes so that a rename does not matter.
+// dependencies finds the containers whose namespaces are shared and those that
+// are required. Modes get their IDs, so that a rename does not matter.
 func (d *draft) dependencies() error {
 	s := &d.c.Spec
 	for _, mode := range []*string{&s.PID, &s.IPC, &s.UTS, &s.Network, &s.CgroupNS, &s.UserNS} {
@@ -310,6 +311,15 @@ func (d *draft) dependencies() error {
 			return err
 		}
 		*mode = "container:" + other.ID
+		if !slices.Contains(d.c.DependsOn, other.ID) {
+			d.c.DependsOn = append(d.c.DependsOn, other.ID)
+		}
+	}
+	for _, name := range s.Requires {
+		other, err := d.e.find(name)
+		if err != nil {
+			return cove.E("", "", cove.KindOf(err), fmt.Errorf("%q is not a valid container, cannot be used as a dependency: %w", name, err))
+		}
 		if !slices.Contains(d.c.DependsOn, other.ID) {
 			d.c.DependsOn = append(d.c.DependsOn, other.ID)
 		}

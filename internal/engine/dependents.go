@@ -9,7 +9,7 @@ import (
 )
 
 // The store keeps beside the records, for each container whose namespaces
-// others share, who they are: looking through all containers for them would
+// others share or that they require, who they are: looking through all containers for them would
 // make a removal the slower the more containers there are.
 
 func dependentsKey(id string) string { return "dependents/" + id }

@@ -181,9 +181,9 @@ func (h *hostsFile) add(ip string, names ...string) {
 const maxHosts = 1 << 20
 
 // baseHosts is what the container's /etc/hosts begins with: the host's own,
-// unless base_hosts_file says otherwise.
+// unless --hosts-file or base_hosts_file says otherwise.
 func (e *Engine) baseHosts(c *cove.Container) (string, error) {
-	name := e.conf.File.Containers.BaseHostsFile
+	name := cmp.Or(c.Spec.HostsFile, e.conf.File.Containers.BaseHostsFile)
 	switch name {
 	case "none":
 		return "", nil

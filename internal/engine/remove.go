@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -177,7 +178,7 @@ func (e *Engine) sharersIn(tx state.Tx, id string) ([]string, error) {
 }
 
 func errShared(id string, users []string) error {
-	return cove.E("", "", cove.InUse, fmt.Errorf("container %s has dependent containers which must be removed before it: %v: container already exists", id, users))
+	return cove.E("", "", cove.InUse, fmt.Errorf("container %s has dependent containers which must be removed before it: %s: container already exists", id, strings.Join(users, ", ")))
 }
 
 // Rename gives a container another name.

@@ -29,6 +29,10 @@ type CreateOptions struct {
 	Progress    io.Writer
 	AuthFile    string
 	TLSVerify   *bool
+	// Retries is how often a failed pull is tried again, RetryDelay the first
+	// pause; nil: containers.conf's.
+	Retries    *uint
+	RetryDelay *time.Duration
 }
 
 // Defaults are containers.conf's for front ends.

@@ -31,6 +31,15 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if !o.Detach {
 		l.attach = &o.Attach
 	}
+	if len(d.c.DependsOn) > 0 {
+		if err := d.nameTaken(ctx); err != nil {
+			return result, err
+		}
+		if err := e.startDependencies(ctx, d.c); err != nil {
+			result.StartFailed = true
+			return result, d.leaveCreated(ctx, err)
+		}
+	}
 	ports, err := l.reserve()
 	if err != nil {
 		// Whether the name is to be had comes first; and who had it may have

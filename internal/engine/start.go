@@ -19,8 +19,40 @@ func (e *Engine) Start(ctx context.Context, nameOrID string, o StartOptions) (Ru
 	if err != nil {
 		return RunResult{}, err
 	}
+	if len(h.DependsOn) > 0 && (h.Status == cove.Created || h.Status == cove.Exited) {
+		h.release() // theirs may come before it
+		if err := e.startDependencies(ctx, &h.Container.Container); err != nil {
+			return RunResult{}, err
+		}
+		if h, err = e.holdAsIs(ctx, h.ID); err != nil {
+			return RunResult{}, err
+		}
+	}
 	defer h.release()
 	return e.startHeld(ctx, h, o)
+}
+
+// startDependencies starts the containers that one depends on and that do not
+// run, and before each those that it depends on. No lock is held.
+func (e *Engine) startDependencies(ctx context.Context, c *cove.Container) error {
+	for _, id := range c.DependsOn {
+		other, err := e.find(id)
+		if err != nil {
+			return err
+		}
+		now, err := e.look(other)
+		if err != nil {
+			return err
+		}
+		if now.Status != cove.Created && now.Status != cove.Exited {
+			continue
+		}
+		if _, err := e.Start(ctx, id, StartOptions{}); err != nil {
+			// Its kind is of that container, not of this one.
+			return cove.E("start dependency of container", c.Name, cove.WrongStatus, fmt.Errorf("%s: %s", other.Name, err))
+		}
+	}
+	return nil
 }
 
 // startHeld is Start with the container's lock held. Attached, it releases it.
