@@ -244,7 +244,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	m.awaitInit()
 	buf := m.buf[:]
-	kind, body, fds, err := m.initSpeaks(m.init.pid)
+	kind, body, fds, err := m.initSpeaks()
 	if err == nil && kind == wire.Started {
 		kind, body, err = m.initDescended(body)
 	}
@@ -268,9 +268,13 @@ func (m *Monitor) letGo() *wire.Failure {
 	return nil
 }
 
-// initSpeaks waits for what init says, or whoever has had it: with its pid, and
-// nobody else of the process namespace that it joins.
-func (m *Monitor) initSpeaks(pid int) (wire.Kind, []byte, []int, error) {
+// initSpeaks waits for what init says, or the driver in its place, and nobody else
+// of a process namespace that is joined.
+func (m *Monitor) initSpeaks() (wire.Kind, []byte, []int, error) {
+	pid := m.init.pid
+	if m.driver.pid != 0 {
+		pid = m.driver.pid
+	}
 	for {
 		fds := []unix.PollFd{{Fd: int32(m.init.socket), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
