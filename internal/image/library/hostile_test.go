@@ -292,6 +292,35 @@ func TestEndedInLayer(t *testing.T) {
 	p.empty(t)
 }
 
+// Whoever ends a load does not wait for what heeds nobody.
+func TestEndedInVain(t *testing.T) {
+	p := newPlace(t)
+	dir := t.TempDir()
+	blobs := imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"ok": "ok"})}})
+	must(t, os.Remove(blobs[0]))
+	must(t, syscall.Mkfifo(blobs[0], 0o600))
+	t.Cleanup(func() { // the load that was left behind is to end, too
+		if f, err := os.OpenFile(blobs[0], os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+			_ = f.Close()
+		}
+	})
+	ctx, end := context.WithTimeout(context.Background(), time.Second)
+	defer end()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.Load(ctx, dir, image.LoadOptions{})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it waits")
+	}
+}
+
 // tooBig loads an image that does not fit into a store of 4 MiB, and then one
 // that does.
 func tooBig(t *testing.T, big imagetest.Image) {

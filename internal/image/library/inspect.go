@@ -13,6 +13,10 @@ import (
 // Inspect describes the local image called nameOrID.
 func (s *Store) Inspect(ctx context.Context, nameOrID string) (*image.ImageData, error) {
 	const op = "inspect image"
+	return soon(ctx, op, nameOrID, func() (*image.ImageData, error) { return s.inspect(ctx, op, nameOrID) })
+}
+
+func (s *Store) inspect(ctx context.Context, op, nameOrID string) (*image.ImageData, error) {
 	img, err := s.find(op, nameOrID)
 	if err != nil {
 		return nil, err

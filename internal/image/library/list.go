@@ -15,6 +15,10 @@ import (
 // List lists local images, newest first as the library orders them.
 func (s *Store) List(ctx context.Context, o image.ListOptions) ([]image.Summary, error) {
 	const op = "list images"
+	return soon(ctx, op, "", func() ([]image.Summary, error) { return s.list(ctx, op, o) })
+}
+
+func (s *Store) list(ctx context.Context, op string, o image.ListOptions) ([]image.Summary, error) {
 	lib, err := s.library()
 	if err != nil {
 		return nil, err

@@ -28,17 +28,23 @@ import (
 // that have none. On failure the store is as it was.
 func (s *Store) Load(ctx context.Context, source string, o image.LoadOptions) ([]string, error) {
 	const op = "load image"
-	ref, err := detect(source)
-	if err != nil {
-		return nil, failContent(op, source, err)
-	}
-	return s.load(ctx, op, source, ref, o)
+	return soon(ctx, op, source, func() ([]string, error) {
+		ref, err := detect(source)
+		if err != nil {
+			return nil, failContent(op, source, err)
+		}
+		return s.load(ctx, op, source, ref, o)
+	})
 }
 
 // LoadFrom is Load of an archive from a stream, which is kept in a temporary
 // file meanwhile.
 func (s *Store) LoadFrom(ctx context.Context, r io.Reader, o image.LoadOptions) ([]string, error) {
 	const op = "load image"
+	return soon(ctx, op, "from standard input", func() ([]string, error) { return s.loadFrom(ctx, op, r, o) })
+}
+
+func (s *Store) loadFrom(ctx context.Context, op string, r io.Reader, o image.LoadOptions) ([]string, error) {
 	lib, err := s.library()
 	if err != nil {
 		return nil, err
@@ -116,16 +122,15 @@ func detect(source string) (string, error) {
 	if strings.ContainsRune(abs, ':') {
 		return "", fmt.Errorf("a path with a colon cannot be loaded")
 	}
-	var files []string
+	look := members
 	if fi.IsDir() {
-		files, err = topFiles(abs)
-	} else {
-		files, err = members(abs)
+		look = files
 	}
+	found, err := look(abs, "manifest.json", "oci-layout")
 	if err != nil {
 		return "", err
 	}
-	has := func(name string) bool { return slices.Contains(files, name) }
+	has := func(name string) bool { return slices.Contains(found, name) }
 	kind := ""
 	switch {
 	case fi.IsDir() && has("oci-layout"):
@@ -142,17 +147,22 @@ func detect(source string) (string, error) {
 	return kind + abs, nil
 }
 
-func topFiles(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+// files lists those of the names wanted that are in a directory.
+func files(dir string, wanted ...string) ([]string, error) {
 	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
+	for _, n := range wanted {
+		_, err := os.Lstat(filepath.Join(dir, n))
+		if err == nil {
+			names = append(names, n)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	return names, err
+	return names, nil
 }
 
-// members lists the names at the top of a tar archive.
-func members(path_ string) ([]string, error) {
+// members lists those of the names wanted that are at the top of a tar archive.
+func members(path_ string, wanted ...string) ([]string, error) {
 	f, err := os.Open(path_)
 	if err != nil {
 		return nil, err
@@ -176,7 +186,7 @@ func members(path_ string) ([]string, error) {
 		if err != nil {
 			return nil, cove.E("", "", cove.Invalid, fmt.Errorf("not an image archive: %w", err))
 		}
-		if n := path.Clean(h.Name); !strings.Contains(n, "/") {
+		if n := path.Clean(h.Name); slices.Contains(wanted, n) && !slices.Contains(names, n) {
 			names = append(names, n)
 		}
 	}

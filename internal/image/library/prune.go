@@ -22,6 +22,10 @@ const orphanAge = 24 * time.Hour
 // left.
 func (s *Store) Prune(ctx context.Context, all bool, filters []string, users image.Users) ([]image.RemoveReport, error) {
 	const op = "prune images"
+	return soon(ctx, op, "", func() ([]image.RemoveReport, error) { return s.prune(ctx, op, all, filters, users) })
+}
+
+func (s *Store) prune(ctx context.Context, op string, all bool, filters []string, users image.Users) ([]image.RemoveReport, error) {
 	r, release, err := s.remover(ctx, image.RemoveOptions{Force: true}, users)
 	if err != nil {
 		return nil, err

@@ -38,6 +38,10 @@ func copyOptions(t image.Transfer) libimage.CopyOptions {
 // as it was.
 func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]string, error) {
 	const op = "pull image"
+	return soon(ctx, op, name, func() ([]string, error) { return s.pull(ctx, op, name, o) })
+}
+
+func (s *Store) pull(ctx context.Context, op, name string, o image.PullOptions) ([]string, error) {
 	policy, err := config.ParsePullPolicy(o.Policy)
 	if err != nil {
 		return nil, cove.E(op, name, cove.Invalid, err)

@@ -36,6 +36,10 @@ func manifestType(format string) (string, error) {
 // pushed and writes it to DigestFile.
 func (s *Store) Push(ctx context.Context, source, destination string, o image.PushOptions) (digest string, err error) {
 	const op = "push image"
+	return soon(ctx, op, source, func() (string, error) { return s.push(ctx, op, source, destination, o) })
+}
+
+func (s *Store) push(ctx context.Context, op, source, destination string, o image.PushOptions) (digest string, err error) {
 	lib, err := s.library()
 	if err != nil {
 		return "", err

@@ -22,6 +22,10 @@ import (
 // errors, which are joined.
 func (s *Store) Remove(ctx context.Context, names []string, o image.RemoveOptions, users image.Users) ([]image.RemoveReport, error) {
 	const op = "remove image"
+	return soon(ctx, op, strings.Join(names, ", "), func() ([]image.RemoveReport, error) { return s.remove(ctx, op, names, o, users) })
+}
+
+func (s *Store) remove(ctx context.Context, op string, names []string, o image.RemoveOptions, users image.Users) ([]image.RemoveReport, error) {
 	if o.All == (len(names) > 0) {
 		return nil, cove.E(op, "", cove.Invalid, errors.New("name images or ask for all, not both"))
 	}

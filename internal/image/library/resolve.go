@@ -39,12 +39,12 @@ func (s *Store) Resolve(ctx context.Context, name, platform string) (cove.ImageC
 	if image, ok := index.Lookup(dir, root, key); ok {
 		return image, nil
 	}
-	return s.resolve(ctx, name, platform, dir, key)
+	const op = "resolve image"
+	return soon(ctx, op, name, func() (cove.ImageConfig, error) { return s.resolve(ctx, op, name, platform, dir, key) })
 }
 
 // resolve asks the library, pins the image and writes the index.
-func (s *Store) resolve(ctx context.Context, name, platform, dir, key string) (cove.ImageConfig, error) {
-	const op = "resolve image"
+func (s *Store) resolve(ctx context.Context, op, name, platform, dir, key string) (cove.ImageConfig, error) {
 	none := cove.ImageConfig{}
 	lib, err := s.library()
 	if err != nil {

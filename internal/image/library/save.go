@@ -23,6 +23,11 @@ func (s *Store) Save(ctx context.Context, names []string, o image.SaveOptions) (
 		return cove.E(op, "", cove.Invalid, errors.New("no image named"))
 	}
 	object := strings.Join(names, ", ")
+	_, err = soon(ctx, op, object, func() (struct{}, error) { return struct{}{}, s.save(ctx, op, object, names, o) })
+	return err
+}
+
+func (s *Store) save(ctx context.Context, op, object string, names []string, o image.SaveOptions) error {
 	format := "docker-archive"
 	set(&format, o.Format)
 	archive := false
@@ -96,6 +101,9 @@ func saveArchive(ctx context.Context, lib *library, names []string, format strin
 	}
 	if err := lib.runtime.Save(ctx, names, format, path, opts); err != nil {
 		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err // whoever asked for it may have been told so
 	}
 	if o.Output != "" {
 		return f.Publish(o.Output)
