@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/json"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,17 +52,28 @@ func (m *Monitor) takeForeign(body []byte) *wire.Failure {
 	return nil
 }
 
-// endDriver reaps the driver, which ends once its socket is closed.
-func (m *Monitor) endDriver() {
+// endDriver reaps the driver, if there is one, which ends once its socket is
+// closed.
+func (m *Monitor) endDriver() (ws unix.WaitStatus) {
 	if m.driver.pid == 0 {
-		return
+		return 0
 	}
 	if m.init.socket >= 0 {
 		_ = unix.PidfdSendSignal(m.driver.pidfd, unix.SIGKILL, nil, 0)
 	}
-	_, _ = unix.Wait4(m.driver.pid, nil, 0, nil)
+	_, _ = unix.Wait4(m.driver.pid, &ws, 0, nil)
 	_ = unix.Close(m.driver.pidfd)
 	m.driver = child{}
+	return ws
+}
+
+// driverDied is what is said of a driver that has ended without a word.
+func driverDied(ws unix.WaitStatus) *wire.Failure {
+	text := "what drives its runtime ended with code " + strconv.Itoa(ws.ExitStatus())
+	if ws.Signaled() {
+		text = "what drives its runtime was ended by a signal: " + ws.Signal().String()
+	}
+	return &wire.Failure{Step: "start the container", Text: text}
 }
 
 // takeForeignExec is takeForeign for an exec, whose driver has nothing more to

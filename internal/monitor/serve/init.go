@@ -151,6 +151,9 @@ func (m *Monitor) initDied() *wire.Failure {
 	if m.calledOff {
 		return errCalledOff
 	}
+	if m.driver.pid != 0 { // what it was to start lives, and is ours to end
+		return driverDied(m.endDriver())
+	}
 	var ws unix.WaitStatus
 	_, _ = unix.Wait4(m.init.pid, &ws, 0, nil)
 	m.init.pid = 0
@@ -248,7 +251,10 @@ func (m *Monitor) letGo() *wire.Failure {
 	if err == nil && kind == wire.Started {
 		kind, body, err = m.initDescended(body)
 	}
-	if m.restores && err == nil && kind == wire.Ready {
+	if m.restores && err != nil {
+		return m.initDied()
+	}
+	if m.restores && kind == wire.Ready {
 		if f := m.takeRestored(body, fds); f != nil {
 			return f
 		}
@@ -256,13 +262,16 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	_ = unix.Close(m.init.socket)
 	m.init.socket = -1
-	m.endDriver()
+	ws := m.endDriver()
 	if err == nil && kind == wire.Failed {
 		f := new(wire.Failure)
 		if json.Unmarshal(body, f) != nil {
 			f.Text = "init failed"
 		}
 		return f
+	}
+	if ws != 0 {
+		return driverDied(ws) // perhaps nobody has started the container
 	}
 	m.streams.start(m)
 	return nil
