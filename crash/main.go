@@ -324,12 +324,14 @@ func (s *scene) ranAs(holder []string) bool {
 // refusal is what is wrong with a command one of whose calls has failed.
 func (s *scene) refusal(r traced) string {
 	switch lines := strings.Count(r.errors, "\n"); {
-	case strings.Contains(r.errors, "goroutine ") || strings.Contains(r.errors, "panic: "):
-		return "it panicked"
+	case strings.Contains(r.errors, "goroutine "):
+		return "it panicked at length"
 	case lines > 1 && !s.strike.Lasting: // a later one is another error
 		return "it says more than one line"
 	case lines == 0 && r.code != 0:
 		return "it does not say why"
+	case strings.HasPrefix(r.errors, "Error: panic: "):
+		return "" // that was as good as a kill
 	}
 	return s.checked() // nothing is left to the command that is repeated
 }

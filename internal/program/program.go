@@ -10,6 +10,7 @@ package program
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/cove-engine/cove/internal/cli"
@@ -22,6 +23,7 @@ import (
 // Main runs the command line with one of the two builds, and does not return.
 // Signals are caught after so long.
 func Main(b wiring.Build, signals time.Duration) {
+	panicBriefly()
 	ctx := interrupt.Context(signals)
 	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: rootless.Environ()}
 	interrupt.Exit(ctx, cli.Main(ctx, os.Args, std, func(g cli.Globals) (cli.Engine, error) {
@@ -36,6 +38,9 @@ func Main(b wiring.Build, signals time.Duration) {
 }
 
 func open(b wiring.Build, g cli.Globals) (cli.Engine, error) {
+	if level := strings.ToLower(g.LogLevel); level == "debug" || level == "trace" {
+		panicAtLength()
+	}
 	if b.LogLevel != nil {
 		b.LogLevel(g.LogLevel)
 	}
