@@ -7,15 +7,16 @@ import (
 	"compress/gzip"
 	"crypto/rand"
 	"crypto/sha256"
-	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +28,7 @@ import (
 // no more than it needs.
 type Carried struct {
 	Name  string
-	Files embed.FS
+	Files fs.ReadFileFS
 }
 
 // Open gives the program's bytes. The caller closes it.
@@ -107,6 +108,9 @@ func (c Carried) unpack(dir, path, want string) (err error) {
 	}()
 	hash := sha256.New()
 	_, err = io.Copy(io.MultiWriter(out, hash), in)
+	if err == nil {
+		err = out.Sync() // its name is believed after a crash, too
+	}
 	if cerr := out.Close(); err == nil {
 		err = cerr
 	}
@@ -119,5 +123,25 @@ func (c Carried) unpack(dir, path, want string) (err error) {
 	if err = os.Chmod(temp, 0o755); err != nil {
 		return err
 	}
-	return os.Rename(temp, path)
+	if err = os.Rename(temp, path); err == nil {
+		c.sweep(dir, path)
+	}
+	return err
+}
+
+// kept is how long the program of another release stays after it was put here,
+// and one that was never finished. Who still needs it puts it here again.
+const kept = 7 * 24 * time.Hour
+
+// sweep removes what older releases, and those that were killed while they
+// unpacked, have left beside path.
+func (c Carried) sweep(dir, path string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		at := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		if err == nil && at != path && strings.HasPrefix(e.Name(), c.Name+"-") && info.Mode().IsRegular() && time.Since(info.ModTime()) > kept {
+			_ = os.Remove(at)
+		}
+	}
 }
