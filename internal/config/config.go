@@ -106,7 +106,7 @@ func Load(o Overrides) (*Config, error) {
 		c.DriverOptions = o.DriverOptions
 	}
 	if c.Driver == "" {
-		c.Driver = "overlay"
+		c.Driver = storageDriver(so.GraphDriverPriority)
 	}
 	for _, p := range []*string{&c.GraphRoot, &c.RunRoot} {
 		if *p, err = filepath.Abs(*p); err != nil {

@@ -213,13 +213,14 @@ func (k Key) Place() string {
 func (c *Config) sets(name string) bool { return c.set[name] != "" }
 
 // Unused are the keys set that cove does not follow, and those that the library
-// does not know.
+// does not know, storage.conf's too.
 func (c *Config) Unused() []Key {
-	return c.andMounts(c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused }))
+	return c.andOthers(c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused }))
 }
 
-// andMounts adds mounts.conf, where there is one.
-func (c *Config) andMounts(all []Key) []Key {
+// andOthers adds storage.conf's, and mounts.conf, where there is one.
+func (c *Config) andOthers(all []Key) []Key {
+	all = append(all, unknownStorage()...)
 	if k, there := c.mountsConf(); there {
 		all = append(all, k)
 	}
@@ -231,7 +232,7 @@ func (c *Config) andMounts(all []Key) []Key {
 func (c *Config) Ignored(by string) []Key {
 	all := c.choose(func(k key, known bool) bool { return k.use == Ignored && k.by == by || !known && by == byContainers })
 	if by == byContainers {
-		all = c.andMounts(all)
+		all = c.andOthers(all)
 	}
 	return all
 }

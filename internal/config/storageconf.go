@@ -1,0 +1,57 @@
+package config
+
+import (
+	"bytes"
+	"io"
+	"slices"
+
+	"github.com/BurntSushi/toml"
+	"go.podman.io/storage/pkg/configfile"
+	"go.podman.io/storage/pkg/unshare"
+	"go.podman.io/storage/types"
+)
+
+// unknownStorage are the keys of storage.conf that the library does not know, which
+// passes over them: a mount option under a misspelt name confines nobody. Every
+// key that it knows acts, is refused by what would have used it, or speaks of what
+// cove does not have; which, is said by the test of all of them.
+func unknownStorage() []Key {
+	var all []Key
+	files := &configfile.File{Name: "storage", Extension: "conf", EnvironmentName: "CONTAINERS_STORAGE_CONF", UserId: unshare.GetRootlessUID()}
+	for file, err := range configfile.Read(files) {
+		if err != nil {
+			return all // Load has failed on it
+		}
+		text, err := io.ReadAll(io.LimitReader(file.Reader, maxFile))
+		if err != nil {
+			return all
+		}
+		meta, err := toml.NewDecoder(bytes.NewReader(withoutComments(text))).Decode(new(types.TomlConfig))
+		if err != nil {
+			return all
+		}
+		for _, key := range meta.Undecoded() {
+			if name := key.String(); meta.Type(key...) != "Hash" {
+				all = append(all, Key{Name: name, File: file.Name, Line: lineOf(file.Name, name)})
+			}
+		}
+	}
+	return all
+}
+
+// drivers are the storage library's that cove can use.
+var drivers = []string{"overlay", "vfs"}
+
+// storageDriver is the driver where none is named: the first of storage.conf's
+// driver_priority that there is, as the library would try them.
+func storageDriver(priority []string) string {
+	for _, d := range priority {
+		if d == "overlay2" {
+			d = "overlay"
+		}
+		if slices.Contains(drivers, d) {
+			return d
+		}
+	}
+	return drivers[0]
+}
