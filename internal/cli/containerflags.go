@@ -406,10 +406,12 @@ func (o *containerFlags) security(s *cove.ContainerSpec, in surroundings) error 
 			return err
 		}
 	}
-	if err := checkUserNS(o.userNS); err != nil {
+	if s.UserNS = o.userNS; s.UserNS == "" {
+		s.UserNS, _ = in.lookup("PODMAN_USERNS")
+	}
+	if err := checkUserNS(s.UserNS); err != nil {
 		return err
 	}
-	s.UserNS = o.userNS
 	return in.parseSecurity(s, o.securityOpts)
 }
 
