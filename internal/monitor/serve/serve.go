@@ -131,11 +131,7 @@ func Main(args []string) {
 	}
 	m := newMonitor()
 	m.foreign, m.flags = strings.Contains(args[2], "o"), uintptr(flags)
-	// What the caller has left open is not the container's to reach, nor ours to
-	// keep: locks, ends of pipes. Nothing here has opened anything by now.
-	if err := unix.CloseRange(control+1, math.MaxInt32, 0); err != nil {
-		os.Exit(125)
-	}
+	keepNothing()
 	if strings.Contains(args[2], "s") {
 		if err := m.streams.takeOwn(); err != nil {
 			m.giveUp(wire.Fail("keep the container's streams", err))
@@ -146,6 +142,15 @@ func Main(args []string) {
 	}
 	m.serve()
 	os.Exit(0)
+}
+
+// keepNothing closes what the caller has left open beside our socket: that is
+// not the container's to reach, nor ours to keep: locks, ends of pipes. Nothing of
+// ours may be open by then.
+func keepNothing() {
+	if err := unix.CloseRange(control+1, math.MaxInt32, 0); err != nil {
+		os.Exit(125)
+	}
 }
 
 // newMonitor is one that has been told nothing yet.

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path"
 	"strconv"
@@ -41,6 +42,10 @@ func Main() {
 
 func run() error {
 	unix.CloseOnExec(control)
+	// What cove's caller has left open is not the program's to keep.
+	if err := unix.CloseRange(control+1, math.MaxInt32, 0); err != nil {
+		return os.NewSyscallError("close_range", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return err
 	}
