@@ -17,12 +17,16 @@ const (
 	annotationPrefix     = "io.podman.annotations."
 )
 
-// obeyed begin annotations that are orders to OCI runtimes: crun's may load
+// obeyed begin annotations that are orders to OCI runtimes and to hooks that
+// distributions have packages of: crun's may load
 // another seccomp filter, keep the caller's groups or write to a file of the
 // host's, runc's set properties of systemd units and choose CRIU's configuration
 // (what runtimes' features call potentiallyUnsafeConfigAnnotations); and those of
-// kata and gVisor. They are not an image's to give.
-var obeyed = []string{"run.oci.", "org.systemd.property.", "org.criu.", "io.katacontainers.", "dev.gvisor."}
+// kata and gVisor. The hook that traces system calls writes to the file that its own
+// names, and cdi.k8s.io/ is devices. They are not an image's to give. Other
+// annotations of an image meet hooks' conditions, as with podman: whoever has a
+// hook that obeys annotations lets images order it.
+var obeyed = []string{"run.oci.", "org.systemd.property.", "org.criu.", "io.katacontainers.", "dev.gvisor.", "io.containers.trace-syscall", "cdi.k8s.io/"}
 
 // ofImage tells whether an image's annotation is the container's, too.
 func ofImage(key string) bool {

@@ -129,6 +129,7 @@ func TestImageGivesNoOrders(t *testing.T) {
 	orders := map[string]string{
 		"run.oci.seccomp_bpf_data": "AA==", "run.oci.hooks.stdout": "/etc/cron.d/x", "org.systemd.property.TasksMax": "1",
 		"org.criu.config": "/x", "bundle": "/x", "io.katacontainers.config.hypervisor.path": "/x", "dev.gvisor.flag.debug": "true",
+		"io.containers.trace-syscall": "of:/etc/passwd", "cdi.k8s.io/gpu": "nvidia.com/gpu=all",
 		"io.podman.annotations.privileged": "TRUE",
 	}
 	f := newFixture()
