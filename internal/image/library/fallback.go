@@ -1,11 +1,15 @@
 package library
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"go.podman.io/storage/pkg/configfile"
 	"go.podman.io/storage/pkg/unshare"
+
+	"github.com/cove-engine/cove/internal/unnamed"
 )
 
 // What rules where no file of the ecosystem does: docker's behaviour, and that
@@ -26,7 +30,9 @@ func (s *Store) fallback(name, environment string) string {
 		return ""
 	}
 	for _, p := range paths.MainFiles {
-		if _, err := os.Stat(p); err == nil {
+		// One that cannot be read, or is a link to nowhere, is not none: the
+		// library is to refuse it.
+		if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
 			return ""
 		}
 	}
@@ -38,8 +44,24 @@ func (s *Store) fallback(name, environment string) string {
 	if have, err := os.ReadFile(own); err == nil && string(have) == fallbacks[name] {
 		return own
 	}
-	if os.MkdirAll(filepath.Dir(own), 0o700) != nil || os.WriteFile(own, []byte(fallbacks[name]), 0o644) != nil {
+	if writeFallback(own, fallbacks[name]) != nil {
 		return ""
 	}
 	return own
+}
+
+// writeFallback makes the file appear whole: others may be about to read it.
+func writeFallback(name, text string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	f, err := unnamed.Create(filepath.Dir(name), 0o644, false)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Publish(name)
+	}
+	return errors.Join(err, f.Close())
 }

@@ -28,3 +28,20 @@ func TestFallback(t *testing.T) {
 		t.Errorf("%s: %v %s", got, err, text)
 	}
 }
+
+// A policy that cannot be read is not for cove to replace by one that accepts
+// everything.
+func TestNoFallback(t *testing.T) {
+	root, home := t.TempDir(), t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
+	if err := os.MkdirAll(filepath.Join(home, ".config/containers"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/no/such/policy", filepath.Join(home, ".config/containers/policy.json")); err != nil {
+		t.Fatal(err)
+	}
+	if got := Open(image.Options{GraphRoot: root, RunRoot: root}).fallback("policy.json", ""); got != "" {
+		t.Errorf("%s takes its place", got)
+	}
+}
