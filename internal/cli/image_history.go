@@ -58,6 +58,7 @@ func imageHistoryCommand(a *app) *cobra.Command {
 	fs.BoolVarP(&human, "human", "H", true, "Display sizes and dates in human readable format")
 	fs.BoolVar(&noTrunc, "no-trunc", false, "Do not truncate the output")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Display the numeric IDs only")
+	refuse(fs, []unsupported{{name: "platform"}}) // docker's
 	return c
 }
 

@@ -11,8 +11,9 @@ import (
 
 func imageImportCommand(a *app) *cobra.Command {
 	var (
-		o     image.ImportOptions
-		quiet bool
+		o        image.ImportOptions
+		platform string
+		quiet    bool
 	)
 	c := &cobra.Command{
 		Use:  "import [options] PATH [REFERENCE]",
@@ -23,6 +24,17 @@ func imageImportCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				o.Reference = args[1]
+			}
+			if platform != "" {
+				if o.OS != "" || o.Arch != "" || o.Variant != "" {
+					return usagef("--platform option can not be specified with --os, --arch or --variant")
+				}
+				os, rest, _ := strings.Cut(platform, "/")
+				arch, variant, _ := strings.Cut(rest, "/")
+				if os == "" || strings.Contains(variant, "/") {
+					return usagef("invalid platform %q: must be OS[/ARCH[/VARIANT]]", platform)
+				}
+				o.OS, o.Arch, o.Variant = os, arch, variant
 			}
 			if args[0] == "-" {
 				if a.terminal() != nil {
@@ -50,6 +62,7 @@ func imageImportCommand(a *app) *cobra.Command {
 	fs.StringArrayVarP(&o.Changes, "change", "c", nil, "Apply the following possible instructions to the created image: CMD | ENTRYPOINT | ENV | EXPOSE | LABEL | ONBUILD | STOPSIGNAL | USER | VOLUME | WORKDIR")
 	fs.StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
 	fs.StringVar(&o.OS, "os", "", "Set the OS of the imported image")
+	fs.StringVar(&platform, "platform", "", "Set the platform of the imported image: OS[/ARCH[/VARIANT]]")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress output")
 	fs.StringVar(&o.Variant, "variant", "", "Set the variant of the imported image")
 	return c

@@ -22,5 +22,6 @@ func imageInspectCommand(a *app) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "json", "Format the output to a Go template or json")
+	refuse(c.Flags(), []unsupported{{name: "platform"}}) // docker's
 	return c
 }

@@ -225,6 +225,28 @@ func (r imageRow) IsDangling() bool     { return r.Dangling }
 func (r imageRow) IsReadOnly() bool     { return r.ReadOnly }
 func (r imageRow) IsManifestList() bool { return false }
 
+// ImageSummary is what podman's rows have in themselves, in its order.
+func (r imageRow) ImageSummary() any {
+	s := r.Summary
+	return struct {
+		ID, ParentId                       string
+		RepoTags, RepoDigests              []string
+		Created, Size, SharedSize, Virtual int64
+		Labels                             map[string]string
+		Containers                         int
+		ReadOnly, Dangling                 bool
+		Arch, Digest                       string
+		History                            []string
+		IsManifestList                     *bool
+		Names                              []string
+		Os                                 string
+	}{
+		ID: s.ID, ParentId: s.ParentID, RepoTags: s.RepoTags, RepoDigests: s.RepoDigests, Created: s.Created.Unix(), Size: s.Size,
+		Virtual: s.Size, Labels: s.Labels, Containers: s.Containers, ReadOnly: s.ReadOnly, Dangling: s.Dangling, Digest: s.Digest,
+		History: s.History, Names: s.Names, // podman leaves the others out here
+	}
+}
+
 // History is the former names.
 func (r imageRow) History() string { return strings.Join(r.Summary.History, ", ") }
 

@@ -42,5 +42,6 @@ func imageLoadCommand(a *app) *cobra.Command {
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress the output")
 	fs.StringVar(&o.SignaturePolicy, "signature-policy", "", "Pathname of signature policy file")
 	fs.Lookup("signature-policy").Hidden = true
+	refuse(fs, []unsupported{{name: "platform"}}) // docker's
 	return c
 }

@@ -66,6 +66,7 @@ func imagePushCommand(a *app) *cobra.Command {
 	fs.StringVar(&passphrase, "sign-passphrase-file", "", "Read a passphrase for signing an image from `PATH`")
 	t.flags(fs)
 	refuse(fs, []unsupported{
+		{name: "platform"}, // docker's
 		{name: "add-compression"}, {name: "all-tags", short: "a", bool: true}, {name: "compress", bool: true},
 		{name: "encryption-key"}, {name: "encrypt-layer"}, {name: "sign-by-sigstore"},
 		{name: "sign-by-sigstore-private-key"},

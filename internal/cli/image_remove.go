@@ -49,5 +49,6 @@ func imageRemoveCommand(a *app) *cobra.Command {
 	fs.BoolVarP(&o.Force, "force", "f", false, "Force Removal of the image")
 	fs.BoolVarP(&o.Ignore, "ignore", "i", false, "Ignore errors if a specified image does not exist")
 	fs.BoolVar(&o.NoPrune, "no-prune", false, "Do not remove dangling images")
+	refuse(fs, []unsupported{{name: "platform"}}) // docker's
 	return c
 }

@@ -58,6 +58,7 @@ func imageSaveCommand(a *app) *cobra.Command {
 	fs.StringVarP(&o.Output, "output", "o", "", "Write to a specified file (default: stdout, which must be redirected)")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress the output")
 	fs.BoolVar(&o.AcceptUncompressed, "uncompressed", false, "Accept uncompressed layers when copying OCI images")
+	refuse(fs, []unsupported{{name: "platform"}}) // docker's
 	return c
 }
 

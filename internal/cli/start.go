@@ -41,6 +41,7 @@ Exit codes:
 
 func (o *startOptions) flags(fs *pflag.FlagSet) {
 	o.selection.flags(fs, "Alf", "Start")
+	refuse(fs, []unsupported{{name: "checkpoint"}, {name: "checkpoint-dir"}}) // docker's; podman and cove have restore
 	fs.BoolVarP(&o.attach, "attach", "a", false, "Attach container's STDOUT and STDERR")
 	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
 	fs.BoolVarP(&o.interactive, "interactive", "i", false, "Make STDIN available to the contained process")
