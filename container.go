@@ -100,6 +100,12 @@ type ContainerSpec struct {
 	Restart     RestartPolicy `json:"restart,omitzero"`
 	Health      *HealthCheck  `json:"health,omitempty"`   // nil: the image's
 	NoHealth    bool          `json:"noHealth,omitempty"` // --no-healthcheck
+	// StartupHealth has to succeed before the health check begins.
+	StartupHealth *StartupCheck `json:"startupHealth,omitempty"`
+	// HealthLogCount is how many probes are kept, HealthLogSize how many bytes
+	// of each one's output; nil is podman's, 0 as much as there is room for.
+	HealthLogCount *uint `json:"healthLogCount,omitempty"`
+	HealthLogSize  *uint `json:"healthLogSize,omitempty"`
 
 	LogDriver string            `json:"logDriver,omitempty"` // k8s-file, json-file, journald, passthrough, passthrough-tty, none
 	LogPath   string            `json:"logPath,omitempty"`
@@ -208,6 +214,27 @@ type HealthCheck struct {
 	Retries     int           `json:"retries,omitempty"`
 	OnFailure   string        `json:"onFailure,omitempty"` // none, kill, restart, stop
 }
+
+// StartupCheck is how it is probed whether a container has come up.
+type StartupCheck struct {
+	Test      []string      `json:"test"`               // as HealthCheck's
+	Interval  time.Duration `json:"interval,omitempty"` // -1: no timer runs it
+	Timeout   time.Duration `json:"timeout,omitempty"`
+	Retries   int           `json:"retries,omitempty"`   // failures that restart the container; 0 none do
+	Successes int           `json:"successes,omitempty"` // that end it; 0 is one
+}
+
+// What is kept of health checks unless more is asked for, docker's and podman's.
+const (
+	HealthLogCount = 5
+	HealthLogSize  = 500
+)
+
+// At most so many probes are kept, and bytes of each one's output.
+const (
+	MaxHealthLogCount = 100
+	MaxHealthLogSize  = 16 << 10
+)
 
 // ImageConfig is what a container took from its image when it was created.
 // A later change of the image's name does not change the container.
@@ -321,7 +348,10 @@ type Run struct {
 type Health struct {
 	Status        string        `json:"status"` // starting, healthy, unhealthy
 	FailingStreak int           `json:"failingStreak"`
-	Log           []HealthProbe `json:"log,omitempty"` // the last five
+	Log           []HealthProbe `json:"log,omitempty"` // the last ones
+	// Restart tells that the run was ended for its health, to be followed by
+	// another.
+	Restart bool `json:"restart,omitempty"`
 }
 
 // HealthProbe is one run of the health check.
@@ -329,5 +359,5 @@ type HealthProbe struct {
 	Start    time.Time `json:"start"`
 	End      time.Time `json:"end"`
 	ExitCode int       `json:"exitCode"`
-	Output   string    `json:"output"` // the first 500 bytes
+	Output   string    `json:"output"` // its beginning
 }

@@ -77,6 +77,10 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	sliceVar(fs, &o.groups, "group-add", "", "Add additional groups to the primary container process")
 	fs.StringVar(&o.health.cmd, "health-cmd", "", "set a healthcheck command for the container ('none' disables the existing healthcheck)")
 	fs.StringVar(&o.health.interval, "health-interval", "30s", "set an interval for the healthcheck. (a value of disable results in no automatic timer setup)")
+	fs.StringVar(&o.health.logDestination, "health-log-destination", "local", "set the destination of the HealthCheck log: local, the container's own state")
+	fs.UintVar(&o.health.logCount, "health-max-log-count", cove.HealthLogCount, "set maximum number of attempts in the HealthCheck log file ('0' value means as many as there is room for)")
+	fs.UintVar(&o.health.logSize, "health-max-log-size", cove.HealthLogSize, "set maximum length in characters of stored HealthCheck log ('0' value means as much as there is room for)")
+	o.health.startup.flags(fs)
 	fs.StringVar(&o.health.onFailure, "health-on-failure", "none", "action to take once the container turns unhealthy")
 	fs.UintVar(&o.health.retries, "health-retries", 3, "the number of retries allowed before a healthcheck is considered to be unhealthy")
 	fs.StringVar(&o.health.startPeriod, "health-start-period", "0s", "the initialization time needed for a container to bootstrap")
@@ -188,8 +192,7 @@ func unsupportedContainerFlags() []unsupported {
 	for name := range strings.FieldsSeq(`
 		cert-dir chrootdirs cpu-count cpu-percent creds
 		decryption-key domainname
-		gidmap group-entry health-log-destination health-max-log-count health-max-log-size
-		health-startup-cmd health-startup-interval health-startup-retries health-startup-success health-startup-timeout
+		gidmap group-entry
 		health-start-interval hostuser init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
 		link-local-ip passwd-entry personality pod pod-id-file preserve-fd preserve-fds rdt-class
 		seccomp-policy secret shm-size-systemd signature-policy storage-opt

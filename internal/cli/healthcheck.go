@@ -43,6 +43,10 @@ func (a *app) checkHealth(ctx context.Context, name string) error {
 	if err != nil || healthy {
 		return err
 	}
-	fmt.Fprintln(a.Out, "unhealthy")
+	state := "unhealthy"
+	if c, err := e.Container(ctx, name, false); err == nil && c.Spec.StartupHealth != nil && c.Run.Health != nil && c.Run.Health.Status == "starting" {
+		state = "starting"
+	}
+	fmt.Fprintln(a.Out, state)
 	return &exitError{code: 1}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/spf13/pflag"
 
 	"github.com/cove-engine/cove"
 )
@@ -68,7 +69,9 @@ func parseRestart(v string) (cove.RestartPolicy, error) {
 // healthFlags are the --health-* flags; Set tells which were given.
 type healthFlags struct {
 	cmd, interval, timeout, startPeriod, onFailure string
-	retries                                        uint
+	startup                                        startupFlags
+	logDestination                                 string
+	retries, logCount, logSize                     uint
 	none                                           bool
 	set                                            func(name string) bool
 }
@@ -88,32 +91,29 @@ func (f healthFlags) spec(s *cove.ContainerSpec) error {
 		s.NoHealth = true
 		return nil
 	}
+	if err := f.logs(s); err != nil {
+		return err
+	}
+	var err error
+	if s.StartupHealth, err = f.startup.value(); err != nil {
+		return err
+	}
 	var h cove.HealthCheck
 	any := false
 	if f.set("health-cmd") && f.cmd != "" {
 		any = true
 		h.Test = healthTest(f.cmd)
 	}
-	var err error
 	if f.set("health-interval") {
 		any = true
-		if f.interval == "disable" {
-			h.Interval = -1
-		} else if h.Interval, err = time.ParseDuration(f.interval); err != nil {
-			return fmt.Errorf("invalid healthcheck-interval: %w", err)
-		} else if h.Interval == 0 {
-			h.Interval = -1
-		} else if h.Interval < 0 {
-			return fmt.Errorf("invalid healthcheck-interval: %s is negative", f.interval)
+		if h.Interval, err = healthInterval(f.interval); err != nil {
+			return err
 		}
 	}
 	if f.set("health-timeout") {
 		any = true
-		if h.Timeout, err = time.ParseDuration(f.timeout); err != nil {
-			return fmt.Errorf("invalid healthcheck-timeout: %w", err)
-		}
-		if h.Timeout < time.Second {
-			return errors.New("healthcheck-timeout must be at least 1 second")
+		if h.Timeout, err = healthTimeout(f.timeout); err != nil {
+			return err
 		}
 	}
 	if f.set("health-start-period") {
@@ -145,6 +145,82 @@ func (f healthFlags) spec(s *cove.ContainerSpec) error {
 		s.Health = &h
 	}
 	return nil
+}
+
+// logs reads what is kept of the probes.
+func (f healthFlags) logs(s *cove.ContainerSpec) error {
+	if f.logDestination != "local" {
+		return &refusedError{"health-log-destination", f.logDestination}
+	}
+	if f.set("health-max-log-count") {
+		if f.logCount > cove.MaxHealthLogCount {
+			return fmt.Errorf("--health-max-log-count=%d is not supported by cove: at most %d are kept", f.logCount, cove.MaxHealthLogCount)
+		}
+		s.HealthLogCount = &f.logCount
+	}
+	if f.set("health-max-log-size") {
+		if f.logSize > cove.MaxHealthLogSize {
+			return fmt.Errorf("--health-max-log-size=%d is not supported by cove: at most %d bytes are kept", f.logSize, cove.MaxHealthLogSize)
+		}
+		s.HealthLogSize = &f.logSize
+	}
+	return nil
+}
+
+// startupFlags are those of the check that comes before the health check.
+type startupFlags struct {
+	cmd, interval, timeout string
+	retries, successes     uint
+}
+
+func (f *startupFlags) flags(fs *pflag.FlagSet) {
+	fs.StringVar(&f.cmd, "health-startup-cmd", "", "Set a startup healthcheck command for the container")
+	fs.StringVar(&f.interval, "health-startup-interval", "30s", "Set an interval for the startup healthcheck. (a value of disable results in no automatic timer setup)")
+	fs.UintVar(&f.retries, "health-startup-retries", 0, "Set the maximum number of retries before the startup healthcheck will restart the container")
+	fs.UintVar(&f.successes, "health-startup-success", 0, "Set the number of consecutive successes before the startup healthcheck is marked as successful and the normal healthcheck begins (0 indicates any success will start the regular healthcheck)")
+	fs.StringVar(&f.timeout, "health-startup-timeout", "30s", "Set the maximum amount of time that the startup healthcheck may take before it is considered failed")
+}
+
+// value is nil without a command.
+func (f *startupFlags) value() (*cove.StartupCheck, error) {
+	if f.cmd == "" || strings.EqualFold(f.cmd, "none") {
+		return nil, nil
+	}
+	c := &cove.StartupCheck{Test: healthTest(f.cmd), Retries: int(f.retries), Successes: int(f.successes)}
+	var err error
+	if c.Interval, err = healthInterval(f.interval); err != nil {
+		return nil, err
+	}
+	c.Timeout, err = healthTimeout(f.timeout)
+	return c, err
+}
+
+// healthInterval gives -1 where no timer is to run the check.
+func healthInterval(text string) (time.Duration, error) {
+	if text == "disable" {
+		return -1, nil
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("invalid healthcheck-interval: %w", err)
+	case d == 0:
+		return -1, nil
+	case d < 0:
+		return 0, fmt.Errorf("invalid healthcheck-interval: %s is negative", text)
+	}
+	return d, nil
+}
+
+func healthTimeout(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("invalid healthcheck-timeout: %w", err)
+	}
+	if d < time.Second {
+		return 0, errors.New("healthcheck-timeout must be at least 1 second")
+	}
+	return d, nil
 }
 
 // healthTest reads --health-cmd: a JSON array in docker's form, or a shell

@@ -46,6 +46,10 @@ func mergeAide(c *Container) {
 // restartsUnhealthy tells whether the container was ended for its health, to be
 // started again.
 func (h *held) restartsUnhealthy() bool {
+	if h.Run.Health != nil && h.Run.Health.Restart {
+		return true
+	}
+	// An older release's aide says no more than this.
 	check := healthCheck(&h.Container.Container)
 	return check != nil && check.OnFailure == "restart" && h.Run.Health != nil && h.Run.Health.Status == "unhealthy"
 }

@@ -110,12 +110,31 @@ func health(c *cove.Container, plan func(args []string) (any, error)) (*wire.Hea
 	if h == nil {
 		return nil, nil
 	}
-	args := h.Test
-	switch h.Test[0] {
+	data, err := probePlan(h.Test, plan)
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.Health{
+		Plan: data, Interval: max(h.Interval, 0), Timeout: h.Timeout, StartPeriod: h.StartPeriod,
+		Retries: h.Retries, OnFailure: h.OnFailure, LogCount: c.Spec.HealthLogCount, LogSize: c.Spec.HealthLogSize,
+	}
+	if s := c.Spec.StartupHealth; s != nil {
+		if data, err = probePlan(s.Test, plan); err != nil {
+			return nil, err
+		}
+		out.Startup = &wire.Startup{Plan: data, Interval: max(s.Interval, 0), Timeout: s.Timeout, Retries: s.Retries, Successes: s.Successes}
+	}
+	return out, nil
+}
+
+// probePlan is the plan of a check's command, as the monitor keeps it.
+func probePlan(test []string, plan func(args []string) (any, error)) ([]byte, error) {
+	args := test
+	switch test[0] {
 	case "CMD":
-		args = h.Test[1:]
+		args = test[1:]
 	case "CMD-SHELL":
-		args = append([]string{"/bin/sh", "-c"}, h.Test[1:]...)
+		args = append([]string{"/bin/sh", "-c"}, test[1:]...)
 	}
 	if len(args) == 0 {
 		return nil, cove.E("", "", cove.Invalid, errors.New("the health check has no command"))
@@ -128,8 +147,5 @@ func health(c *cove.Container, plan func(args []string) (any, error)) (*wire.Hea
 	if err != nil {
 		return nil, cove.E("", "", cove.Internal, err)
 	}
-	return &wire.Health{
-		Plan: data, Interval: max(h.Interval, 0), Timeout: h.Timeout, StartPeriod: h.StartPeriod,
-		Retries: h.Retries, OnFailure: h.OnFailure,
-	}, nil
+	return data, nil
 }

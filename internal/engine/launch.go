@@ -36,7 +36,10 @@ func (h *held) launch() *launch {
 	e := h.e
 	l := &launch{e: e, c: &h.Container.Container, run: h.Run, lock: &h.lock}
 	if h.due {
-		l.restarts = h.Run.Restarts + 1
+		l.restarts = h.Run.Restarts
+		if !h.restartsUnhealthy() { // it is the policy's
+			l.restarts++
+		}
 	}
 	l.record = func() error {
 		return e.update(func(tx state.Tx) error {

@@ -219,20 +219,30 @@ type ContainerConfig struct {
 	Labels                     map[string]string
 	Annotations                map[string]string
 	StopSignal                 string
-	Healthcheck                *HealthConfig `json:",omitempty"`
-	HealthcheckOnFailureAction string        `json:",omitempty"`
-	CreateCommand              []string      `json:",omitempty"`
-	Timezone                   string        `json:",omitempty"`
-	SystemdMode                bool          `json:",omitempty"`
-	Umask                      string        `json:",omitempty"`
-	Secrets                    []string      `json:",omitempty"`
-	ChrootDirs                 []string      `json:",omitempty"`
+	Healthcheck                *HealthConfig  `json:",omitempty"`
+	StartupHealthCheck         *StartupHealth `json:",omitempty"`
+	HealthcheckOnFailureAction string         `json:",omitempty"`
+	HealthLogDestination       string         `json:",omitempty"`
+	HealthMaxLogCount          uint           `json:"HealthcheckMaxLogCount"`
+	HealthMaxLogSize           uint           `json:"HealthcheckMaxLogSize"`
+	CreateCommand              []string       `json:",omitempty"`
+	Timezone                   string         `json:",omitempty"`
+	SystemdMode                bool           `json:",omitempty"`
+	Umask                      string         `json:",omitempty"`
+	Secrets                    []string       `json:",omitempty"`
+	ChrootDirs                 []string       `json:",omitempty"`
 	Timeout                    uint
 	StopTimeout                uint
 	Passwd                     *bool               `json:",omitempty"`
 	SdNotifyMode               string              `json:"sdNotifyMode,omitempty"`
 	SdNotifySocket             string              `json:"sdNotifySocket,omitempty"`
 	ExposedPorts               map[string]struct{} `json:",omitempty"`
+}
+
+// StartupHealth is a startup health check.
+type StartupHealth struct {
+	HealthConfig
+	Successes int `json:",omitempty"`
 }
 
 // HealthConfig is a health check; times are nanoseconds.
@@ -729,6 +739,12 @@ func config(c cove.Container) *ContainerConfig {
 		k.HealthcheckOnFailureAction = cmp.Or(h.OnFailure, "none")
 	} else {
 		k.HealthcheckOnFailureAction = "none"
+	}
+	k.HealthLogDestination = "local"
+	k.HealthMaxLogCount = *cmp.Or(s.HealthLogCount, new(uint(cove.HealthLogCount)))
+	k.HealthMaxLogSize = *cmp.Or(s.HealthLogSize, new(uint(cove.HealthLogSize)))
+	if h := s.StartupHealth; h != nil {
+		k.StartupHealthCheck = &StartupHealth{HealthConfig{h.Test, 0, max(h.Interval, 0), h.Timeout, h.Retries}, h.Successes}
 	}
 	for port := range Ports(c) {
 		if k.ExposedPorts == nil {

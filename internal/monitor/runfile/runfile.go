@@ -190,19 +190,22 @@ func (f *File) Read() (*cove.Run, error) {
 func (f *File) Close() { _ = unix.Close(f.fd) }
 
 // encode makes a slot's content. What does not fit gives way: first the log of
-// the health checks, then the text of an error.
+// the health checks, the older half and so on, then the text of an error.
 func encode(run *cove.Run, seq uint64) ([]byte, error) {
 	const room = slotSize - 100 // the head line is shorter
 	body, err := json.Marshal(run)
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > room {
-		short := *run
-		if short.Health != nil {
-			h := *short.Health
-			h.Log, short.Health = nil, &h
+	short := *run
+	for len(body) > room && short.Health != nil && len(short.Health.Log) > 0 {
+		h := *short.Health
+		h.Log, short.Health = h.Log[(len(h.Log)+1)/2:], &h
+		if body, err = json.Marshal(&short); err != nil {
+			return nil, err
 		}
+	}
+	if len(body) > room {
 		short.Error = strings.ToValidUTF8(short.Error[:min(len(short.Error), room/8)], "")
 		if body, err = json.Marshal(&short); err != nil {
 			return nil, err

@@ -36,6 +36,12 @@ func (m *Monitor) stop(sig int, timeout uint) {
 	}
 	m.run.Stopping = true
 	_ = m.record.Write(&m.run, false)
+	m.terminate(sig, timeout)
+}
+
+// terminate sends init a signal, and SIGKILL if it has not ended in so many
+// seconds.
+func (m *Monitor) terminate(sig int, timeout uint) {
 	_ = unix.PidfdSendSignal(m.init.pidfd, unix.Signal(sig), nil, 0)
 	m.cancel(m.killTimer)
 	m.killTimer = nil
@@ -82,16 +88,22 @@ func (m *Monitor) initExited() {
 	m.finish()
 }
 
-// mayRestart applies the restart policy, unless a user wants the end.
+// mayRestart applies the restart policy and what was decided about an unhealthy
+// run, unless a user wants the end.
 func (m *Monitor) mayRestart(code int) bool {
 	p := cove.RestartPolicy{Name: m.env.Restart.Policy, MaxRetries: m.env.Restart.Retries}
-	return !m.stopping && p.Restarts(code, m.run.Restarts)
+	return !m.stopping && (m.unhealthy() || p.Restarts(code, m.run.Restarts))
 }
+
+// unhealthy tells that the last run was ended for its health.
+func (m *Monitor) unhealthy() bool { return m.run.Health != nil && m.run.Health.Restart }
 
 // restartLater starts init anew after a pause.
 func (m *Monitor) restartLater() {
 	m.backoff = longer(m.backoff, m.init.started)
-	m.run.Restarts++
+	if !m.unhealthy() { // it is the policy's
+		m.run.Restarts++
+	}
 	_ = m.record.Write(&m.run, false)
 	m.dropMountNamespace()
 	m.after(m.backoff, m.restart)

@@ -9,12 +9,6 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-// Limits of what is kept of health checks, docker's and podman's defaults.
-const (
-	healthLogSize   = 5
-	healthOutputMax = 500
-)
-
 // prober runs the container's health check by the clock.
 type prober struct {
 	next, limit *timer
@@ -23,6 +17,10 @@ type prober struct {
 	output      []byte
 	pipe        int
 	began       time.Time
+	// Of the startup check: that it has been passed in this run, and how often
+	// it has succeeded and failed.
+	started             bool
+	successes, failures int
 }
 
 // startHealth begins checking a run, which has been recorded as starting.
@@ -31,14 +29,24 @@ func (m *Monitor) startHealth() {
 		return
 	}
 	m.health.pipe = -1
+	m.health.started, m.health.successes, m.health.failures = m.env.Health.Startup == nil, 0, 0
 	m.scheduleProbe()
 }
 
 func (m *Monitor) scheduleProbe() {
-	if h := m.env.Health; h.Interval > 0 && m.init.pid != 0 {
+	if _, interval, _ := m.check(); interval > 0 && m.init.pid != 0 {
 		m.cancel(m.health.next)
-		m.health.next = m.after(h.Interval, func() { m.probe() })
+		m.health.next = m.after(interval, func() { m.probe() })
 	}
+}
+
+// check gives what is to be run next, and when, and how long it may take.
+func (m *Monitor) check() (plan []byte, interval, timeout time.Duration) {
+	h := m.env.Health
+	if m.health.started {
+		return h.Plan, h.Interval, h.Timeout
+	}
+	return h.Startup.Plan, h.Startup.Interval, h.Startup.Timeout
 }
 
 // stopHealth ends checking with its run.
@@ -72,7 +80,8 @@ func (m *Monitor) probe() {
 		m.probed(-1, err.Error())
 		return
 	}
-	_, err = unix.Write(plan, m.env.Health.Plan)
+	text, _, timeout := m.check()
+	_, err = unix.Write(plan, text)
 	var p [2]int
 	if err == nil {
 		err = unix.Pipe2(p[:], unix.O_CLOEXEC)
@@ -94,10 +103,10 @@ func (m *Monitor) probe() {
 	e.failed = func(f *wire.Failure) { m.probed(-1, f.Error()) }
 	e.done = func(code int) { m.readProbe(capacity(h.pipe)); m.probed(code, string(h.output)) }
 	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe(4 * len(m.buf)) })
-	h.limit = m.after(m.env.Health.Timeout, func() {
+	h.limit = m.after(timeout, func() {
 		if h.running == e && e.pid != 0 {
 			e.kill()
-			e.done = func(int) { m.probed(-1, "Health check exceeded timeout ("+m.env.Health.Timeout.String()+")") }
+			e.done = func(int) { m.probed(-1, "Health check exceeded timeout ("+timeout.String()+")") }
 		}
 	})
 	m.launch(e, plan, []int{null, p[1], second})
@@ -118,10 +127,21 @@ func (m *Monitor) readProbe(most int) {
 			h.pipe = -1
 			return
 		}
-		if room := healthOutputMax - len(h.output); room > 0 {
+		if room := limit(m.env.Health.LogSize, cove.HealthLogSize, cove.MaxHealthLogSize) - len(h.output); room > 0 {
 			h.output = append(h.output, m.buf[:min(n, room)]...)
 		}
 	}
+}
+
+// limit is what a number that may not be asked for, or be 0 for none, comes to.
+func limit(asked *uint, usual, most int) int {
+	switch {
+	case asked == nil:
+		return usual
+	case *asked == 0 || *asked > uint(most):
+		return most
+	}
+	return int(*asked)
 }
 
 // probed records the outcome of a probe and acts on it.
@@ -137,13 +157,14 @@ func (m *Monitor) probed(code int, output string) {
 	h.limit = nil
 	state := m.run.Health
 	state.Log = append(state.Log, cove.HealthProbe{Start: h.began, End: time.Now(), ExitCode: code, Output: output})
-	if extra := len(state.Log) - healthLogSize; extra > 0 {
+	if extra := len(state.Log) - limit(conf.LogCount, cove.HealthLogCount, cove.MaxHealthLogCount); extra > 0 {
 		state.Log = append([]cove.HealthProbe(nil), state.Log[extra:]...)
 	}
 	before := state.Status
 	switch {
 	case code == 0:
 		state.FailingStreak, state.Status = 0, "healthy"
+	case !h.started:
 	case state.Status == "starting" && time.Since(m.run.Started) < conf.StartPeriod:
 	default:
 		state.FailingStreak++
@@ -151,6 +172,7 @@ func (m *Monitor) probed(code int, output string) {
 			state.Status = "unhealthy"
 		}
 	}
+	failed := !h.started && m.startupProbed(code)
 	_ = m.record.Write(&m.run, false)
 	for _, c := range h.asked {
 		c.sendJSON(wire.Exit, wire.ExitBody{Code: code})
@@ -159,10 +181,37 @@ func (m *Monitor) probed(code int, output string) {
 	if before != state.Status && m.env.Events != nil && !m.env.Events.NoHealth {
 		m.event("health_status", 0)
 	}
+	if failed {
+		m.endForHealth()
+	}
 	if state.Status == "unhealthy" && before != "unhealthy" && m.init.pid != 0 {
 		m.actUnhealthy()
 	}
 	m.scheduleProbe()
+}
+
+// startupProbed counts an outcome of the startup check and tells whether it has
+// failed for good.
+func (m *Monitor) startupProbed(code int) (failed bool) {
+	h, conf := &m.health, m.env.Health.Startup
+	if code == 0 {
+		h.successes++
+		h.started = h.successes >= conf.Successes
+		return false
+	}
+	h.failures++
+	return conf.Retries > 0 && h.failures >= conf.Retries && m.init.pid != 0
+}
+
+// endForHealth stops the run as a user would, for another to follow it whatever
+// the restart policy.
+func (m *Monitor) endForHealth() {
+	if m.stopping {
+		return
+	}
+	m.run.Health.Restart = true
+	_ = m.record.Write(&m.run, false)
+	m.terminate(m.env.StopSignal, m.env.StopTimeout)
 }
 
 // actUnhealthy is --health-on-failure, podman-run(1).
@@ -171,8 +220,7 @@ func (m *Monitor) actUnhealthy() {
 	case "kill":
 		_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
 	case "restart":
-		m.env.Restart.Policy = "always"
-		_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
+		m.endForHealth()
 	case "stop":
 		m.stop(m.env.StopSignal, m.env.StopTimeout)
 	}

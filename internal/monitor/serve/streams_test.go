@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -37,12 +38,13 @@ func TestEndlessOutput(t *testing.T) {
 	go func() {
 		defer close(done)
 		m := looping(t)
+		m.env.Health = &wire.Health{}
 		m.streams.out, m.health.pipe = endless(t), endless(t)
 		defer unix.Close(m.streams.out)
 		defer unix.Close(m.health.pipe)
 		m.drainOutput()
 		m.readProbe(capacity(m.health.pipe))
-		if len(m.health.output) != healthOutputMax {
+		if len(m.health.output) != cove.HealthLogSize {
 			t.Errorf("%d bytes of the probe are kept", len(m.health.output))
 		}
 	}()

@@ -134,6 +134,20 @@ type Health struct {
 	StartPeriod time.Duration `json:"startperiod"`
 	Retries     int           `json:"retries"`
 	OnFailure   string        `json:"onfailure,omitempty"`
+	Startup     *Startup      `json:"startup,omitempty"` // before it
+	// LogCount probes are kept, LogSize bytes of each one's output; nil is the
+	// usual, 0 as much as there is room for.
+	LogCount *uint `json:"logcount,omitempty"`
+	LogSize  *uint `json:"logsize,omitempty"`
+}
+
+// Startup is a check that has to succeed before the health check begins.
+type Startup struct {
+	Plan      []byte        `json:"plan"`
+	Interval  time.Duration `json:"interval"` // 0: only on request
+	Timeout   time.Duration `json:"timeout"`
+	Retries   int           `json:"retries,omitempty"`   // failures that restart the container; 0 none do
+	Successes int           `json:"successes,omitempty"` // that end it; 0 is one
 }
 
 // Teardown is what the monitor undoes once its container has ended, as data:
