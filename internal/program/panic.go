@@ -28,11 +28,15 @@ var (
 
 // writeBriefly passes on what the runtime writes, up to the end of the line that
 // tells what it dies of. It runs wherever the runtime may be, without a stack to
-// grow and without memory to be had.
+// grow and without memory to be had. The runtime wakes its poller by the same door,
+// when a timer is set that comes before the others: that must be written at once.
 //
 //go:nosplit
 //go:norace
 func writeBriefly(fd uintptr, p unsafe.Pointer, n int32) int32 {
+	if fd != 2 {
+		return put(fd, p, uintptr(n))
+	}
 	for i := range n {
 		c := *(*byte)(unsafe.Add(p, i))
 		if length < len(dying) {
@@ -67,6 +71,10 @@ func begins(with string) bool {
 
 //go:nosplit
 //go:norace
-func put(fd uintptr, p unsafe.Pointer, n uintptr) {
-	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(p), n)
+func put(fd uintptr, p unsafe.Pointer, n uintptr) int32 {
+	written, _, err := syscall.RawSyscall(syscall.SYS_WRITE, fd, uintptr(p), n)
+	if err != 0 {
+		return -int32(err) // as the runtime's own
+	}
+	return int32(written)
 }

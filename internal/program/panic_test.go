@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // TestMain is a program that panics where nobody can recover, when it is asked to.
@@ -46,5 +47,25 @@ func TestPanic(t *testing.T) {
 	cmd.Env = append(os.Environ(), "COVE_TEST_PANIC=at length")
 	if text, _ := cmd.CombinedOutput(); !strings.Contains(string(text), "panic_test.go:") {
 		t.Errorf("it does not tell where: %s", text)
+	}
+}
+
+// What is no message goes where it is to go, without a newline: the runtime's
+// poller is woken so.
+func TestWriteElsewhere(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	one := [8]byte{1}
+	if n := writeBriefly(w.Fd(), unsafe.Pointer(&one), 8); n != 8 {
+		t.Errorf("wrote %d", n)
+	}
+	_ = r.SetReadDeadline(time.Now().Add(time.Second))
+	var got [8]byte
+	if n, err := r.Read(got[:]); err != nil || got != one {
+		t.Errorf("read %d, %v, %v; want %v", n, got, err, one)
 	}
 }
