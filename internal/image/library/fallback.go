@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"go.podman.io/storage/pkg/configfile"
 	"go.podman.io/storage/pkg/unshare"
@@ -29,12 +30,8 @@ func (s *Store) fallback(name, environment string) string {
 	if err != nil || environment != "" && os.Getenv(environment) != "" {
 		return ""
 	}
-	for _, p := range paths.MainFiles {
-		// One that cannot be read, or is a link to nowhere, is not none: the
-		// library is to refuse it.
-		if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
-			return ""
-		}
+	if !none(paths.MainFiles) {
+		return ""
 	}
 	dir, err := s.indexDir()
 	if err != nil {
@@ -48,6 +45,15 @@ func (s *Store) fallback(name, environment string) string {
 		return ""
 	}
 	return own
+}
+
+// none tells that there is none of the files. One that cannot be read, or is a
+// link to nowhere, is there: the library is to refuse it.
+func none(files []string) bool {
+	return !slices.ContainsFunc(files, func(name string) bool {
+		_, err := os.Lstat(name)
+		return !errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // writeFallback makes the file appear whole: others may be about to read it.

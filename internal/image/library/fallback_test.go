@@ -32,16 +32,15 @@ func TestFallback(t *testing.T) {
 // A policy that cannot be read is not for cove to replace by one that accepts
 // everything.
 func TestNoFallback(t *testing.T) {
-	root, home := t.TempDir(), t.TempDir()
-	t.Setenv("HOME", home)
-	t.Setenv("XDG_CONFIG_HOME", filepath.Join(home, ".config"))
-	if err := os.MkdirAll(filepath.Join(home, ".config/containers"), 0o700); err != nil {
+	dir := t.TempDir()
+	link, file := filepath.Join(dir, "link"), filepath.Join(dir, "file")
+	if err := os.Symlink("/no/such/policy", link); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink("/no/such/policy", filepath.Join(home, ".config/containers/policy.json")); err != nil {
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := Open(image.Options{GraphRoot: root, RunRoot: root}).fallback("policy.json", ""); got != "" {
-		t.Errorf("%s takes its place", got)
+	if absent := filepath.Join(dir, "absent"); !none([]string{absent}) || none([]string{absent, link}) || none([]string{file}) || none([]string{file + "/policy.json"}) {
+		t.Error("absent, a link to nowhere, a file, below a file: ", none([]string{absent}), none([]string{link}), none([]string{file}), none([]string{file + "/policy.json"}))
 	}
 }
