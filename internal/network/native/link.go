@@ -34,8 +34,9 @@ func ifinfo(index int, flags, change uint32) []byte {
 
 // ensureBridge gives the index of the network's bridge, made, addressed and up.
 // It is right when other processes do the same at the same time, and
-// completes what one that was killed left half-made: up is the last step. The
-// addresses of a bridge that was there are made sure of by join, on the way.
+// completes what one that was killed left half-made: up is the last step. Of a
+// link that is up already nothing is changed: that it is a bridge shows when the
+// container is linked to it, and settle makes sure of its addresses then.
 func ensureBridge(rt socket, n *cove.Network) (int, error) {
 	name := n.NetworkInterface
 	index, err := rt.index(name)
@@ -76,6 +77,9 @@ func ensureBridge(rt socket, n *cove.Network) (int, error) {
 			return 0, os.NewSyscallError("find bridge "+name, unix.ENODEV)
 		}
 	}
+	if err := isBridge(rt, name); err != nil {
+		return 0, err
+	}
 	if err := bridgeSysctls(n); err != nil {
 		return 0, err
 	}
@@ -86,6 +90,26 @@ func ensureBridge(rt socket, n *cove.Network) (int, error) {
 		return 0, os.NewSyscallError("set up bridge "+name, err)
 	}
 	return index, nil
+}
+
+// isBridge refuses a link of the host's that has the name of a network's bridge and
+// is something else.
+func isBridge(rt socket, name string) error {
+	kind, there := "", false
+	if err := links(rt, func(l link) {
+		if l.name == name {
+			kind, there = l.kind, true
+		}
+	}); err != nil {
+		return err
+	}
+	if there && kind != "bridge" {
+		if kind == "" {
+			kind = "device"
+		}
+		return cove.E("make bridge", name, cove.InUse, errors.New("bridge interface "+name+" already exists but is a "+kind+" interface"))
+	}
+	return nil
 }
 
 // gateways gives a bridge its network's gateway addresses. Those that it has

@@ -550,3 +550,29 @@ func BenchmarkSetup(b *testing.B) {
 		})
 	}
 }
+
+// A link of the host's that has the name of a bridge stays as it is, up or down.
+func TestForeignLink(t *testing.T) {
+	for _, state := range []string{"down", "up"} {
+		l := newLab(t)
+		n := bridgeNet(0)
+		l.sh(l.host, "ip", "link", "add", n.NetworkInterface, "type", "veth", "peer", "name", "other")
+		l.sh(l.host, "ip", "link", "set", n.NetworkInterface, state)
+		look := func() string {
+			return l.sh(l.host, "ip", "-o", "-4", "addr", "show", "dev", n.NetworkInterface) +
+				l.sh(l.host, "ip", "-o", "link", "show", "up", "dev", n.NetworkInterface) +
+				l.sh(l.host, "cat", "/proc/sys/net/ipv4/conf/"+n.NetworkInterface+"/route_localnet")
+		}
+		before := look()
+		c := container{Request: network.Request{ContainerID: newID(), Networks: []network.Membership{joined(n, 3, "eth0")}, Netns: l.netns()}}
+		l.in(l.host, func() error {
+			if _, err := (Driver{}).Setup(t.Context(), c.Request); !cove.Is(err, cove.InUse) || !strings.Contains(err.Error(), "already exists but is a veth interface") {
+				t.Errorf("%s: %v", state, err)
+			}
+			return nil
+		})
+		if after := look(); after != before {
+			t.Errorf("%s: it was %s and is %s", state, before, after)
+		}
+	}
+}

@@ -90,22 +90,23 @@ func makeLink(host socket, r *network.Request, n *network.Membership) error {
 	}
 	name := linkName(r, n)
 	var m message
-	m.gateways(bridge, &n.Network)
-	link := m.seq + 1
 	m.veth(name, bridge, r.Netns, n.Attachment.Interface, hardwareAddr(n.Attachment), network.MTU(n.Network))
 	if len(r.Ports) > 0 {
 		m.hairpin(name)
 	}
-	err = connect(host, &m, link)
+	err = host.must(&m)
 	if errors.Is(err, unix.EEXIST) {
 		// Left by an earlier run of this same container whose
 		// namespace something still holds.
 		if err := removeLink(host, name); err != nil {
 			return err
 		}
-		err = connect(host, &m, link)
+		err = host.must(&m)
 	}
 	if err != nil {
+		if err := isBridge(host, n.Network.NetworkInterface); err != nil {
+			return err
+		}
 		return os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, err)
 	}
 	return nil
@@ -115,7 +116,8 @@ func linkName(r *network.Request, n *network.Membership) string {
 	return network.LinkName(r.ContainerID, n.Attachment.Link)
 }
 
-// settle makes the links pass packets by the time it returns. The kernel tells
+// settle makes sure of the bridges' addresses, now that they are known to be
+// bridges, and makes the links pass packets by the time it returns. The kernel tells
 // a bridge from a work queue that a port has come up, and until then drops
 // what is sent, which costs the first connection a second. Asking for a link
 // makes that queue be run for it (since Linux 6.8; before, nothing is gained and
@@ -128,23 +130,17 @@ func settle(host socket, r *network.Request) error {
 	for i := range r.Networks {
 		m.ask(r.Networks[i].Network.NetworkInterface)
 	}
-	if err := host.must(&m); err != nil {
-		return os.NewSyscallError("read links", err)
-	}
-	return nil
-}
-
-// connect sends what makes a link, from message number link on. What comes
-// before are the bridge's addresses, which may be there.
-func connect(host socket, m *message, link uint32) error {
-	refused, err := host.do(m)
-	if err != nil {
-		return err
-	}
-	for _, r := range refused {
-		if r.seq >= link || r.errno != unix.EEXIST {
-			return r.errno
+	for i := range r.Networks {
+		n := &r.Networks[i].Network
+		index, err := host.index(n.NetworkInterface)
+		if err != nil {
+			return err
 		}
+		m.gateways(index, n)
+	}
+	// Those that a bridge has are refused with EEXIST.
+	if err := host.must(&m, unix.EEXIST); err != nil {
+		return os.NewSyscallError("set up bridges", err)
 	}
 	return nil
 }
