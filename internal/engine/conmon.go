@@ -171,7 +171,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	}
 	defer writer.Close()
 	s.told = reader
-	prepare, become := wire.PrepareBody{}, wire.Become{}
+	prepare, become := wire.PrepareBody{Unread: !env.Terminal && !passthrough(env.Log.Driver)}, wire.Become{}
 	var plan, inherited []int
 	shm := -1
 	inherited = append(inherited, int(writer.Fd()))

@@ -39,6 +39,7 @@ type driver struct {
 	dir    int               // the scratch directory
 	spaces map[string]string // paths of the namespaces to be joined, by type
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
+	unread bool              // standard error is a pipe that nobody reads yet
 	// dump and restore are the images to be written or read; nil for neither.
 	dump, restore *wire.Images
 	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon;
@@ -215,7 +216,7 @@ func (d *driver) receive() *wire.Failure {
 	if err != nil {
 		return wire.Fail("read the plan", err)
 	}
-	d.init, d.dump, d.restore = msg.Init, msg.Checkpoint, msg.Restore
+	d.init, d.dump, d.restore, d.unread = msg.Init, msg.Checkpoint, msg.Restore, msg.Unread
 	if d.Version > plan.Version {
 		return &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
 	}

@@ -84,8 +84,7 @@ func Guard(args []string) {
 		if runtime, err := os.Stat(exe); err == nil {
 			go letGoWhenRun(exe, runtime)
 		}
-		null := [3]int{0, 1, 2}
-		if f := Call(args[3:], args[2], "start", []string{args[0]}, null, patience); f != nil {
+		if f := Call(args[3:], args[2], "start", []string{args[0]}, patience); f != nil {
 			_ = wire.SendJSON(control, wire.Failed, f)
 			if _, _, _, err := wire.Receive(control, buf); err != nil {
 				endStart() // cove has not come to it

@@ -21,49 +21,78 @@ import (
 const logFile = "log"
 
 // call runs one command of the runtime. What it has to say when it fails is
-// the last error of its log.
+// the last error of its log, or else the end of its standard error.
 func (d *driver) call(command string, args []string, limit time.Duration, id string) *wire.Failure {
-	stdio := [3]int{0, 1, 2}
-	if command == "start" {
+	_ = unix.Unlinkat(d.dir, logFile, 0)
+	c := request{runtime: d.Runtime, dir: d.scratch(), name: command, args: append(args, id), limit: limit}
+	if d.runtimeArgs != nil {
+		c.until = []int{d.conmon, control}
+	}
+	if command != "start" && command != "checkpoint" {
+		c.stdio = &[3]int{0, 1, 2} // the container's
+		if d.Process.Terminal {
+			c.stdio[2] = -1 // which has another one
+		}
+		c.unread = d.unread
+	}
+	return c.do()
+}
+
+// Call runs a command of a runtime, given with its global arguments, and kills
+// it after limit. Its log is in dir. Monitors use it to take a container down.
+func Call(runtime []string, dir, command string, args []string, limit time.Duration) *wire.Failure {
+	return (&request{runtime: runtime, dir: dir, name: command, args: args, limit: limit}).do()
+}
+
+// request is one command of a runtime.
+type request struct {
+	runtime []string // with its global arguments
+	dir     string   // for its log
+	name    string
+	args    []string
+	limit   time.Duration
+	// until are descriptors of which one that is readable calls it off.
+	until []int
+	// stdio are its streams, nil for none; -1 for an error stream that is ours.
+	stdio *[3]int
+	// unread tells that its error stream is a pipe that nobody reads yet.
+	unread bool
+}
+
+func (r *request) do() *wire.Failure {
+	stdio := r.stdio
+	if stdio == nil {
 		null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return wire.Fail("open /dev/null", err)
 		}
 		defer unix.Close(null)
-		stdio = [3]int{null, null, null}
+		stdio = &[3]int{null, null, -1}
 	}
-	_ = unix.Unlinkat(d.dir, logFile, 0)
-	var until []int
-	if d.runtimeArgs != nil {
-		until = []int{d.conmon, control}
+	words, err := r.listen(stdio)
+	if err != nil {
+		return wire.Fail("listen to OCI runtime "+r.runtime[0], err)
 	}
-	return call(d.Runtime, d.scratch(), command, append(args, id), stdio, limit, until)
-}
-
-// Call runs a command of a runtime, given with its global arguments, and kills
-// it after limit. Its log is in dir. Monitors use it to take a container down.
-func Call(runtime []string, dir, command string, args []string, stdio [3]int, limit time.Duration) *wire.Failure {
-	return call(runtime, dir, command, args, stdio, limit, nil)
-}
-
-// call is Call until one of some descriptors is readable, which calls it off.
-func call(runtime []string, dir, command string, args []string, stdio [3]int, limit time.Duration, until []int) *wire.Failure {
-	step := path.Base(runtime[0]) + " " + command
-	argv := append(append([]string{}, runtime...), "--log", dir+"/"+logFile, command)
+	defer words.close()
+	step := path.Base(r.runtime[0]) + " " + r.name
+	argv := append(append([]string{}, r.runtime...), "--log", r.dir+"/"+logFile, r.name)
 	pidfd := -1
-	pid, err := syscall.ForkExec(runtime[0], append(argv, args...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(r.runtime[0], append(argv, r.args...), &syscall.ProcAttr{
 		Dir: "/", Env: environment(),
 		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])},
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd},
 	})
 	if err != nil {
-		return &wire.Failure{Step: "run OCI runtime " + runtime[0], Text: err.Error()}
+		return &wire.Failure{Step: "run OCI runtime " + r.runtime[0], Text: err.Error()}
 	}
 	if pidfd >= 0 {
 		defer unix.Close(pidfd)
-		if text := awaitEnd(pidfd, limit, until); text != "" {
+		if text := awaitEnd(pidfd, r.limit, r.until); text != "" {
 			_ = unix.Kill(-pid, unix.SIGKILL)
 			_, _ = unix.Wait4(pid, nil, 0, nil)
+			if said := words.end(); said != "" {
+				text += "; it said: " + said
+			}
 			return &wire.Failure{Step: step, Text: text}
 		}
 	}
@@ -79,7 +108,11 @@ func call(runtime []string, dir, command string, args []string, stdio [3]int, li
 	case ws.Exited() && ws.ExitStatus() == 0:
 		return nil
 	}
-	if text := lastError(dir + "/" + logFile); text != "" {
+	text := lastError(r.dir + "/" + logFile)
+	if text == "" {
+		text = words.end()
+	}
+	if text != "" {
 		if strings.HasPrefix(text, step) { // as runc says it
 			step = ""
 		}

@@ -103,10 +103,7 @@ func (m *Monitor) deleteForeign() {
 	if f == nil {
 		return
 	}
-	if null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
-		_ = drive.Call(f.Runtime, f.Dir, "delete", []string{"--force", m.env.ID}, [3]int{null, null, null}, 10*time.Second)
-		_ = unix.Close(null)
-	}
+	_ = drive.Call(f.Runtime, f.Dir, "delete", []string{"--force", m.env.ID}, 10*time.Second)
 	if m.env.Hooks == nil { // they are told of the bundle once more
 		_ = os.RemoveAll(f.Dir)
 	}

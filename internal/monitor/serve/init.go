@@ -87,7 +87,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 
 // prepareInit sends init its plan and waits until it is ready.
 func (m *Monitor) prepareInit() *wire.Failure {
-	msg := wire.PrepareBody{Cgroups: m.legacyCgroups()}
+	msg := wire.PrepareBody{Cgroups: m.legacyCgroups(), Unread: m.streams.err >= 0}
 	if m.restores {
 		msg.Restore = &m.env.Restore.Images
 	}

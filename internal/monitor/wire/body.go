@@ -267,6 +267,9 @@ type PrepareBody struct {
 	Held []int `json:"held,omitempty"`
 	// Shm says that /dev/shm is that of another container.
 	Shm bool `json:"shm,omitempty"`
+	// Unread says that the process's standard error is a pipe that nobody reads
+	// before it runs: another OCI runtime's words are found in it.
+	Unread bool `json:"unread,omitempty"`
 	// Proc says that /proc is another container's, with whom the process
 	// namespace is shared: its mount namespace comes after Shm's.
 	Proc bool `json:"proc,omitempty"`
