@@ -111,6 +111,12 @@ type ContainerSpec struct {
 	LogPath   string            `json:"logPath,omitempty"`
 	LogOpts   map[string]string `json:"logOpts,omitempty"` // tag, max-size, label
 
+	// SDNotify says when the service manager that listens at SDNotifySocket is
+	// told that the container is ready: conmon (it has started), healthy, or
+	// ignore, as "".
+	SDNotify       string `json:"sdNotify,omitempty"`
+	SDNotifySocket string `json:"sdNotifySocket,omitempty"`
+
 	PidFile       string `json:"pidFile,omitempty"`       // receives init's pid
 	ConmonPidFile string `json:"conmonPidFile,omitempty"` // receives the monitor's pid
 	CIDFile       string `json:"cidFile,omitempty"`

@@ -126,6 +126,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&o.restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"never"|"on-failure"|"unless-stopped")`)
 	fs.BoolVar(&s.Remove, "rm", false, "Remove container after exit")
 	fs.BoolVar(&o.rootfs, "rootfs", false, "The first argument is not an image but the rootfs to the exploded container")
+	fs.StringVar(&s.SDNotify, "sdnotify", "", `when to tell systemd, at NOTIFY_SOCKET, that the container is ready ("conmon"|"healthy"|"ignore")`)
 	arrayVar(fs, &o.securityOpts, "security-opt", "", "Security Options")
 	fs.StringVar(&o.shmSize, "shm-size", "", "Size of /dev/shm (format: `<number>[<unit>]`, where unit = b (bytes), k (kibibytes), m (mebibytes), or g (gibibytes))")
 	fs.StringVar(&s.StopSignal, "stop-signal", "", "Signal to stop a container. Default is SIGTERM")
@@ -185,7 +186,6 @@ func unsupportedContainerFlags() []unsupported {
 	list := []unsupported{
 		{name: "cgroups", accept: []string{"enabled"}},
 		{name: "passwd", bool: true, accept: []string{"false"}}, {name: "no-passwd", bool: true, accept: []string{"true"}},
-		{name: "sdnotify", accept: []string{"ignore"}},
 		{name: "systemd", accept: []string{"false"}},
 		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
@@ -486,6 +486,15 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 
 func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error {
 	s.Requires = o.requires
+	switch s.SDNotify {
+	case "", "ignore":
+	case "conmon", "healthy":
+		s.SDNotifySocket, _ = in.lookup("NOTIFY_SOCKET")
+	case "container":
+		return &refusedError{"sdnotify", "container"}
+	default:
+		return fmt.Errorf("invalid config provided: invalid argument: invalid sdnotify value %q: must be conmon, container, healthy or ignore", s.SDNotify)
+	}
 	if o.rmi && !o.set("rm") {
 		s.Remove = true
 	}

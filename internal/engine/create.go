@@ -211,6 +211,9 @@ func (d *draft) supported() error {
 			return cove.E("create container", s.Name, cove.Unsupported, fmt.Errorf("storage option %s=%s: cove sets no quota on containers' layers yet", limit, value))
 		}
 	}
+	if s.SDNotify == "healthy" && healthCheck(d.c) == nil {
+		return cove.E("", "", cove.Invalid, errors.New("invalid argument: sdnotify policy \"healthy\" requires a healthcheck to be set"))
+	}
 	if s.StartupHealth != nil && healthCheck(d.c) == nil {
 		return cove.E("", "", cove.Invalid, errors.New("cannot set a startup healthcheck when there is no regular healthcheck: invalid argument"))
 	}

@@ -109,17 +109,18 @@ type launch struct {
 	// what there is of the container is others'.
 	overtaken bool
 	// lock is where the container's is kept; nil in it until it is recorded.
-	lock    *lock.Held
-	reaper  bool // the command runs below our own init (--init)
-	health  *wire.Health
-	logTag  string
-	uplink  *wire.Uplink
-	netns   int
-	files   []monitor.File
-	ports   []*os.File
-	undo    undo
-	started wire.StartedBody
-	took    time.Duration // from the go to the start
+	lock       *lock.Held
+	reaper     bool // the command runs below our own init (--init)
+	health     *wire.Health
+	logTag     string
+	uplink     *wire.Uplink
+	netns      int
+	files      []monitor.File
+	ports      []*os.File
+	undo       undo
+	started    wire.StartedBody
+	monitorPID int           // once it is ready
+	took       time.Duration // from the go to the start
 }
 
 // do carries the launch out. On error nothing of it is left; the record is
@@ -291,7 +292,8 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 	if err := l.wait(ctx, func() error { return m.Ready(ctx) }); err != nil {
 		return err
 	}
-	if err := l.writePidFiles(m.MonitorPID()); err != nil {
+	l.monitorPID = m.MonitorPID()
+	if err := l.writePidFiles(l.monitorPID); err != nil {
 		return err
 	}
 	if c.Spec.Remove && c.Spec.CIDFile != "" {

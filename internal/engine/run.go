@@ -74,11 +74,16 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	result.Warnings = append(d.warnings, l.warnings...)
 	e.emit(d.c, "start")
 	l.unlock()
+	result.Warnings = append(result.Warnings, l.announce()...)
 	if o.Detach {
 		err := l.poststarted(conn)
+		if err == nil {
+			err = l.announceHealthy(ctx)
+		}
 		result.StartFailed = err != nil
 		return result, err
 	}
+	defer l.announceMeanwhile(ctx)()
 	now := Container{Container: *d.c, Status: cove.Running}
 	now.Run.PID, now.Run.PIDStart = l.started.PID, l.started.PIDStart
 	result, err = e.follow(ctx, &now, conn, o.Attach, result)

@@ -95,9 +95,15 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	defer conn.Close()
 	result.Warnings = l.warnings
 	h.release()
+	result.Warnings = append(result.Warnings, l.announce()...)
 	if o.Attach == nil {
-		return result, l.poststarted(conn)
+		err := l.poststarted(conn)
+		if err == nil && !l.unasked {
+			err = l.announceHealthy(ctx)
+		}
+		return result, err
 	}
+	defer l.announceMeanwhile(ctx)()
 	return e.follow(ctx, &h.Container, conn, *o.Attach, result)
 }
 

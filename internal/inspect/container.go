@@ -726,7 +726,7 @@ func config(c cove.Container) *ContainerConfig {
 		Timeout:       s.Timeout,
 		StopTimeout:   *cmp.Or(s.StopTimeout, d.StopTimeout, new(uint(cove.DefaultStopTimeout))),
 		Passwd:        &yes,
-		SdNotifyMode:  "container",
+		SdNotifyMode:  cmp.Or(s.SDNotify, "container"), SdNotifySocket: s.SDNotifySocket,
 	}
 	if len(k.Cmd) == 0 && !s.EntrypointSet {
 		k.Cmd = c.Image.Cmd
