@@ -49,6 +49,21 @@ func (s Scope) Path() string {
 	return path.Join(at, s.Name)
 }
 
+// Inside tells whether the caller is in the scope, which lives at least as long as
+// he does then.
+func (s Scope) Inside() bool {
+	own, err := readFile("/proc/self/cgroup", 1<<20)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(own)) {
+		if at, v2 := strings.CutPrefix(line, "0::"); v2 {
+			return strings.HasPrefix(at, s.Path()+"/")
+		}
+	}
+	return false
+}
+
 // scopePatience is how long systemd may take, and a scope of the same name to go.
 const scopePatience = 30 * time.Second
 
