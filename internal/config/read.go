@@ -60,6 +60,9 @@ func read(modules []string) (c *conf.Config, set map[string]string, more beside,
 	return c, set, more, nil
 }
 
+// systemdRuns is there when systemd is the init: sd_booted(3).
+const systemdRuns = "/run/systemd/system"
+
 // defaults are the library's, without any file.
 func defaults() (*conf.Config, error) {
 	first, err := libraryDefaults()
@@ -68,6 +71,10 @@ func defaults() (*conf.Config, error) {
 	}
 	// What files are decoded into in place must not be the original.
 	c := *first
+	if _, err := os.Lstat(systemdRuns); err == nil {
+		// As the library's own default, which it has with cgo alone.
+		c.Engine.CgroupManager = conf.SystemdCgroupsManager
+	}
 	c.Network.DefaultSubnetPools = slices.Clone(c.Network.DefaultSubnetPools)
 	for i := range c.Network.DefaultSubnetPools {
 		base := *c.Network.DefaultSubnetPools[i].Base
