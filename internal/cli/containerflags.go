@@ -353,6 +353,14 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 	if s.Labels, err = in.labels(o.labelFiles, o.labels); err != nil {
 		return err
 	}
+	for _, kv := range in.env {
+		if unit, ok := strings.CutPrefix(kv, engine.UnitLabel+"="); ok {
+			if s.Labels == nil {
+				s.Labels = map[string]string{}
+			}
+			s.Labels[engine.UnitLabel] = unit
+		}
+	}
 	for _, a := range o.annotations {
 		if !strings.Contains(a, "=") {
 			return errors.New("annotations must be formatted KEY=VALUE")

@@ -25,19 +25,20 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	if err != nil {
 		return err
 	}
-	driver := e.logDriver(rec)
-	if err := noOutput(driver, "read logs"); err != nil {
-		return err
-	}
-	path := e.logPath(rec)
-	if driver == logs.Journald {
+	driver, path := e.logDriver(rec), e.logPath(rec)
+	match, user := e.unitEntries(rec, driver), hostUser()
+	switch {
+	case match != nil:
+		driver, user = logs.Journald, -1 // the container's users are any
+	case noOutput(driver, "read logs") != nil:
+		return noOutput(driver, "read logs")
+	case driver == logs.Journald:
 		path = rec.ID
-	}
-	if rec.Spec.Monitor != "" {
-		driver = "k8s-file" // conmon has one format, whatever it is called
+	case rec.Spec.Monitor != "":
+		driver = logs.K8sFile // conmon has one format, whatever it is called
 	}
 	err = logs.Read(ctx, logs.Options{
-		Path: path, Driver: driver, User: hostUser(), Tail: o.Tail, Since: o.Since, Until: o.Until,
+		Path: path, Driver: driver, Match: match, User: user, Tail: o.Tail, Since: o.Since, Until: o.Until,
 		Follow: o.Follow, Idle: o.Idle,
 		Done: func() bool {
 			// The monitor writes the last of the log before it lets go.

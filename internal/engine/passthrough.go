@@ -43,6 +43,27 @@ func refuseTerminal(driver string) error {
 	return nil
 }
 
+// UnitLabel is the label with the unit of systemd that has made a container, and the
+// variable by which that unit tells us so.
+const UnitLabel = "PODMAN_SYSTEMD_UNIT"
+
+// unitEntries are what the journal's entries of a unit's container have, whose
+// streams are the unit's; nil when it has no such unit. Its processes are told by
+// their cgroup: the unit's own entries are cove's too.
+func (e *Engine) unitEntries(c *cove.Container, driver string) []string {
+	if !passthrough(driver) || c.Spec.Labels[UnitLabel] == "" {
+		return nil
+	}
+	if c.CgroupManager == systemd {
+		return []string{"_SYSTEMD_UNIT=" + scopeName(c.ID)}
+	}
+	layout, err := e.cgroups()
+	if err != nil || !layout.Unified { // the journal knows systemd's own hierarchy alone
+		return nil
+	}
+	return []string{"_SYSTEMD_CGROUP=" + layout.Base + cgroupPath(c)}
+}
+
 // noOutput is why the log of a container cannot be read, or nobody attach to it;
 // nil when they can.
 func noOutput(driver, what string) error {

@@ -23,8 +23,11 @@ const (
 func readJournal(ctx context.Context, o Options, each func(record) error) error {
 	q := journalctl.Query{
 		Fields: []string{"MESSAGE", "PRIORITY", fieldPartial, "_SOURCE_REALTIME_TIMESTAMP"},
-		Match:  []string{fieldID + "=" + o.Path},
+		Match:  o.Match,
 		User:   o.User,
+	}
+	if q.Match == nil {
+		q.Match = []string{fieldID + "=" + o.Path}
 	}
 	if o.Tail < 0 && !o.Since.IsZero() {
 		q.Since = o.Since
@@ -140,6 +143,8 @@ func fromJournal(e journalctl.Entry) (r record, ok bool) {
 		r.stream = "stdout"
 	case journal.Error:
 		r.stream = "stderr"
+	default: // not a monitor's
+		r.stream = "stdout"
 	}
-	return r, r.stream != ""
+	return r, true
 }

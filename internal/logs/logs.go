@@ -40,7 +40,10 @@ type Line struct {
 type Options struct {
 	Path   string
 	Driver string // K8sFile, JSONFile or Journald
-	User   int    // who has written it, for Journald
+	User   int    // who has written it, for Journald; negative for anybody
+	// Match are fields, NAME=value, of the journal's entries to be read in place
+	// of a monitor's: what a container has written to its journal by itself.
+	Match []string
 	// Tail is how many of the last lines to begin with; negative is all.
 	// It counts before Since and Until choose.
 	Tail int

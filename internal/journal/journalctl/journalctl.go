@@ -31,7 +31,7 @@ type Query struct {
 	Fields []string // that the entries have
 	Match  []string // NAME=value, all of them
 	// User is who must have written the entries, which journald knows: anybody may
-	// send it any field.
+	// send it any field. Negative is anybody, for fields that are journald's own.
 	User    int
 	Reverse bool   // the newest first
 	After   string // the cursor of the entry before the first; "" begins with the first of all
@@ -51,7 +51,10 @@ func Sync(ctx context.Context) {
 // Read calls each for the entries, the oldest first, and returns its error; nil
 // when ctx ended.
 func Read(ctx context.Context, q Query, each func(e Entry) error) error {
-	match := append(slices.Clone(q.Match), "_UID="+strconv.Itoa(q.User))
+	match := slices.Clone(q.Match)
+	if q.User >= 0 {
+		match = append(match, "_UID="+strconv.Itoa(q.User))
+	}
 	args := []string{"--quiet", "--no-pager", "--output=export", "--output-fields=" + strings.Join(q.Fields, ",")}
 	switch {
 	case q.After != "":
