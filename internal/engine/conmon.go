@@ -412,8 +412,14 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 		if err != nil {
 			return cove.Run{}, err
 		}
-		if run.PID != c.Run.PID || run.Generation != c.Run.Generation {
-			return *run, nil // recorded, and perhaps started again
+		if run.Generation != c.Run.Generation { // recorded, and started again
+			if before, err := f.ReadGeneration(c.Run.Generation); err == nil {
+				run = before
+			}
+			return *run, nil
+		}
+		if run.PID != c.Run.PID {
+			return *run, nil // recorded
 		}
 		now := Container{Container: c.Container, Dir: c.Dir}
 		now.Run = *run

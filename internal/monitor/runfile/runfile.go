@@ -186,6 +186,13 @@ func (f *File) Read() (*cove.Run, error) {
 	return run, err
 }
 
+// ReadGeneration gives the last record of one run, if it is one of the two that the
+// file holds: the run that follows it begins with the other.
+func (f *File) ReadGeneration(generation uint64) (*cove.Run, error) {
+	_, run, err := latest(f.fd, func(r *cove.Run) bool { return r.Generation == generation })
+	return run, err
+}
+
 // Close closes the descriptor; a lock on it goes with its last copy.
 func (f *File) Close() { _ = unix.Close(f.fd) }
 
@@ -237,6 +244,11 @@ func Read(dir string) (*cove.Run, error) {
 
 // newest reads both slots and gives the later record.
 func newest(fd int) (seq uint64, run *cove.Run, err error) {
+	return latest(fd, func(*cove.Run) bool { return true })
+}
+
+// latest gives the later one of the records that are wanted.
+func latest(fd int, want func(*cove.Run) bool) (seq uint64, run *cove.Run, err error) {
 	err = os.ErrNotExist
 	for slot := range int64(2) {
 		s, r, derr := readSlot(fd, slot, make([]byte, 1024))
@@ -247,7 +259,7 @@ func newest(fd int) (seq uint64, run *cove.Run, err error) {
 			return 0, nil, derr
 		}
 		switch {
-		case derr == nil && (run == nil || s > seq):
+		case derr == nil && want(r) && (run == nil || s > seq):
 			seq, run, err = s, r, nil
 		case derr != nil && run == nil && !errors.Is(derr, os.ErrNotExist):
 			err = derr

@@ -100,6 +100,25 @@ func TestWriteRead(t *testing.T) {
 	}
 }
 
+// A run's end is still there when the next one has begun.
+func TestReadGeneration(t *testing.T) {
+	f := open(t, t.TempDir())
+	for _, run := range []cove.Run{{Generation: 1, PID: 7}, {Generation: 1, ExitCode: 3}, {Generation: 2, PID: 8}} {
+		if err := f.Write(&run, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if run, err := f.ReadGeneration(1); err != nil || run.ExitCode != 3 || run.PID != 0 {
+		t.Errorf("%+v, %v; want exit code 3", run, err)
+	}
+	if run, err := f.ReadGeneration(2); err != nil || run.PID != 8 {
+		t.Errorf("%+v, %v; want process 8", run, err)
+	}
+	if run, err := f.ReadGeneration(3); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%+v, %v; want none", run, err)
+	}
+}
+
 // A write that was cut short leaves the record before.
 func TestTornWrite(t *testing.T) {
 	dir := t.TempDir()
