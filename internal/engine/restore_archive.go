@@ -48,7 +48,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 		return result, err
 	}
 	var head *checkpoint.Head
-	if err := e.readArchive(name, o.Image, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err }); err != nil {
+	if err := e.readArchive(ctx, name, o.Image, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err }); err != nil {
 		return result, cove.E("read checkpoint", name, archiveKind(err), err)
 	}
 	d, err := e.draftOf(ctx, name, head, o)
@@ -106,14 +106,15 @@ func archiveKind(err error) cove.Kind {
 }
 
 // readArchive reads through an archive, compressed or not, or through an image
-// that has the same files in its layer.
-func (e *Engine) readArchive(name string, image bool, read func(io.Reader) error) error {
+// that has the same files in its layer, until ctx ends: a small one can have any
+// number of zeros.
+func (e *Engine) readArchive(ctx context.Context, name string, image bool, read func(io.Reader) error) error {
 	if image {
 		r, err := e.images.Layer(name)
 		if err != nil {
 			return err
 		}
-		return errors.Join(read(r), r.Close())
+		return errors.Join(read(until{ctx, r}), r.Close())
 	}
 	f, err := os.Open(name)
 	if err != nil {
@@ -124,7 +125,20 @@ func (e *Engine) readArchive(name string, image bool, read func(io.Reader) error
 	if err != nil {
 		return err
 	}
-	return errors.Join(read(z), z.Close())
+	return errors.Join(read(until{ctx, z}), z.Close())
+}
+
+// until reads until its context ends.
+type until struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.Reader.Read(p)
 }
 
 // draftOf drafts the container of an archive.
@@ -244,7 +258,7 @@ func (e *Engine) unpackCheckpoint(ctx context.Context, d *draft, name string, he
 			parts.Volume = func(name string, r io.Reader) error { return d.fillFrom(ctx, head.Config.Cove, name, r) }
 		}
 	}
-	err := e.readArchive(name, o.Image, func(r io.Reader) error { return checkpoint.Unpack(r, parts) })
+	err := e.readArchive(ctx, name, o.Image, func(r io.Reader) error { return checkpoint.Unpack(r, parts) })
 	if err != nil {
 		return cove.E("unpack checkpoint", name, archiveKind(err), err)
 	}
