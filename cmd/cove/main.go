@@ -11,6 +11,7 @@ import (
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/front"
+	"github.com/cove-engine/cove/internal/interrupt"
 	"github.com/cove-engine/cove/internal/program"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/sysmon"
@@ -39,5 +40,6 @@ func becomeFull(conf *config.Config) error {
 		// Whatever its kind: it is not the image that was not found.
 		return cove.E("become cove-full", "", cove.Internal, err)
 	}
+	interrupt.Leave()
 	return cove.E("exec", path, cove.Internal, rootless.Exec(path, os.Args))
 }

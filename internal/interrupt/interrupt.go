@@ -10,6 +10,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -25,6 +26,12 @@ var (
 	elsewhere atomic.Int32
 	// asking counts those who wait for a person.
 	asking atomic.Int32
+
+	// mu guards who listens. heard is the signal that has ended the context.
+	mu        sync.Mutex
+	listening chan os.Signal
+	left      bool
+	heard     atomic.Int32
 )
 
 // caught is the cause of a context that a signal has ended.
@@ -48,7 +55,13 @@ func Context(after time.Duration) context.Context {
 }
 
 func listen(end context.CancelCauseFunc) {
+	mu.Lock()
+	defer mu.Unlock()
+	if left {
+		return
+	}
 	ch := make(chan os.Signal, 1)
+	listening = ch
 	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
 		if !signal.Ignored(s) { // as nohup and shells' background jobs are
 			signal.Notify(ch, s)
@@ -60,6 +73,7 @@ func listen(end context.CancelCauseFunc) {
 			case asking.Load() > 0:
 				die(s)
 			case elsewhere.Load() == 0:
+				heard.Store(int32(s))
 				signal.Reset(unix.SIGINT, unix.SIGTERM)
 				end(caught{s})
 				time.AfterFunc(grace, func() { die(s) })
@@ -67,6 +81,26 @@ func listen(end context.CancelCauseFunc) {
 			}
 		}
 	}()
+}
+
+// Leave is for who is about to let another program take this one's place, which
+// would not know of a signal that has been caught: that ends the process. One that
+// comes from now on ends it, too, this program or the other.
+func Leave() {
+	mu.Lock()
+	defer mu.Unlock()
+	left = true
+	if listening != nil {
+		signal.Stop(listening) // and what was on its way has come
+		select {
+		case s := <-listening:
+			die(s.(syscall.Signal))
+		default:
+		}
+	}
+	if s := heard.Load(); s != 0 {
+		die(syscall.Signal(s))
+	}
 }
 
 // Forward leaves the signals to somebody who passes them on to a container,

@@ -33,6 +33,11 @@ func TestMain(m *testing.M) {
 	case "forwards":
 		time.Sleep(300 * time.Millisecond)
 		Exit(ctx, 3)
+	case "becomes another":
+		time.Sleep(300 * time.Millisecond)
+		Leave()
+		fmt.Println("the other")
+		os.Exit(0)
 	}
 	<-ctx.Done()
 	fmt.Println("undone")
@@ -52,6 +57,8 @@ func TestSignals(t *testing.T) {
 		{"stuck", []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}, "", syscall.SIGINT, -1},
 		{"asks", []syscall.Signal{syscall.SIGINT}, "", syscall.SIGINT, -1},
 		{"forwards", []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}, "", 0, 3},
+		{"becomes another", []syscall.Signal{syscall.SIGTERM}, "", syscall.SIGTERM, -1},
+		{"becomes another", nil, "the other", 0, 0},
 	} {
 		t.Run(test.role, func(t *testing.T) {
 			t.Parallel()
