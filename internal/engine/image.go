@@ -276,7 +276,11 @@ func (e *Engine) tellUntagged(id string, names []string) {
 func (e *Engine) RemoveImages(ctx context.Context, nameOrIDs []string, o image.RemoveOptions) ([]image.RemoveReport, error) {
 	var errs []error
 	if o.Force {
-		errs = append(errs, e.removeImageUsers(ctx, nameOrIDs, o.All))
+		list, err := e.images.List(ctx, image.ListOptions{All: true, Filters: []string{"readonly=false"}})
+		if err != nil {
+			return nil, err
+		}
+		errs = append(errs, e.removeImageUsers(ctx, list, nameOrIDs, o.All))
 	}
 	users := e.imageUsers()
 	reports, err := e.images.Remove(ctx, nameOrIDs, o, users.of)
@@ -284,13 +288,9 @@ func (e *Engine) RemoveImages(ctx context.Context, nameOrIDs []string, o image.R
 	return reports, errors.Join(append(errs, users.failed(), err)...)
 }
 
-// removeImageUsers removes the containers that keep images from being
-// deleted. What it cannot find the removal itself will complain about.
-func (e *Engine) removeImageUsers(ctx context.Context, nameOrIDs []string, all bool) error {
-	list, err := e.images.List(ctx, image.ListOptions{All: true, Filters: []string{"readonly=false"}})
-	if err != nil {
-		return err
-	}
+// removeImageUsers removes the containers that keep images, out of a list of all,
+// from being deleted. What it cannot find the removal itself will complain about.
+func (e *Engine) removeImageUsers(ctx context.Context, list []image.Summary, nameOrIDs []string, all bool) error {
 	removable := map[string]image.Summary{}
 	beside := usersIn(e.recordsBeside)
 	for _, s := range list {

@@ -2,6 +2,7 @@ package library
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	imagetypes "go.podman.io/image/v5/types"
 	"go.podman.io/storage"
 	storagetypes "go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
@@ -89,6 +91,9 @@ func (s *Store) open() (*library, error) {
 	o, err := s.location()
 	if err != nil {
 		return nil, err
+	}
+	if err := roomForFiles(); err != nil {
+		return nil, cove.E("open image store", o.GraphRoot, cove.Unavailable, err)
 	}
 	// The libraries' own reading of containers.conf knows of no modules.
 	if _, err := config.New(&config.Options{Modules: slices.Clone(s.opts.Modules), SetDefault: true}); err != nil {
@@ -200,4 +205,22 @@ func (s *Store) Hold(ctx context.Context) (release func() error, err error) {
 		return nil, cove.E("hold images", "", kind(err), err)
 	}
 	return release, nil
+}
+
+// mostFiles is more than the libraries open at once. Where one cannot be opened
+// they do not always say so: of a lock's file they panic, and what they undo on
+// the way out may want that lock.
+const mostFiles = 64
+
+// roomForFiles tells whether this process may open so many files more.
+func roomForFiles() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	open, err := os.ReadDir("/proc/self/fd")
+	if err == nil && uint64(len(open)+mostFiles) > limit.Cur {
+		err = fmt.Errorf("%w: %d are open of %d that may be, and it takes %d more", unix.EMFILE, len(open), limit.Cur, mostFiles)
+	}
+	return err
 }
