@@ -330,10 +330,12 @@ func (s *scene) refusal(r traced) string {
 		return "it says more than one line"
 	case lines == 0 && r.code != 0:
 		return "it does not say why"
+	case r.code == 0:
+		return "" // what is left goes with a later write
 	case strings.HasPrefix(r.errors, "Error: panic: "):
 		return "" // that was as good as a kill
 	}
-	return s.checked() // nothing is left to the command that is repeated
+	return s.checked() // nothing half-made is left to the command that is repeated
 }
 
 // afterwards is what a user is told when a process of x's is dead before the
