@@ -637,6 +637,40 @@ func TestRuntimeRefusals(t *testing.T) {
 			b.refused(words)
 		})
 	}
+	// Limits that this kernel cannot set; internal/cgroup tries more of them.
+	var has string
+	if data, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		has = string(data)
+	} else {
+		mounts, _ := os.ReadFile("/proc/self/cgroup")
+		has = "version1 " + strings.NewReplacer(":", " ", ",", " ").Replace(string(mounts))
+	}
+	classID, handles, swappiness, runtime := uint32(1), uint32(1), uint64(10), int64(1000)
+	for _, row := range []struct {
+		field, controller string
+		change            func(*specs.LinuxResources)
+	}{
+		{"rdma", "rdma", func(r *specs.LinuxResources) { r.Rdma = map[string]specs.LinuxRdma{"mlx5_0": {HcaHandles: &handles}} }},
+		{"hugepageLimits", "hugetlb", func(r *specs.LinuxResources) {
+			r.HugepageLimits = []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}}
+		}},
+		{"network", "net_cls", func(r *specs.LinuxResources) { r.Network = &specs.LinuxNetwork{ClassID: &classID} }},
+		{"network", "net_prio", func(r *specs.LinuxResources) {
+			r.Network = &specs.LinuxNetwork{Priorities: []specs.LinuxInterfacePriority{{Name: "lo", Priority: 1}}}
+		}},
+		{"memory.swappiness", "version1", func(r *specs.LinuxResources) { r.Memory = &specs.LinuxMemory{Swappiness: &swappiness} }},
+		{"cpu.realtimeRuntime", "version1", func(r *specs.LinuxResources) { r.CPU = &specs.LinuxCPU{RealtimeRuntime: &runtime} }},
+	} {
+		t.Run(row.field+" "+row.controller, func(t *testing.T) {
+			if slices.Contains(strings.Fields(has), row.controller) {
+				t.Skip("this host has it")
+			}
+			b := newBundle(t, "true")
+			b.Linux.Resources = &specs.LinuxResources{}
+			row.change(b.Linux.Resources)
+			b.refused("linux.resources." + row.field)
+		})
+	}
 	b := newBundle(t, "true")
 	for _, id := range []string{"../x", "..", "a/b", "a b", ""} {
 		b.write()

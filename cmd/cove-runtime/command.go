@@ -84,7 +84,12 @@ func run(args []string, out, errOut io.Writer) int {
 		if l.debug {
 			l.add("debug", "cove-runtime "+cove.Version+": "+strings.Join(args, " "))
 		}
-		r.Warn = func(text string) { l.add("warning", text) }
+		r.Warn = func(text string) {
+			l.add("warning", text)
+			if l.file == nil {
+				fmt.Fprintln(errOut, "cove-runtime: warning: "+text)
+			}
+		}
 		if r.Root, err = filepath.Abs(r.Root); err != nil {
 			break
 		}

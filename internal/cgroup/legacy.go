@@ -86,11 +86,11 @@ func (p *plan) legacyIO() {
 		p.alternative(p.put("blkio", "blockIO.weight", "blkio.bfq.weight", unsigned(w)), "blkio.weight")
 	}
 	if b.LeafWeight != nil && *b.LeafWeight != 0 {
-		p.warn("blockIO.leafWeight", "no kernel has leaf weights any more; ignored")
+		p.unable("blockIO.leafWeight", "no kernel has leaf weights any more")
 	}
 	for _, d := range b.WeightDevice {
 		if d.LeafWeight != nil && *d.LeafWeight != 0 {
-			p.warn("blockIO.weightDevice", "no kernel has leaf weights any more; ignored")
+			p.unable("blockIO.weightDevice", "no kernel has leaf weights any more")
 		}
 		if w := p.weight("blockIO.weightDevice", d.Weight); w != 0 {
 			p.alternative(p.put("blkio", "blockIO.weightDevice", "blkio.bfq.weight_device",

@@ -74,17 +74,27 @@ type Write struct {
 // cannot make device nodes anyway (Rootless). Where rules cannot be imposed on
 // one who can, Set refuses (Unsupported).
 func (l Layout) Set(p string, r *specs.LinuxResources) (Set, []string, error) {
+	return plan{l: l, r: r}.make(p)
+}
+
+// SetAll is Set for who has promised every limit, as an OCI runtime has: one
+// that this host cannot set is an error, Unsupported, that has the field's name.
+// Warnings are left for what means nothing to any kernel of today.
+func (l Layout) SetAll(p string, r *specs.LinuxResources) (Set, []string, error) {
+	return plan{l: l, r: r, all: true}.make(p)
+}
+
+func (pl plan) make(p string) (Set, []string, error) {
 	if p == "" {
 		return Set{}, nil, nil
 	}
 	if err := checkPath(p); err != nil {
 		return Set{}, nil, err
 	}
-	if r == nil {
-		r = &specs.LinuxResources{}
+	if pl.r == nil {
+		pl.r = &specs.LinuxResources{}
 	}
-	pl := plan{l: l, r: r}
-	if l.Unified {
+	if pl.l.Unified {
 		pl.unified(p)
 	} else {
 		pl.legacy(p)
@@ -117,6 +127,7 @@ type plan struct {
 	set      Set
 	dirs     map[string]string // version 1: controller to directory
 	warnings []string
+	all      bool // see SetAll
 	err      error
 }
 
@@ -142,10 +153,19 @@ func (p *plan) warn(field, format string, args ...any) {
 	}
 }
 
+// unable tells of a limit that this host cannot set.
+func (p *plan) unable(field, format string, args ...any) {
+	if p.all {
+		p.unsupported(field, format, args...)
+	} else {
+		p.warn(field, format+"; ignored", args...)
+	}
+}
+
 // resources is where the fields are in an OCI spec.
 const resources = "linux.resources."
 
-// dir gives the directory for a controller's files; without one, a warning.
+// dir gives the directory for a controller's files; where there is none it says so.
 func (p *plan) dir(controller, field string) (string, bool) {
 	if p.l.Unified {
 		if len(p.set.Dirs) > 0 && slices.Contains(p.l.Controllers, controller) {
@@ -155,9 +175,9 @@ func (p *plan) dir(controller, field string) (string, bool) {
 		return d, true
 	}
 	if p.l.Rootless {
-		p.warn(field, "the cgroup controller %s is not delegated to this user; ignored", controller)
+		p.unable(field, "the cgroup controller %s is not delegated to this user", controller)
 	} else {
-		p.warn(field, "the cgroup controller %s is not to be had on this host; ignored", controller)
+		p.unable(field, "the cgroup controller %s is not to be had on this host", controller)
 	}
 	return "", false
 }
@@ -243,7 +263,7 @@ func (p *plan) unified(at string) {
 	p.unifiedIO()
 	p.hugepages("max")
 	if n := p.r.Network; n != nil && (n.ClassID != nil || len(n.Priorities) > 0) {
-		p.warn("network", "cgroup version 2 has no network controllers; ignored")
+		p.unable("network", "cgroup version 2 has no network controllers")
 	}
 	p.rdma()
 	p.unifiedMap()

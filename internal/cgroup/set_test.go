@@ -91,6 +91,40 @@ func unifiedOnly() *specs.LinuxResources {
 	return r
 }
 
+// An OCI runtime's limits are set or refused by name.
+func TestSetAll(t *testing.T) {
+	bare := Layout{Unified: true, Mount: standard, Writable: true}
+	for field, c := range map[string]struct {
+		l Layout
+		r specs.LinuxResources
+	}{
+		"memory.swappiness":       {v2(), specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: p(uint64(60))}}},
+		"memory.disableOOMKiller": {v2(), specs.LinuxResources{Memory: &specs.LinuxMemory{DisableOOMKiller: p(true)}}},
+		"cpu.realtimeRuntime":     {v2(), specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimeRuntime: p(int64(1000))}}},
+		"network":                 {v2(), specs.LinuxResources{Network: full().Network}},
+		"blockIO.leafWeight":      {v1(true), specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{LeafWeight: p(uint16(10))}}},
+		"memory.limit":            {bare, specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(1 << 30))}}},
+		"unified":                 {bare, specs.LinuxResources{Unified: map[string]string{"misc.max": "sev 1"}}},
+		"rdma":                    {few(), specs.LinuxResources{Rdma: full().Rdma}},
+		"hugepageLimits":          {few(), specs.LinuxResources{HugepageLimits: full().HugepageLimits}},
+		"pids.limit":              {few(), specs.LinuxResources{Pids: full().Pids}},
+		"blockIO.weight":          {user(), specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: p(uint16(500))}}},
+	} {
+		_, _, err := c.l.SetAll("/cove/id", &c.r)
+		if !cove.Is(err, cove.Unsupported) || !strings.HasPrefix(err.Error(), "linux.resources."+field+":") {
+			t.Errorf("%s: %v", field, err)
+		}
+		if _, warnings, err := c.l.Set("/cove/id", &c.r); field != "unified" && (err != nil || len(warnings) == 0) {
+			t.Errorf("%s is no warning to the engine: %v", field, err)
+		}
+	}
+	// What runc passes over.
+	r := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(1 << 30)), Kernel: p(int64(1 << 20))}}
+	if _, warnings, err := v2().SetAll("/cove/id", r); err != nil || len(warnings) != 1 {
+		t.Errorf("kernel memory: %v %v", warnings, err)
+	}
+}
+
 func TestGolden(t *testing.T) {
 	unlimited := &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(-1))},
 		CPU: &specs.LinuxCPU{Quota: p(int64(-1))}, Pids: &specs.LinuxPids{Limit: p(int64(-1))}}

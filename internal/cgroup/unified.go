@@ -34,10 +34,10 @@ func (p *plan) unifiedMemory() {
 		p.put("memory", "memory.reservation", "memory.low", orMax(reservation))
 	}
 	if m.Swappiness != nil {
-		p.warn("memory.swappiness", "cgroup version 2 has no swappiness; ignored")
+		p.unable("memory.swappiness", "cgroup version 2 has no swappiness")
 	}
 	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
-		p.warn("memory.disableOOMKiller", "cgroup version 2 cannot disable the OOM killer; ignored")
+		p.unable("memory.disableOOMKiller", "cgroup version 2 cannot disable the OOM killer")
 	}
 }
 
@@ -73,7 +73,7 @@ func (p *plan) unifiedCPU() {
 		p.put("cpu", "cpu.burst", "cpu.max.burst", unsigned(*c.Burst))
 	}
 	if given(c.RealtimeRuntime) != 0 || c.RealtimePeriod != nil && *c.RealtimePeriod != 0 {
-		p.warn("cpu.realtimeRuntime", "cgroup version 2 has no real-time limits; ignored")
+		p.unable("cpu.realtimeRuntime", "cgroup version 2 has no real-time limits")
 	}
 }
 
@@ -107,11 +107,11 @@ func (p *plan) unifiedIO() {
 		}
 	}
 	if b.LeafWeight != nil && *b.LeafWeight != 0 {
-		p.warn("blockIO.leafWeight", "no kernel has leaf weights any more; ignored")
+		p.unable("blockIO.leafWeight", "no kernel has leaf weights any more")
 	}
 	for _, d := range b.WeightDevice {
 		if d.LeafWeight != nil && *d.LeafWeight != 0 {
-			p.warn("blockIO.weightDevice", "no kernel has leaf weights any more; ignored")
+			p.unable("blockIO.weightDevice", "no kernel has leaf weights any more")
 		}
 		if w := p.weight("blockIO.weightDevice", d.Weight); w != 0 {
 			p.put("io", "blockIO.weightDevice", "io.bfq.weight", fmt.Sprintf("%d:%d %d", d.Major, d.Minor, w))

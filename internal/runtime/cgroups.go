@@ -41,7 +41,7 @@ func (r *Runtime) planCgroups(s *specs.Spec, id string) (*cgroups, error) {
 		g.path = "/cove-runtime/" + id
 	}
 	var warnings []string
-	g.set, warnings, err = layout.Set(g.path, resources(s))
+	g.set, warnings, err = layout.SetAll(g.path, resources(s))
 	if err != nil {
 		return nil, err
 	}

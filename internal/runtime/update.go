@@ -26,7 +26,7 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	set, warnings, err := layout.Set(c.CgroupPath, limits)
+	set, warnings, err := layout.SetAll(c.CgroupPath, limits)
 	if err != nil {
 		return err
 	}
