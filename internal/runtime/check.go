@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 )
 
 // loadSpec reads a bundle's config.json.
-func loadSpec(bundle string) (*specs.Spec, error) {
+func (r *Runtime) loadSpec(bundle string) (*specs.Spec, error) {
 	path := filepath.Join(bundle, "config.json")
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -28,6 +29,14 @@ func loadSpec(bundle string) (*specs.Spec, error) {
 	s := new(specs.Spec)
 	if err := json.Unmarshal(data, s); err != nil {
 		return nil, cove.E("read spec", path, cove.Invalid, err)
+	}
+	// What a spec has more than we know is to be passed over. This confines.
+	if bytes.Contains(data, []byte(`"landlock"`)) {
+		type section struct{ Landlock json.RawMessage }
+		var more struct{ Process, Linux section }
+		if json.Unmarshal(data, &more) == nil && more.Process.Landlock != nil || more.Linux.Landlock != nil {
+			r.warn("landlock: is not supported; ignored")
+		}
 	}
 	return s, nil
 }

@@ -70,7 +70,7 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 	if err != nil {
 		return nil, cove.E("create container", id, cove.Invalid, err)
 	}
-	spec, err := loadSpec(bundle)
+	spec, err := r.loadSpec(bundle)
 	if err != nil {
 		return nil, err
 	}

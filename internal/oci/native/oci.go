@@ -25,6 +25,8 @@ func foreign(s *specs.Spec) error {
 		return unsupported("vm")
 	case s.ZOS != nil:
 		return unsupported("zos")
+	case s.FreeBSD != nil:
+		return unsupported("freebsd")
 	case l.IntelRdt != nil:
 		return unsupported("linux.intelRdt")
 	case len(l.NetDevices) > 0:
