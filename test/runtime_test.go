@@ -604,6 +604,7 @@ func TestRuntimeProcess(t *testing.T) {
 func TestRuntimeRefusals(t *testing.T) {
 	for words, change := range map[string]func(*bundle){
 		"linux.intelRdt":   func(b *bundle) { b.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} },
+		"freebsd":          func(b *bundle) { b.FreeBSD = &specs.FreeBSD{} },
 		"linux.netDevices": func(b *bundle) { b.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
 		"linux.mountLabel: this host has no SELinux": func(b *bundle) { b.Linux.MountLabel = "system_u:object_r:x:s0" },
 		"vm":                    func(b *bundle) { b.VM = &specs.VM{} },
@@ -765,8 +766,11 @@ func TestRuntimeUpdateAndEvents(t *testing.T) {
 	var e struct {
 		Type string
 		Data struct {
-			Memory struct{ Usage struct{ Limit, Usage int64 } }
-			Pids   struct{ Current, Limit int64 }
+			Memory struct {
+				Usage struct{ Limit, Usage int64 }
+				Swap  *struct{ Limit, Usage uint64 }
+			}
+			Pids struct{ Current, Limit int64 }
 		}
 	}
 	stats := func() {
@@ -784,6 +788,21 @@ func TestRuntimeUpdateAndEvents(t *testing.T) {
 	if e.Data.Memory.Usage.Limit != 128<<20 || e.Data.Pids.Limit != 50 {
 		t.Errorf("after flags: %+v", e)
 	}
+	// Memory and swap together, where the kernel counts that.
+	if s := e.Data.Memory.Swap; s != nil {
+		if s.Limit != 1<<63-4096 && s.Limit != ^uint64(0) || s.Usage < uint64(e.Data.Memory.Usage.Usage)/2 {
+			t.Errorf("swap before: %+v", s)
+		}
+		b.ok("update", "--memory-swap", "256m", "--memory", "128m", "c")
+		if stats(); e.Data.Memory.Swap.Limit != 256<<20 {
+			t.Errorf("swap after: %+v", e.Data.Memory.Swap)
+		}
+	} else if _, err := os.Stat("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"); err == nil {
+		t.Error("no word of swap")
+	}
+	if out, err := b.try("update", "--l3-cache-schema", "L3:0=f", "c"); err == nil || !strings.Contains(out, "linux.intelRdt") {
+		t.Errorf("a cache's schema: %v %s", err, out)
+	}
 	cmd := b.command("update", "--resources", "-", "c")
 	cmd.Stdin = strings.NewReader(`{"pids": {"limit": 20}}`)
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -793,6 +812,40 @@ func TestRuntimeUpdateAndEvents(t *testing.T) {
 	if e.Data.Memory.Usage.Limit != 128<<20 || e.Data.Pids.Limit != 20 {
 		t.Errorf("after a file: %+v", e)
 	}
+}
+
+// A process goes to cgroups below the container's, all of them or by controller.
+func TestRuntimeExecCgroup(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	b.start()
+	arg, at := "pids,memory:sub", []string{"pids", "memory"}
+	if cgroup2() {
+		arg, at = "sub", []string{""}
+	}
+	for _, controller := range at {
+		dir := filepath.Join("/sys/fs/cgroup", controller, b.Linux.CgroupsPath, "sub")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := b.ok("exec", "--cgroup", arg, "c", "cat", "/proc/self/cgroup")
+	for line := range strings.Lines(out) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if want := slices.Contains(at, f[1]) && (f[1] != "" || len(at) == 1); want != strings.HasSuffix(f[2], "/sub") {
+			t.Errorf("the process is in %s", line)
+		}
+	}
+	for _, bad := range []string{"nothing:sub", "pids:../..", ":sub", "none"} {
+		if out, err := b.try("exec", "--cgroup", bad, "c", "true"); err == nil {
+			t.Errorf("%s was accepted: %s", bad, out)
+		}
+	}
+}
+
+// cgroup2 tells whether this host has cgroups of version 2 alone.
+func cgroup2() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
 }
 
 func TestRuntimeFeatures(t *testing.T) {

@@ -15,13 +15,13 @@ import (
 
 func execute(c *command, args []string) (int, error) {
 	var o runtime.ExecOptions
-	var env, caps, groups listFlag
+	var env, caps, groups, cgroups listFlag
 	f := c.flags
 	f.StringVar(&o.ConsoleSocket, "console-socket", "", "socket that is sent the terminal")
 	f.StringVar(&o.PIDFile, "pid-file", "", "file for the process's ID")
 	f.IntVar(&o.Preserve, "preserve-fds", 0, "how many descriptors from 3 on the command keeps")
 	f.BoolVar(&o.IgnorePaused, "ignore-paused", false, "also in a paused container, where it will wait")
-	f.StringVar(&o.Cgroup, "cgroup", "", "cgroup below the container's own")
+	f.Var(&cgroups, "cgroup", "[CONTROLLER[,CONTROLLER…]:]PATH, a cgroup below the container's own")
 	file := f.String("process", "", "file with the process, as in a spec")
 	f.StringVar(file, "p", "", "the same")
 	cwd := f.String("cwd", "", "working directory")
@@ -43,6 +43,9 @@ func execute(c *command, args []string) (int, error) {
 	f.Bool("no-subreaper", false, "of no effect, as in runc")
 	id, rest, err := c.parse(args, true)
 	if err != nil {
+		return -1, err
+	}
+	if o.Cgroups, err = readCgroups(cgroups); err != nil {
 		return -1, err
 	}
 	ctr, err := c.r.Open(id)
@@ -82,6 +85,24 @@ func execute(c *command, args []string) (int, error) {
 		return 0, nil
 	}
 	return b.Watch(false), nil
+}
+
+// readCgroups gives paths by controller.
+func readCgroups(list []string) (map[string]string, error) {
+	paths := map[string]string{}
+	for _, arg := range list {
+		controllers, path, named := strings.Cut(arg, ":")
+		if !named {
+			controllers, path = "", arg
+		}
+		for controller := range strings.SplitSeq(controllers, ",") {
+			if named == (controller == "") || !named && len(list) > 1 {
+				return nil, cove.E("", "--cgroup", cove.Invalid, errors.New(arg+": is neither CONTROLLER:PATH nor the only PATH"))
+			}
+			paths[controller] = path
+		}
+	}
+	return paths, nil
 }
 
 func readProcess(file string) (*specs.Process, error) {

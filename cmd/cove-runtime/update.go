@@ -61,6 +61,11 @@ func update(c *command, args []string) (int, error) {
 	bytes("memory-reservation", "bytes", &l.Memory.Reservation)
 	bytes("memory-swap", "bytes, with memory; -1 no limit", &l.Memory.Swap)
 	number("pids-limit", "how many tasks", func(n int64) { l.Pids.Limit = &n })
+	for _, name := range []string{"l3-cache-schema", "mem-bw-schema"} {
+		f.Func(name, "not supported", func(string) error {
+			return cove.E("", "linux.intelRdt", cove.Unsupported, errors.New("is not supported"))
+		})
+	}
 	id, _, err := c.parse(args, false)
 	if err != nil {
 		return -1, err

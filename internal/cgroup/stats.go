@@ -26,8 +26,11 @@ type Usage struct {
 	// MemoryLimit is in bytes, the host's memory if that is less.
 	MemoryLimit uint64
 	Swap        uint64 // bytes
-	Pids        uint64 // tasks: processes and threads
-	PidsLimit   uint64 // 0 is none
+	// SwapLimit is in bytes of memory and swap together, as version 1 counts;
+	// 0 where swap is not counted.
+	SwapLimit uint64
+	Pids      uint64 // tasks: processes and threads
+	PidsLimit uint64 // 0 is none
 	// BlockIn and BlockOut are bytes read from and written to block devices.
 	BlockIn, BlockOut uint64
 }
@@ -54,6 +57,7 @@ func Stats(dirs []string) (Usage, error) {
 		read.number("memory.usage_in_bytes", &u.MemoryTotal)
 		read.number("memory.limit_in_bytes", &u.MemoryLimit)
 		read.number("memory.memsw.usage_in_bytes", &swapAndMemory)
+		read.number("memory.memsw.limit_in_bytes", &u.SwapLimit)
 		read.io("blkio.throttle.io_service_bytes_recursive", &u)
 		// Version 2. A hybrid host's has a cpu.stat without a controller.
 		if u.CPU == 0 {
@@ -71,6 +75,9 @@ func Stats(dirs []string) (Usage, error) {
 		read.number("memory.current", &u.MemoryTotal)
 		read.number("memory.max", &u.MemoryLimit)
 		read.number("memory.swap.current", &u.Swap)
+		if read.number("memory.swap.max", &u.SwapLimit) {
+			u.SwapLimit += min(u.MemoryLimit, ^uint64(0)-u.SwapLimit)
+		}
 		read.io("io.stat", &u)
 		// Both.
 		read.number("pids.current", &u.Pids)
@@ -139,22 +146,24 @@ func (r *reader) text(file string) (string, bool) {
 	return string(text), true
 }
 
-func (r *reader) number(file string, into *uint64) {
+// number tells whether there is one.
+func (r *reader) number(file string, into *uint64) bool {
 	text, ok := r.text(file)
 	if !ok {
-		return
+		return false
 	}
 	text = strings.TrimSpace(text)
 	if text == "max" {
 		*into = ^uint64(0)
-		return
+		return true
 	}
 	v, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		r.err = err
-		return
+		return false
 	}
 	*into = v
+	return true
 }
 
 // numbers reads numbers in one line.

@@ -32,7 +32,8 @@ type Stats struct {
 	Memory struct {
 		Cache uint64 `json:"cache"`
 		Usage Memory `json:"usage"`
-		Swap  Memory `json:"swap"`
+		// Swap is memory and swap together, as runc's.
+		Swap *Memory `json:"swap,omitempty"`
 	} `json:"memory"`
 	Pids struct {
 		Current uint64 `json:"current"`
@@ -101,7 +102,9 @@ func stats(u cgroup.Usage) *Stats {
 	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.CPU, u.CPUKernel, u.CPUUser
 	s.Memory.Cache = u.MemoryTotal - u.Memory
 	s.Memory.Usage = Memory{Limit: u.MemoryLimit, Usage: u.MemoryTotal}
-	s.Memory.Swap.Usage = u.Swap
+	if u.SwapLimit != 0 {
+		s.Memory.Swap = &Memory{Limit: u.SwapLimit, Usage: u.MemoryTotal + u.Swap}
+	}
 	s.Pids.Current, s.Pids.Limit = u.Pids, u.PidsLimit
 	if u.BlockIn+u.BlockOut > 0 {
 		s.Blkio.Bytes = []IO{{"Read", u.BlockIn}, {"Write", u.BlockOut}}

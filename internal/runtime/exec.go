@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,8 +25,8 @@ type ExecOptions struct {
 	PIDFile       string
 	Preserve      int
 	IgnorePaused  bool
-	// Cgroup is below the container's own.
-	Cgroup       string
+	// Cgroups are below the container's own, by controller; "" is all.
+	Cgroups      map[string]string
 	KeepTerminal bool
 }
 
@@ -128,14 +129,11 @@ func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*chil
 
 // runExec sees the process to its command.
 func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.Plan, pidfd int) (int, error) {
-	dirs := c.Cgroups
-	if o.Cgroup != "" {
-		dirs = nil
-		for _, d := range c.Cgroups {
-			dirs = append(dirs, d+"/"+o.Cgroup)
-		}
+	dirs, err := c.below(o.Cgroups)
+	if err == nil {
+		err = c.enterCgroups(dirs, k.pid)
 	}
-	if err := c.enterCgroups(dirs, k.pid); err != nil {
+	if err != nil {
 		return -1, err
 	}
 	if p.OOMScoreAdj != nil {
@@ -215,6 +213,37 @@ func (k *child) descend(pidFile string) error {
 		return failed(kind, body)
 	}
 	return nil
+}
+
+// below gives the directories of cgroups below the container's.
+func (c *Container) below(names map[string]string) ([]string, error) {
+	if len(names) == 0 {
+		return c.Cgroups, nil
+	}
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	dirs := slices.Clone(c.Cgroups)
+	for controller, name := range names {
+		found := false
+		for i, d := range c.Cgroups {
+			has := controller == "" || slices.ContainsFunc(layout.Hierarchies, func(h cgroup.Hierarchy) bool {
+				return strings.HasPrefix(d, h.Mount+"/") && slices.Contains(h.Controllers, controller)
+			})
+			if !has {
+				continue
+			}
+			found = true
+			if dirs[i] = path.Join(d, name); dirs[i] != d && !strings.HasPrefix(dirs[i], d+"/") {
+				return nil, invalid("--cgroup: %s is not below the container's", name)
+			}
+		}
+		if !found {
+			return nil, invalid("--cgroup: the container has no cgroup of the controller %s", controller)
+		}
+	}
+	return dirs, nil
 }
 
 // enterCgroups puts a process into cgroups. A version 2 cgroup that the
