@@ -147,6 +147,7 @@ func (s *scene) ownDeeds() []deed {
 		{name: "network connect", prepare: [][]string{w("network create n"), bridged}, command: w("network connect n x"), roles: cove},
 		{name: "network disconnect", prepare: [][]string{w("network create n"), bridged, w("network connect n x")}, command: w("network disconnect n x"), roles: cove},
 		{name: "load", prepare: [][]string{second, w("rmi localhost/second")}, command: []string{"load", "-q", "-i", archive}, roles: cove, tidy: noSecond},
+		{name: "pull", command: w("pull -q oci:" + filepath.Join(s.work, "layout")), roles: cove, tidy: [][]string{w("rmi -f -i " + s.layered)}},
 		{name: "import", command: second, roles: cove, tidy: noSecond},
 		{name: "rmi", prepare: [][]string{second}, command: w("rmi localhost/second"), roles: cove, tidy: noSecond},
 		{name: "system migrate", prepare: [][]string{running}, command: w("--db-backend sqlite system migrate"), roles: cove, tidy: back},

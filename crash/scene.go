@@ -36,6 +36,8 @@ type scene struct {
 	// running and nothing else.
 	before []string
 	other  string // what inspect says of the other container's process
+	// layered is the ID of an image of several layers, in the directory layout.
+	layered string
 }
 
 // result is how a command ended.
@@ -181,6 +183,9 @@ func (s *scene) open() (err error) {
 		return err
 	}
 	if err := stage.WriteLayer(filepath.Join(s.work, "layer.tar")); err != nil {
+		return err
+	}
+	if s.layered, err = writeLayout(filepath.Join(s.work, "layout")); err != nil {
 		return err
 	}
 	if s.user {

@@ -39,7 +39,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	if err := e.prepareHome(); err != nil {
 		return nil, err
 	}
-	if repair && !quick { // a pin may be missing
+	if !quick {
 		if err := e.images.Ready(); err != nil {
 			return nil, err
 		}
@@ -62,6 +62,9 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	k.volumes()
 	k.nameIndex()
 	k.leases()
+	if !quick {
+		k.images()
+	}
 	k.lockFiles() // last: they are the traces
 	if len(k.suspicions) > 0 {
 		select {

@@ -111,7 +111,11 @@ type fakeImages struct {
 	image.Images
 	all              []image.Summary
 	loaded, resolved []string
+	damage           []image.Damage
 }
+
+// Check finds what the test has put there.
+func (f *fakeImages) Check(context.Context) ([]image.Damage, error) { return f.damage, nil }
 
 func (f *fakeImages) find(name string) *image.Summary {
 	for i := range f.all {

@@ -74,6 +74,10 @@ type Images interface {
 	Remove(ctx context.Context, nameOrIDs []string, o RemoveOptions, users Users) ([]RemoveReport, error)
 	Prune(ctx context.Context, all bool, filters []string, users Users) ([]RemoveReport, error)
 
+	// Check compares the store with what it should hold, down to the content of
+	// every layer.
+	Check(ctx context.Context) ([]Damage, error)
+
 	// Retire takes what is cove's own out of the store: pins, and the directory
 	// for blobs in flight. Images stay.
 	Retire(ctx context.Context, users Users) error
@@ -81,4 +85,13 @@ type Images interface {
 	// Login checks and keeps credentials, Logout forgets them.
 	Login(ctx context.Context, registry string, o LoginOptions) error
 	Logout(registry string, o LogoutOptions) error
+}
+
+// Damage is what is wrong in the store.
+type Damage struct {
+	Kind, Object string // "layer" or "image", and its ID
+	Problem      string
+	// Repair undoes it, nil where it takes a decision: what is damaged may be all
+	// that there is.
+	Repair func() error
 }

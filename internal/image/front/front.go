@@ -41,6 +41,9 @@ func (s *Store) Resolve(_ context.Context, nameOrID, platform string) (cove.Imag
 // Ready leaves.
 func (s *Store) Ready() error { return s.leave() }
 
+// Check leaves.
+func (s *Store) Check(context.Context) ([]image.Damage, error) { return nil, s.leave() }
+
 // Hold keeps images from being removed.
 func (s *Store) Hold(ctx context.Context) (func() error, error) {
 	release, err := index.Hold(ctx, s.dir())

@@ -1,11 +1,14 @@
 package library
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"go.podman.io/common/libimage"
@@ -18,51 +21,178 @@ import (
 // that the copy has left: the library commits layers one by one and leaves those
 // before the failing one to a next attempt that may never come, and it looks at
 // some things of an image only when it has stored it.
-//
-// What another copy by cove has built upon these layers is known by a lock that
-// each copy shares; while one runs, nothing is deleted here and Prune does it
-// another day. Layers that others have made meanwhile are theirs: they may be part
-// of a copy by another tool.
 func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.SystemContext, copy func(*libimage.Runtime) error) (err error) {
 	if sys == nil {
 		sys = lib.runtime.SystemContext()
 	}
-	into := &incoming{Store: lib.store, ctx: ctx}
+	mine, err := s.openCopies()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mine.file.Close()) }()
+	into := &incoming{Store: lib.store, ctx: ctx, copies: mine}
 	rt, err := libimage.RuntimeFromStore(into, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {
 		return err
 	}
+	if err := mine.share(); err != nil {
+		return err
+	}
+	failed := copy(rt)
+	if !mine.alone() {
+		return failed
+	}
+	err = failed
+	if failed != nil {
+		for _, id := range into.images {
+			if _, cleanErr := lib.store.DeleteImage(id, true); cleanErr != nil {
+				err = errors.Join(err, ignore(cleanErr, storage.ErrImageUnknown, storage.ErrImageUsedByContainer, storage.ErrLayerHasChildren))
+			}
+		}
+	}
+	return errors.Join(err, lib.clean(mine))
+}
+
+// copies is a file in which every copy into the store by cove writes which layers
+// it is about to make, and whose lock it shares. Who has the lock alone knows that
+// no copy runs, and that what is written there and belongs to no image is what one
+// that failed, or was killed, has left. Layers that other tools have made are not
+// written there: they may be part of a copy of theirs.
+type copies struct{ file *os.File }
+
+func (s *Store) openCopies() (*copies, error) {
 	dir, err := s.indexDir()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "copies"), os.O_RDWR|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &copies{file}, nil
+}
+
+func (c *copies) share() error {
+	if err := syscall.Flock(int(c.file.Fd()), syscall.LOCK_SH); err != nil {
+		return &os.PathError{Op: "lock", Path: c.file.Name(), Err: err}
+	}
+	return nil
+}
+
+// alone takes the lock from all others, or tells that there are some.
+func (c *copies) alone() bool {
+	return syscall.Flock(int(c.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
+}
+
+// made takes note of a layer that is to be made. Not made after all, by us, takes
+// it back.
+func (c *copies) made(layer string, not bool) error {
+	if not {
+		layer = "-" + layer
+	}
+	_, err := c.file.WriteString(layer + "\n")
+	return err
+}
+
+// left lists the layers in the order in which they were made.
+func (c *copies) left() ([]string, error) {
+	if _, err := c.file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	var layers []string
+	lines := bufio.NewScanner(c.file)
+	for lines.Scan() {
+		id := lines.Text()
+		if other, not := strings.CutPrefix(id, "-"); not {
+			layers = slices.DeleteFunc(layers, func(l string) bool { return l == other })
+		} else if !slices.Contains(layers, id) {
+			layers = append(layers, id)
+		}
+	}
+	return layers, lines.Err()
+}
+
+// remains lists the layers that a killed copy has left, children after their
+// parents. The lock is held alone.
+func (l *library) remains(c *copies) ([]string, error) {
+	layers, err := c.left()
+	if err != nil || len(layers) == 0 {
+		return nil, err
+	}
+	all, err := l.store.Layers()
+	if err != nil {
+		return nil, err
+	}
+	used, err := l.used(all)
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, lay := range all {
+		there[lay.ID] = !lay.ReadOnly
+	}
+	return slices.DeleteFunc(layers, func(id string) bool { return used[id] || !there[id] }), nil
+}
+
+// used gives the layers that images, containers or pins need.
+func (l *library) used(all []storage.Layer) (map[string]bool, error) {
+	used, parent := map[string]bool{}, map[string]string{}
+	use := func(id string) {
+		for ; id != "" && !used[id]; id = parent[id] {
+			used[id] = true
+		}
+	}
+	for _, lay := range all {
+		parent[lay.ID] = lay.Parent
+	}
+	for _, lay := range all {
+		if len(lay.Names) > 0 || lay.MountCount > 0 {
+			use(lay.ID)
+		}
+	}
+	images, err := l.store.Images()
+	if err != nil {
+		return nil, err
+	}
+	for _, img := range images {
+		for _, top := range append(img.MappedTopLayers, img.TopLayer) {
+			use(top)
+		}
+	}
+	containers, err := l.store.Containers()
+	if err != nil {
+		return nil, err
+	}
+	for _, ctr := range containers {
+		use(ctr.LayerID)
+	}
+	return used, nil
+}
+
+// clean deletes what copies have left. The lock is held alone.
+func (l *library) clean(c *copies) error {
+	info, err := c.file.Stat()
+	if err != nil || info.Size() == 0 {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "copies"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	layers, err := l.remains(c)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_SH); err != nil {
-		return &os.PathError{Op: "lock", Path: lock.Name(), Err: err}
+	var errs []error
+	for _, id := range slices.Backward(layers) {
+		errs = append(errs, l.deleteRemains(id))
 	}
-	if err = copy(rt); err == nil {
-		return nil
-	}
-	if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for _, id := range into.images {
-		if _, cleanErr := lib.store.DeleteImage(id, true); cleanErr != nil {
-			err = errors.Join(err, ignore(cleanErr, storage.ErrImageUnknown, storage.ErrImageUsedByContainer, storage.ErrLayerHasChildren))
-		}
-	}
-	for _, id := range slices.Backward(into.layers) { // children come after their parents
-		if cleanErr := lib.store.DeleteLayer(id); cleanErr != nil {
-			err = errors.Join(err, ignore(cleanErr, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage,
-				storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown, storage.ErrNotALayer))
-		}
-	}
-	return err
+	return c.file.Truncate(0)
+}
+
+func (l *library) deleteRemains(layer string) error {
+	return ignore(l.store.DeleteLayer(layer), storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage,
+		storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown, storage.ErrNotALayer)
 }

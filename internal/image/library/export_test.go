@@ -35,3 +35,13 @@ func (s *Store) MakeLayer() (id string, err error) {
 	}
 	return l.ID, nil
 }
+
+// Interrupted writes down a layer as a copy does that is killed before its image.
+func (s *Store) Interrupted(layer string) error {
+	c, err := s.openCopies()
+	if err != nil {
+		return err
+	}
+	defer c.file.Close()
+	return c.made(layer, false)
+}

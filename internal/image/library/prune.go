@@ -13,7 +13,7 @@ import (
 )
 
 // orphanAge is how old a layer must be before Prune takes it for the remains
-// of a copy that was killed rather than for part of one in flight.
+// of a copy by another tool that was killed rather than for part of one in flight.
 const orphanAge = 24 * time.Hour
 
 // Prune removes the images that have no name and no container, with all also
@@ -46,7 +46,7 @@ func (s *Store) prune(ctx context.Context, op string, all bool, filters []string
 			errs = append(errs, fail(op, img.ID(), err))
 		}
 	}
-	errs = append(errs, fail(op, "", r.lib.sweepPins(users)), fail(op, "", r.lib.sweepOrphans()), release())
+	errs = append(errs, fail(op, "", r.lib.sweepPins(users)), fail(op, "", s.cleanCopies(r.lib)), fail(op, "", r.lib.sweepOrphans()), release())
 	return r.reports, errors.Join(errs...)
 }
 

@@ -25,42 +25,69 @@ import (
 // nobody can stop it.
 type incoming struct {
 	storage.Store
-	ctx context.Context
-	// images and layers are those that this copy has made.
-	mu             sync.Mutex
-	images, layers []string
+	ctx    context.Context
+	copies *copies
+	mu     sync.Mutex
+	images []string // that this copy has made
 }
 
-func (s *incoming) note(list *[]string, id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	*list = append(*list, id)
-}
-
-// CreateImage takes note of an image.
+// CreateImage takes note of an image. Its layers are on the disk before it is: a
+// machine that loses its power has the image whole or not at all.
 func (s *incoming) CreateImage(id string, names []string, layer, metadata string, o *storage.ImageOptions) (*storage.Image, error) {
+	if err := syncTree(cmp.Or(s.ImageStore(), s.GraphRoot())); err != nil {
+		return nil, err
+	}
 	img, err := s.Store.CreateImage(id, names, layer, metadata, o)
 	if err == nil {
-		s.note(&s.images, img.ID)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.images = append(s.images, img.ID)
 	}
 	return img, err
 }
 
-// ApplyStagedLayer makes a layer of files that were fetched one by one.
-func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (*storage.Layer, error) {
-	layer, err := s.Store.ApplyStagedLayer(args)
+// syncTree writes to the disk what the file system of a directory has not yet.
+func syncTree(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == nil {
-		s.note(&s.layers, layer.ID)
+		err = unix.Syncfs(fd)
+		_ = unix.Close(fd)
+	}
+	if err != nil {
+		return &os.PathError{Op: "sync", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// making makes a layer, known by its ID beforehand unless that is "".
+func (s *incoming) making(id string, do func() (*storage.Layer, error)) (*storage.Layer, error) {
+	if id != "" {
+		if err := s.copies.made(id, false); err != nil {
+			return nil, err
+		}
+	}
+	layer, err := do()
+	switch {
+	case errors.Is(err, storage.ErrDuplicateID) && id != "":
+		err = errors.Join(err, s.copies.made(id, true))
+	case err == nil && id == "":
+		err = s.copies.made(layer.ID, false)
 	}
 	return layer, err
 }
 
+// ApplyStagedLayer makes a layer of files that were fetched one by one.
+func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (*storage.Layer, error) {
+	return s.making(args.ID, func() (*storage.Layer, error) { return s.Store.ApplyStagedLayer(args) })
+}
+
 // PutLayer unpacks a layer, see [incoming.put].
 func (s *incoming) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
-	layer, size, err := s.put(id, parent, names, label, writeable, o, diff)
-	if err == nil {
-		s.note(&s.layers, layer.ID)
-	}
+	size := int64(-1)
+	layer, err := s.making(id, func() (layer *storage.Layer, err error) {
+		layer, size, err = s.put(id, parent, names, label, writeable, o, diff)
+		return layer, err
+	})
 	return layer, size, err
 }
 

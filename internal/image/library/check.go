@@ -1,0 +1,101 @@
+package library
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"go.podman.io/storage"
+
+	"github.com/cove-engine/cove/internal/image"
+)
+
+// Check has the library look at every layer and image, except that it mounts none,
+// and looks for what killed copies by cove have left.
+func (s *Store) Check(ctx context.Context) ([]image.Damage, error) {
+	const op = "check images"
+	return soon(ctx, op, "", func() ([]image.Damage, error) {
+		lib, err := s.library()
+		if err != nil {
+			return nil, err
+		}
+		found, err := s.check(lib)
+		return found, fail(op, "", err)
+	})
+}
+
+func (s *Store) check(lib *library) ([]image.Damage, error) {
+	var found []image.Damage
+	mine, err := s.openCopies()
+	if err != nil {
+		return nil, err
+	}
+	left := map[string]bool{}
+	if mine.alone() {
+		remains, err := lib.remains(mine)
+		if err != nil {
+			return nil, errors.Join(err, mine.file.Close())
+		}
+		for _, id := range remains {
+			left[id] = true
+			found = append(found, image.Damage{Kind: "layer", Object: id, Problem: "a copy that was killed has left it", Repair: func() error { return s.cleanCopies(lib) }})
+		}
+	}
+	if err := mine.file.Close(); err != nil { // others are not to wait for a long look
+		return nil, err
+	}
+	report, err := lib.store.Check(&storage.CheckOptions{LayerDigests: true, LayerData: true, ImageData: true, ContainerData: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(report.Layers)) {
+		for _, problem := range report.Layers[id] {
+			d := image.Damage{Kind: "layer", Object: id, Problem: "damaged: " + plain(problem).Error() + "; remove its image and pull it again"}
+			switch {
+			case errors.Is(problem, storage.ErrLayerUnreferenced):
+				if left[id] || lib.named(id) {
+					continue // told already, or a pin
+				}
+				d.Problem, d.Repair = "it belongs to no image or container, and no copy takes this long", func() error { return lib.deleteRemains(id) }
+			case errors.Is(problem, storage.ErrLayerUnaccounted):
+				only := report
+				only.Layers, only.Images, only.Containers = map[string][]error{id: {problem}}, nil, nil
+				d.Problem, d.Repair = "a directory that the store has no record of", func() error {
+					return errors.Join(lib.store.Repair(only, &storage.RepairOptions{})...)
+				}
+			}
+			found = append(found, d)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(report.Images)) {
+		for _, problem := range report.Images[id] {
+			// Those of its layers are told.
+			for _, own := range []error{storage.ErrImageLayerMissing, storage.ErrImageDataMissing, storage.ErrImageDataIncorrectSize} {
+				if errors.Is(problem, own) {
+					found = append(found, image.Damage{Kind: "image", Object: id, Problem: "damaged: " + plain(problem).Error() + "; remove it and pull it again"})
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+// named tells whether a layer has a name, as pins do.
+func (l *library) named(id string) bool {
+	lay, err := l.store.Layer(id)
+	return err == nil && len(lay.Names) > 0
+}
+
+// cleanCopies deletes what killed copies have left, unless a copy runs.
+func (s *Store) cleanCopies(lib *library) error {
+	mine, err := s.openCopies()
+	if err != nil {
+		return err
+	}
+	defer mine.file.Close()
+	if !mine.alone() {
+		return nil
+	}
+	return lib.clean(mine)
+}
