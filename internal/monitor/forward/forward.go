@@ -22,7 +22,7 @@ import (
 
 // Bounds of one container's use.
 const (
-	maxStreams = 400 // connections; more wait in the kernel's queue
+	maxStreams = 400 // connections, as far as there are descriptors; more wait in the kernel's queue
 	backlog    = 128
 	maxFlows   = 256              // UDP conversations
 	idleTime   = 90 * time.Second // of a UDP conversation
@@ -44,6 +44,7 @@ type Forwarder struct {
 	sources map[int]source // by descriptor
 	waiting []*acceptor    // have more connections than there may be
 	streams int
+	most    int // that there may be
 	flows   map[flowKey]*flow
 	buf     [64 << 10]byte
 }
@@ -56,7 +57,7 @@ type source interface {
 // New begins to listen. targets are the container's addresses, the ones to be
 // tried first before others.
 func New(ports []Port, targets []netip.Addr) (*Forwarder, error) {
-	f := &Forwarder{targets: targets, sources: map[int]source{}, flows: map[flowKey]*flow{}}
+	f := &Forwarder{targets: targets, sources: map[int]source{}, flows: map[flowKey]*flow{}, most: mostStreams()}
 	var err error
 	if f.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
@@ -79,6 +80,18 @@ func New(ports []Port, targets []netip.Addr) (*Forwarder, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// mostStreams is how many connections there may be so that descriptors are left
+// for all else: a connection that could not be accepted for want of them would be
+// told of without end.
+func mostStreams() int {
+	const others = maxFlows + 100
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil || l.Cur >= 2*maxStreams+others {
+		return maxStreams
+	}
+	return max(1, (int(l.Cur)-others)/2)
 }
 
 // listen turns a socket that reserves a port into one that takes connections:

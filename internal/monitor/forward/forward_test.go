@@ -177,20 +177,37 @@ func TestNobody(t *testing.T) {
 }
 
 // TestTooMany connections wait for their turn.
-func TestTooMany(t *testing.T) {
+func TestTooMany(t *testing.T) { tooMany(t, maxStreams) }
+
+// The process may have fewer descriptors than they would take.
+func TestTooManyForProcess(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	few := before
+	few.Cur = 440
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &before)
+	tooMany(t, (440-maxFlows-100)/2)
+}
+
+func tooMany(t *testing.T, most int) {
 	h := newHouse(t, "tcp", listener(t, func(c net.Conn) {
 		defer c.Close()
 		_, _ = io.Copy(c, c)
 	}))
 	var all []net.Conn
-	for range maxStreams + 20 {
+	for range most + 20 {
 		all = append(all, h.dial(t, "tcp"))
 	}
-	h.settles(t, &h.streams, maxStreams)
-	for _, c := range all[:maxStreams] {
+	h.settles(t, &h.streams, int64(most))
+	for _, c := range all[:most] {
 		_ = c.Close()
 	}
-	for i, c := range all[maxStreams:] {
+	for i, c := range all[most:] {
 		if _, err := c.Write([]byte("x")); err != nil {
 			t.Fatal(i, err)
 		}

@@ -14,7 +14,7 @@ type acceptor struct {
 
 func (a *acceptor) ready(uint32, time.Time) {
 	for range maxReads {
-		if a.f.streams >= maxStreams {
+		if a.f.streams >= a.f.most {
 			a.f.want(a.port.FD, 0)
 			a.f.waiting = append(a.f.waiting, a)
 			return
