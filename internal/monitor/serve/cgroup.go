@@ -143,14 +143,23 @@ func (m *Monitor) removeCgroups() bool {
 func removeCgroup(dir string) bool {
 	// A cgroup stays busy for a moment after its last process was reaped.
 	for wait := 100 * time.Microsecond; wait < 200*time.Millisecond; wait *= 2 {
-		err := unix.Rmdir(dir)
-		if err == nil || err == unix.ENOENT {
+		if rmdirAll(dir) {
 			return true
-		}
-		for _, sub := range subdirs(dir) {
-			removeCgroup(sub)
 		}
 		time.Sleep(wait)
 	}
 	return false
+}
+
+// rmdirAll tries once to remove a cgroup and those below it: a container may have
+// made so many that a second try for each would never come to an end.
+func rmdirAll(dir string) bool {
+	err := unix.Rmdir(dir)
+	if err != nil && err != unix.ENOENT {
+		for _, sub := range subdirs(dir) {
+			rmdirAll(sub)
+		}
+		err = unix.Rmdir(dir)
+	}
+	return err == nil || err == unix.ENOENT
 }

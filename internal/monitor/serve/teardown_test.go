@@ -3,7 +3,9 @@ package serve
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 )
@@ -42,5 +44,32 @@ func TestTeardownIncomplete(t *testing.T) {
 				t.Errorf("cgroup busy %v, --rm %v: %d left of its directory", busy, remove, len(left))
 			}
 		}
+	}
+}
+
+// Cgroups below cgroups that cannot be removed take no longer the deeper they are.
+func TestDeepCgroups(t *testing.T) {
+	at := t.TempDir()
+	if err := os.MkdirAll(at+strings.Repeat("/d", 60), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !removeCgroup(at + "/d") {
+		t.Error("it is not removed")
+	}
+	if err := os.MkdirAll(at+strings.Repeat("/d", 60), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at+strings.Repeat("/d", 60)+"/file", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan bool)
+	go func() { ended <- removeCgroup(at + "/d") }()
+	select {
+	case removed := <-ended:
+		if removed {
+			t.Error("it says that it has removed what is there")
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not end")
 	}
 }
