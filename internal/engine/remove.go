@@ -107,7 +107,8 @@ func (e *Engine) awaitMonitor(h *held) error {
 	if monitorEnds(h.Dir, 10*time.Second) {
 		return nil
 	}
-	return e.killMonitor(h)
+	// One that has never begun its run is recorded nowhere.
+	return e.endMonitors(h.ID)
 }
 
 // killMonitor ends a monitor that does not answer. Its init dies with it.

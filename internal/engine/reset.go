@@ -128,7 +128,7 @@ func (e *Engine) endMonitors(id string) error {
 	for _, pid := range pids {
 		if e.monitorOf(pid) == id {
 			if err := e.endMonitor(pid, id); err != nil {
-				return cove.E("reset", id, cove.Internal, err)
+				return cove.E("end monitor of container", id, cove.Internal, err)
 			}
 		}
 	}
