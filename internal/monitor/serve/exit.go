@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -199,6 +200,9 @@ func (m *Monitor) conclude() {
 		// Nobody needs to wait for it: its place is taken already.
 		_ = rootfs.Empty(t.Removed)
 	}
+	if recorded {
+		m.letGoOfRun()
+	}
 }
 
 // recordEnd records the exit, and with --rm the removal.
@@ -211,6 +215,19 @@ func (m *Monitor) recordEnd() bool {
 	}
 	// A --rm container has no use for an exit that outlives a power loss.
 	return m.record.Write(&m.run, !t.Remove) == nil
+}
+
+// letGoOfRun leaves the container to others. What is left to do is to serve who
+// has not read everything yet, a pager's client for one, and may never do so.
+// (A scope of systemd's has the container's name and our process in it: there
+// others wait for the end of both.)
+func (m *Monitor) letGoOfRun() {
+	for _, dir := range m.env.MonitorCgroups {
+		if strings.Contains(dir, m.env.ID) {
+			return
+		}
+	}
+	m.record.LetGo()
 }
 
 // recordLater stays until the exit is recorded: a file system that has become
@@ -226,6 +243,7 @@ func (m *Monitor) recordLater() {
 		if m.env.Teardown.Remove {
 			_ = rootfs.Empty(m.env.Teardown.Removed)
 		}
+		m.letGoOfRun()
 	})
 }
 
