@@ -113,9 +113,10 @@ func (l *launch) portNames() []string {
 
 // monitorCgroups makes the monitors' cgroup, once and for all, and gives it. A
 // host where it cannot be made keeps monitors where they are. Under systemd
-// the monitor moves to its container's scope.
+// the monitor moves to its container's scope. An ordinary user's service manager
+// takes no process for a unit's main one that is not in the unit's cgroup.
 func (e *Engine) monitorCgroups(c *cove.Container, layout cgroup.Layout) cgroup.Set {
-	if c.CgroupManager == systemd {
+	if c.CgroupManager == systemd || e.conf.Rootless && c.Spec.SDNotifySocket != "" && c.Spec.SDNotify != "" {
 		return cgroup.Set{}
 	}
 	set, _, err := layout.Set(monitorCgroup, nil)
