@@ -44,13 +44,16 @@ install: ## bin/cove, bin/cove-runtime, shell completion and the unit that start
 	bin/cove completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish
 	for kind in system user; do install -d $(DESTDIR)$(PREFIX)/lib/systemd/$$kind; \
 	  sed 's,@BINDIR@,$(PREFIX)/bin,' contrib/systemd/cove-restart.service > $(DESTDIR)$(PREFIX)/lib/systemd/$$kind/cove-restart.service; done
+	if test -e /sbin/openrc-run; then install -d $(DESTDIR)/etc/init.d; \
+	  sed 's,@BINDIR@,$(PREFIX)/bin,' contrib/openrc/cove-restart > $(DESTDIR)/etc/init.d/cove-restart; chmod 755 $(DESTDIR)/etc/init.d/cove-restart; fi
 	if test -e /etc/apparmor.d/abi/4.0; then install -d $(DESTDIR)/etc/apparmor.d; \
 	  sed 's,@BINDIR@,$(PREFIX)/bin,' contrib/apparmor/cove > $(DESTDIR)/etc/apparmor.d/cove; fi
 
 uninstall: ## take away what install has put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/bin/cove-runtime $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish \
-	  $(DESTDIR)$(PREFIX)/lib/systemd/system/cove-restart.service $(DESTDIR)$(PREFIX)/lib/systemd/user/cove-restart.service
+	  $(DESTDIR)$(PREFIX)/lib/systemd/system/cove-restart.service $(DESTDIR)$(PREFIX)/lib/systemd/user/cove-restart.service \
+	  $(DESTDIR)/etc/init.d/cove-restart
 
 IMAGE ?= cove.local/hello
 run: build ## build cove and run a container: make run [IMAGE=…]
