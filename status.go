@@ -22,13 +22,11 @@ type Intent string
 // The intents.
 const (
 	Settled      Intent = ""         // nothing is under way
-	BeingCreated Intent = "creating" // resources may exist half-made
 	BeingRemoved Intent = "removing" // resources may be half-gone; only forward
 )
 
 // intentMoves is the table of legal changes of intent.
 var intentMoves = map[Intent][]Intent{
-	BeingCreated: {Settled, BeingRemoved},
 	Settled:      {BeingRemoved},
 	BeingRemoved: {},
 }

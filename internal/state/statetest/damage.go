@@ -62,7 +62,7 @@ func testDamage(t *testing.T, b Backend) {
 			t.Errorf("%s: accepted", name)
 			continue
 		}
-		if !contains(err.Error(), path) || !contains(err.Error(), "damaged") || contains(err.Error(), "\n") {
+		if !contains(err.Error(), path) || !contains(err.Error(), "damaged") || !contains(err.Error(), "put a copy back, or move it away") || contains(err.Error(), "\n") {
 			t.Errorf("%s: the message does not help: %v", name, err)
 		}
 		wantKind(t, name, err, cove.Internal)
