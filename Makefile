@@ -69,7 +69,6 @@ test: build deps ## every test; as root those of the engine too
 
 # podman one script after the other: all of root's share one name server.
 reference: deps ## the scripts on podman and docker, which prove the scripts
-	command -v dockerd >/dev/null || apt-get install -y -qq --no-install-recommends docker.io
 	COVE_UNDER_TEST=podman $(GO) test -count=1 -parallel 1 -timeout 60m -buildvcs=false -tags $(TAGS) -run Script ./test
 	COVE_UNDER_TEST=docker $(GO) test -count=1 -timeout 30m -buildvcs=false -tags $(TAGS) -run Script ./test
 
