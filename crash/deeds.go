@@ -117,6 +117,7 @@ func (s *scene) ownDeeds() []deed {
 		{name: "run --rm", command: onImage("run --rm --name x -v /data2", "true"), roles: all, whole: true},
 		{name: "run -d", command: running, roles: all},
 		{name: "run --network", prepare: [][]string{w("network create n")}, command: onImage("run --rm --network n --name x", "true"), roles: all, whole: true},
+		{name: "run --pid", prepare: [][]string{w("run -d --name y " + image + " sleep 100000")}, command: onImage("run --rm --pid container:y --name x", "true"), roles: all, whole: true},
 		{name: "run hooks", command: onImage("run --name x", "true"), roles: all, flags: []string{"--hooks-dir", s.hooks()}, whole: true},
 		{name: "run --restart", command: onImage("run -d --restart on-failure:2 --name x", "sh", "-c", failsOnce), roles: all, whole: true},
 		{name: "create", command: created, roles: cove},

@@ -26,8 +26,7 @@ type descent struct {
 	path        *byte
 	argv, envp  **byte
 	line        uintptr // to its maker; the lowest descriptor that the command does not get
-	lineFlags   uintptr
-	leads, dies bool // it takes the terminal; it dies with the monitor
+	leads, dies bool    // it takes the terminal; it dies with the monitor
 	processes   *unix.Rlimit
 	filter      *unix.SockFprog
 	filterFlags uintptr

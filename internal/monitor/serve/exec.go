@@ -2,6 +2,7 @@ package serve
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -136,6 +137,14 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 	kind, body, fds, err := wire.ReceiveFrom(maker, e.socket, buf)
 	switch {
 	case err == unix.EAGAIN && !last:
+	case err != nil && err != io.EOF && err != unix.EAGAIN:
+		// Nobody knows what it has said (no memory, cut short).
+		m.forget(e.socket)
+		e.socket = -1
+		e.kill()
+		e.failed(wire.Fail("hear from exec", err))
+		e.failed = func(*wire.Failure) {}
+		e.client = nil
 	case err != nil:
 		m.forget(e.socket)
 		e.socket = -1
