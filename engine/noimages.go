@@ -30,4 +30,5 @@ func (noImages) Hold(context.Context) (func() error, error) {
 	return func() error { return nil }, nil
 }
 func (noImages) List(context.Context, image.ListOptions) ([]image.Summary, error) { return nil, nil }
+func (noImages) Check(context.Context) ([]image.Damage, error)                    { return nil, nil }
 func (noImages) Retire(context.Context, image.Users) error                        { return nil }
