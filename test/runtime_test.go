@@ -585,7 +585,7 @@ func TestRuntimeProcess(t *testing.T) {
 	b.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL", "CAP_FROM_THE_FUTURE"}, Permitted: []string{"CAP_KILL"}, Effective: []string{"CAP_KILL"}}
 	got := b.run()
 	// An execve by somebody who is not root drops capabilities.
-	want := "7\n8 9 10\n2\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000020\nNoNewPrivs:\t1\nSeccomp:\t0\n321\n0027\n00000008\n/tmp"
+	want := "cove-runtime: warning: process.capabilities: CAP_FROM_THE_FUTURE is not a capability; ignored\n7\n8 9 10\n2\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000020\nNoNewPrivs:\t1\nSeccomp:\t0\n321\n0027\n00000008\n/tmp"
 	b.expect(got, want)
 	s := b.start
 	b.Process.Args = []string{"sleep", "60"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"syscall"
 
 	"go.podman.io/storage"
 
@@ -17,6 +18,9 @@ func (s *Store) Check(ctx context.Context) ([]image.Damage, error) {
 	const op = "check images"
 	return soon(ctx, op, "", func() ([]image.Damage, error) {
 		lib, err := s.library()
+		if errors.Is(err, syscall.EROFS) {
+			return nil, nil // the library opens none that it could not write to
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -269,15 +269,25 @@ func TestBombs(t *testing.T) {
 
 // Whoever ends a load in the middle of a layer has the store as it was.
 func TestEndedInLayer(t *testing.T) {
-	p := newPlace(t)
 	dir := t.TempDir()
 	imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"ok": "ok"}),
 		imagetest.Layer(t, imagetest.Files{"zeros": string(make([]byte, 128<<20))})}})
+	for range 20 { // a load may be done before it is told to end
+		if endedInLayer(t, dir) {
+			return
+		}
+	}
+	t.Error("no load was ended")
+}
+
+// endedInLayer loads an image from dir and ends that once its second layer is being
+// unpacked, which may be too late.
+func endedInLayer(t *testing.T, dir string) bool {
+	p := newPlace(t)
 	ctx, end := context.WithCancel(context.Background())
 	defer end()
 	ended := make(chan time.Time, 1)
 	go func() {
-		// Until its second layer is being unpacked.
 		for found := []string(nil); len(found) == 0; time.Sleep(time.Millisecond) {
 			found, _ = filepath.Glob(filepath.Join(p.opts.GraphRoot, "overlay", "*", "diff", "zeros"))
 		}
@@ -285,11 +295,16 @@ func TestEndedInLayer(t *testing.T) {
 		end()
 	}()
 	_, err := p.Load(ctx, dir, image.LoadOptions{})
+	if err == nil {
+		<-ended
+		return false
+	}
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 	t.Logf("%v later: %v", time.Since(<-ended), err)
 	p.empty(t)
+	return true
 }
 
 // Whoever ends a load does not wait for what heeds nobody.
