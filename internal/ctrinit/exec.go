@@ -101,7 +101,8 @@ func (p *process) limit(r plan.Rlimit) error {
 		if err := unix.Prlimit(0, r.Resource, nil, &own); err != nil {
 			return err
 		}
-		p.processes = &unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+		wanted := limit
+		p.processes = &wanted
 		limit = unix.Rlimit{Cur: max(limit.Cur, own.Cur), Max: max(limit.Max, own.Max)}
 	}
 	return unix.Prlimit(0, r.Resource, &limit, nil)

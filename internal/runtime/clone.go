@@ -53,16 +53,11 @@ func (c *cloning) do() (k *child, err error) {
 		return nil, cove.E("open", "own program", cove.Internal, err)
 	}
 	defer unix.Close(exe)
-	ours, theirs, err := wire.Pair()
+	ours, theirs, err := wire.ChildPair()
 	if err != nil {
 		return nil, cove.E("make socket", "", cove.Internal, err)
 	}
 	defer unix.Close(theirs)
-	// See wire.ReceiveFrom.
-	if err := unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-		_ = unix.Close(ours)
-		return nil, cove.E("make socket", "", cove.Internal, err)
-	}
 	defer func() {
 		if err != nil {
 			_ = unix.Close(ours)

@@ -178,17 +178,8 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 // descend waits for the process that the child has in the container's process
 // namespace, which takes its place, and for that to become the command.
 func (k *child) descend(pidFile string) error {
-	speak := func() (wire.Kind, []byte, error) {
-		for {
-			fds := []unix.PollFd{{Fd: int32(k.socket), Events: unix.POLLIN}}
-			_, _ = unix.Poll(fds, -1)
-			kind, body, _, err := wire.ReceiveFrom(k.pid, k.socket, make([]byte, wire.Max))
-			if err != unix.EAGAIN {
-				return kind, body, err
-			}
-		}
-	}
-	kind, body, err := speak()
+	buf := make([]byte, wire.Max)
+	kind, body, _, err := wire.AwaitFrom(k.pid, k.socket, buf)
 	if err != nil {
 		return k.died()
 	}
@@ -209,7 +200,7 @@ func (k *child) descend(pidFile string) error {
 	if err != nil {
 		return cove.E("exec", "", kindOf(err), err)
 	}
-	if kind, body, _, err := wire.ReceiveFrom(maker.pid, k.socket, make([]byte, wire.Max)); err == nil {
+	if kind, body, _, err := wire.ReceiveFrom(maker.pid, k.socket, buf); err == nil {
 		return failed(kind, body)
 	}
 	return nil

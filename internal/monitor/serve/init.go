@@ -20,16 +20,11 @@ import (
 // descriptor 3 and dies with this thread, in the version 2 cgroup at path
 // unless that is empty.
 func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string) (child, error) {
-	ours, theirs, err := wire.Pair()
+	ours, theirs, err := wire.ChildPair()
 	if err != nil {
 		return child{}, err
 	}
 	defer unix.Close(theirs)
-	// See wire.ReceiveFrom.
-	if err := unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-		_ = unix.Close(ours)
-		return child{}, err
-	}
 	cgroupFD := -1
 	if cgroup != "" {
 		if cgroupFD, err = unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
@@ -284,16 +279,7 @@ func (m *Monitor) initSpeaks() (wire.Kind, []byte, []int, error) {
 	if m.driver.pid != 0 {
 		pid = m.driver.pid
 	}
-	for {
-		fds := []unix.PollFd{{Fd: int32(m.init.socket), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
-			return 0, nil, nil, err
-		}
-		kind, body, got, err := wire.ReceiveFrom(pid, m.init.socket, m.buf[:])
-		if err != unix.EAGAIN {
-			return kind, body, got, err
-		}
-	}
+	return wire.AwaitFrom(pid, m.init.socket, m.buf[:])
 }
 
 // initDescended is descended for init, which has been told to go: what it says

@@ -216,7 +216,7 @@ func ReceiveInto(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, error
 }
 
 // ReceiveFrom is Receive, which does not wait, of what the process pid has sent,
-// on a socket with SO_PASSCRED: others who may have come by its end have no say.
+// on a socket of [ChildPair]: others who may have come by its end have no say.
 // unix.EAGAIN tells that there is nothing yet.
 func ReceiveFrom(pid, fd int, buf []byte) (Kind, []byte, []int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*MaxFDs)+unix.CmsgSpace(unix.SizeofUcred))
@@ -227,6 +227,19 @@ func ReceiveFrom(pid, fd int, buf []byte) (Kind, []byte, []int, error) {
 		}
 		for _, f := range fds {
 			_ = unix.Close(f)
+		}
+	}
+}
+
+// AwaitFrom is ReceiveFrom, which waits.
+func AwaitFrom(pid, fd int, buf []byte) (Kind, []byte, []int, error) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+			return 0, nil, nil, err
+		}
+		if kind, body, got, err := ReceiveFrom(pid, fd, buf); err != unix.EAGAIN {
+			return kind, body, got, err
 		}
 	}
 }
@@ -289,6 +302,20 @@ func Pair() (ours, theirs int, err error) {
 		return -1, -1, err
 	}
 	return sp[0], sp[1], nil
+}
+
+// ChildPair is Pair for a process of ours whose end others may come by.
+func ChildPair() (ours, theirs int, err error) {
+	ours, theirs, err = Pair()
+	if err != nil {
+		return -1, -1, err
+	}
+	if err = unix.SetsockoptInt(ours, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		_ = unix.Close(ours)
+		_ = unix.Close(theirs)
+		return -1, -1, err
+	}
+	return ours, theirs, nil
 }
 
 // Failure is why a container or exec could not be started.
