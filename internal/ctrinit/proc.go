@@ -66,14 +66,18 @@ func (p *process) setgroupsDenied() bool {
 	return n >= 4 && string(buf[:4]) == "deny"
 }
 
-// openLabel opens the file that takes the LSM label of the next exec, while
-// the host's /proc is still there.
+// openLabel opens the file that takes the LSM label, of the next exec or of
+// now, while the host's /proc is still there.
 func (p *process) openLabel() (err error) {
 	switch {
 	case p.plan.Process.AppArmor != "":
-		p.attr, err = p.openBeneath("thread-self/attr/apparmor/exec", unix.O_WRONLY)
+		name := "exec"
+		if p.plan.Process.AppArmorNow {
+			name = "current"
+		}
+		p.attr, err = p.openBeneath("thread-self/attr/apparmor/"+name, unix.O_WRONLY)
 		if err == unix.ENOENT {
-			p.attr, err = p.openBeneath("thread-self/attr/exec", unix.O_WRONLY)
+			p.attr, err = p.openBeneath("thread-self/attr/"+name, unix.O_WRONLY)
 		}
 	case p.plan.Process.SELinux != "":
 		p.attr, err = p.openBeneath("thread-self/attr/exec", unix.O_WRONLY)
@@ -88,6 +92,9 @@ func (p *process) writeLabel() *wire.Failure {
 	label := p.plan.Process.SELinux
 	if p.plan.Process.AppArmor != "" {
 		label = "exec " + p.plan.Process.AppArmor
+		if p.plan.Process.AppArmorNow {
+			label = "changeprofile " + p.plan.Process.AppArmor
+		}
 	}
 	if _, err := unix.Write(p.attr, []byte(label)); err != nil {
 		return wire.Fail("set security label "+label, err)

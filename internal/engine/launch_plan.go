@@ -108,6 +108,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 	if err != nil {
 		return err
 	}
+	compiled.Plan.Process.AppArmorNow = compiled.Plan.Process.AppArmor == defaultProfile
 	for _, w := range l.extra.Mounts {
 		if w.Chown {
 			compiled.Plan.Chown = append(compiled.Plan.Chown, w.Source)

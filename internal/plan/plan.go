@@ -121,7 +121,10 @@ type Process struct {
 	Seccomp      []byte   `json:"seccomp,omitempty"` // array of struct sock_filter
 	SeccompFlags uint     `json:"seccompflags,omitempty"`
 	AppArmor     string   `json:"apparmor,omitempty"`
-	SELinux      string   `json:"selinux,omitempty"`
+	// AppArmorNow has the profile, which must let everything be executed,
+	// entered before the exec: a change by the exec clears PDEATHSIG.
+	AppArmorNow bool   `json:"apparmornow,omitempty"`
+	SELinux     string `json:"selinux,omitempty"`
 	// Keyring names the container's session keyring, in which an exec's process
 	// is too. [OCI] has its own.
 	Keyring string `json:"keyring,omitempty"`
