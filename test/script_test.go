@@ -142,6 +142,9 @@ func (e engine) condition(name string) (bool, error) {
 		return unified() && err == nil, nil
 	case "nat":
 		return nat(), nil
+	case "fuse":
+		fi, err := os.Stat("/dev/fuse")
+		return err == nil && (e.user == nil || fi.Mode()&0o006 == 0o006), nil
 	case "criu":
 		_, err := criu()
 		return err == nil, nil

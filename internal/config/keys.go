@@ -220,7 +220,7 @@ func (c *Config) Unused() []Key {
 
 // andOthers adds storage.conf's, and mounts.conf, where there is one.
 func (c *Config) andOthers(all []Key) []Key {
-	all = append(all, unknownStorage()...)
+	all = append(all, unusedStorage()...)
 	if k, there := c.mountsConf(); there {
 		all = append(all, k)
 	}

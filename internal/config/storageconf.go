@@ -11,11 +11,12 @@ import (
 	"go.podman.io/storage/types"
 )
 
-// unknownStorage are the keys of storage.conf that the library does not know, which
+// unusedStorage are the keys of storage.conf that the library does not know, which
 // passes over them: a mount option under a misspelt name confines nobody. Every
 // key that it knows acts, is refused by what would have used it, or speaks of what
-// cove does not have; which, is said by the test of all of them.
-func unknownStorage() []Key {
+// cove does not have; which, is said by the test of all of them. But a mount
+// program is told of: layers are as it wants them, and it is not run.
+func unusedStorage() []Key {
 	var all []Key
 	files := &configfile.File{Name: "storage", Extension: "conf", EnvironmentName: "CONTAINERS_STORAGE_CONF", UserId: unshare.GetRootlessUID()}
 	for file, err := range configfile.Read(files) {
@@ -26,9 +27,18 @@ func unknownStorage() []Key {
 		if err != nil {
 			return all
 		}
-		meta, err := toml.NewDecoder(bytes.NewReader(withoutComments(text))).Decode(new(types.TomlConfig))
+		conf := new(types.TomlConfig)
+		meta, err := toml.NewDecoder(bytes.NewReader(withoutComments(text))).Decode(conf)
 		if err != nil {
 			return all
+		}
+		for _, key := range []struct{ name, value string }{
+			{"storage.options.mount_program", conf.Storage.Options.MountProgram},
+			{"storage.options.overlay.mount_program", conf.Storage.Options.Overlay.MountProgram},
+		} {
+			if key.value != "" {
+				all = append(all, Key{Name: key.name, File: file.Name, Line: lineOf(file.Name, key.name), Known: true})
+			}
 		}
 		for _, key := range meta.Undecoded() {
 			if name := key.String(); meta.Type(key...) != "Hash" {

@@ -23,6 +23,7 @@ type storageProof struct {
 
 const (
 	resolved = "../image/library/storageconf_test.go"
+	markers  = "../image/library/markers_test.go"
 	noDriver = "of a driver that is refused"
 )
 
@@ -47,7 +48,7 @@ var storageProofs = map[string]storageProof{
 	"options.force_mask":            {test: resolved},
 	"options.ignore_chown_errors":   {text: "[storage.options]\nignore_chown_errors = \"true\"", see: options, want: "[ignore_chown_errors=true]"},
 	"options.imagestore":            {idle: "the library reads that of [storage]"},
-	"options.mount_program":         {test: resolved},
+	"options.mount_program":         {test: markers},
 	"options.mountopt":              {text: "[storage.options]\nmountopt = \"nodev,noexec\"", see: func(c *Config) any { return c.MountOptions() }, want: "[nodev noexec]"},
 	"options.pull_options":          {test: resolved},
 	"options.size":                  {test: "../engine/quota_test.go"},
@@ -57,7 +58,7 @@ var storageProofs = map[string]storageProof{
 	"options.overlay.force_mask":          {test: resolved},
 	"options.overlay.ignore_chown_errors": {text: "[storage.options.overlay]\nignore_chown_errors = \"true\"", see: options, want: "[overlay.ignore_chown_errors=true]"},
 	"options.overlay.inodes":              {test: "../engine/quota_test.go"},
-	"options.overlay.mount_program":       {test: resolved},
+	"options.overlay.mount_program":       {test: markers},
 	"options.overlay.mountopt":            {text: "[storage.options.overlay]\nmountopt = \"nodev\"", see: func(c *Config) any { return c.MountOptions() }, want: "[nodev]"},
 	"options.overlay.size":                {test: "../engine/quota_test.go"},
 	"options.overlay.skip_mount_home":     {text: "[storage.options.overlay]\nskip_mount_home = \"true\"", see: options, want: "[overlay.skip_mount_home=true]"},
@@ -135,6 +136,19 @@ func TestStorageKeys(t *testing.T) {
 			if got := fmt.Sprint(p.see(c)); got != p.want || got == fmt.Sprint(p.see(plain)) {
 				t.Errorf("%s: %s, want %s", name, got, p.want)
 			}
+		}
+	}
+}
+
+// A mount program is told of: it is not run.
+func TestMountProgramTold(t *testing.T) {
+	c, err := storage(t, "[storage.options.overlay]\nmount_program = \"/bin/true\"")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, keys := range [][]Key{c.Unused(), c.Ignored(byContainers)} {
+		if got, want := names(keys), "storage.options.overlay.mount_program"; got != want || !keys[0].Known || keys[0].Line != 3 {
+			t.Errorf("%s %+v, want %s", got, keys, want)
 		}
 	}
 }

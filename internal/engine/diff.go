@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -102,8 +103,12 @@ func (e *Engine) imageChanges(ctx context.Context, img *cove.ImageConfig) ([]Cha
 			return nil, cove.E("compare image", img.Name, cove.Unsupported, errors.New("the storage driver vfs keeps no layer apart from those below it; this is not supported by cove yet"))
 		}
 	}
+	top := image.Uppermost(img.Layers)
 	above, below := *img, *img
-	above.Layers, below.Layers = img.Layers[:1], img.Layers[1:]
+	below.Layers = img.Layers[top:]
+	if top == 1 {
+		above.Layers = img.Layers[:1]
+	}
 	upper, err := e.openImage(&above)
 	if err != nil {
 		return nil, err
@@ -114,7 +119,12 @@ func (e *Engine) imageChanges(ctx context.Context, img *cove.ImageConfig) ([]Cha
 		return nil, err
 	}
 	defer unix.Close(lower)
-	all, err := compare(upper, lower)
+	var all []Change
+	if top == 1 {
+		all, err = compare(upper, lower)
+	} else { // what its directories delete shows in the whole alone
+		all, err = compareWhole(ctx, upper, lower)
+	}
 	if err != nil {
 		return nil, cove.E("compare image", img.Name, fileKind(err), err)
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // schema is the version of the entry files; entries of any other are absent.
-const schema = 2
+const schema = 3
 
 // maxEntry limits what is read of one entry file.
 const maxEntry = 1 << 20

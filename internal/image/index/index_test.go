@@ -103,7 +103,7 @@ func TestLookupStale(t *testing.T) {
 		"entry from the future": func(_, dir string) error {
 			files, _ := filepath.Glob(filepath.Join(dir, "*.json"))
 			data, _ := os.ReadFile(files[0])
-			return os.WriteFile(files[0], []byte(strings.Replace(string(data), `"schema":2`, `"schema":3`, 1)), 0o600)
+			return os.WriteFile(files[0], []byte(strings.Replace(string(data), `"schema":3`, `"schema":4`, 1)), 0o600)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

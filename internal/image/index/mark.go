@@ -34,7 +34,7 @@ const tokenSize = 128
 
 // MarkFile marks a file or directory by inode, size and modification time.
 func MarkFile(root, path string) Mark {
-	m := Mark{Path: relative(root, path)}
+	m := Mark{Path: Relative(root, path)}
 	var st syscall.Stat_t
 	if syscall.Stat(join(root, path), &st) != nil {
 		m.Absent = true
@@ -55,7 +55,7 @@ func MarkIdentity(root, path string) Mark {
 // MarkLock marks a lock file of containers/storage by the token of its last
 // writer.
 func MarkLock(root, path string) Mark {
-	m := Mark{Path: relative(root, path), Locked: true}
+	m := Mark{Path: Relative(root, path), Locked: true}
 	token, err := readToken(join(root, path))
 	if err != nil {
 		m.Absent = true
@@ -109,9 +109,9 @@ func join(root, path string) string {
 	return filepath.Join(root, path)
 }
 
-// relative makes paths below the graph root relative, so that a graph root
+// Relative makes paths below the graph root relative, so that a graph root
 // may be moved or mounted elsewhere.
-func relative(root, path string) string {
+func Relative(root, path string) string {
 	if !filepath.IsAbs(path) {
 		return path
 	}

@@ -49,6 +49,13 @@ func (s *Store) check(lib *library) ([]image.Damage, error) {
 	if err := mine.file.Close(); err != nil { // others are not to wait for a long look
 		return nil, err
 	}
+	stray, err := lib.strayMarkers()
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range stray {
+		found = append(found, image.Damage{Kind: "directory", Object: path, Problem: "it is for a layer that is not there", Repair: lib.sweepMarkers})
+	}
 	report, err := lib.store.Check(&storage.CheckOptions{LayerDigests: true, LayerData: true, ImageData: true, ContainerData: true})
 	if err != nil {
 		return nil, err

@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.podman.io/common/libimage"
+	graphdriver "go.podman.io/storage/drivers"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
@@ -59,20 +61,52 @@ func (l *library) mountable() error {
 	}
 	for _, opt := range l.store.GraphOptions() {
 		key, value, _ := strings.Cut(opt, "=")
-		key = key[strings.LastIndexByte(key, '.')+1:]
-		switch key {
-		case "mount_program", "force_mask", "additionallayerstore":
-			if value != "" {
-				return unsupported("", "storage option "+opt+" is not supported by cove yet")
-			}
+		refuse := false
+		switch bareKey(key) {
+		case "force_mask", "additionallayerstore":
+			refuse = value != ""
 		case "use_composefs":
-			if value != "false" {
-				return unsupported("", "storage option "+opt+" is not supported by cove yet")
-			}
+			refuse = value != "false"
 		}
+		if refuse {
+			return unsupported("", "storage option "+opt+" is not supported by cove yet")
+		}
+	}
+	return l.withoutProgram()
+}
+
+// withoutProgram refuses a mount program where the kernel's overlay, which is what
+// cove mounts, has no place for what containers write.
+func (l *library) withoutProgram() error {
+	program := l.option("mount_program")
+	if program == "" {
+		return nil
+	}
+	magic, err := graphdriver.GetFSMagic(filepath.Join(l.store.GraphRoot(), "overlay")) // of what that is in
+	if err != nil {
+		return err
+	}
+	switch magic {
+	case graphdriver.FsMagicOverlay, graphdriver.FsMagicAufs, graphdriver.FsMagicEcryptfs, graphdriver.FsMagicFUSE,
+		graphdriver.FsMagicNfsFs, graphdriver.FsMagicSmbFs, graphdriver.FsMagicSMB2, graphdriver.FsMagicCIFS:
+		return unsupported("", fmt.Sprintf("storage option mount_program=%s: cove mounts by the kernel's overlay, which cannot write to %s (%s)",
+			program, graphdriver.FsNames[magic], l.store.GraphRoot()))
 	}
 	return nil
 }
+
+// option is the last word on an option of the storage driver.
+func (l *library) option(name string) string {
+	for _, opt := range slices.Backward(l.store.GraphOptions()) {
+		if key, value, _ := strings.Cut(opt, "="); bareKey(key) == name {
+			return value
+		}
+	}
+	return ""
+}
+
+// bareKey is an option's key without the driver's name before it.
+func bareKey(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
 
 func unsupported(layer, why string) error {
 	return cove.E("use layers directly", layer, cove.Unsupported, errors.New(why))

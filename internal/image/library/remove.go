@@ -78,7 +78,7 @@ func (s *Store) remover(ctx context.Context, o image.RemoveOptions, users image.
 	if err != nil {
 		return nil, nil, fail("remove image", "", err)
 	}
-	return &remover{RemoveOptions: o, lib: lib, users: users}, func() error { return errors.Join(index.Clear(dir), release()) }, nil
+	return &remover{RemoveOptions: o, lib: lib, users: users}, func() error { return errors.Join(index.Clear(dir), lib.sweepMarkers(), release()) }, nil
 }
 
 // lookupAny finds what may be removed: also a list of images of which none

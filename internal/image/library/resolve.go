@@ -58,6 +58,9 @@ func (s *Store) resolve(ctx context.Context, op, name, platform, dir, key string
 		return none, fail(op, name, err)
 	}
 	chain, err := lib.layers(img)
+	if err == nil {
+		chain, err = lib.unmarked(chain)
+	}
 	if err != nil {
 		return none, cove.E(op, name, kind(err), err)
 	}

@@ -20,8 +20,6 @@ func TestStorageConfRefused(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(bin, "mkcomposefs"), []byte("#!/bin/true\n"), 0o755))
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	for name, text := range map[string]string{
-		"mount_program":         "[storage.options]\nmount_program = '/bin/true'",
-		"overlay.mount_program": "[storage.options.overlay]\nmount_program = '/bin/true'",
 		"force_mask":            "[storage.options]\nforce_mask = 0o755",
 		"overlay.force_mask":    "[storage.options.overlay]\nforce_mask = '755'",
 		"overlay.use_composefs": "[storage.options.overlay]\nuse_composefs = 'true'",
