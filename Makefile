@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon conformance exposure lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,15 @@ exposure: build deps ## what a container can see and do, beside podman's and doc
 	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
 runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest of cgroup v2)
 	COVE_TEST_RUNTIME=$$(command -v runc) $(SCRIPTS) -count=1 -run 'TestScript$$' ./test
+
+# What Debian 12's runc has not mended.
+HOLED := 1.1.5+ds1-1+deb12u1
+HOLES := 2019_16884 2021_30465 2025_31133 2025_52565 2025_52881
+empty :=
+holes: deps ## the attacks of test/cve_test.go on a runc that they are known to work on: they are attacks
+	@if runc --version | grep -q '$(HOLED)$$'; then COVE_RUNTIME_BINARY=$$(command -v runc) COVE_TEST_HOLES='$(HOLES)' \
+	  $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run 'CVE($(subst $(empty) ,|,$(HOLES)))$$' ./test; \
+	else echo 'holes: this is another runc than $(HOLED)'; fi
 
 conmon: build deps ## the scripts with conmon as cove's monitor, over cove-runtime and over runc: make conmon [ONLY=REGEX]
 	for runtime in '' $$(command -v runc); do COVE_TEST_MONITOR=conmon COVE_TEST_RUNTIME=$$runtime \

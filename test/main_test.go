@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(udpVar) != "":
 		os.Exit(udp(os.Getenv(udpVar)))
+	case os.Getenv(exchangeVar) != "":
+		exchangeForever(os.Getenv(exchangeVar))
 	case os.Geteuid() != 0, os.Getenv(registryVar) != "":
 		os.Exit(m.Run())
 	case os.Getenv(insideVar) == "":

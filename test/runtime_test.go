@@ -708,39 +708,51 @@ func TestRuntimePreservedFDs(t *testing.T) {
 	}
 }
 
+// listenConsole listens where a terminal is to be sent, and accept takes it.
+func listenConsole(t *testing.T, path string) (accept func() *os.File) {
+	t.Helper()
+	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(l); _ = os.Remove(path) })
+	if err := errors.Join(unix.Bind(l, &unix.SockaddrUnix{Name: path}), unix.Listen(l, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return func() *os.File {
+		t.Helper()
+		conn, _, err := unix.Accept(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(conn)
+		buf, oob := make([]byte, 100), make([]byte, 100)
+		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages, err := unix.ParseSocketControlMessage(oob[:n])
+		if err != nil || len(messages) != 1 {
+			t.Fatal(messages, err)
+		}
+		fds, err := unix.ParseUnixRights(&messages[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		master := os.NewFile(uintptr(fds[0]), "master")
+		t.Cleanup(func() { _ = master.Close() })
+		return master
+	}
+}
+
 func TestRuntimeConsoleSocket(t *testing.T) {
 	b := newBundle(t, "tty; test -t 0 && test -c /dev/console && stty size 2>/dev/null; echo done")
 	b.Process.Terminal = true
 	b.write()
 	path := filepath.Join(b.dir, "console")
-	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(l)
-	if err := errors.Join(unix.Bind(l, &unix.SockaddrUnix{Name: path}), unix.Listen(l, 1)); err != nil {
-		t.Fatal(err)
-	}
+	accept := listenConsole(t, path)
 	b.ok("create", "--bundle", b.dir, "--console-socket", path, "c")
-	conn, _, err := unix.Accept(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	buf, oob := make([]byte, 100), make([]byte, 100)
-	_, n, _, _, err := unix.Recvmsg(conn, buf, oob, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:n])
-	if err != nil || len(msgs) != 1 {
-		t.Fatal(msgs, err)
-	}
-	fds, err := unix.ParseUnixRights(&msgs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	master := os.NewFile(uintptr(fds[0]), "master")
-	defer master.Close()
+	master := accept()
 	b.ok("start", "c")
 	var text bytes.Buffer
 	part := make([]byte, 1000)
