@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -54,7 +55,8 @@ func (t listing) print(out io.Writer, rows []any) error {
 		}
 	}
 	text = strings.ReplaceAll(text, ".Namespaces.", ".")
-	w := tabwriter.NewWriter(out, 12, 2, 2, ' ', 0)
+	buffered := bufio.NewWriter(out) // tabwriter writes cell by cell
+	w := tabwriter.NewWriter(buffered, 12, 2, 2, ' ', 0)
 	if heading {
 		line, err := t.heading(text)
 		if err != nil {
@@ -89,7 +91,10 @@ func (t listing) print(out io.Writer, rows []any) error {
 	if _, err := w.Write(shown(out, lines)); err != nil {
 		return err
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return buffered.Flush()
 }
 
 // columnsOf puts each field of a table's row into a column: what stands between

@@ -111,6 +111,9 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 func lastRun(dir string, generation uint64) (run *cove.Run, over bool, err error) {
 	for {
 		run, err = runfile.Read(dir)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, true, err // nobody has a file that is not there; an empty one a monitor may have
+		}
 		if err == nil && run.PID == 0 && run.Down && run.Generation >= generation || alive(dir) {
 			return run, false, err
 		}
