@@ -65,7 +65,7 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	defer h.release()
 	result := CheckpointResult{ID: h.ID}
-	if err := e.checkpoints(&h.Container.Container); err != nil {
+	if err := e.checkpoints(ctx, &h.Container.Container); err != nil {
 		return result, err
 	}
 	notRunning := func() error {
@@ -155,7 +155,7 @@ func (o *CheckpointOptions) images(dir string) wire.Images {
 }
 
 // checkpoints refuses by name what no checkpoint can be made of.
-func (e *Engine) checkpoints(c *cove.Container) error {
+func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 	refuse := func(why string) error { return cove.E("", "", cove.Unsupported, errors.New(why)) }
 	if e.conf.Rootless {
 		return refuse("checkpointing a container requires root")
@@ -170,7 +170,7 @@ func (e *Engine) checkpoints(c *cove.Container) error {
 	if err != nil {
 		return err
 	}
-	if can, err := e.canCheckpoint(program); err != nil {
+	if can, err := e.canCheckpoint(ctx, program); err != nil {
 		return err
 	} else if !can {
 		return refuse("OCI runtime " + c.Spec.Runtime + " does not support checkpoints: one made with --runtime runc can have them")

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/monitor"
@@ -446,6 +447,27 @@ func (e *Engine) undecided(c *Container) bool {
 	}
 	locked, err := file.Locked(filepath.Join(e.bundle(c.ID), plan.GuardFile))
 	return locked && err == nil
+}
+
+// endGuard has the guard of a start end what there is, if it is still there.
+func (e *Engine) endGuard(id string) {
+	text, err := os.ReadFile(filepath.Join(e.bundle(id), plan.GuardFile))
+	if err != nil {
+		return
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return // it is just being started
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err == nil && drive.IsGuard(strings.Split(string(args), "\x00"), id) {
+		_ = unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0)
+	}
 }
 
 // settleRun has a run that has ended recorded and taken down, by us or by

@@ -32,7 +32,7 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 	defer d.release()
 	// What a start would refuse is refused now; a container whose namespaces
 	// are to be shared may run by then, and podman 5 misses a command no earlier.
-	err = (&launch{e: e, c: d.c}).describe()
+	err = (&launch{e: e, c: d.c}).describe(ctx)
 	if err != nil && !cove.Is(err, cove.WrongStatus) && !cove.Is(err, cove.NoCommand) {
 		return "", nil, err
 	}

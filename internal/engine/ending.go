@@ -33,7 +33,7 @@ func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error
 	if err := e.desire(h, cove.DesireStop); err != nil {
 		return e.stopUnrecorded(ctx, h, o, err)
 	}
-	if err := e.stop(ctx, h, o); !errors.Is(err, errSettledAway) {
+	if err := e.stop(ctx, h, "stop container", o); !errors.Is(err, errSettledAway) {
 		return err
 	}
 	return nil
@@ -57,11 +57,30 @@ func (e *Engine) stopUnrecorded(ctx context.Context, h *held, o StopOptions, cau
 	return cove.E("record stop of container", h.Name, cove.KindOf(cause), fmt.Errorf("it has been stopped, but %w", cause))
 }
 
-// stop ends the container held. While it is given time to end by itself the
-// lock is not held, so that it can be killed meanwhile; somebody may have
-// started it again by the time stop returns. errSettledAway tells that it has
-// gone.
-func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
+// stop ends the container held; op is said of what fails. While it is given time
+// to end by itself the lock is not held, so that it can be killed meanwhile;
+// somebody may have started it again by the time stop returns. errSettledAway tells
+// that it has gone.
+func (e *Engine) stop(ctx context.Context, h *held, op string, o StopOptions) error {
+	generation := h.Run.Generation
+	err := e.stopAsked(ctx, h, o)
+	if errors.Is(err, monitor.ErrNoAnswer) && ctx.Err() == nil {
+		if lookErr := h.again(); lookErr == nil && h.Run.PID != 0 && h.Run.Generation == generation {
+			if err = e.killMonitor(h); err == nil {
+				err = h.ended(ctx)
+			}
+		}
+	}
+	if err != nil && !errors.Is(err, errSettledAway) {
+		err = cove.E(op, h.Name, cove.KindOf(err), err)
+	}
+	return err
+}
+
+// stopAsked is stop by way of the monitor. The error is [monitor.ErrNoAnswer] when
+// that does not do its work.
+func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
+	e.wake(&h.Container)
 	conn, timeout, err := e.askToStop(h, o)
 	if errors.Is(err, errEnding) {
 		return h.ended(ctx)
@@ -77,17 +96,21 @@ func (e *Engine) stop(ctx context.Context, h *held, o StopOptions) error {
 	} else {
 		err = h.unlocked(ctx, wait)
 	}
-	if errors.Is(err, errSettledAway) {
-		return err
-	}
 	if err != nil {
-		return cove.E("stop container", h.Name, cove.KindOf(err), err)
+		return err
 	}
 	e.emit(&stopped.Container, "stop")
 	if h.Run.PID != 0 && h.Run.Generation != stopped.Run.Generation {
 		return nil // somebody has started it again
 	}
 	return h.ended(ctx)
+}
+
+// wake lets a monitor go on that somebody has stopped: it is to do something.
+func (e *Engine) wake(c *Container) {
+	if state, _, err := procfs.Look(c.Run.MonitorPID); err == nil && state == 'T' {
+		_ = e.signalMonitor(c, unix.SIGCONT)
+	}
 }
 
 // errEnding tells that a container is ending already.
@@ -123,8 +146,6 @@ func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout 
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
 			err = errEnding
-		case err != nil:
-			err = cove.E("stop container", h.Name, cove.Internal, err)
 		}
 	}
 	if err != nil {
@@ -141,7 +162,7 @@ func (h *held) ended(ctx context.Context) error {
 		return h.again()
 	}
 	if !monitorEnds(h.Dir, 10*time.Second) {
-		return cove.E("stop container", h.Name, cove.Unavailable, errors.New("its monitor does not end"))
+		return cove.E("", "", cove.Unavailable, errors.New("its monitor does not end"))
 	}
 	if err := h.again(); err != nil {
 		return err
@@ -162,13 +183,16 @@ func (h *held) again() error {
 
 // awaitEnd waits until the monitor has taken everything down and is gone.
 func (e *Engine) awaitEnd(ctx context.Context, conn *monitor.Conn, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	within, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(conn.FD(), unix.SHUT_RDWR) })()
+	defer context.AfterFunc(within, func() { _ = unix.Shutdown(conn.FD(), unix.SHUT_RDWR) })()
 	for {
 		m, err := conn.Receive()
 		if ctx.Err() != nil {
-			return cove.E("", "", cove.Unavailable, errors.New("given up waiting for its end"))
+			return context.Cause(ctx)
+		}
+		if within.Err() != nil {
+			return cove.E("", "", cove.Unavailable, monitor.ErrNoAnswer)
 		}
 		if err != nil || m.Kind == wire.Done {
 			return nil
@@ -251,7 +275,7 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 	}
 	id := h.ID
 	if err = refuseTerminal(e.logDriver(&h.Container.Container)); err == nil {
-		err = e.stop(ctx, h, o)
+		err = e.stop(ctx, h, "restart container", o)
 	}
 	h.release()
 	if err != nil {
@@ -291,7 +315,10 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	if err := e.desire(h, cove.DesireStop); err != nil {
 		return e.stopUnrecorded(ctx, h, o, err)
 	}
-	return e.stop(ctx, h, o)
+	if err := e.stop(ctx, h, "kill container", o); !errors.Is(err, errSettledAway) {
+		return err
+	}
+	return nil
 }
 
 // signal sends a signal to the container's init. The process is checked after

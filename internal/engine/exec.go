@@ -78,7 +78,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	ev := containerEvent(&c.Container, "exec")
 	_ = e.events.Write(ev)
 	if x.Detach {
-		err := r.awaitStart()
+		err := r.awaitStart(ctx)
 		return ExecResult{ID: id, Detached: true, StartFailed: err != nil}, err
 	}
 	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
@@ -272,9 +272,13 @@ func (r *execRun) close() {
 }
 
 // awaitStart waits until the process has become its command.
-func (r *execRun) awaitStart() error {
+func (r *execRun) awaitStart(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(r.conn.FD(), unix.SHUT_RDWR) })()
 	for {
 		m, err := r.conn.Receive()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return cove.E("exec", "", cove.Internal, err)
 		}

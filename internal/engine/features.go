@@ -6,18 +6,20 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 )
@@ -33,11 +35,35 @@ type asked struct {
 	Features *features.Features `json:"features"` // nil: it does not know the command
 }
 
-// featuresPatience is how long a runtime may take to answer.
-const featuresPatience = 10 * time.Second
+// askPatience is how long a runtime may take to answer a command.
+const askPatience = 10 * time.Second
+
+// askRuntime runs a command of a runtime that the engine waits for itself, and gives
+// its output. When that takes too long, ctx ends, or this process does, it is
+// killed; with what it has started, where there is still somebody to do so.
+func askRuntime(ctx context.Context, program string, args ...string) ([]byte, error) {
+	within, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	cmd := exec.CommandContext(within, program, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	var out bytes.Buffer
+	cmd.Stdout, cmd.WaitDelay = &out, time.Second
+	// The signal comes when the thread ends that has started it, prctl(2).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case within.Err() != nil:
+		return nil, cove.E("", "", cove.Unavailable, fmt.Errorf("%s %s: it has not ended after %s and was killed", program, strings.Join(args, " "), askPatience))
+	}
+	return out.Bytes(), err
+}
 
 // features gives what a runtime says that it has, nil when it does not say.
-func (e *Engine) features(program string) (*features.Features, error) {
+func (e *Engine) features(ctx context.Context, program string) (*features.Features, error) {
 	info, err := os.Stat(program)
 	if err != nil {
 		return nil, cove.E("look at OCI runtime", program, fileKind(err), err)
@@ -50,7 +76,7 @@ func (e *Engine) features(program string) (*features.Features, error) {
 		return a.Features, nil
 	}
 	a = asked{Path: program, Modified: info.ModTime(), Size: info.Size()}
-	if a.Features, err = askFeatures(program); err != nil {
+	if a.Features, err = askFeatures(ctx, program); err != nil {
 		return nil, err
 	}
 	// If it cannot be kept, it is asked again.
@@ -60,26 +86,21 @@ func (e *Engine) features(program string) (*features.Features, error) {
 	return a.Features, nil
 }
 
-func askFeatures(program string) (*features.Features, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), featuresPatience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "features")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.WaitDelay = &out, time.Second
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return nil, cove.E("", "", cove.Unavailable, fmt.Errorf("%s features: it has not ended after %s and was killed", program, featuresPatience))
+func askFeatures(ctx context.Context, program string) (*features.Features, error) {
+	out, err := askRuntime(ctx, program, "features")
+	if cove.Is(err, cove.Unavailable) || ctx.Err() != nil {
+		return nil, err
 	}
 	f := new(features.Features)
-	if err != nil || json.Unmarshal(out.Bytes(), f) != nil || f.OCIVersionMax == "" {
+	if err != nil || json.Unmarshal(out, f) != nil || f.OCIVersionMax == "" {
 		return nil, nil
 	}
 	return f, nil
 }
 
 // checkFeatures refuses by name what of the configuration the runtime lacks.
-func (l *launch) checkFeatures() error {
-	f, err := l.e.features(l.foreign.Runtime[0])
+func (l *launch) checkFeatures(ctx context.Context) error {
+	f, err := l.e.features(ctx, l.foreign.Runtime[0])
 	if err != nil {
 		return err
 	}
@@ -207,8 +228,8 @@ func (l *launch) knownLack() string {
 
 // canCheckpoint tells whether a runtime has checkpoints: by what it says, else
 // by having the command, as podman asks.
-func (e *Engine) canCheckpoint(program string) (bool, error) {
-	f, err := e.features(program)
+func (e *Engine) canCheckpoint(ctx context.Context, program string) (bool, error) {
+	f, err := e.features(ctx, program)
 	if err != nil {
 		return false, err
 	}
@@ -219,11 +240,9 @@ func (e *Engine) canCheckpoint(program string) (bool, error) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), featuresPatience)
-	defer cancel()
-	err = exec.CommandContext(ctx, program, "checkpoint", "--help").Run()
-	if ctx.Err() != nil {
-		return false, cove.E("", "", cove.Unavailable, errors.New(program+" checkpoint --help: it does not end"))
+	_, err = askRuntime(ctx, program, "checkpoint", "--help")
+	if cove.Is(err, cove.Unavailable) || ctx.Err() != nil {
+		return false, err
 	}
 	return err == nil, nil
 }

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -94,7 +93,7 @@ func (e *Engine) runtimeProgram(name string) (string, error) {
 
 // adapt completes the spec by what cove's own runtime does without it, and
 // refuses what a runtime cannot be asked for.
-func (l *launch) adapt() (err error) {
+func (l *launch) adapt(ctx context.Context) (err error) {
 	// What is in here has been in the specification for long; some runtimes
 	// refuse a version that they do not know.
 	l.spec.Version = "1.0.2"
@@ -107,7 +106,7 @@ func (l *launch) adapt() (err error) {
 	if l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding()); err != nil {
 		return err
 	}
-	return l.checkFeatures()
+	return l.checkFeatures(ctx)
 }
 
 // filterSpec is the seccomp profile in the words of the runtime specification.
@@ -260,10 +259,6 @@ func (e *Engine) forgetForeign(c *cove.Container) {
 		return
 	}
 	if f, err := e.foreign(c); err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, f.Runtime[0], append(slices.Clone(f.Runtime[1:]), "delete", "--force", c.ID)...)
-		cmd.WaitDelay = time.Second
-		_ = cmd.Run()
+		_, _ = askRuntime(context.Background(), f.Runtime[0], append(slices.Clone(f.Runtime[1:]), "delete", "--force", c.ID)...)
 	}
 }

@@ -97,11 +97,28 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 	}
 }
 
+// callOffStart ends a start that has not come to the command, by asking the
+// container's monitor, or with conmon the start's guard.
+func (e *Engine) callOffStart(c *cove.Container) {
+	if c.Spec.Monitor != "" {
+		e.endGuard(c.ID)
+		return
+	}
+	conn, err := monitor.Dial(e.socket(c.ID))
+	if err != nil {
+		return // it has ended
+	}
+	defer conn.Close()
+	_ = conn.Request(wire.Stop, wire.StopBody{})
+}
+
 // callOff asks a container's monitor to end what it is at.
 func (e *Engine) callOff(c *cove.Container) {
 	if c.Spec.Monitor != "" {
 		if run, err := runfile.Read(e.dir(c.ID)); err == nil && run.PID == 0 {
 			_ = e.endConmon(run) // and the runtime, which waits for hooks, with it
+		} else if err == nil {
+			e.endGuard(c.ID)
 		}
 		return
 	}

@@ -277,7 +277,7 @@ func newScene(t *testing.T, text string, user bool) *scene {
 		t.Fatal(err)
 	}
 	s.inspect, s.c = now.Inspect(), &now.Container
-	if err := s.describe(); err != nil {
+	if err := s.describe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.closeFiles)

@@ -108,6 +108,7 @@ type launch struct {
 	// overtaken says that of a start that failed nothing is left to be undone:
 	// what there is of the container is others'.
 	overtaken bool
+	let       bool // the monitor was told to let the command go, and may have recorded the run
 	// lock is where the container's is kept; nil in it until it is recorded.
 	lock       *lock.Held
 	reaper     bool // the command runs below our own init (--init)
@@ -127,7 +128,7 @@ type launch struct {
 // the caller's to undo.
 func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	l.netns = -1
-	err := l.describe()
+	err := l.describe(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +301,11 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		down.Unlink = append(down.Unlink, c.Spec.CIDFile)
 	}
 	gone := time.Now()
+	l.let = true
 	return l.wait(ctx, func() (err error) {
+		if l.foreign != nil { // that may hang
+			defer context.AfterFunc(ctx, func() { e.callOffStart(c) })()
+		}
 		l.started, err = m.Go(down)
 		l.took = time.Since(gone)
 		l.closeRunFile()

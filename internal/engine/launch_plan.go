@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"path/filepath"
@@ -19,7 +20,7 @@ import (
 )
 
 // describe makes the OCI spec.
-func (l *launch) describe() (err error) {
+func (l *launch) describe(ctx context.Context) (err error) {
 	if l.layout, err = l.e.cgroups(); err != nil {
 		return err
 	}
@@ -53,7 +54,7 @@ func (l *launch) describe() (err error) {
 	}
 	filter := l.compileFilter
 	if l.foreign != nil {
-		filter = l.adapt
+		filter = func() error { return l.adapt(ctx) }
 	}
 	for _, step := range []func() error{l.checkSources, l.confine, filter, l.tagLog} {
 		if err := step(); err != nil {

@@ -38,7 +38,7 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		if err := e.desire(h, cove.DesireStop); err != nil {
 			return err
 		}
-		err := e.stop(ctx, h, stop)
+		err := e.stop(ctx, h, "remove container", stop)
 		if errors.Is(err, errSettledAway) {
 			return nil
 		}

@@ -37,7 +37,7 @@ func (e *Engine) Restore(ctx context.Context, nameOrID string, o RestoreOptions)
 // restoreHeld is Restore with the container's lock held.
 func (e *Engine) restoreHeld(ctx context.Context, h *held, o RestoreOptions) (CheckpointResult, error) {
 	result := CheckpointResult{ID: h.ID}
-	if err := e.checkpoints(&h.Container.Container); err != nil {
+	if err := e.checkpoints(ctx, &h.Container.Container); err != nil {
 		return result, err
 	}
 	if h.Status != cove.Created && h.Status != cove.Exited {

@@ -57,7 +57,7 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	}
 	defer d.release()
 	result.ID = d.c.ID
-	if err := e.checkpoints(d.c); err != nil {
+	if err := e.checkpoints(ctx, d.c); err != nil {
 		return result, err
 	}
 	if err := e.prepareHome(); err != nil {

@@ -61,7 +61,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	if h.Status == cove.Exited && alive(h.Dir) {
 		// Its monitor waits for the next run by the restart policy, or takes
 		// down the last one.
-		if err := e.stop(ctx, h, StopOptions{}); err != nil {
+		if err := e.stop(ctx, h, "start container", StopOptions{}); err != nil {
 			return result, err
 		}
 	}
@@ -87,7 +87,10 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		return result, err
 	}
 	if err != nil && ctx.Err() != nil { // it is as it was
-		return result, l.calledOff(err)
+		if err = l.calledOff(err); l.let {
+			err = errors.Join(err, h.notStarted(h.Run.Generation+1, nil))
+		}
+		return result, err
 	}
 	if err != nil {
 		return result, e.startFailed(h, err)

@@ -29,7 +29,7 @@ func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.Co
 		return "", nil, cove.E("update container", h.Name, cove.Invalid, errors.New("the restart policy of a container with --rm cannot be changed"))
 	}
 	l := &launch{e: e, c: &c}
-	if err := l.describe(); err != nil { // refuses what a start would
+	if err := l.describe(ctx); err != nil { // refuses what a start would
 		return "", nil, err
 	}
 	if h.Run.PID != 0 {

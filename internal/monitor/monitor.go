@@ -162,7 +162,7 @@ func Keep(program string, u wire.Uplink, files ...int) error {
 	}
 	c.limit(keepLimit)
 	kind, body, _, err := c.receive()
-	if err == errNoAnswer {
+	if err == ErrNoAnswer {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		return cove.E(op, "", cove.Unavailable, errors.New(u.Args[0]+" does not get ready"))
 	}
@@ -282,7 +282,7 @@ func (s *Starting) Close() {
 
 // why prefers what the monitor has to say to the fact that it is gone.
 func (s *Starting) why(id string, err error) error {
-	if err == errNoAnswer {
+	if err == ErrNoAnswer {
 		return cove.E("start container", id, cove.Unavailable, err)
 	}
 	// What it has said is there. One that could not be told something, and waits
@@ -371,21 +371,27 @@ func Dial(path string) (*Conn, error) {
 	if err != nil {
 		return nil, cove.E("connect to monitor", path, cove.Internal, err)
 	}
+	c := &Conn{fd: fd}
 	file, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		defer unix.Close(file)
+		c.limit(answerLimit) // as many may wait for one that accepts nobody
 		// By descriptor: a socket's path is at most 107 bytes, unix(7).
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
+		c.limit(0)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
 		kind := cove.Internal
-		if err == unix.ENOENT || err == unix.ECONNREFUSED {
+		switch err {
+		case unix.ENOENT, unix.ECONNREFUSED:
 			kind = cove.NotFound
+		case unix.EAGAIN:
+			kind, err = cove.Unavailable, ErrNoAnswer
 		}
 		return nil, cove.E("connect to monitor", path, kind, err)
 	}
-	return &Conn{fd: fd}, nil
+	return c, nil
 }
 
 // Close ends the conversation. The container is not concerned.
@@ -415,7 +421,7 @@ func (c *Conn) receive() (wire.Kind, []byte, []int, error) {
 	}
 	kind, body, fds, err := wire.Receive(c.fd, c.buf)
 	if err == unix.EAGAIN {
-		err = errNoAnswer
+		err = ErrNoAnswer
 	}
 	return kind, body, fds, err
 }
@@ -510,7 +516,8 @@ const (
 	startLimit  = 10 * time.Minute
 )
 
-var errNoAnswer = errors.New("the monitor does not answer")
+// ErrNoAnswer says that a monitor has not answered in that time.
+var ErrNoAnswer = errors.New("the monitor does not answer")
 
 // limit gives every wait on the connection an end, 0 none.
 func (c *Conn) limit(d time.Duration) {

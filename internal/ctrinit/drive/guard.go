@@ -2,6 +2,7 @@ package drive
 
 import (
 	"os"
+	"os/signal"
 	"strconv"
 	"syscall"
 	"time"
@@ -49,7 +50,7 @@ func (d *driver) post(init int) (guard int, f *wire.Failure) {
 		return -1, wire.Fail(step, err)
 	}
 	n := uintptr(null)
-	_, err = syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, strconv.Itoa(init), d.Dir}, d.Runtime...), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{guardName, d.ID, strconv.Itoa(init), d.Dir}, d.Runtime...), &syscall.ProcAttr{
 		Dir: "/", Env: os.Environ(),
 		Files: []uintptr{n, n, n, control, uintptr(d.conmon), uintptr(pidfd), uintptr(file)},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &guard},
@@ -57,7 +58,17 @@ func (d *driver) post(init int) (guard int, f *wire.Failure) {
 	if err != nil {
 		return -1, wire.Fail(step, err)
 	}
+	// For who wants to call the start off, by SIGTERM.
+	if _, err := unix.Pwrite(file, []byte(strconv.Itoa(pid)), 0); err != nil {
+		_ = unix.PidfdSendSignal(guard, unix.SIGKILL, nil, 0)
+		return -1, wire.Fail(step, err)
+	}
 	return guard, nil
+}
+
+// IsGuard tells whether a command line is that of a container's guard.
+func IsGuard(argv []string, id string) bool {
+	return len(argv) > 1 && argv[0] == guardName && argv[1] == id
 }
 
 // Guard is the whole life of a guard; it does not return. Its caller has locked
@@ -70,7 +81,8 @@ func Guard(args []string) {
 	for fd := control; fd <= guardFile; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	if !conmonWaits() {
+	calledOff, err := terminated()
+	if err != nil || !conmonWaits(calledOff) {
 		endStart()
 		os.Exit(1)
 	}
@@ -84,7 +96,11 @@ func Guard(args []string) {
 		if runtime, err := os.Stat(exe); err == nil {
 			go letGoWhenRun(exe, runtime)
 		}
-		if f := Call(args[3:], args[2], "start", []string{args[0]}, patience); f != nil {
+		start := request{
+			runtime: args[3:], dir: args[2], name: "start", args: []string{args[0]}, limit: patience,
+			until: []unix.PollFd{{Fd: int32(calledOff), Events: unix.POLLIN}},
+		}
+		if f := start.do(); f != nil {
 			_ = wire.SendJSON(control, wire.Failed, f)
 			if _, _, _, err := wire.Receive(control, buf); err != nil {
 				endStart() // cove has not come to it
@@ -113,14 +129,29 @@ func letGoWhenRun(exe string, runtime os.FileInfo) {
 	}
 }
 
+// terminated gives a descriptor that is readable from the first SIGTERM on.
+func terminated() (int, error) {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return -1, err
+	}
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, unix.SIGTERM)
+	go func() {
+		<-ch
+		_ = unix.Close(p[1])
+	}()
+	return p[0], nil
+}
+
 // conmonWaits returns when cove has something to say, or is gone; false when
-// conmon has ended before, with which the start has failed.
-func conmonWaits() bool {
-	polled := []unix.PollFd{{Fd: guardConmon, Events: unix.POLLIN}, {Fd: control, Events: unix.POLLIN}}
+// conmon has ended before, with which the start has failed, or it was called off.
+func conmonWaits(calledOff int) bool {
+	polled := []unix.PollFd{{Fd: guardConmon, Events: unix.POLLIN}, {Fd: int32(calledOff), Events: unix.POLLIN}, {Fd: control, Events: unix.POLLIN}}
 	for {
 		_, err := unix.Poll(polled, -1)
 		if err != unix.EINTR {
-			return polled[0].Revents == 0
+			return polled[0].Revents == 0 && polled[1].Revents == 0
 		}
 	}
 }

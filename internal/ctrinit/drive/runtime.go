@@ -25,8 +25,10 @@ const logFile = "log"
 func (d *driver) call(command string, args []string, limit time.Duration, id string) *wire.Failure {
 	_ = unix.Unlinkat(d.dir, logFile, 0)
 	c := request{runtime: d.Runtime, dir: d.scratch(), name: command, args: append(args, id), limit: limit}
+	// Whoever has us do it, cove or the monitor, calls it off by closing the socket.
+	c.until = []unix.PollFd{{Fd: control, Events: unix.POLLRDHUP}}
 	if d.runtimeArgs != nil {
-		c.until = []int{d.conmon, control}
+		c.until = append(c.until, unix.PollFd{Fd: int32(d.conmon), Events: unix.POLLIN})
 	}
 	if command != "start" && command != "checkpoint" {
 		c.stdio = &[3]int{0, 1, 2} // the container's
@@ -51,8 +53,8 @@ type request struct {
 	name    string
 	args    []string
 	limit   time.Duration
-	// until are descriptors of which one that is readable calls it off.
-	until []int
+	// until are descriptors whose events call it off.
+	until []unix.PollFd
 	// stdio are its streams, nil for none; -1 for an error stream that is ours.
 	stdio *[3]int
 	// unread tells that its error stream is a pipe that nobody reads yet.
@@ -138,11 +140,8 @@ func environment() (env []string) {
 }
 
 // awaitEnd returns when a process has ended, or tells why it is to be killed.
-func awaitEnd(pidfd int, limit time.Duration, until []int) (why string) {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	for _, fd := range until {
-		fds = append(fds, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
-	}
+func awaitEnd(pidfd int, limit time.Duration, until []unix.PollFd) (why string) {
+	fds := append([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, until...)
 	for deadline := time.Now().Add(limit); ; {
 		left := time.Until(deadline)
 		if left <= 0 {

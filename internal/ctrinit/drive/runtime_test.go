@@ -60,7 +60,7 @@ func TestCalledOff(t *testing.T) {
 	}
 	defer unix.Close(p[0])
 	time.AfterFunc(100*time.Millisecond, func() { _ = unix.Close(p[1]) })
-	r := request{runtime: runtime, dir: dir, name: "create", limit: time.Hour, until: []int{p[0]}}
+	r := request{runtime: runtime, dir: dir, name: "create", limit: time.Hour, until: []unix.PollFd{{Fd: int32(p[0]), Events: unix.POLLIN}}}
 	if f := r.do(); f == nil || f.Text != "it was stopped before it had started" {
 		t.Errorf("%v", f)
 	}

@@ -319,6 +319,9 @@ func (c *client) close() {
 	}
 	if c.exec != nil {
 		c.exec.client = nil
+		if m.foreign && c.exec.socket >= 0 { // a runtime that hangs is not waited for
+			_ = unix.Shutdown(c.exec.socket, unix.SHUT_WR)
+		}
 		m.discard(c.exec)
 	}
 	m.streams.feeders = slices.DeleteFunc(m.streams.feeders, func(f *client) bool { return f == c })

@@ -52,6 +52,21 @@ func (m *Monitor) takeForeign(body []byte) *wire.Failure {
 	return nil
 }
 
+// driverPatience is what a driver is given to end its runtime.
+const driverPatience = 5 * time.Second
+
+// callOffDriver has the driver end its runtime and what that has started, which
+// would outlive a driver that is killed.
+func (m *Monitor) callOffDriver() {
+	d := m.init
+	if m.driver.pid != 0 {
+		d = m.driver
+	}
+	_ = unix.Shutdown(m.init.socket, unix.SHUT_WR)
+	m.cancel(m.driverTimer)
+	m.driverTimer = m.after(driverPatience, func() { _ = unix.PidfdSendSignal(d.pidfd, unix.SIGKILL, nil, 0) })
+}
+
 // endDriver reaps the driver, if there is one, which ends once its socket is
 // closed.
 func (m *Monitor) endDriver() (ws unix.WaitStatus) {

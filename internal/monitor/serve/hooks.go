@@ -11,7 +11,8 @@ import (
 // A hook may take any time, and may wait for what we do: while one runs, here,
 // in init or in another OCI runtime, the loop goes on within the step that
 // waits for it. So a start with hooks can be called off at any moment, by its
-// cove's end or by a stop on our socket.
+// cove's end or by a stop on our socket. So can one by another runtime, which
+// may hang.
 
 // hooks are those of one point and what they are told.
 func (m *Monitor) hooks(point string, of func(*plan.Hooks) []plan.Hook, status string, pid int) *wire.Failure {
@@ -53,10 +54,11 @@ func (m *Monitor) awaitHook(r *hook.Running) {
 	m.hook = nil
 }
 
-// awaitInit lets the loop go on until init, which may be running hooks, has
-// something to say or has ended.
+// awaitInit lets the loop go on until init, which may be running hooks, or the
+// driver in its place has something to say or has ended. (A restore is not
+// called off: CRIU would leave half of the processes.)
 func (m *Monitor) awaitInit() {
-	if m.env.Hooks == nil {
+	if m.env.Hooks == nil && (!m.foreign || m.restores) {
 		return
 	}
 	spoken := false
@@ -65,6 +67,7 @@ func (m *Monitor) awaitInit() {
 		m.step()
 	}
 	m.unwatch(m.init.socket)
+	m.cancel(m.driverTimer)
 }
 
 // untilGone calls the start off when its cove is gone.
@@ -76,8 +79,11 @@ func (m *Monitor) untilGone() {
 	})
 }
 
-// preparing tells whether there is an init that has not been let go.
-func (m *Monitor) preparing() bool { return m.init.pid != 0 && m.run.PID == 0 }
+// preparing tells whether there is an init that has not been let go, or a driver
+// that has its runtime start it.
+func (m *Monitor) preparing() bool {
+	return m.init.pid != 0 && (m.run.PID == 0 || m.driver.pid != 0)
+}
 
 // callOff ends a start that is being prepared: whoever waits for a hook or for
 // init finds it ended.
@@ -85,6 +91,10 @@ func (m *Monitor) callOff() {
 	m.calledOff = true
 	if m.hook != nil {
 		m.hook.Kill()
+	}
+	if m.foreign {
+		m.callOffDriver()
+		return
 	}
 	_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
 }

@@ -123,6 +123,8 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		return m.initDied()
 	}
 	switch {
+	case kind == wire.Failed && m.calledOff:
+		return errCalledOff
 	case kind == wire.Failed:
 		f := new(wire.Failure)
 		if json.Unmarshal(body, f) != nil {
@@ -138,7 +140,11 @@ func (m *Monitor) prepareInit() *wire.Failure {
 	if m.restores {
 		return nil // there is no process yet
 	}
-	return m.takeForeign(body)
+	f := m.takeForeign(body)
+	if f == nil && m.calledOff {
+		f = errCalledOff
+	}
+	return f
 }
 
 // initDied tells how init ended without a word.
@@ -258,6 +264,9 @@ func (m *Monitor) letGo() *wire.Failure {
 	_ = unix.Close(m.init.socket)
 	m.init.socket = -1
 	ws := m.endDriver()
+	if m.calledOff {
+		return errCalledOff
+	}
 	if err == nil && kind == wire.Failed {
 		f := new(wire.Failure)
 		if json.Unmarshal(body, f) != nil {

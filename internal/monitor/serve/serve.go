@@ -74,23 +74,24 @@ type Monitor struct {
 	listen  int
 	execs   map[int]*execution
 
-	stopping   bool          // a user asked for the end: no restart
-	hook       *hook.Running // that is waited for
-	hooked     bool          // hooks of this run may have run: poststop is due
-	calledOff  bool          // the start being prepared is not to be
-	killTimer  *timer        // SIGKILL after a stop's time-out
-	backoff    time.Duration // before the next restart by policy
-	reconnects time.Duration // the same of the uplink
-	connecting *timer        // runs in that pause, and as long as a new uplink gets ready
-	ended      bool          // the final exit is being handled
-	over       bool          // it has been
-	unrecorded bool          // it has, but it could not be written down
-	orphans    bool          // see keepOrphans
-	power      power         // see ordinary
-	health     prober
-	stopNames  func() // nil when no names are answered
-	stopPorts  func() // nil when no ports are forwarded
-	retarget   func() // tells it other addresses
+	stopping    bool          // a user asked for the end: no restart
+	hook        *hook.Running // that is waited for
+	hooked      bool          // hooks of this run may have run: poststop is due
+	calledOff   bool          // the start being prepared is not to be
+	driverTimer *timer        // SIGKILL of a driver that was called off
+	killTimer   *timer        // SIGKILL after a stop's time-out
+	backoff     time.Duration // before the next restart by policy
+	reconnects  time.Duration // the same of the uplink
+	connecting  *timer        // runs in that pause, and as long as a new uplink gets ready
+	ended       bool          // the final exit is being handled
+	over        bool          // it has been
+	unrecorded  bool          // it has, but it could not be written down
+	orphans     bool          // see keepOrphans
+	power       power         // see ordinary
+	health      prober
+	stopNames   func() // nil when no names are answered
+	stopPorts   func() // nil when no ports are forwarded
+	retarget    func() // tells it other addresses
 	// Shared by all, since there is one thread: one read of output, one
 	// message of a client.
 	buf   [16 << 10]byte
@@ -193,6 +194,8 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	prepare := []func() *wire.Failure{m.prepareInit, m.uplinkReady}
 	if m.env.Hooks != nil { // that expect the network
 		prepare = []func() *wire.Failure{m.uplinkReady, m.prepareInit}
+	}
+	if m.env.Hooks != nil || m.foreign {
 		m.untilGone()
 	}
 	for _, step := range prepare {
@@ -322,7 +325,9 @@ func (m *Monitor) serve() {
 	c := m.adopt(control)
 	c.output = m.env.AttachOut
 	c.first = true
-	m.openSocket()
+	if m.listen < 0 { // else somebody may be in its queue
+		m.openSocket()
+	}
 	m.after(signalsAfter, m.watchSignals)
 	m.keepUplink()
 	m.startHealth()
