@@ -2,8 +2,12 @@ package index
 
 import (
 	"context"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -12,18 +16,17 @@ import (
 // whoever makes a container holds from before it resolves the image until the
 // container's record is durable. Any number may hold at once.
 func Hold(ctx context.Context, dir string) (release func() error, err error) {
-	return flock(ctx, dir, syscall.LOCK_SH)
+	return take(ctx, dir, syscall.LOCK_SH)
 }
 
 // Own waits until nobody holds and keeps new holders out until release is
 // called: removing an image asks who uses it, and removes it, while it owns.
 func Own(ctx context.Context, dir string) (release func() error, err error) {
-	return flock(ctx, dir, syscall.LOCK_EX)
+	return take(ctx, dir, syscall.LOCK_EX)
 }
 
-// flock takes the lock file of dir. The kernel gives the lock back when the
-// process dies. It polls, for flock(2) cannot be given a deadline.
-func flock(ctx context.Context, dir string, how int) (func() error, error) {
+// take takes the lock file of dir.
+func take(ctx context.Context, dir string, how int) (func() error, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -31,20 +34,59 @@ func flock(ctx context.Context, dir string, how int) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := Lock(ctx, int(f.Fd()), f.Name(), how, Patience); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f.Close, nil
+}
+
+// Patience is long enough for the removal of big images on a slow disk. Who has
+// not got a lock by then waits for a process that somebody has stopped.
+const Patience = 10 * time.Minute
+
+// Lock waits for the flock of the file fd, of that name, until ctx ends, or for so
+// long. The kernel gives the lock back when the process dies. It polls, for
+// flock(2) cannot be given a deadline.
+func Lock(ctx context.Context, fd int, name string, how int, patience time.Duration) error {
+	deadline := time.Now().Add(patience)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
-		if err == nil {
-			return f.Close, nil
+		err := syscall.Flock(fd, how|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case err != syscall.EWOULDBLOCK && err != syscall.EINTR:
+		case time.Now().After(deadline):
+			err = fmt.Errorf("%s has held it for %s", holder(fd), patience)
+		default:
+			select {
+			case <-ctx.Done():
+				err = context.Cause(ctx)
+			case <-time.After(wait):
+				continue
+			}
 		}
-		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
-			f.Close()
-			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: err}
+		return &fs.PathError{Op: "lock", Path: name, Err: err}
+	}
+}
+
+// holder names who has the flock of a file, as far as the kernel tells, proc_locks(5).
+func holder(fd int) string {
+	const unknown = "another process"
+	var st syscall.Stat_t
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil || syscall.Fstat(fd, &st) != nil {
+		return unknown
+	}
+	// 1: FLOCK  ADVISORY  WRITE 708 00:13:8590 0 EOF
+	for line := range strings.Lines(string(locks)) {
+		field := strings.Fields(line)
+		if len(field) != 8 || field[1] != "FLOCK" || !strings.HasSuffix(field[5], ":"+strconv.FormatUint(st.Ino, 10)) {
+			continue
 		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, &os.PathError{Op: "lock", Path: f.Name(), Err: context.Cause(ctx)}
-		case <-time.After(wait):
+		if name, err := os.Readlink("/proc/" + field[4] + "/exe"); err == nil {
+			return fmt.Sprintf("process %s (%s)", field[4], filepath.Base(name))
 		}
 	}
+	return unknown
 }

@@ -3,10 +3,12 @@ package index_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,6 +143,22 @@ func TestHoldAndOwn(t *testing.T) {
 		t.Errorf("held while owned: %v", err)
 	}
 	must(t, own())
+}
+
+// Who waits for a process that somebody has stopped is told which one, in the end.
+func TestHeldForEver(t *testing.T) {
+	dir := t.TempDir()
+	own, err := index.Own(context.Background(), dir)
+	must(t, err)
+	defer own()
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	must(t, err)
+	defer f.Close()
+	err = index.Lock(context.Background(), int(f.Fd()), f.Name(), syscall.LOCK_SH, 20*time.Millisecond)
+	want := fmt.Sprintf("lock %s/lock: process %d (index.test) has held it for 20ms", dir, os.Getpid())
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, not %s", err, want)
+	}
 }
 
 func BenchmarkLookup(b *testing.B) {

@@ -14,6 +14,8 @@ import (
 	"go.podman.io/common/libimage"
 	imagetypes "go.podman.io/image/v5/types"
 	"go.podman.io/storage"
+
+	"github.com/cove-engine/cove/internal/image/index"
 )
 
 // orClean runs a copy into the store, by the library's operations with sys or,
@@ -35,7 +37,7 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 	if err != nil {
 		return err
 	}
-	if err := mine.share(); err != nil {
+	if err := mine.share(ctx); err != nil {
 		return err
 	}
 	failed := copy(rt)
@@ -75,11 +77,8 @@ func (s *Store) openCopies() (*copies, error) {
 	return &copies{file}, nil
 }
 
-func (c *copies) share() error {
-	if err := syscall.Flock(int(c.file.Fd()), syscall.LOCK_SH); err != nil {
-		return &os.PathError{Op: "lock", Path: c.file.Name(), Err: err}
-	}
-	return nil
+func (c *copies) share(ctx context.Context) error {
+	return index.Lock(ctx, int(c.file.Fd()), c.file.Name(), syscall.LOCK_SH, index.Patience)
 }
 
 // alone takes the lock from all others, or tells that there are some.

@@ -1,6 +1,7 @@
 package library
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
@@ -8,6 +9,8 @@ import (
 
 	"go.podman.io/common/pkg/config"
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/image/index"
 )
 
 const transferPrefix = "cove-transfer-"
@@ -45,13 +48,7 @@ func transferDir(graphRoot, parent string) (string, error) {
 		}
 	}
 	// The descriptor stays open until the process ends.
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(fd, unix.LOCK_SH)
-	}
-	if err != nil {
-		return "", &os.PathError{Op: "lock", Path: dir, Err: err}
-	}
-	return dir, nil
+	return dir, index.Lock(context.Background(), fd, dir, unix.LOCK_SH, index.Patience)
 }
 
 // openOwn opens a directory, made if it is not there; EACCES when it is not
