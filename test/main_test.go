@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 		os.Exit(udp(os.Getenv(udpVar)))
 	case os.Getenv(exchangeVar) != "":
 		exchangeForever(os.Getenv(exchangeVar))
+	case os.Getenv(traceVar) != "":
+		os.Exit(trace(os.Getenv(traceVar)))
 	case os.Geteuid() != 0, os.Getenv(registryVar) != "":
 		os.Exit(m.Run())
 	case os.Getenv(insideVar) == "":

@@ -104,13 +104,14 @@ type Engine struct {
 	cdi            func(s *specs.Spec, dirs, devices []string) error
 	cgroups        func() (cgroup.Layout, error)
 	pastaMapsGuest func() bool
+	patience       time.Duration // of [Engine.lockUnder]
 }
 
 // New makes an engine. It touches nothing on disk.
 func New(conf *config.Config, p Parts) *Engine {
 	e := &Engine{
 		conf: conf, beside: p.Beside, backend: p.Backend, migrate: p.Migrate, locks: p.Locks, images: p.Images, networks: p.Networks, lan: p.UserNetwork,
-		events: p.Events, monitor: p.Monitor, runtime: p.Runtime, builtinArchive: p.Builtin, cdi: p.CDI, cgroups: sync.OnceValues(cgroup.Detect),
+		events: p.Events, monitor: p.Monitor, runtime: p.Runtime, builtinArchive: p.Builtin, cdi: p.CDI, cgroups: sync.OnceValues(cgroup.Detect), patience: lockPatience,
 	}
 	e.store = state.Remember(p.Store, state.Paths{
 		GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, VolumePath: conf.Volumes(), Driver: conf.Driver,
@@ -214,15 +215,13 @@ func (e *Engine) emitCreate(c *cove.Container) {
 // lockUnder takes a lock while another one is held, which its holder's waiting
 // must not keep from others for ever.
 func (e *Engine) lockUnder(ctx context.Context, k lock.Kind, id string) (lock.Held, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lockPatience, errLockPatience)
+	ctx, cancel := context.WithTimeoutCause(ctx, e.patience, fmt.Errorf("given up after %s", e.patience))
 	defer cancel()
 	return e.locks.Lock(ctx, k, id)
 }
 
 // lockPatience is long enough for filling a volume from a big image.
 const lockPatience = 10 * time.Minute
-
-var errLockPatience = fmt.Errorf("given up after %s", lockPatience)
 
 func (e *Engine) lockContainer(ctx context.Context, id string) (lock.Held, error) {
 	return e.locks.Lock(ctx, lock.Container, id)
