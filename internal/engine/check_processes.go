@@ -69,28 +69,14 @@ func processes() (pids []int, err error) {
 // monitorOf gives the ID of the container of ours that a process monitors, ""
 // when it is no monitor or another store's.
 func (e *Engine) monitorOf(pid int) string {
-	p, ok := openProcess(pid)
-	if !ok {
-		return ""
-	}
-	defer p.close()
-	args, err := p.read("cmdline", 4096)
-	argv := strings.Split(string(args), "\x00")
-	if err == nil && filepath.Base(argv[0]) == "conmon" {
+	argv := commandLine(pid)
+	if filepath.Base(argv[0]) == "conmon" {
 		return e.conmonOf(argv)
 	}
-	if err != nil || argv[0] != "cove-monitor" {
+	if argv[0] != "cove-monitor" {
 		return ""
 	}
-	fds, err := dirNames(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		return ""
-	}
-	for _, fd := range fds {
-		target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd))
-		if err != nil {
-			continue
-		}
+	for _, target := range opened(pid) {
 		target = strings.TrimSuffix(target, " (deleted)")
 		parent, id := filepath.Split(filepath.Dir(target))
 		parent = filepath.Clean(parent)
@@ -99,6 +85,24 @@ func (e *Engine) monitorOf(pid int) string {
 		}
 	}
 	return ""
+}
+
+// commandLine gives a process's words; one that is gone has an empty one.
+func commandLine(pid int) []string {
+	text, _ := readProc(fmt.Sprintf("/proc/%d/cmdline", pid), 64<<10)
+	return strings.Split(string(text), "\x00")
+}
+
+// opened lists what a process has open, by name.
+func opened(pid int) (names []string) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, _ := dirNames(dir)
+	for _, fd := range fds {
+		if name, err := os.Readlink(dir + "/" + fd); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // conmonOf gives the ID of the container that a conmon of this command line

@@ -262,3 +262,25 @@ func (e *Engine) forgetForeign(c *cove.Container) {
 		_, _ = askRuntime(context.Background(), f.Runtime[0], append(slices.Clone(f.Runtime[1:]), "delete", "--force", c.ID)...)
 	}
 }
+
+// endRuntimes ends what still is at work for a run whose monitor was killed. Its
+// driver dies with the monitor, and the runtime with the driver, when the kernel
+// comes to it; what a script in the runtime's place has called does not, and would
+// make the container when all of it has been taken down. With conmon the driver
+// outlives that to see to it.
+func (e *Engine) endRuntimes(c *cove.Container) error {
+	if c.Spec.Runtime == "" || c.Spec.Monitor != "" {
+		return nil
+	}
+	return endEach(func(pid int) bool { return e.worksFor(pid, c.ID) })
+}
+
+// worksFor tells whether a process is a container's driver, or its OCI runtime
+// that carries out a command.
+func (e *Engine) worksFor(pid int, id string) bool {
+	argv := commandLine(pid)
+	if at := slices.Index(argv, filepath.Join(e.bundle(id), "state")); at > 0 && argv[at-1] == "--root" {
+		return true
+	}
+	return argv[0] == "cove-runtime-driver" && slices.ContainsFunc(opened(pid), func(name string) bool { return strings.HasPrefix(name, e.dir(id)+"/") })
+}

@@ -391,6 +391,9 @@ func (l *launch) makeCgroups() error {
 	l.cgroups = set
 	l.undo.add(func() error {
 		// What another runtime has begun does not die with the monitor.
+		if err := l.e.endRuntimes(l.c); err != nil {
+			return err
+		}
 		if err := cgroup.Kill(set.Dirs, time.Now().Add(10*time.Second)); err != nil {
 			return err
 		}

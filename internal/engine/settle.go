@@ -201,6 +201,9 @@ func (h *held) writeRun() error {
 func (e *Engine) clear(c *Container) error {
 	var errs []error
 	dirs, err := e.cgroupDirs(&c.Container)
+	if err == nil && (!c.Run.Down || c.cutShort()) {
+		err = e.endRuntimes(&c.Container)
+	}
 	if err == nil {
 		if err = cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err == nil {
 			err = cgroup.Remove(dirs)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,8 +27,13 @@ func (e *Engine) rootOf(pid int) string {
 }
 
 // endStrays kills the processes that live in a container's root file system.
-// Each that dies may have been forking.
 func (e *Engine) endStrays(id string) error {
+	return endEach(func(pid int) bool { return e.rootOf(pid) == id })
+}
+
+// endEach kills the processes that are meant until there are none. Each that
+// dies may have been forking.
+func endEach(meant func(pid int) bool) error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		pids, err := processes()
 		if err != nil {
@@ -37,9 +41,9 @@ func (e *Engine) endStrays(id string) error {
 		}
 		found := false
 		for _, pid := range pids {
-			if e.rootOf(pid) == id {
+			if meant(pid) {
 				found = true
-				if err := e.endStray(pid, id); err != nil {
+				if err := endOne(pid, meant); err != nil {
 					return err
 				}
 			}
@@ -48,17 +52,17 @@ func (e *Engine) endStrays(id string) error {
 			return nil
 		}
 	}
-	return cove.E("end processes in", filepath.Join(e.dir(id), "diff"), cove.Unavailable, errors.New("they do not end"))
+	return cove.E("", "", cove.Unavailable, errors.New("processes do not end"))
 }
 
-// endStray kills one, if it is still the same process.
-func (e *Engine) endStray(pid int, id string) error {
+// endOne kills one, if it is still the same process.
+func endOne(pid int, meant func(pid int) bool) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil // it is gone
 	}
 	defer unix.Close(fd)
-	if e.rootOf(pid) != id {
+	if !meant(pid) {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {

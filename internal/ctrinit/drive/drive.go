@@ -208,8 +208,7 @@ func (d *driver) receive() *wire.Failure {
 	if err := json.Unmarshal(body, &msg); err != nil {
 		return wire.Fail("read the plan's message", err)
 	}
-	data, err := ctrinit.ReadAll(fds[0])
-	_ = unix.Close(fds[0])
+	data, err := ctrinit.ReadAll(fds[0]) // and it stays open: it tells whose driver this is
 	if err == nil {
 		err = json.Unmarshal(data, &d.Foreign)
 	}
