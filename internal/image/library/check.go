@@ -43,7 +43,7 @@ func (s *Store) check(lib *library) ([]image.Damage, error) {
 		}
 		for _, id := range remains {
 			left[id] = true
-			found = append(found, image.Damage{Kind: "layer", Object: id, Problem: "a copy that was killed has left it", Repair: func() error { return s.cleanCopies(lib) }})
+			found = append(found, image.Damage{Kind: "layer", Object: id, Problem: "a copy or a removal that was killed has left it", Repair: func() error { return s.cleanCopies(lib) }})
 		}
 	}
 	if err := mine.file.Close(); err != nil { // others are not to wait for a long look
@@ -98,15 +98,12 @@ func (l *library) named(id string) bool {
 	return err == nil && len(lay.Names) > 0
 }
 
-// cleanCopies deletes what killed copies have left, unless a copy runs.
+// cleanCopies deletes what killed copies and removals have left, unless one runs.
 func (s *Store) cleanCopies(lib *library) error {
 	mine, err := s.openCopies()
 	if err != nil {
 		return err
 	}
 	defer mine.file.Close()
-	if !mine.alone() {
-		return nil
-	}
-	return lib.clean(mine)
+	return lib.cleanAlone(mine)
 }

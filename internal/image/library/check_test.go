@@ -1,6 +1,7 @@
 package library_test
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -46,7 +47,7 @@ func TestRemains(t *testing.T) {
 			must(t, p.Interrupted(ours))
 			theirs, err := p.MakeLayer()
 			must(t, err)
-			if got := p.problems(t, false); !strings.Contains(got, ours+" a copy that was killed") || strings.Contains(got, theirs) {
+			if got := p.problems(t, false); !strings.Contains(got, ours+" a copy or a removal that was killed") || strings.Contains(got, theirs) {
 				t.Errorf("got %q", got)
 			}
 			way.do(p)
@@ -59,6 +60,33 @@ func TestRemains(t *testing.T) {
 				t.Errorf("left: %q", got)
 			}
 		})
+	}
+}
+
+// So do the layers of an image whose removal was killed when its record was gone,
+// and only then.
+func TestRemovalCutShort(t *testing.T) {
+	p := newPlace(t)
+	img := small(t, "example.org/app:1")
+	p.mustLoad(t, img)
+	must(t, p.BeginRemoval(img.ID(t)))
+	if got := p.problems(t, true); got != "" {
+		t.Errorf("before anything was removed: %q", got)
+	}
+	if ok, err := p.again().Exists(img.ID(t)); err != nil || !ok {
+		t.Fatalf("a repair has deleted an image: %v", err)
+	}
+	must(t, p.BeginRemoval(img.ID(t)))
+	images := filepath.Join(p.opts.GraphRoot, "overlay-images")
+	must(t, os.WriteFile(filepath.Join(images, "images.json"), []byte("[]"), 0o600))
+	must(t, os.WriteFile(filepath.Join(images, "images.lock"), bytes.Repeat([]byte{1}, 64), 0o600)) // who wrote last
+	if got := p.problems(t, false); !strings.Contains(got, "a removal that was killed") {
+		t.Errorf("got %q", got)
+	}
+	_, err := p.again().Prune(context.Background(), false, nil, nil)
+	must(t, err)
+	if ids, err := p.again().LayerIDs(); err != nil || len(ids) > 0 {
+		t.Errorf("layers %s are left: %v", ids, err)
 	}
 }
 

@@ -27,7 +27,7 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 	if sys == nil {
 		sys = lib.runtime.SystemContext()
 	}
-	mine, err := s.openCopies()
+	mine, err := s.shareCopies(ctx)
 	if err != nil {
 		return err
 	}
@@ -35,9 +35,6 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 	into := &incoming{Store: lib.store, ctx: ctx, copies: mine}
 	rt, err := libimage.RuntimeFromStore(into, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {
-		return err
-	}
-	if err := mine.share(ctx); err != nil {
 		return err
 	}
 	failed := copy(rt)
@@ -77,8 +74,16 @@ func (s *Store) openCopies() (*copies, error) {
 	return &copies{file}, nil
 }
 
-func (c *copies) share(ctx context.Context) error {
-	return index.Lock(ctx, int(c.file.Fd()), c.file.Name(), syscall.LOCK_SH, index.Patience)
+// shareCopies opens it and shares its lock.
+func (s *Store) shareCopies(ctx context.Context) (*copies, error) {
+	c, err := s.openCopies()
+	if err != nil {
+		return nil, err
+	}
+	if err := index.Lock(ctx, int(c.file.Fd()), c.file.Name(), syscall.LOCK_SH, index.Patience); err != nil {
+		return nil, errors.Join(err, c.file.Close())
+	}
+	return c, nil
 }
 
 // alone takes the lock from all others, or tells that there are some.
@@ -94,6 +99,28 @@ func (c *copies) made(layer string, not bool) error {
 	}
 	_, err := c.file.WriteString(layer + "\n")
 	return err
+}
+
+// leave takes note of a layer and of those below it, before the image or the pin
+// goes that they belong to.
+func (c *copies) leave(l *library, top string) error {
+	var all []string
+	for id := top; id != ""; {
+		rec, err := l.store.Layer(id)
+		if errors.Is(err, storage.ErrLayerUnknown) {
+			break // of a damaged image
+		}
+		if err != nil {
+			return err
+		}
+		all, id = append(all, id), rec.Parent
+	}
+	for _, id := range slices.Backward(all) {
+		if err := c.made(id, false); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // left lists the layers in the order in which they were made.
@@ -169,6 +196,14 @@ func (l *library) used(all []storage.Layer) (map[string]bool, error) {
 		use(ctr.LayerID)
 	}
 	return used, nil
+}
+
+// cleanAlone is clean unless somebody else shares the lock.
+func (l *library) cleanAlone(c *copies) error {
+	if !c.alone() {
+		return nil
+	}
+	return l.clean(c)
 }
 
 // clean deletes what copies have left. The lock is held alone.

@@ -45,3 +45,21 @@ func (s *Store) Interrupted(layer string) error {
 	defer c.file.Close()
 	return c.made(layer, false)
 }
+
+// BeginRemoval does what a removal does before it deletes an image's record.
+func (s *Store) BeginRemoval(id string) error {
+	lib, err := s.library()
+	if err != nil {
+		return err
+	}
+	c, err := s.openCopies()
+	if err != nil {
+		return err
+	}
+	defer c.file.Close()
+	img, err := lib.store.Image(id)
+	if err != nil {
+		return err
+	}
+	return c.leave(lib, img.TopLayer)
+}

@@ -104,7 +104,7 @@ func (l *library) unpin(imageID string) error {
 
 // sweepPins removes the pins whose image another tool has force-removed and
 // that no container of cove's uses, with the layers that only the pin kept.
-func (l *library) sweepPins(users image.Users) error {
+func (l *library) sweepPins(c *copies, users image.Users) error {
 	layers, err := l.store.Layers()
 	if err != nil {
 		return err
@@ -115,13 +115,21 @@ func (l *library) sweepPins(users image.Users) error {
 		if !ok || l.imageExists(id) || len(of(users, id)) > 0 {
 			continue
 		}
-		if err := l.unpin(id); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, l.deleteUnused(lay.Parent))
+		errs = append(errs, l.retire(c, id, lay.Parent))
 	}
 	return errors.Join(errs...)
+}
+
+// retire removes the pin of an image that is gone, with the layers that only it
+// kept.
+func (l *library) retire(c *copies, id, top string) error {
+	if err := c.leave(l, top); err != nil {
+		return err
+	}
+	if err := l.unpin(id); err != nil {
+		return err
+	}
+	return l.deleteUnused(top)
 }
 
 // Retire removes the pins of images without users, and the directory for blobs in
@@ -132,19 +140,23 @@ func (s *Store) Retire(ctx context.Context, users image.Users) error {
 	if err != nil {
 		return err
 	}
+	mine, err := s.shareCopies(ctx)
+	if err != nil {
+		return fail(op, "", err)
+	}
 	layers, err := lib.store.Layers()
 	errs := []error{err}
 	for _, lay := range layers {
 		id, ok := pinned(lay.Names)
-		if !ok || len(of(users, id)) > 0 {
-			continue
+		switch {
+		case !ok || len(of(users, id)) > 0:
+		case lib.imageExists(id):
+			errs = append(errs, lib.unpin(id))
+		default:
+			errs = append(errs, lib.retire(mine, id, lay.Parent))
 		}
-		err := lib.unpin(id)
-		if err == nil && !lib.imageExists(id) {
-			err = lib.deleteUnused(lay.Parent)
-		}
-		errs = append(errs, err)
 	}
+	errs = append(errs, lib.cleanAlone(mine), mine.file.Close())
 	if dir := lib.runtime.SystemContext().BigFilesTemporaryDir; strings.HasPrefix(filepath.Base(dir), transferPrefix) {
 		_ = os.Remove(dir)
 	}

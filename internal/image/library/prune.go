@@ -46,7 +46,7 @@ func (s *Store) prune(ctx context.Context, op string, all bool, filters []string
 			errs = append(errs, fail(op, img.ID(), err))
 		}
 	}
-	errs = append(errs, fail(op, "", r.lib.sweepPins(users)), fail(op, "", s.cleanCopies(r.lib)), fail(op, "", r.lib.sweepOrphans()), release())
+	errs = append(errs, fail(op, "", r.lib.sweepPins(r.copies, users)), fail(op, "", r.lib.sweepOrphans()), release())
 	return r.reports, errors.Join(errs...)
 }
 

@@ -61,6 +61,7 @@ type remover struct {
 	image.RemoveOptions
 	lib     *library
 	users   image.Users
+	copies  *copies
 	sizes   bool
 	reports []image.RemoveReport
 }
@@ -78,7 +79,13 @@ func (s *Store) remover(ctx context.Context, o image.RemoveOptions, users image.
 	if err != nil {
 		return nil, nil, fail("remove image", "", err)
 	}
-	return &remover{RemoveOptions: o, lib: lib, users: users}, func() error { return errors.Join(index.Clear(dir), lib.sweepMarkers(), release()) }, nil
+	mine, err := s.shareCopies(ctx)
+	if err != nil {
+		return nil, nil, errors.Join(err, release())
+	}
+	return &remover{RemoveOptions: o, lib: lib, users: users, copies: mine}, func() error {
+		return errors.Join(lib.cleanAlone(mine), mine.file.Close(), index.Clear(dir), lib.sweepMarkers(), release())
+	}, nil
 }
 
 // lookupAny finds what may be removed: also a list of images of which none
@@ -127,6 +134,9 @@ func (r *remover) delete(ctx context.Context, img *libimage.Image) error {
 		parent, _ = img.Parent(ctx) // unknown for a damaged image
 	}
 	if err := r.lib.unpin(img.ID()); err != nil {
+		return err
+	}
+	if err := r.copies.leave(r.lib, img.TopLayer()); err != nil {
 		return err
 	}
 	// Not by the name found: with one name left, or by force, all go.
