@@ -15,8 +15,10 @@ type deed struct {
 	command []string
 	roles   []role
 	tidy    [][]string // what removes what only it makes
+	files   []string   // what it writes for the user, outside of the store
 	flags   []string   // before the verb, of every command
 	whole   bool       // what it starts ends by itself, and is followed to its end
+	images  bool       // it is about images: the check looks at layers, too
 }
 
 // role says whose system calls are counted, and who is killed at the one drawn:
@@ -93,7 +95,9 @@ func (s *scene) deeds() []deed {
 		return slices.DeleteFunc(deeds, func(d deed) bool { return d.name != "run --rm" && d.name != "rm -f" })
 	case s.user:
 		// They need a cgroup, which he does not have everywhere.
-		deeds = slices.DeleteFunc(deeds, func(d deed) bool { return slices.Contains([]string{"pause", "unpause", "update"}, d.name) })
+		deeds = slices.DeleteFunc(deeds, func(d deed) bool {
+			return slices.Contains([]string{"pause", "unpause", "update", "reads: stats"}, d.name)
+		})
 		return append(deeds, s.userDeeds()...)
 	}
 	return slices.Concat(deeds, s.runtimeDeeds(), s.conmonDeeds())
@@ -101,18 +105,20 @@ func (s *scene) deeds() []deed {
 
 // ownDeeds are those of cove with its own parts.
 func (s *scene) ownDeeds() []deed {
-	archive, layer := filepath.Join(s.work, "archive.tar"), filepath.Join(s.work, "layer.tar")
+	archive, layer, written := filepath.Join(s.work, "archive.tar"), filepath.Join(s.work, "layer.tar"), filepath.Join(s.work, "written")
 	running := s.start("", "sleep", "100000")
 	ends := s.start("", "sh", "-c", "echo a; sleep 0.3; echo b; sleep 0.3")
 	bridged := s.start("--network podman", "sleep", "100000")
 	probed := s.start("--health-cmd true --health-interval 50ms", "sleep", "0.6")
 	created := onImage("create --name x", "sleep", "100000")
 	second := []string{"import", layer, "localhost/second:latest"}
-	noSecond, back := [][]string{w("rmi -f -i localhost/second")}, [][]string{w("--db-backend boltdb system migrate")}
+	nameless := w("pull -q oci:" + filepath.Join(s.work, "layout"))
+	noSecond, noLayered := [][]string{w("rmi -f -i localhost/second")}, [][]string{w("rmi -f -i " + s.layered)}
+	back := [][]string{w("--db-backend boltdb system migrate")}
 	all := []role{roleCommand, roleMonitor, roleInit}
 	cove := []role{roleCommand}
 	beside := []role{roleCommand, roleItsMonitor, roleItsInit}
-	return []deed{
+	deeds := []deed{
 		{name: "run", command: onImage("run --name x -p 127.0.0.1:8123:80 -v vol:/data -v /data2", "true"), roles: all, whole: true},
 		{name: "run --rm", command: onImage("run --rm --name x -v /data2", "true"), roles: all, whole: true},
 		{name: "run -d", command: running, roles: all},
@@ -123,6 +129,7 @@ func (s *scene) ownDeeds() []deed {
 		{name: "create", command: created, roles: cove},
 		{name: "start", prepare: [][]string{created}, command: w("start x"), roles: all},
 		{name: "start -a", prepare: [][]string{onImage("create --name x", "true")}, command: w("start -a x"), roles: all, whole: true},
+		{name: "start --all", prepare: [][]string{created}, command: w("start --all"), roles: all},
 		{name: "stop", prepare: [][]string{running}, command: w("stop -t 0 x"), roles: beside},
 		{name: "stop --time", prepare: [][]string{s.start("", traps...)}, command: w("stop -t 20 x"), roles: beside},
 		{name: "restart", prepare: [][]string{running}, command: w("restart -t 0 x"), roles: append(all, roleItsMonitor, roleItsInit)},
@@ -143,17 +150,52 @@ func (s *scene) ownDeeds() []deed {
 		{name: "container prune", prepare: [][]string{created}, command: w("container prune -f"), roles: cove},
 		{name: "volume create", command: w("volume create vol"), roles: cove},
 		{name: "volume rm", prepare: [][]string{w("volume create vol")}, command: w("volume rm vol"), roles: cove},
+		{name: "volume prune", prepare: [][]string{w("volume create vol")}, command: w("volume prune -f"), roles: cove},
+		{name: "volume import", prepare: [][]string{w("volume create vol")}, command: w("volume import vol " + layer), roles: cove},
+		{name: "network prune", prepare: [][]string{w("network create n")}, command: w("network prune -f"), roles: cove},
 		{name: "network create", command: w("network create n"), roles: cove},
 		{name: "network rm", prepare: [][]string{w("network create n")}, command: w("network rm n"), roles: cove},
 		{name: "network connect", prepare: [][]string{w("network create n"), bridged}, command: w("network connect n x"), roles: cove},
 		{name: "network disconnect", prepare: [][]string{w("network create n"), bridged, w("network connect n x")}, command: w("network disconnect n x"), roles: cove},
-		{name: "load", prepare: [][]string{second, w("rmi localhost/second")}, command: []string{"load", "-q", "-i", archive}, roles: cove, tidy: noSecond},
-		{name: "pull", command: w("pull -q oci:" + filepath.Join(s.work, "layout")), roles: cove, tidy: [][]string{w("rmi -f -i " + s.layered)}},
-		{name: "import", command: second, roles: cove, tidy: noSecond},
-		{name: "rmi", prepare: [][]string{second}, command: w("rmi localhost/second"), roles: cove, tidy: noSecond},
+		{name: "load", prepare: [][]string{second, w("rmi localhost/second")}, command: []string{"load", "-q", "-i", archive}, roles: cove, tidy: noSecond, images: true},
+		{name: "pull", command: nameless, roles: cove, tidy: noLayered, images: true},
+		{name: "import", command: second, roles: cove, tidy: noSecond, images: true},
+		{name: "rmi", prepare: [][]string{second}, command: w("rmi localhost/second"), roles: cove, tidy: noSecond, images: true},
+		{name: "rmi layers", prepare: [][]string{nameless}, command: w("rmi " + s.layered), roles: cove, tidy: noLayered, images: true},
+		{name: "image prune", prepare: [][]string{nameless}, command: w("image prune -f"), roles: cove, tidy: noLayered, images: true},
+		{name: "tag", command: w("tag " + image + " localhost/second"), roles: cove, tidy: noSecond, images: true},
+		{name: "untag", prepare: [][]string{second}, command: w("untag localhost/second localhost/second"), roles: cove, tidy: noSecond, images: true},
 		{name: "system migrate", prepare: [][]string{running}, command: w("--db-backend sqlite system migrate"), roles: cove, tidy: back},
 		{name: "system migrate back", prepare: [][]string{running, w("--db-backend sqlite system migrate")}, command: w("--db-backend boltdb system migrate"), roles: cove, tidy: back},
+		{name: "system renumber", prepare: [][]string{running}, command: w("system renumber"), roles: cove},
+		{name: "system prune", prepare: [][]string{created, w("network create n"), nameless}, command: w("system prune -f"), roles: cove, tidy: noLayered, images: true},
+		{name: "system check", prepare: [][]string{running}, command: w("system check --repair"), roles: beside, images: true},
 	}
+	deeds = slices.Concat(deeds, with("files", []deed{
+		{name: "volume export", prepare: [][]string{w("volume create vol"), w("volume import vol " + layer)}, command: w("volume export -o " + written + " vol"), roles: cove, files: []string{written}},
+		{name: "save", command: w("save -q -o " + written + " " + image), roles: cove, files: []string{written}, images: true},
+		{name: "push", command: w("push -q " + image + " oci:" + written), roles: cove, files: []string{written}, images: true},
+		{name: "export", prepare: [][]string{created}, command: w("export -o " + written + " x"), roles: cove, files: []string{written}},
+		{name: "cp in", prepare: [][]string{running}, command: w("cp " + layer + " x:/tmp/"), roles: beside},
+		{name: "cp out", prepare: [][]string{running}, command: w("cp x:/bin/busybox " + written), roles: beside, files: []string{written}},
+	}), with("reads", []deed{
+		{name: "system df", prepare: [][]string{created, w("volume create vol")}, command: w("system df -v"), roles: cove},
+		{name: "ps", prepare: [][]string{running}, command: w("ps -a --size"), roles: cove},
+		{name: "inspect", prepare: [][]string{running}, command: w("inspect x"), roles: beside},
+		{name: "top", prepare: [][]string{running}, command: w("top x"), roles: beside},
+		{name: "stats", prepare: [][]string{running}, command: w("stats --no-stream x"), roles: beside},
+		{name: "diff", prepare: [][]string{running}, command: w("diff x"), roles: cove},
+	}))
+	if s.registry {
+		deeds = append(deeds,
+			deed{name: "pull registry", command: w("pull -q --tls-verify=false " + registry + "/layered"), roles: cove, tidy: noLayered, images: true},
+			deed{name: "push registry", command: w("push -q --tls-verify=false " + image + " " + registry + "/pushed"), roles: cove, images: true})
+	}
+	if s.alone { // it takes everything
+		full := [][]string{running, w("network create n"), w("volume create vol")}
+		deeds = append(deeds, deed{name: "system reset", prepare: full, command: w("system reset -f"), roles: beside, tidy: [][]string{onImage("run --rm", "true")}})
+	}
+	return deeds
 }
 
 // traps is a command that ends by itself when it is asked to.

@@ -23,6 +23,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -143,9 +144,9 @@ func sweep(ctx context.Context, s *scene, strikes []strike, draw drawing, only *
 	if s.work, err = os.MkdirTemp("", "crash"); err != nil {
 		return err
 	}
-	var lost []string
+	bad := false
 	defer func() {
-		if err = errors.Join(err, s.close()); len(lost) == 0 {
+		if err = errors.Join(err, s.close()); !bad {
 			err = errors.Join(err, os.RemoveAll(s.work))
 		}
 	}()
@@ -156,89 +157,128 @@ func sweep(ctx context.Context, s *scene, strikes []strike, draw drawing, only *
 	if strikes[0].Errno != 0 {
 		word = "fails"
 	}
-	_, _ = fmt.Fprintf(out, "seed %d\n%-28s %-18s %6s %6s %6s\n", draw.seed, "command", "process", "calls", word, "losses")
-	total := 0
+	_, _ = fmt.Fprintf(out, "seed %d\n%-28s %-18s %6s %6s %6s %6s\n", draw.seed, "command", "process", "calls", word, "lost", "left")
+	var all tally
 	for _, d := range s.deeds() {
 		for _, r := range d.roles {
 			if !only.MatchString(d.name) && !only.MatchString(d.name+": "+r.name) {
 				continue
 			}
 			for _, s.strike = range strikes {
-				if s.strike.Errno != 0 && r.victim != "" {
+				if s.strike.Errno != 0 && r.victim != "" || ctx.Err() != nil {
 					continue // who makes no calls cannot have one fail
 				}
-				calls, tried, bad, err := s.kill(ctx, d, r, draw)
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
+				t, err := s.kill(ctx, d, r, draw)
 				if err != nil {
-					bad = append(bad, fmt.Sprintf("%s of %q: %s", r.name, d.name, err))
+					t.add(verdict{lost: err.Error()}, fmt.Sprintf("%s of %q", r.name, d.name))
 					_ = s.clean(d)
 				}
-				_, _ = fmt.Fprintf(out, "%-28s %-18s %6d %6d %6d\n", d.name, strings.TrimSpace(r.name+" "+unix.ErrnoName(s.strike.Errno)), calls, tried, len(bad))
-				for _, b := range bad {
-					_, _ = fmt.Fprintf(out, "  LOSS %s\n", b)
+				_, _ = fmt.Fprintf(out, "%-28s %-18s %6d %6d %6d %6d\n", d.name, strings.TrimSpace(r.name+" "+unix.ErrnoName(s.strike.Errno)), t.calls, t.tried, t.lost, t.left)
+				for _, w := range t.words {
+					_, _ = fmt.Fprintf(out, "  LOSS %s\n", w)
 				}
-				total, lost = total+tried, append(lost, bad...)
+				all.include(t)
 			}
 		}
 	}
-	_, _ = fmt.Fprintf(out, "%d %s, %d losses, seed %d\n", total, word, len(lost), draw.seed)
-	for _, l := range lost { // once more, where the end of a log shows it
-		_, _ = fmt.Fprintf(out, "  LOSS %s\n", l)
+	_, _ = fmt.Fprintf(out, "%d %s, %d lost, %d left, seed %d\n", all.tried, word, all.lost, all.left, draw.seed)
+	for _, w := range all.words { // once more, where the end of a log shows it
+		_, _ = fmt.Fprintf(out, "  LOSS %s\n", w)
 	}
-	if len(lost) > 0 {
-		return fmt.Errorf("%d losses; what is left of them is in %s", len(lost), s.work)
+	if bad = len(all.words) > 0; bad {
+		return fmt.Errorf("%d losses; what is left of them is in %s", len(all.words), s.work)
 	}
-	return nil
+	return ctx.Err()
+}
+
+// verdict is what is wrong after a kill, "" for nothing: what users lose, an
+// answer that is not true or something that they had, and what is left on the
+// machine, or differs from what is recorded.
+type verdict struct{ lost, left string }
+
+// and is the first that is wrong of either kind.
+func (v verdict) and(w verdict) verdict {
+	return verdict{lost: cmp.Or(v.lost, w.lost), left: cmp.Or(v.left, w.left)}
+}
+
+func (v verdict) fine() bool { return v == verdict{} }
+
+func (v verdict) String() string { return strings.TrimPrefix(v.lost+"; "+v.left, "; ") }
+
+// tally counts kills of one process of one command, or of all.
+type tally struct {
+	calls, tried, lost, left int
+	words                    []string // one for each kill after which something is wrong
+}
+
+func (t *tally) add(v verdict, what string) {
+	if v.lost != "" {
+		t.lost++
+	}
+	if v.left != "" {
+		t.left++
+	}
+	t.words = append(t.words, what+": "+v.String())
+}
+
+func (t *tally) include(u tally) {
+	t.tried, t.lost, t.left, t.words = t.tried+u.tried, t.lost+u.lost, t.left+u.left, append(t.words, u.words...)
 }
 
 // kill strikes one deed's process at as many of its system calls as asked.
-func (s *scene) kill(ctx context.Context, d deed, target role, draw drawing) (calls, tried int, losses []string, err error) {
+func (s *scene) kill(ctx context.Context, d deed, target role, draw drawing) (t tally, err error) {
 	var told answers
-	if told, calls, err = s.answers(d, target); err != nil {
-		return 0, 0, nil, err
+	if told, t.calls, err = s.answers(d, target); err != nil {
+		return t, err
 	}
-	for _, p := range draw.points(calls) {
-		if ctx.Err() != nil || tried == draw.kills && draw.kills > 0 {
+	for _, p := range draw.points(t.calls) {
+		if ctx.Err() != nil || t.tried == draw.kills && draw.kills > 0 {
 			break
 		}
 		if err := s.prepare(d); err != nil {
-			return calls, tried, losses, fmt.Errorf("after a kill at call %d: %w", p, err)
+			return t, fmt.Errorf("after a kill at call %d: %w", p, err)
 		}
 		r, err := s.trace(d, target, p+1)
 		if err != nil {
-			return calls, tried, losses, err
+			return t, err
 		}
 		if r.struck {
-			tried++
+			t.tried++
 		}
-		problem := ""
-		if r.code < 0 {
-			problem = "the command hung: " + r.String()
-			s.endCommands() // or what follows would wait for it
+		v := s.judge(d, target, r, told)
+		if v.fine() {
+			continue
 		}
-		if problem == "" && r.refused != "" {
-			problem = s.refusal(r)
+		what := "killed"
+		if r.refused != "" {
+			what = r.refused + " refused"
 		}
-		if problem == "" {
-			problem = s.onceMore(d, target, r, told)
-		}
-		if problem == "" {
-			problem = s.checked()
-		}
-		if rest := s.clean(d); problem == "" {
-			problem = rest
-		}
-		if problem != "" {
-			what := "killed"
-			if r.refused != "" {
-				what = r.refused + " refused"
+		t.add(v, fmt.Sprintf("%s of %q, %s at call %d of %d (%s)", target.name, d.name, what, p+1, t.calls, r))
+		if s.podman { // one kill's harm is not to be counted as the next one's
+			if err := s.anew(); err != nil {
+				return t, err
 			}
-			losses = append(losses, fmt.Sprintf("%s of %q, %s at call %d of %d (%s): %s", target.name, d.name, what, p+1, calls, r, problem))
 		}
 	}
-	return calls, tried, losses, nil
+	return t, nil
+}
+
+// judge goes on as a user would and tells what is wrong.
+func (s *scene) judge(d deed, target role, r traced, told answers) (v verdict) {
+	switch {
+	case r.code < 0:
+		v.lost = "the command hung: " + r.String()
+		s.endCommands() // or what follows would wait for it
+	case r.refused != "":
+		v = s.refusal(d, r)
+	}
+	if v.fine() {
+		v.lost = s.onceMore(d, target, r, told)
+	}
+	if v.fine() {
+		v.left = s.checked(d)
+	}
+	return v.and(s.clean(d))
 }
 
 // answers is what a user is told when nobody is killed: the first time, the
@@ -267,8 +307,8 @@ func (s *scene) answers(d deed, target role) (told answers, calls int, err error
 			return told, 0, fmt.Errorf("without a kill: %s", r)
 		}
 		told.second = s.do(d, d.command)
-		if problem := s.clean(d); problem != "" {
-			return told, 0, fmt.Errorf("without a kill: %s", problem)
+		if v := s.clean(d); !v.fine() {
+			return told, 0, fmt.Errorf("without a kill: %s", v)
 		}
 		if s.strike.Errno != 0 {
 			break // it may make none that may fail so
@@ -322,20 +362,20 @@ func (s *scene) ranAs(holder []string) bool {
 }
 
 // refusal is what is wrong with a command one of whose calls has failed.
-func (s *scene) refusal(r traced) string {
+func (s *scene) refusal(d deed, r traced) (v verdict) {
 	switch lines := strings.Count(r.errors, "\n"); {
 	case strings.Contains(r.errors, "goroutine "):
-		return "it panicked at length"
+		v.lost = "it panicked at length"
 	case lines > 1 && !s.strike.Lasting: // a later one is another error
-		return "it says more than one line"
+		v.lost = "it says more than one line"
 	case lines == 0 && r.code != 0:
-		return "it does not say why"
-	case r.code == 0:
-		return "" // what is left goes with a later write
-	case strings.HasPrefix(r.errors, "Error: panic: "):
-		return "" // that was as good as a kill
+		v.lost = "it does not say why"
+	case r.code == 0: // what is left goes with a later write
+	case strings.HasPrefix(r.errors, "Error: panic: "): // that was as good as a kill
+	default:
+		v.left = s.checked(d) // nothing half-made is left to the command that is repeated
 	}
-	return s.checked() // nothing half-made is left to the command that is repeated
+	return v
 }
 
 // afterwards is what a user is told when a process of x's is dead before the
@@ -362,8 +402,8 @@ func (s *scene) afterwards(d deed, k kind) (result, error) {
 		}
 	}
 	r := s.do(d, d.command)
-	if problem := s.clean(d); problem != "" {
-		return r, fmt.Errorf("after a kill before the command: %s", problem)
+	if v := s.clean(d); !v.fine() {
+		return r, fmt.Errorf("after a kill before the command: %s", v)
 	}
 	return r, nil
 }
@@ -399,42 +439,51 @@ func plain(text string) string {
 const grace = 5 * time.Second
 
 // checked is what cove's own check finds, once monitors had their time.
-func (s *scene) checked() string {
+func (s *scene) checked(d deed) string {
 	if s.podman {
 		return "" // it has no such command for containers
 	}
+	check := w("system check --quick") // reads no layers
+	if d.images {
+		check = w("system check")
+	}
 	var r result
 	for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if r = s.run("system", "check"); r.code == 0 && r.out == "" {
+		if r = s.run(check...); r.code == 0 && r.out == "" {
 			return ""
 		}
 	}
 	return "system check: " + r.String()
 }
 
-// clean removes what the deed made and says what is left all the same.
-func (s *scene) clean(d deed) string {
+// clean removes what the deed made and says what is wrong all the same.
+func (s *scene) clean(d deed) (v verdict) {
+	for _, name := range d.files {
+		if err := os.RemoveAll(name); err != nil {
+			v.left = err.Error()
+		}
+	}
 	if r := s.lookAtOther(); !s.alone && r.out != s.other {
-		return fmt.Sprintf("the other container: %s, it was %s", r, s.other)
+		return v.and(verdict{lost: fmt.Sprintf("the other container: %s, it was %s", r, s.other)})
 	}
 	for _, args := range slices.Concat(d.tidy, tidy) {
 		if r := s.run(args...); r.code != 0 {
-			return fmt.Sprintf("%s: %s", strings.Join(args, " "), r)
+			v = v.and(verdict{lost: fmt.Sprintf("%s: %s", strings.Join(args, " "), r)})
 		}
 	}
-	if problem := s.checked(); problem != "" {
-		return problem
+	if problem := s.checked(d); problem != "" {
+		return v.and(verdict{left: problem})
 	}
 	var diff []string
 	for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		now, err := s.reality()
 		if err != nil {
-			return err.Error()
+			return v.and(verdict{left: err.Error()})
 		}
 		if diff = stage.Difference(s.before, now); len(diff) == 0 {
-			return ""
+			return v
 		}
 	}
 	s.before, _ = s.reality() // reported once
-	return "left: " + strings.Join(diff, "; ")
+	return v.and(verdict{left: strings.Join(diff, "; ")})
 }

@@ -37,7 +37,8 @@ type scene struct {
 	before []string
 	other  string // what inspect says of the other container's process
 	// layered is the ID of an image of several layers, in the directory layout.
-	layered string
+	layered  string
+	registry bool // there is one, which has it, too
 }
 
 // result is how a command ended.
@@ -193,6 +194,9 @@ func (s *scene) open() (err error) {
 			return err
 		}
 	}
+	if err := s.openRegistry(); err != nil {
+		return err
+	}
 	commands := [][]string{
 		{"import", filepath.Join(s.work, "layer.tar"), image},
 		{"save", "-q", "-o", filepath.Join(s.work, "archive.tar"), image},
@@ -229,11 +233,43 @@ func (s *scene) close() error {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+	for _, dir := range s.cgroups() {
+		members, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+		for word := range strings.FieldsSeq(string(members)) {
+			if pid, err := strconv.Atoi(word); err == nil && pid > 1 {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	}
 	// The storage library's mount of its directory on itself.
 	if err := syscall.Unmount(filepath.Join(s.root(), "overlay"), syscall.MNT_DETACH); err != nil && err != syscall.EINVAL && err != syscall.ENOENT {
 		errs = append(errs, &os.PathError{Op: "unmount", Path: s.root(), Err: err})
 	}
 	return errors.Join(errs...)
+}
+
+// anew makes the scene once more, whatever has become of the one before.
+func (s *scene) anew() error {
+	_ = s.close()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	for _, line := range slices.Backward(strings.Split(string(mounts), "\n")) {
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], s.work+"/") {
+			_ = syscall.Unmount(f[4], syscall.MNT_DETACH)
+		}
+	}
+	for _, dir := range s.cgroups() {
+		_ = os.Remove(dir)
+	}
+	if err := os.RemoveAll(s.work); err != nil {
+		return err
+	}
+	if err := os.Mkdir(s.work, 0o700); err != nil {
+		return err
+	}
+	return s.open()
 }
 
 // endCommands ends commands that hang.
@@ -246,7 +282,7 @@ func (s *scene) endCommands() {
 }
 
 // caches may be there or not.
-var caches = regexp.MustCompile(`/cove/(images|seccomp|bin)/|/cove/runtimes(/|$)|/cove/net(ns|work)$|/events\.log\.1$`)
+var caches = regexp.MustCompile(`/cove/(images|seccomp|bin)/|/cove/store-id$|/cove/runtimes(/|$)|/cove/net(ns|work)$|/events\.log\.1$`)
 
 // reality lists what an engine can leave behind, independently of what cove
 // itself can find out.
@@ -267,13 +303,8 @@ func (s *scene) reality() ([]string, error) {
 	if s.podman {
 		dirs = []string{s.root() + "/overlay-containers"} // its containers' own
 	}
-	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/cove/*")
-	theirs, _ := filepath.Glob("/sys/fs/cgroup/*/libpod_parent/libpod-*")
-	for _, c := range append(cgroups, theirs...) {
-		id := strings.TrimPrefix(strings.TrimPrefix(filepath.Base(c), "libpod-"), "conmon-")
-		if fi, err := os.Stat(c); err == nil && fi.IsDir() && s.ours(id) {
-			all = append(all, "cgroup: "+c)
-		}
+	for _, c := range s.cgroups() {
+		all = append(all, "cgroup: "+c)
 	}
 	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -299,6 +330,31 @@ func (s *scene) reality() ([]string, error) {
 	all = append(all, s.processes()...)
 	slices.Sort(all)
 	return all, nil
+}
+
+// cgroups lists those of this scene's containers.
+func (s *scene) cgroups() (dirs []string) {
+	all, _ := filepath.Glob("/sys/fs/cgroup/*/cove/*")
+	theirs, _ := filepath.Glob("/sys/fs/cgroup/*/libpod_parent/libpod-*")
+	for _, c := range append(all, theirs...) {
+		id := strings.TrimPrefix(strings.TrimPrefix(filepath.Base(c), "libpod-"), "conmon-")
+		if fi, err := os.Stat(c); err == nil && fi.IsDir() && (s.ours(id) || s.mountedIn(c)) {
+			dirs = append(dirs, c)
+		}
+	}
+	return dirs
+}
+
+// mountedIn tells whether a process in a cgroup has something of this scene
+// mounted: it may be in one whose container nobody has told of.
+func (s *scene) mountedIn(cgroup string) bool {
+	members, _ := os.ReadFile(filepath.Join(cgroup, "cgroup.procs"))
+	for pid := range strings.FieldsSeq(string(members)) {
+		if mounts, err := os.ReadFile("/proc/" + pid + "/mountinfo"); err == nil && bytes.Contains(mounts, []byte(s.work+"/")) {
+			return true
+		}
+	}
+	return false
 }
 
 // ours tells whether a container's ID is known to this scene: other engines
