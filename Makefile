@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm density clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,16 +102,22 @@ bench: build ## ratios to podman and docker, measured side by side
 	bench/run
 
 KILLS ?= 40
-crash: build deps ## kill cove and what it starts at system calls, or have those fail: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1] [ALONE=1] [AT=N] [ERRNO=ENOSPC,EIO,ENOMEM,EMFILE,EAGAIN,EINTR] [LASTING=1]
+crash: build deps ## kill cove and what it starts at system calls, or have those fail: make crash [KILLS=N, 0 is all] [ONLY=REGEX] [SEED=N] [ROOTLESS=1] [ALONE=1] [AT=N] [PODMAN=1] [ERRNO=ENOSPC,EIO,ENOMEM,EMFILE,EAGAIN,EINTR] [LASTING=1]
 	$(GO) build -buildvcs=false -o bin/crash ./crash
-	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user) $(if $(ALONE),-alone) $(if $(AT),-at $(AT)) \
+	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user) $(if $(ALONE),-alone) $(if $(PODMAN),-podman) $(if $(AT),-at $(AT)) \
 	  $(if $(ERRNO),-errno $(ERRNO)) $(if $(LASTING),-lasting)
 
 STORM ?= 5m
-storm: build deps ## 64 processes doing random commands at once: make storm [STORM=DURATION] [SEED=N]
+storm: build deps ## 64 processes doing random commands at once, on both back ends with both kinds of locks: make storm [STORM=DURATION, each] [SEED=N]
 	$(GO) build -buildvcs=false -o bin/storm ./storm
-	bin/storm -for $(STORM) $(if $(SEED),-seed $(SEED))
-	bin/storm -for $(STORM) -lock-type shm $(if $(SEED),-seed $(SEED))
+	for backend in boltdb sqlite; do for lock in file shm; do echo "$$backend, $$lock"; \
+	  bin/storm -for $(STORM) -db-backend $$backend -lock-type $$lock $(if $(SEED),-seed $(SEED)) || exit 1; done; done
+
+RUNNING ?= 500
+CREATED ?= 5000
+density: build deps ## how long commands take and what a container costs as they become more: make density [RUNNING=N] [CREATED=N]
+	$(GO) build -buildvcs=false -o bin/storm ./storm
+	bin/storm -density $(RUNNING) -created $(CREATED)
 
 # Minimising an input that found something new costs up to a minute each, of none executed.
 FUZZ ?= 20s
