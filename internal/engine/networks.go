@@ -601,7 +601,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, filters map[string][]string)
 		return nil, err
 	}
 	var names []string
-	var errs []error
+	errs := []error{e.finishNetworks(ctx)}
 	for _, n := range all {
 		if n.Name == e.defaultNetwork() {
 			continue
