@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,6 +143,9 @@ func (e engine) condition(name string) (bool, error) {
 		return unified() && err == nil, nil
 	case "nat":
 		return nat(), nil
+	case "btrfs":
+		known, err := os.ReadFile("/proc/filesystems")
+		return err == nil && slices.Contains(strings.Fields(string(known)), "btrfs"), nil
 	case "fuse":
 		fi, err := os.Stat("/dev/fuse")
 		return err == nil && (e.user == nil || fi.Mode()&0o006 == 0o006), nil

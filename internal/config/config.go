@@ -106,7 +106,7 @@ func Load(o Overrides) (*Config, error) {
 		c.DriverOptions = o.DriverOptions
 	}
 	if c.Driver == "" {
-		c.Driver = storageDriver(so.GraphDriverPriority)
+		c.Driver = storageDriver(so.GraphDriverPriority, c.GraphRoot)
 	}
 	for _, p := range []*string{&c.GraphRoot, &c.RunRoot} {
 		if *p, err = filepath.Abs(*p); err != nil {

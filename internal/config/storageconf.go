@@ -3,12 +3,14 @@ package config
 import (
 	"bytes"
 	"io"
+	"path/filepath"
 	"slices"
 
 	"github.com/BurntSushi/toml"
 	"go.podman.io/storage/pkg/configfile"
 	"go.podman.io/storage/pkg/unshare"
 	"go.podman.io/storage/types"
+	"golang.org/x/sys/unix"
 )
 
 // unusedStorage are the keys of storage.conf that the library does not know, which
@@ -50,18 +52,29 @@ func unusedStorage() []Key {
 }
 
 // drivers are the storage library's that cove can use.
-var drivers = []string{"overlay", "vfs"}
+var drivers = []string{"overlay", "vfs", "btrfs"}
 
 // storageDriver is the driver where none is named: the first of storage.conf's
 // driver_priority that there is, as the library would try them.
-func storageDriver(priority []string) string {
+func storageDriver(priority []string, graphRoot string) string {
 	for _, d := range priority {
 		if d == "overlay2" {
 			d = "overlay"
 		}
-		if slices.Contains(drivers, d) {
+		if slices.Contains(drivers, d) && (d != "btrfs" || onBtrfs(graphRoot)) {
 			return d
 		}
 	}
 	return drivers[0]
+}
+
+// onBtrfs looks at the nearest directory that there is.
+func onBtrfs(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	for err == unix.ENOENT && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		err = unix.Statfs(dir, &st)
+	}
+	return err == nil && st.Type == unix.BTRFS_SUPER_MAGIC
 }

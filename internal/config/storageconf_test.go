@@ -24,6 +24,7 @@ type storageProof struct {
 const (
 	resolved = "../image/library/storageconf_test.go"
 	markers  = "../image/library/markers_test.go"
+	btrfs    = "../../test/testdata/script/storage_btrfs.txt"
 	noDriver = "of a driver that is refused"
 )
 
@@ -68,8 +69,8 @@ var storageProofs = map[string]storageProof{
 	"options.vfs.ignore_chown_errors": {text: "[storage.options.vfs]\nignore_chown_errors = \"true\"", see: options, want: "[vfs.ignore_chown_errors=true]"},
 	"options.vfs.sync":                {text: "[storage.options.vfs]\nsync = \"none\"", see: options, want: "[vfs.sync=none]"},
 
-	"options.btrfs.min_space": {idle: noDriver},
-	"options.btrfs.size":      {idle: noDriver},
+	"options.btrfs.min_space": {test: btrfs},
+	"options.btrfs.size":      {test: btrfs},
 	"options.zfs.fsname":      {idle: noDriver},
 	"options.zfs.mountopt":    {idle: noDriver},
 	"options.zfs.size":        {idle: noDriver},

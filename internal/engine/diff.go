@@ -94,13 +94,13 @@ func (e *Engine) imageChanges(ctx context.Context, img *cove.ImageConfig) ([]Cha
 	if len(img.Layers) == 0 {
 		return nil, nil
 	}
-	if e.conf.Driver == "vfs" {
+	if image.Whole(e.conf.Driver) {
 		data, err := e.images.Inspect(ctx, img.ID)
 		if err != nil {
 			return nil, err
 		}
 		if len(data.RootFS.Layers) > 1 {
-			return nil, cove.E("compare image", img.Name, cove.Unsupported, errors.New("the storage driver vfs keeps no layer apart from those below it; this is not supported by cove yet"))
+			return nil, cove.E("compare image", img.Name, cove.Unsupported, errors.New("the storage driver "+e.conf.Driver+" keeps no layer apart from those below it; this is not supported by cove yet"))
 		}
 	}
 	top := image.Uppermost(img.Layers)

@@ -17,8 +17,18 @@ func PinID(part, imageID string) string {
 // LayerDir is where the storage library's driver has a layer, below the graph
 // root.
 func LayerDir(driver, id string) string {
-	if driver == "vfs" {
+	switch driver {
+	case "vfs":
 		return filepath.Join("vfs", "dir", id)
+	case "btrfs":
+		return filepath.Join("btrfs", "subvolumes", id)
 	}
 	return filepath.Join(driver, id)
 }
+
+// Whole tells that with this driver the directory of a layer has all that is in the
+// layers below as well.
+func Whole(driver string) bool { return driver == "vfs" || driver == "btrfs" }
+
+// Known tells whether cove can use the storage library's driver of that name.
+func Known(driver string) bool { return driver == "overlay" || Whole(driver) }

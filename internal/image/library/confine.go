@@ -27,7 +27,7 @@ type confined struct{ storage.Store }
 
 // Diff gives a layer as an archive.
 func (s confined) Diff(from, to string, o *storage.DiffOptions) (io.ReadCloser, error) {
-	if d := s.GraphDriverName(); d != "overlay" && d != "vfs" || from != "" || o == nil || o.Compression == nil || *o.Compression != archive.Uncompressed {
+	if !image.Known(s.GraphDriverName()) || from != "" || o == nil || o.Compression == nil || *o.Compression != archive.Uncompressed {
 		return s.Store.Diff(from, to, o)
 	}
 	ours, err := s.assemble(to)
@@ -88,8 +88,8 @@ func (s confined) assemble(id string) (_ io.ReadCloser, err error) {
 
 // places are the directories that have a layer's files.
 func (l *library) places(id string) ([]layer, error) {
-	if l.store.GraphDriverName() == "vfs" {
-		return l.copied(id)
+	if image.Whole(l.store.GraphDriverName()) {
+		return l.whole(id)
 	}
 	// The library looks into the layers below, too: some are templates.
 	var all []layer

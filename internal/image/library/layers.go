@@ -31,8 +31,8 @@ func (l *library) layers(img *libimage.Image) ([]layer, error) {
 	if err := l.mountable(); err != nil {
 		return nil, err
 	}
-	if l.store.GraphDriverName() == "vfs" {
-		return l.copied(img.TopLayer())
+	if image.Whole(l.store.GraphDriverName()) {
+		return l.whole(img.TopLayer())
 	}
 	var chain []layer
 	for id := img.TopLayer(); id != ""; {
@@ -56,7 +56,7 @@ func (l *library) layers(img *libimage.Image) ([]layer, error) {
 // mountable refuses drivers and driver options under which a layer's
 // directory is not what a container must see.
 func (l *library) mountable() error {
-	if d := l.store.GraphDriverName(); d != "overlay" && d != "vfs" {
+	if d := l.store.GraphDriverName(); !image.Known(d) {
 		return unsupported("", "storage driver "+d+" is not supported by cove yet")
 	}
 	for _, opt := range l.store.GraphOptions() {
@@ -112,9 +112,9 @@ func unsupported(layer, why string) error {
 	return cove.E("use layers directly", layer, cove.Unsupported, errors.New(why))
 }
 
-// copied gives the one directory that holds all of an image where every layer
-// is a copy of the one below it with its own changes.
-func (l *library) copied(top string) ([]layer, error) {
+// whole gives the one directory that holds all of an image where every layer
+// is a copy, or a snapshot, of the one below it with its own changes.
+func (l *library) whole(top string) ([]layer, error) {
 	if top == "" {
 		return nil, nil
 	}
@@ -127,7 +127,7 @@ func (l *library) copied(top string) ([]layer, error) {
 	}
 	root := l.store.GraphRoot()
 	for _, st := range l.stores() {
-		place := image.LayerDir("vfs", top)
+		place := image.LayerDir(l.store.GraphDriverName(), top)
 		dir := filepath.Join(st, place)
 		fi, err := os.Lstat(dir)
 		switch {

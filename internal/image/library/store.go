@@ -20,6 +20,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/index"
+	_ "github.com/cove-engine/cove/internal/image/library/btrfs" // the driver
 )
 
 // Store is the local image store. Its methods may be called from any
