@@ -114,7 +114,8 @@ func dispatch(c *command, args []string) (int, error) {
 		case "checkpoint", "restore":
 			return -1, cove.E("", args[0], cove.Unsupported, errors.New("is not supported"))
 		}
-		return -1, cove.E("", args[0], cove.Invalid, errors.New("is not a command; see cove-runtime --help"))
+		// runc's code.
+		return 3, cove.E("", args[0], cove.Invalid, errors.New("is not a command; see cove-runtime --help"))
 	}
 	c.flags = flags("cove-runtime " + all[i].name)
 	code, err := all[i].run(c, args[1:])

@@ -13,6 +13,9 @@ import (
 	"github.com/cove-engine/cove/internal/runtime"
 )
 
+// notBegun is runc's code for an exec that could not begin.
+const notBegun = 255
+
 func execute(c *command, args []string) (int, error) {
 	var o runtime.ExecOptions
 	var env, caps, groups, cgroups listFlag
@@ -46,23 +49,23 @@ func execute(c *command, args []string) (int, error) {
 		return -1, err
 	}
 	if o.Cgroups, err = readCgroups(cgroups); err != nil {
-		return -1, err
+		return notBegun, err
 	}
 	ctr, err := c.r.Open(id)
 	if err != nil {
-		return -1, err
+		return notBegun, err
 	}
 	var p *specs.Process
 	if *file != "" {
 		if p, err = readProcess(*file); err != nil {
-			return -1, err
+			return notBegun, err
 		}
 	} else {
 		if len(rest) == 0 {
-			return -1, cove.E("", "exec", cove.Invalid, errors.New("needs a command, or --process"))
+			return notBegun, cove.E("", "exec", cove.Invalid, errors.New("needs a command, or --process"))
 		}
 		if p = ctr.ExecProcess(); p == nil {
-			return -1, cove.E("", "exec", cove.WrongStatus, errors.New("the container is not complete"))
+			return notBegun, cove.E("", "exec", cove.WrongStatus, errors.New("the container is not complete"))
 		}
 		p.Args, p.Terminal = rest, *tty
 		p.Env = append(p.Env[:len(p.Env):len(p.Env)], env...)
@@ -71,15 +74,14 @@ func execute(c *command, args []string) (int, error) {
 		set(&p.ApparmorProfile, *apparmor)
 		p.NoNewPrivileges = p.NoNewPrivileges || *nnp
 		if err := setUser(p, *user, groups); err != nil {
-			return -1, err
+			return notBegun, err
 		}
 		addCaps(p, caps)
 	}
 	o.KeepTerminal = !*detach
 	b, err := c.r.Exec(id, p, o)
 	if err != nil {
-		// runc's code for an exec that could not begin.
-		return 255, err
+		return notBegun, err
 	}
 	if *detach {
 		return 0, nil

@@ -66,6 +66,12 @@ func update(c *command, args []string) (int, error) {
 			return cove.E("", "linux.intelRdt", cove.Unsupported, errors.New("is not supported"))
 		})
 	}
+	for _, name := range []string{"kernel-memory", "kernel-memory-tcp"} {
+		f.Func(name, "not used: the kernel has none any more", func(string) error {
+			c.r.Warn("--" + name + ": is ignored")
+			return nil
+		})
+	}
 	id, _, err := c.parse(args, false)
 	if err != nil {
 		return -1, err
@@ -73,6 +79,11 @@ func update(c *command, args []string) (int, error) {
 	if *file != "" {
 		if l, err = readResources(*file); err != nil {
 			return -1, err
+		}
+		if len(l.Devices) > 0 {
+			// An engine sends the spec's whole section. runc leaves them, too.
+			c.r.Warn("linux.resources.devices: stay as they are")
+			l.Devices = nil
 		}
 	}
 	return 0, c.r.Update(id, l)
@@ -92,9 +103,6 @@ func readResources(file string) (*specs.LinuxResources, error) {
 	l := new(specs.LinuxResources)
 	if err := json.Unmarshal(data, l); err != nil {
 		return nil, cove.E("read resources", file, cove.Invalid, err)
-	}
-	if len(l.Devices) > 0 {
-		return nil, cove.E("read resources", file, cove.Unsupported, errors.New("devices: cannot be updated"))
 	}
 	return l, nil
 }

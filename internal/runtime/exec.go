@@ -31,8 +31,11 @@ type ExecOptions struct {
 }
 
 // ExecProcess is the process that an exec of the container starts from: that of
-// its spec.
+// its spec; nil while nothing is recorded.
 func (c *Container) ExecProcess() *specs.Process {
+	if c.record.Process == nil {
+		return nil
+	}
 	p := *c.record.Process
 	return &p
 }
