@@ -65,6 +65,10 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 			continue
 		case "defaults", "async", "nomand", "noiversion", "loud":
 			continue
+		case "silent", "iversion":
+			// The mount API says nothing in the kernel's log, and a file system
+			// that counts versions always does, since Linux 6.1.
+			continue
 		case "tmpcopyup":
 			out.CopyUp = true
 			continue
@@ -85,7 +89,7 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 				continue
 			}
 			return out, unsupported("mount %s: option %s", m.Destination, opt)
-		case "remount", "iversion", "silent":
+		case "remount":
 			return out, unsupported("mount %s: option %s", m.Destination, opt)
 		}
 		if p, ok := propagations[opt]; ok {
@@ -153,7 +157,7 @@ func label(m *plan.Mount, label string) {
 // MountOptions are the words of a mount that are not its file system's.
 func MountOptions() []string {
 	all := []string{
-		"async", "bind", "defaults", "dirsync", "idmap", "loud", "mand", "noiversion", "nomand", "rbind", "ridmap", "sync", "tmpcopyup",
+		"async", "bind", "defaults", "dirsync", "idmap", "loud", "mand", "noiversion", "nomand", "rbind", "ridmap", "silent", "sync", "tmpcopyup", "iversion",
 	}
 	for name := range attributes {
 		all = append(all, name)
