@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -629,4 +631,51 @@ func BenchmarkSetJSONFree(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// What several share goes when it is empty, and nobody who makes something below
+// it at that moment minds.
+func TestLiveRemoveEmpty(t *testing.T) {
+	l, parent := live(t)
+	s := mustSet(t, l, parent+"/id", nil)
+	if err := s.Make(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.RemoveEmpty(parent); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := l.List(parent); err != nil || !slices.Equal(names, []string{"id"}) {
+		t.Fatalf("in use: %v, %v", names, err)
+	}
+	if err := s.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.RemoveEmpty(parent); err != nil {
+		t.Fatal(err)
+	}
+	dirs, _ := l.At(parent)
+	for _, d := range dirs {
+		if _, err := os.Stat(d); !os.IsNotExist(err) {
+			t.Errorf("%s is left", d)
+		}
+	}
+	stop := make(chan struct{})
+	var remover sync.WaitGroup
+	remover.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = l.RemoveEmpty(parent)
+			}
+		}
+	})
+	for range 100 {
+		if err := errors.Join(s.Make(), s.Remove()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	remover.Wait()
 }

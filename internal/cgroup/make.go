@@ -90,11 +90,12 @@ func (s Set) makeParents(dir string, made *[]string) error {
 		if !p.Cpuset {
 			continue
 		}
-		if err := inherit(p.Dir); err != nil {
-			return err
+		err := inherit(p.Dir)
+		if err == nil {
+			// So that a child comes with processors and nodes, in one system call.
+			err = writeFile(p.Dir+"/cgroup.clone_children", "1")
 		}
-		// So that a child comes with processors and nodes, in one system call.
-		if err := writeFile(p.Dir+"/cgroup.clone_children", "1"); err != nil {
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) { // or somebody has removed it again
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,21 @@ func Remove(dirs []string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// RemoveEmpty removes the cgroups at p, which others may share, where there is
+// nothing in them. Who is about to make one below makes them anew.
+func (l Layout) RemoveEmpty(p string) error {
+	dirs, err := l.At(p)
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		dirs = slices.DeleteFunc(dirs, func(d string) bool { return gone(rmdir(d)) })
+		if len(dirs) == 0 || time.Now().After(end) {
+			return nil
+		}
+	}
 }
 
 // patience is how long a busy cgroup is waited for.

@@ -13,10 +13,12 @@ import (
 )
 
 // cgroupParent holds the cgroups of all containers, monitorCgroup the
-// monitors, under the root of each hierarchy.
+// monitors, runtimeCgroup what cove-runtime was asked for without a place, under
+// the root of each hierarchy.
 const (
 	cgroupParent  = "/cove"
 	monitorCgroup = "/cove-monitor"
+	runtimeCgroup = "/cove-runtime"
 )
 
 // The cgroup managers, in containers.conf's words.

@@ -171,6 +171,9 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(l.monitorCgroups) > 0 {
+		l.e.monitorCgroups(l.c, l.layout) // a reset of another store may have removed it
+	}
 	defer l.closeFiles()
 	if err := l.prepare(ctx, m, ownNet, joins); err != nil {
 		if ctx.Err() != nil {

@@ -41,6 +41,14 @@ func (e *Engine) Reset(ctx context.Context) error {
 	if err := e.removeUnrecorded(); err != nil {
 		return err
 	}
+	if err := e.networks.RemoveEmpty(ctx); err != nil {
+		return err
+	}
+	if layout, err := e.cgroups(); err == nil {
+		for _, shared := range []string{cgroupParent, monitorCgroup, runtimeCgroup} {
+			_ = layout.RemoveEmpty(shared)
+		}
+	}
 	if err := e.images.Retire(ctx, usersIn(e.recordsBeside).of); err != nil {
 		return err
 	}

@@ -74,6 +74,9 @@ type Driver interface {
 	RemoveNetwork(ctx context.Context, n cove.Network) error
 	// RemoveBridge deletes a bridge that no record knows, by its link's name.
 	RemoveBridge(ctx context.Context, name string) error
+	// RemoveEmpty deletes what the networks of all stores share, if there is
+	// nothing of any in it.
+	RemoveEmpty(ctx context.Context) error
 }
 
 // Reality is what the kernel holds of cove's in this network namespace.

@@ -118,6 +118,11 @@ func (d Driver) RemoveNetwork(ctx context.Context, n cove.Network) error {
 	return d.found(func() error { return native.Driver{}.RemoveNetwork(ctx, n) })
 }
 
+// RemoveEmpty implements network.Driver.
+func (d Driver) RemoveEmpty(ctx context.Context) error {
+	return d.found(func() error { return native.Driver{}.RemoveEmpty(ctx) })
+}
+
 // RemoveBridge implements network.Driver.
 func (d Driver) RemoveBridge(ctx context.Context, name string) error {
 	return d.found(func() error { return native.Driver{}.RemoveBridge(ctx, name) })
