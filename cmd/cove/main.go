@@ -2,9 +2,12 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"runtime/debug"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/companion/full"
@@ -36,6 +39,11 @@ func main() {
 // from its beginning. It returns only when that cannot be.
 func becomeFull(conf *config.Config) error {
 	path, err := full.Program.Path(conf.Base()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
+		if memory, merr := full.Program.InMemory(); merr == nil {
+			path, err = memory, nil
+		}
+	}
 	if err != nil {
 		// Whatever its kind: it is not the image that was not found.
 		return cove.E("become cove-full", "", cove.Internal, err)

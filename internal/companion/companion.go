@@ -60,6 +60,34 @@ func (c Carried) Path(dir string, elsewhere []string) (string, error) {
 	return path, nil
 }
 
+// InMemory gives a path by which this process can execute the program, for when the
+// disk takes no more: what makes room there may need it.
+func (c Carried) InMemory() (string, error) {
+	in, err := c.Open()
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	fd, err := unix.MemfdCreate(c.Name, unix.MFD_CLOEXEC|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate(c.Name, unix.MFD_CLOEXEC)
+	}
+	if err != nil {
+		return "", cove.E("unpack", c.Name, cove.Internal, err)
+	}
+	out := os.NewFile(uintptr(fd), c.Name)
+	defer out.Close()
+	// What is open for writing cannot be executed.
+	read, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = io.Copy(out, in)
+	}
+	if err != nil {
+		return "", cove.E("unpack", c.Name, cove.Internal, err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", read), nil
+}
+
 // installed finds a program that a package has put into one of the folders.
 func installed(name string, dirs []string) (string, error) {
 	for _, dir := range dirs {
