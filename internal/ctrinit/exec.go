@@ -109,14 +109,14 @@ func (p *process) limit(r plan.Rlimit) error {
 }
 
 // giveStreams makes the user owner of the standard streams, so that
-// /dev/stdout can be opened again. The null device is nobody's to give.
+// /dev/stdout can be opened again.
 func (p *process) giveStreams() *wire.Failure {
 	for fd := range 3 {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
 			continue // closed
 		}
-		if st.Uid == p.plan.Process.UID || st.Rdev == unix.Mkdev(1, 3) {
+		if st.Uid == p.plan.Process.UID || !toGive(fd, &st) {
 			continue
 		}
 		err := unix.Fchown(fd, int(p.plan.Process.UID), -1)
@@ -127,6 +127,23 @@ func (p *process) giveStreams() *wire.Failure {
 		}
 	}
 	return nil
+}
+
+// toGive tells whether a stream is the container's: a pipe, a terminal, or a file
+// that it may write to. Who owns one that was opened to be read could write to it,
+// too, by opening it again; and devices are everybody's.
+func toGive(fd int, st *unix.Stat_t) bool {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO, unix.S_IFSOCK:
+		return true
+	case unix.S_IFCHR:
+		_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		return err == nil
+	case unix.S_IFREG:
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		return err == nil && flags&unix.O_ACCMODE != unix.O_RDONLY
+	}
+	return false
 }
 
 const lastCap = 63
