@@ -70,6 +70,9 @@ func makeDevice(root int, d *plan.Device) error {
 		return err
 	}
 	defer unix.Close(node)
+	if err := isDevice(node, d); err != nil {
+		return err
+	}
 	made, err := unix.Openat(parent, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err == unix.EEXIST {
 		// A device must not be opened for writing just to be covered.
@@ -80,6 +83,18 @@ func makeDevice(root int, d *plan.Device) error {
 	}
 	defer unix.Close(made)
 	return moveOnto(node, made)
+}
+
+// isDevice makes sure that what the host has at a device's path is that device.
+func isDevice(node int, d *plan.Device) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(node, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != d.Type || d.Type != unix.S_IFIFO && st.Rdev != unix.Mkdev(d.Major, d.Minor) {
+		return targetError("the host has another device there, and in a user namespace none can be made")
+	}
+	return nil
 }
 
 // sameDevice accepts a node that is there already if it is the one wanted.

@@ -443,7 +443,13 @@ func writePIDFile(path string, pid int) error {
 	}
 	// Whoever looks for it finds a whole number in it.
 	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	err := os.WriteFile(temp, []byte(strconv.Itoa(pid)), 0o644)
+	// What is there already was left by one that was killed, or leads elsewhere.
+	_ = os.Remove(temp)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err == nil {
+		_, err = f.WriteString(strconv.Itoa(pid))
+		err = errors.Join(err, f.Close())
+	}
 	if err == nil {
 		err = os.Rename(temp, path)
 	}
