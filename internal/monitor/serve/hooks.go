@@ -19,7 +19,12 @@ func (m *Monitor) hooks(point string, of func(*plan.Hooks) []plan.Hook, status s
 	if m.env.Hooks == nil {
 		return nil
 	}
-	err := hook.Run(point, of(m.env.Hooks), m.env.Hooks.In(status, pid), m.awaitHook)
+	err := m.unspared()
+	if err != nil {
+		return wire.HookFailure(err)
+	}
+	defer m.forked()
+	err = hook.Run(point, of(m.env.Hooks), m.env.Hooks.In(status, pid), m.awaitHook)
 	if m.calledOff {
 		return errCalledOff
 	}

@@ -48,7 +48,12 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string)
 			CgroupFD:    cgroupFD,
 		},
 	}
+	if err := m.unspared(); err != nil {
+		_ = unix.Close(ours)
+		return child{}, err
+	}
 	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(m.exe), []string{name}, attr)
+	m.forked()
 	if err != nil {
 		_ = unix.Close(ours)
 		return child{}, err

@@ -88,6 +88,7 @@ type Monitor struct {
 	unrecorded  bool          // it has, but it could not be written down
 	orphans     bool          // see keepOrphans
 	power       power         // see ordinary
+	score       string        // the caller's OOM score, once it is not ours any more: spare
 	health      prober
 	stopNames   func() // nil when no names are answered
 	stopPorts   func() // nil when no ports are forwarded
@@ -328,6 +329,7 @@ func (m *Monitor) serve() {
 	if m.listen < 0 { // else somebody may be in its queue
 		m.openSocket()
 	}
+	m.spare()
 	m.after(signalsAfter, m.watchSignals)
 	m.keepUplink()
 	m.startHealth()
