@@ -69,6 +69,8 @@ func (s *Store) check(lib *library) ([]image.Damage, error) {
 					continue // told already, or a pin
 				}
 				d.Problem, d.Repair = "it belongs to no image or container, and no copy takes this long", func() error { return lib.deleteRemains(id) }
+			case errors.Is(problem, storage.ErrLayerUnaccounted) && isTrial(id):
+				continue // somebody opens the store just now
 			case errors.Is(problem, storage.ErrLayerUnaccounted):
 				only := report
 				only.Layers, only.Images, only.Containers = map[string][]error{id: {problem}}, nil, nil

@@ -110,6 +110,7 @@ func (s *Store) open() (*library, error) {
 	}
 	s.opened = st
 	dropTemporaries(st)
+	dropTrials(st)
 	imagestorage.Transport.SetStore(confined{st})
 	rt, err := libimage.RuntimeFromStore(confined{st}, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {

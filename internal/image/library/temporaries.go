@@ -5,9 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
+	"golang.org/x/sys/unix"
 )
 
 // dropTemporaries removes what processes that were killed while they wrote one
@@ -41,4 +43,42 @@ func temporaries(dir string) []string {
 	in, _ := filepath.Glob(filepath.Join(dir, name))
 	below, _ := filepath.Glob(filepath.Join(dir, "*", name))
 	return slices.Concat(in, below)
+}
+
+// dropTrials removes what processes that were killed, or have lost their power, have
+// left of their trying what overlay can do here: a directory, perhaps with mounts.
+// The library tries it under the lock of the graph root.
+func dropTrials(st storage.Store) {
+	home := filepath.Join(st.GraphRoot(), st.GraphDriverName())
+	if len(trials(home)) == 0 {
+		return
+	}
+	l, err := lockfile.GetLockFile(filepath.Join(st.GraphRoot(), "storage.lock"))
+	if err != nil {
+		return
+	}
+	l.Lock()
+	defer l.Unlock()
+	for _, dir := range trials(home) {
+		for _, mount := range []string{"merged", "lower-mapped"} {
+			_ = unix.Unmount(filepath.Join(dir, mount), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		}
+		_ = os.RemoveAll(dir)
+	}
+}
+
+// trials lists them among the driver's directories.
+func trials(home string) (dirs []string) {
+	entries, _ := os.ReadDir(home)
+	for _, e := range entries {
+		if isTrial(e.Name()) {
+			dirs = append(dirs, filepath.Join(home, e.Name()))
+		}
+	}
+	return dirs
+}
+
+func isTrial(name string) bool {
+	kind := strings.TrimRight(name, "0123456789")
+	return kind != name && slices.Contains([]string{"compat", "metacopy-check", "opaque-bug-check", "volatile-check"}, kind)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -25,5 +26,23 @@ func TestUnfinishedFiles(t *testing.T) {
 		if _, err := os.Lstat(name); err == nil {
 			t.Errorf("%s is still there", name)
 		}
+	}
+}
+
+// So does what one has left that tried the kernel's overlay, mounts included.
+func TestTrials(t *testing.T) {
+	p := newPlace(t)
+	p.mustLoad(t, small(t, "example.org/app:1"))
+	left := filepath.Join(p.opts.GraphRoot, "overlay/opaque-bug-check2186052114")
+	merged := filepath.Join(left, "merged")
+	must(t, os.MkdirAll(merged, 0o700))
+	must(t, syscall.Mount("tmpfs", merged, "tmpfs", 0, ""))
+	t.Cleanup(func() { syscall.Unmount(merged, syscall.MNT_DETACH) })
+	must(t, os.WriteFile(filepath.Join(merged, "file"), nil, 0o600))
+	if got := p.problems(t, false); got != "" {
+		t.Errorf("got %q", got)
+	}
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("it is still there")
 	}
 }
