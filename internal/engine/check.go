@@ -44,6 +44,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 			return nil, err
 		}
 	}
+	e.begin()
 	k := &survey{e: e, ctx: ctx}
 	if err := k.read(); err != nil {
 		return nil, err

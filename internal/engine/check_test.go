@@ -220,7 +220,7 @@ func TestCheckReplacedStore(t *testing.T) {
 		if err := tx.Delete(state.Volumes, "v"); err != nil {
 			return err
 		}
-		return dropRecord(tx, c)
+		return e.dropRecord(tx, c)
 	})
 	differences(t, e, true)
 	for _, name := range []string{filepath.Join(e.dir(c.ID), "diff/f"), filepath.Join(e.volumeData("v"), "f")} {

@@ -408,6 +408,9 @@ func (d *draft) write(desired cove.Desired) error {
 		if err := tx.Get(state.Containers, c.ID, new(struct{})); err == nil {
 			return cove.E("", "", cove.Exists, fmt.Errorf("ID %s is already in use by a container", c.ID))
 		}
+		if err := d.e.noteMade(tx, c.ID); err != nil { // a restored one has the ID that it had
+			return err
+		}
 		if err := d.claimName(tx); err != nil {
 			return err
 		}

@@ -549,6 +549,9 @@ func (e *Engine) finishNetwork(ctx context.Context, n cove.Network) error {
 		if err != nil {
 			return err
 		}
+		if err := e.noteRemoved(tx, lock.Network, n.Name); err != nil {
+			return err
+		}
 		return setGoing(tx, slices.DeleteFunc(going, func(g cove.Network) bool { return g.ID == n.ID }))
 	})
 }

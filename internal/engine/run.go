@@ -163,7 +163,7 @@ func (e *Engine) drop(c *cove.Container) error {
 		now := new(cove.Container)
 		err := tx.Get(state.Containers, c.ID, now)
 		if err == nil {
-			err = dropRecord(tx, now)
+			err = e.dropRecord(tx, now)
 		}
 		if cove.Is(err, cove.NotFound) {
 			return nil

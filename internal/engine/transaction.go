@@ -47,7 +47,7 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 				// Before the record that knows of them.
 				waiting = append(waiting, c)
 				continue
-			} else if err := dropRecord(tx, c); err != nil {
+			} else if err := e.dropRecord(tx, c); err != nil {
 				return err
 			}
 			dropped = append(dropped, c)
@@ -91,20 +91,38 @@ const bootKey = "boot"
 
 // lostWithBoot gives, for the first write after the machine has stopped, the
 // --rm containers that have stopped with it: no monitor was left to remove
-// them, and a volatile layer cannot be mounted again. Nobody's names are those
-// of a running container any more.
+// them, and a volatile layer cannot be mounted again. What the disk did not know
+// of by then is made or removed once more. Nobody's names are those of a running
+// container any more.
 func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 	boot := procfs.BootID()
 	if last, err := tx.Meta(bootKey); err != nil || string(last) == boot || boot == "" {
 		return nil, err
 	}
+	if lost, err = e.removedAgain(tx); err != nil {
+		return nil, err
+	}
 	err = tx.List(state.Containers, func(id string, raw []byte) error {
 		c, err := decodeContainer(raw)
-		if err == nil && c.Spec.Remove && c.Run.Generation > 0 && procfs.OtherBoot(c.Run.BootID) {
+		switch {
+		case err != nil:
+			return err
+		case c.Spec.Remove && c.Run.Generation > 0 && procfs.OtherBoot(c.Run.BootID):
 			lost = append(lost, id)
+		case c.Intent != cove.BeingRemoved:
+			_ = e.makeDir(c) // or whoever needs it finds out why not
 		}
-		return err
+		return nil
 	})
+	if err == nil {
+		err = tx.List(state.Volumes, func(id string, raw []byte) error {
+			var v cove.Volume
+			if json.Unmarshal(raw, &v) == nil && v.Intent != cove.BeingRemoved {
+				_ = e.makeVolumeDir(&v)
+			}
+			return nil
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +130,20 @@ func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 		return nil, cove.E("remove", e.namesDir(), fileKind(err), err)
 	}
 	return lost, tx.SetMeta(bootKey, []byte(boot))
+}
+
+// begin does the first write of a boot if there was none yet, as far as anything can
+// be written.
+func (e *Engine) begin() {
+	var last []byte
+	err := e.store.View(func(tx state.Tx) (err error) {
+		last, err = tx.Meta(bootKey)
+		last = slices.Clone(last)
+		return err
+	})
+	if boot := procfs.BootID(); err == nil && boot != "" && string(last) != boot {
+		_ = e.update(func(state.Tx) error { return nil })
+	}
 }
 
 // ownsVolumes tells whether one of a container's anonymous volumes is still
@@ -155,7 +187,7 @@ func (e *Engine) removedMarks() []string {
 }
 
 // dropRecord deletes a container's record with its name and leases.
-func dropRecord(tx state.Tx, c *cove.Container) error {
+func (e *Engine) dropRecord(tx state.Tx, c *cove.Container) error {
 	if err := tx.Release(state.Containers, c.Name); err != nil && !cove.Is(err, cove.NotFound) {
 		return err
 	}
@@ -168,6 +200,9 @@ func dropRecord(tx state.Tx, c *cove.Container) error {
 		if err := setDependent(tx, on, c.ID, false); err != nil {
 			return err
 		}
+	}
+	if err := e.noteRemoved(tx, lock.Container, c.ID); err != nil {
+		return err
 	}
 	return tx.Delete(state.Containers, c.ID)
 }

@@ -210,7 +210,7 @@ func TestRemovalAfterBootCutShort(t *testing.T) {
 	if err := e.update(func(state.Tx) error { return killed }); err != killed {
 		t.Fatal(err)
 	}
-	inStore(t, e, func(tx state.Tx) error { return dropRecord(tx, c) })
+	inStore(t, e, func(tx state.Tx) error { return e.dropRecord(tx, c) })
 	if err := e.update(func(state.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}

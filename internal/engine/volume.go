@@ -359,14 +359,23 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 	if err != nil {
 		return err
 	}
-	if err := rootfs.RemoveTree(filepath.Dir(e.volumeData(name))); err != nil {
+	dir := e.conf.Volume(name)
+	if err := rootfs.RemoveTree(dir); err != nil {
 		return cove.E("remove volume", name, fileKind(err), err)
+	}
+	// What is in a volume is removed only by who was asked to: it must not be
+	// there again, without its record, when the power goes.
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return err
 	}
 	if err := e.store.Update(func(tx state.Tx) error {
 		// Before the record, so that there is never a lock file that nobody
 		// knows of. Whoever makes a new one finds the intent if we are
 		// killed here, and else waits for this transaction.
 		_ = e.locks.Forget(lock.Volume, name)
+		if err := e.noteRemoved(tx, lock.Volume, name); err != nil {
+			return err
+		}
 		return tx.Delete(state.Volumes, name)
 	}); err != nil {
 		return err
