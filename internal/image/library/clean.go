@@ -38,6 +38,9 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 		return err
 	}
 	failed := copy(rt)
+	if failed == nil {
+		failed = lib.settle()
+	}
 	if !mine.alone() {
 		return failed
 	}

@@ -84,7 +84,7 @@ func (s *Store) remover(ctx context.Context, o image.RemoveOptions, users image.
 		return nil, nil, errors.Join(err, release())
 	}
 	return &remover{RemoveOptions: o, lib: lib, users: users, copies: mine}, func() error {
-		return errors.Join(lib.cleanAlone(mine), mine.file.Close(), index.Clear(dir), lib.sweepMarkers(), release())
+		return errors.Join(lib.cleanAlone(mine), mine.file.Close(), index.Clear(dir), lib.sweepMarkers(), lib.settle(), release())
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -57,6 +58,17 @@ func syncTree(dir string) error {
 		return &os.PathError{Op: "sync", Path: dir, Err: err}
 	}
 	return nil
+}
+
+// settle has the images' names and records on the disk. The library syncs each file
+// that it writes, and not that it has its name.
+func (l *library) settle() error {
+	name := filepath.Join(cmp.Or(l.store.ImageStore(), l.store.GraphRoot()), l.store.GraphDriverName()+"-images")
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // making makes a layer, known by its ID beforehand unless that is "".

@@ -7,6 +7,10 @@ import (
 // Tag gives the image called nameOrID the further names.
 func (s *Store) Tag(nameOrID string, names ...string) error {
 	const op = "tag image"
+	lib, err := s.library()
+	if err != nil {
+		return err
+	}
 	img, err := s.find(op, nameOrID)
 	if err != nil {
 		return err
@@ -16,7 +20,7 @@ func (s *Store) Tag(nameOrID string, names ...string) error {
 			return failContent(op, n, err)
 		}
 	}
-	return nil
+	return fail(op, nameOrID, lib.settle())
 }
 
 // Untag takes names from the image called nameOrID, all of them if none is
@@ -47,5 +51,5 @@ func (s *Store) Untag(nameOrID string, names ...string) error {
 			return cove.E(op, n, k, plain(err))
 		}
 	}
-	return nil
+	return fail(op, nameOrID, lib.settle())
 }
