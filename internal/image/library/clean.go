@@ -16,6 +16,7 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/cove-engine/cove/internal/image/index"
+	"golang.org/x/sys/unix"
 )
 
 // orClean runs a copy into the store, by the library's operations with sys or,
@@ -94,13 +95,16 @@ func (c *copies) alone() bool {
 	return syscall.Flock(int(c.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-// made takes note of a layer that is to be made. Not made after all, by us, takes
-// it back.
+// made takes note of a layer that is to be made, on the disk, as its record will be.
+// Not made after all, by us, takes it back.
 func (c *copies) made(layer string, not bool) error {
 	if not {
 		layer = "-" + layer
 	}
 	_, err := c.file.WriteString(layer + "\n")
+	if err == nil && !not {
+		err = unix.Fdatasync(int(c.file.Fd()))
+	}
 	return err
 }
 
