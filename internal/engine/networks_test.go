@@ -121,8 +121,23 @@ func TestRemoveNetwork(t *testing.T) {
 }
 
 // A removal that is cut short after its record is put aside hides the network
-// at once and is finished by the next command about networks.
+// at once and is finished by the next command that changes networks.
 func TestRemoveNetworkCutShort(t *testing.T) {
+	for name, next := range map[string]func(e *Engine) error{
+		"create": func(e *Engine) error {
+			_, err := e.CreateNetwork(t.Context(), cove.Network{Name: "front"}, false)
+			return err
+		},
+		"prune": func(e *Engine) error {
+			_, err := e.PruneNetworks(t.Context(), nil)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { removeNetworkCutShort(t, next) })
+	}
+}
+
+func removeNetworkCutShort(t *testing.T, next func(e *Engine) error) {
 	e, r := engineWith(t)
 	if _, err := e.CreateNetwork(t.Context(), cove.Network{Name: "front"}, false); err != nil {
 		t.Fatal(err)
@@ -135,7 +150,7 @@ func TestRemoveNetworkCutShort(t *testing.T) {
 		t.Errorf("networks %q", got)
 	}
 	r.networks.fail = nil
-	if _, err := e.CreateNetwork(t.Context(), cove.Network{Name: "front"}, false); err != nil {
+	if err := next(e); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(r.networks.removed, []string{"front"}) {
