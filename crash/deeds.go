@@ -19,7 +19,7 @@ type deed struct {
 	flags   []string   // before the verb, of every command
 	whole   bool       // what it starts ends by itself, and is followed to its end
 	images  bool       // it is about images: the check looks at layers, too
-	removes bool       // and may fail in the middle, for the next removal to finish
+	resumed bool       // when it has failed, by whoever comes next: what it removes is half gone
 }
 
 // role says whose system calls are counted, and who is killed at the one drawn:
@@ -145,19 +145,19 @@ func (s *scene) ownDeeds() []deed {
 		{name: "wait", prepare: [][]string{ends}, command: w("wait x"), roles: beside},
 		{name: "update", prepare: [][]string{running}, command: w("update --memory 64m --restart always x"), roles: cove},
 		{name: "rename", prepare: [][]string{created}, command: w("rename x y"), roles: cove},
-		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: cove, removes: true},
-		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: beside, removes: true},
-		{name: "rm -af", prepare: [][]string{running}, command: w("rm -af -t 0 --filter name=x"), roles: beside, removes: true},
-		{name: "container prune", prepare: [][]string{created}, command: w("container prune -f"), roles: cove, removes: true},
+		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: cove, resumed: true},
+		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: beside, resumed: true},
+		{name: "rm -af", prepare: [][]string{running}, command: w("rm -af -t 0 --filter name=x"), roles: beside, resumed: true},
+		{name: "container prune", prepare: [][]string{created}, command: w("container prune -f"), roles: cove, resumed: true},
 		{name: "volume create", command: w("volume create vol"), roles: cove},
-		{name: "volume rm", prepare: [][]string{w("volume create vol")}, command: w("volume rm vol"), roles: cove, removes: true},
-		{name: "volume prune", prepare: [][]string{w("volume create vol")}, command: w("volume prune -f"), roles: cove, removes: true},
+		{name: "volume rm", prepare: [][]string{w("volume create vol")}, command: w("volume rm vol"), roles: cove, resumed: true},
+		{name: "volume prune", prepare: [][]string{w("volume create vol")}, command: w("volume prune -f"), roles: cove, resumed: true},
 		{name: "volume import", prepare: [][]string{w("volume create vol")}, command: w("volume import vol " + layer), roles: cove},
-		{name: "network prune", prepare: [][]string{w("network create n")}, command: w("network prune -f"), roles: cove, removes: true},
+		{name: "network prune", prepare: [][]string{w("network create n")}, command: w("network prune -f"), roles: cove, resumed: true},
 		{name: "network create", command: w("network create n"), roles: cove},
-		{name: "network rm", prepare: [][]string{w("network create n")}, command: w("network rm n"), roles: cove, removes: true},
-		{name: "network connect", prepare: [][]string{w("network create n"), bridged}, command: w("network connect n x"), roles: cove},
-		{name: "network disconnect", prepare: [][]string{w("network create n"), bridged, w("network connect n x")}, command: w("network disconnect n x"), roles: cove},
+		{name: "network rm", prepare: [][]string{w("network create n")}, command: w("network rm n"), roles: cove, resumed: true},
+		{name: "network connect", prepare: [][]string{w("network create n"), bridged}, command: w("network connect n x"), roles: cove, resumed: true},
+		{name: "network disconnect", prepare: [][]string{w("network create n"), bridged, w("network connect n x")}, command: w("network disconnect n x"), roles: cove, resumed: true},
 		{name: "load", prepare: [][]string{second, w("rmi localhost/second")}, command: []string{"load", "-q", "-i", archive}, roles: cove, tidy: noSecond, images: true},
 		{name: "pull", command: nameless, roles: cove, tidy: noLayered, images: true},
 		{name: "import", command: second, roles: cove, tidy: noSecond, images: true},
@@ -169,7 +169,7 @@ func (s *scene) ownDeeds() []deed {
 		{name: "system migrate", prepare: [][]string{running}, command: w("--db-backend sqlite system migrate"), roles: cove, tidy: back},
 		{name: "system migrate back", prepare: [][]string{running, w("--db-backend sqlite system migrate")}, command: w("--db-backend boltdb system migrate"), roles: cove, tidy: back},
 		{name: "system renumber", prepare: [][]string{running}, command: w("system renumber"), roles: cove},
-		{name: "system prune", prepare: [][]string{created, w("network create n"), nameless}, command: w("system prune -f"), roles: cove, removes: true, tidy: noLayered, images: true},
+		{name: "system prune", prepare: [][]string{created, w("network create n"), nameless}, command: w("system prune -f"), roles: cove, resumed: true, tidy: noLayered, images: true},
 		{name: "system check", prepare: [][]string{running}, command: w("system check --repair"), roles: beside, images: true},
 	}
 	deeds = slices.Concat(deeds, with("files", []deed{
@@ -192,9 +192,9 @@ func (s *scene) ownDeeds() []deed {
 			deed{name: "pull registry", command: w("pull -q --tls-verify=false " + registry + "/layered"), roles: cove, tidy: noLayered, images: true},
 			deed{name: "push registry", command: w("push -q --tls-verify=false " + image + " " + registry + "/pushed"), roles: cove, images: true})
 	}
-	if s.alone { // it takes everything
+	if s.alone { // it takes everything, and what stays is made again
 		full := [][]string{running, w("network create n"), w("volume create vol")}
-		deeds = append(deeds, deed{name: "system reset", prepare: full, command: w("system reset -f"), roles: beside, removes: true, tidy: [][]string{onImage("run --rm", "true")}})
+		deeds = append(deeds, deed{name: "system reset", prepare: full, command: w("system reset -f"), roles: beside, resumed: true, tidy: [][]string{onImage("run --rm", "true"), onImage("create --name y", "true")}})
 	}
 	return deeds
 }
@@ -230,8 +230,8 @@ func (s *scene) runtimeDeeds() []deed {
 		{name: "kill", prepare: [][]string{running}, command: w("kill x"), roles: beside},
 		{name: "pause", prepare: [][]string{running}, command: w("pause x"), roles: beside},
 		{name: "unpause", prepare: [][]string{running, w("pause x")}, command: w("unpause x"), roles: beside},
-		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}, removes: true},
-		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: append(beside, roleItsRuntime), removes: true},
+		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}, resumed: true},
+		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: append(beside, roleItsRuntime), resumed: true},
 	}
 	if criu := exec.Command("criu", "check").Run(); criu == nil {
 		checkpointed := [][]string{running, w("container checkpoint x")}
@@ -273,8 +273,8 @@ func (s *scene) conmonDeeds() []deed {
 		{name: "attach", prepare: [][]string{ends}, command: w("attach x"), roles: ending, whole: true},
 		{name: "logs -f", prepare: [][]string{ends}, command: w("logs -f x"), roles: ending, whole: true},
 		{name: "wait", prepare: [][]string{ends}, command: w("wait x"), roles: ending, whole: true},
-		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}, removes: true},
-		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: ending, removes: true, whole: true},
+		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}, resumed: true},
+		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: ending, resumed: true, whole: true},
 	}
 	onRunc := slices.DeleteFunc(slices.Clone(with2), func(d deed) bool {
 		return !slices.Contains([]string{"run", "run --restart", "start", "start -a", "stop", "restart", "exec", "exec -d", "wait probed", "rm -f"}, d.name)

@@ -370,7 +370,7 @@ func (s *scene) refusal(d deed, r traced) (v verdict) {
 		v.lost = "it says more than one line"
 	case lines == 0 && r.code != 0:
 		v.lost = "it does not say why"
-	case r.code == 0, d.removes: // what is left goes with a later write
+	case r.code == 0, d.resumed: // what is left goes with a later write
 	case strings.HasPrefix(r.errors, "Error: panic: "): // that was as good as a kill
 	default:
 		v.left = s.checked(d) // nothing half-made is left to the command that is repeated

@@ -543,7 +543,9 @@ func (e *Engine) finishNetwork(ctx context.Context, n cove.Network) error {
 		return cove.E("remove network", n.Name, fileKind(err), err)
 	}
 	// Before the record, as with containers.
-	_ = e.locks.Forget(lock.Network, n.Name)
+	if err := e.locks.Forget(lock.Network, n.Name); err != nil {
+		return err
+	}
 	return e.update(func(tx state.Tx) error {
 		going, err := goingNetworks(tx)
 		if err != nil {

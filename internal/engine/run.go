@@ -157,7 +157,9 @@ func (e *Engine) drop(c *cove.Container) error {
 	}
 	// Before the record, so that there is never a lock file that nobody
 	// knows of. Whoever takes a new one finds the intent to remove.
-	_ = e.locks.Forget(lock.Container, c.ID)
+	if err := e.locks.Forget(lock.Container, c.ID); err != nil {
+		return err
+	}
 	if err := e.update(func(tx state.Tx) error {
 		// As it is now: its name may be another one's by this time.
 		now := new(cove.Container)

@@ -220,3 +220,56 @@ func TestRemovalAfterBootCutShort(t *testing.T) {
 		}
 	}
 }
+
+// A lock that cannot be forgotten keeps the record of its object: no lock is left
+// that nobody knows of, and the next removal goes on.
+func TestRemovalKeepsRecordOfLock(t *testing.T) {
+	e, _ := engineWith(t)
+	stored(t, e, "c", nil)
+	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "v"}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.CreateNetwork(t.Context(), cove.Network{Name: "n"}, false); err != nil {
+		t.Fatal(err)
+	}
+	locks := &keepingLocks{Manager: e.locks, err: errors.New("no memory")}
+	e.locks = locks
+	remove := map[string]func() error{
+		"container": func() error { return e.Remove(t.Context(), "c", RemoveOptions{}) },
+		"volume":    func() error { _, err := e.RemoveVolume(t.Context(), "v", RemoveOptions{}); return err },
+		"network":   func() error { _, err := e.RemoveNetwork(t.Context(), "n", RemoveOptions{}); return err },
+	}
+	for what, again := range remove {
+		if err := again(); !errors.Is(err, locks.err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if found, err := e.Check(t.Context(), false, true); err != nil || len(found) != len(remove) {
+		t.Errorf("check: %+v, %v", found, err)
+	}
+	locks.err = nil
+	for _, what := range []string{"container", "volume"} {
+		if err := remove[what](); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := e.PruneNetworks(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if found, err := e.Check(t.Context(), false, true); err != nil || len(found) > 0 {
+		t.Errorf("check: %+v, %v", found, err)
+	}
+}
+
+// keepingLocks forget nothing as long as there is an error.
+type keepingLocks struct {
+	lock.Manager
+	err error
+}
+
+func (l *keepingLocks) Forget(k lock.Kind, id string) error {
+	if l.err != nil {
+		return l.err
+	}
+	return l.Manager.Forget(k, id)
+}

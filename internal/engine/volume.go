@@ -372,7 +372,9 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 		// Before the record, so that there is never a lock file that nobody
 		// knows of. Whoever makes a new one finds the intent if we are
 		// killed here, and else waits for this transaction.
-		_ = e.locks.Forget(lock.Volume, name)
+		if err := e.locks.Forget(lock.Volume, name); err != nil {
+			return err
+		}
 		if err := e.noteRemoved(tx, lock.Volume, name); err != nil {
 			return err
 		}
