@@ -26,7 +26,7 @@ func (s *scene) openRegistry() error {
 	}
 	cmd := exec.Command(program, "serve", conf)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // a signal for us is not its
 	if err := cmd.Start(); err != nil {
 		return err
 	}
