@@ -277,6 +277,9 @@ func (c *client) flush() {
 			return
 		}
 		size := int(binary.LittleEndian.Uint32(head[:]))
+		if size > len(packet) { // few are longer than output comes in
+			packet = make([]byte, size)
+		}
 		if n, err := unix.Pread(c.spill, packet[:size], c.read+4); err != nil || n != size {
 			c.close()
 			return

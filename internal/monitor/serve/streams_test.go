@@ -94,6 +94,35 @@ func TestTwoFeeders(t *testing.T) {
 	}
 }
 
+// A client that does not read gets the longest messages, too, when it does.
+func TestSpilled(t *testing.T) {
+	m := looping(t)
+	var err error
+	if m.dir, err = unix.Open(t.TempDir(), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(m.dir)
+	ours, theirs, err := wire.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ours)
+	c := m.adopt(theirs)
+	sent := 0
+	for ; !c.waiting() || sent < 8; sent++ {
+		c.send(append([]byte{byte(wire.Stdout)}, bytes.Repeat([]byte{byte(sent)}, wire.Max-1)...))
+	}
+	buf := make([]byte, wire.Max)
+	for n := range sent {
+		kind, body, _, err := wire.Receive(ours, buf)
+		if err != nil || kind != wire.Stdout || len(body) != wire.Max-1 || body[0] != byte(n) || body[len(body)-1] != byte(n) {
+			t.Fatalf("message %d of %d: %c %d bytes, %v", n, sent, kind, len(body), err)
+		}
+		m.after(0, func() {})
+		m.step()
+	}
+}
+
 // A log that is no regular file stays what and where it is, and a named pipe
 // without a reader keeps nobody waiting.
 func TestLogIsNoFile(t *testing.T) {
