@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/state"
+	"github.com/cove-engine/cove/internal/unnamed"
 )
 
 // What conmon does not do for a container is done by an aide, a process of
@@ -175,12 +176,22 @@ func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int, files ...m
 const envelopeName = "envelope"
 
 func (e *Engine) keepEnvelope(c *Container, env wire.Envelope) error {
+	fail := func(err error) error { return cove.E("start aide of container", c.Name, fileKind(err), err) }
 	text, err := json.Marshal(env)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(e.aideDir(c.ID), envelopeName), text, 0o600)
-	}
 	if err != nil {
-		return cove.E("start aide of container", c.Name, fileKind(err), err)
+		return fail(err)
+	}
+	dir := e.aideDir(c.ID)
+	f, err := unnamed.Create(dir, 0o600, false)
+	if err != nil {
+		return fail(err)
+	}
+	_, err = f.Write(text)
+	if err == nil {
+		err = f.Publish(filepath.Join(dir, envelopeName))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fail(err)
 	}
 	return nil
 }
