@@ -86,6 +86,7 @@ func (e *Engine) aideEnvelope(c *Container) wire.Envelope {
 	return wire.Envelope{
 		ID: c.ID, Name: c.Name, Dir: c.Dir, Generation: c.Run.Generation, BootID: c.Run.BootID,
 		StopSignal: int(stopSignal(&c.Container)), StopTimeout: e.stopTimeout(&c.Container), Started: c.Run.Started,
+		Events: e.monitorEvents(&c.Container),
 	}
 }
 

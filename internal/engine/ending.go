@@ -99,7 +99,9 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	if err != nil {
 		return err
 	}
-	e.emit(&stopped.Container, "stop")
+	if !o.killed {
+		e.emit(&stopped.Container, "stop")
+	}
 	if h.Run.PID != 0 && h.Run.Generation != stopped.Run.Generation {
 		return nil // somebody has started it again
 	}
@@ -311,7 +313,8 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 		e.emit(&h.Container.Container, "kill")
 		return nil
 	}
-	o := StopOptions{Timeout: new(uint)}
+	o := StopOptions{Timeout: new(uint), killed: true}
+	e.emit(&h.Container.Container, "kill") // it comes before the end
 	if err := e.desire(h, cove.DesireStop); err != nil {
 		return e.stopUnrecorded(ctx, h, o, err)
 	}

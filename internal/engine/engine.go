@@ -50,6 +50,7 @@ import (
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
@@ -196,6 +197,21 @@ func (e *Engine) socket(id string) string {
 // what has already happened.
 func (e *Engine) emit(c *cove.Container, status string) {
 	_ = e.events.Write(containerEvent(c, status))
+}
+
+// monitorEvents is where a container's monitor tells of what it does itself, nil
+// for nowhere.
+func (e *Engine) monitorEvents(c *cove.Container) *wire.Events {
+	told := &wire.Events{Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
+	switch event.Backend(e.conf.File.Engine.EventsLogger) {
+	case event.ToNone:
+		return nil
+	case event.ToJournald:
+		told.Store = e.conf.GraphRoot
+	default:
+		told.Path, told.Max = e.conf.EventLog(), int64(e.conf.File.Engine.EventsLogFileMaxSize)
+	}
+	return told
 }
 
 // emitCreate is emit for a container that was just recorded, with all of it if

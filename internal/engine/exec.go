@@ -75,8 +75,6 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
 	defer r.close()
-	ev := containerEvent(&c.Container, "exec")
-	_ = e.events.Write(ev)
 	if x.Detach {
 		err := r.awaitStart(ctx)
 		return ExecResult{ID: id, Detached: true, StartFailed: err != nil}, err

@@ -15,7 +15,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
-	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
@@ -191,6 +190,9 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 			l.undo.add(func() error { poststop(l.hooks); return os.RemoveAll(filepath.Dir(l.e.socket(l.c.ID))) })
 		}
 		return nil, l.undo.because(err)
+	}
+	if l.c.Spec.Monitor != "" { // ours tells it itself, before it tells of an end
+		l.e.emit(l.c, "start")
 	}
 	return m.Conversation(), nil
 }
@@ -475,14 +477,7 @@ func (l *launch) envelope() wire.Envelope {
 	}
 	env.Teardown.Remove = c.Spec.Remove
 	env.Teardown.Removed = e.removedDir(c.ID)
-	if backend := event.Backend(e.conf.File.Engine.EventsLogger); backend != event.ToNone {
-		env.Events = &wire.Events{Image: c.Image.Name, Labels: labels(c), NoHealth: !e.conf.File.Engine.HealthcheckEvents}
-		if backend == event.ToJournald {
-			env.Events.Store = e.conf.GraphRoot
-		} else {
-			env.Events.Path, env.Events.Max = e.conf.EventLog(), int64(e.conf.File.Engine.EventsLogFileMaxSize)
-		}
-	}
+	env.Events = e.monitorEvents(c)
 	env.Health, env.Uplink, env.Hooks, env.Restore = l.health, l.uplink, l.hooks, l.restore
 	if l.foreign != nil {
 		env.Foreign = &wire.Foreign{Runtime: l.foreign.Runtime, Dir: l.foreign.Dir}

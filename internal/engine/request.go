@@ -90,6 +90,8 @@ type StartOptions struct {
 type StopOptions struct {
 	Timeout *uint  // seconds before SIGKILL; nil: the container's own
 	Signal  string // "" is the container's own
+
+	killed bool // by Kill, which tells the event log itself
 }
 
 // RemoveOptions are for Remove.

@@ -72,7 +72,6 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	}
 	defer conn.Close()
 	result.Warnings = append(d.warnings, l.warnings...)
-	e.emit(d.c, "start")
 	l.unlock()
 	result.Warnings = append(result.Warnings, l.announce()...)
 	if o.Detach {

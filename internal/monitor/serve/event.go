@@ -15,7 +15,7 @@ import (
 func (m *Monitor) describe(status string, code int, now time.Time) cove.Event {
 	e := cove.Event{ID: m.env.ID, Image: m.env.Events.Image, Name: m.env.Name, Status: status, Time: now, Type: "container", Attributes: m.env.Events.Labels}
 	switch status {
-	case "died":
+	case "died", "exec_died":
 		e.ExitCode = &code
 	case "health_status":
 		e.Health = m.run.Health.Status

@@ -21,6 +21,7 @@ type execution struct {
 	maker    child
 	ending   bool    // it has been killed, whoever it is
 	over     bool    // the child has ended before its maker
+	told     bool    // the event log knows of it
 	client   *client // nil once it is gone, or for our own probes
 	master   int
 	detached bool
@@ -148,6 +149,10 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 	case err != nil:
 		m.forget(e.socket)
 		e.socket = -1
+		if e.done == nil {
+			e.told = true
+			m.event("exec", 0)
+		}
 		if e.client != nil {
 			e.client.sendJSON(wire.Started, wire.StartedBody{PID: e.pid})
 		}
@@ -253,6 +258,9 @@ func (m *Monitor) execExited(e *execution) {
 	code := ws.ExitStatus()
 	if ws.Signaled() {
 		code = 128 + int(ws.Signal())
+	}
+	if e.told {
+		m.event("exec_died", code)
 	}
 	if c := e.client; c != nil {
 		// First: a client that cannot be told is dropped with its exec.

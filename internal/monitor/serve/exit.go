@@ -148,6 +148,7 @@ func (m *Monitor) restart() {
 		return
 	}
 	m.event("restart", 0)
+	m.event("start", 0)
 	m.startHealth()
 	m.poststart(nil)
 }
