@@ -84,11 +84,11 @@ func (t listing) print(out io.Writer, rows []any) error {
 		}
 		b.WriteByte('\n')
 	}
-	lines := b.Bytes()
-	if table {
-		lines = []byte(visible(b.String()))
+	if !table { // a tab in it is the user's own
+		_, err := out.Write(shown(out, b.Bytes()))
+		return err
 	}
-	if _, err := w.Write(shown(out, lines)); err != nil {
+	if _, err := w.Write(shown(out, []byte(visible(b.String())))); err != nil {
 		return err
 	}
 	if err := w.Flush(); err != nil {

@@ -78,9 +78,25 @@ func truncate(s string, n int) string {
 	return string([]rune(s)[:n])
 }
 
-// unescape turns \t and \n as typed in a shell into the characters.
+// unescape turns \t and \n as typed in a shell into the characters. Within
+// actions the template does that with the strings that are in them.
 func unescape(format string) string {
-	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(format)
+	characters := strings.NewReplacer(`\t`, "\t", `\n`, "\n")
+	var b strings.Builder
+	for format != "" {
+		text, rest, action := strings.Cut(format, "{{")
+		b.WriteString(characters.Replace(text))
+		if !action {
+			break
+		}
+		inner, after, closed := strings.Cut(rest, "}}")
+		b.WriteString("{{" + inner)
+		if closed {
+			b.WriteString("}}")
+		}
+		format = after
+	}
+	return b.String()
 }
 
 // isJSON reports whether --format asks for JSON.
