@@ -442,6 +442,9 @@ func (o *containerFlags) network(s *cove.ContainerSpec, _ surroundings) error {
 	if s.AddHosts, err = checkAddHosts(o.addHosts); err != nil {
 		return err
 	}
+	if len(s.AddHosts) > 0 && strings.HasPrefix(s.Network, "container:") {
+		return errors.New("invalid config provided: cannot set extra host entries when the container is joined to another containers network namespace: invalid configuration")
+	}
 	s.DNS, s.DNSSearch, s.DNSOptions = o.dns, o.dnsSearch, o.dnsOptions
 	if len(o.dns) > 0 && (s.Network == "none" || strings.HasPrefix(s.Network, "container:")) {
 		mode, _, _ := strings.Cut(s.Network, ":")
@@ -516,7 +519,7 @@ func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error 
 	if s.Restart, err = parseRestart(o.restart); err != nil {
 		return err
 	}
-	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" {
+	if s.Remove && s.Restart.Name != "" && s.Restart.Name != "no" && o.restart != "on-failure" {
 		return errors.New(`the --rm option conflicts with --restart, when the restartPolicy is not "" and "no"`)
 	}
 	if o.set("stop-timeout") {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/cove-engine/cove"
@@ -55,16 +56,20 @@ func (f networkFlags) spec(s *cove.ContainerSpec) error {
 			return &refusedError{name: "network", value: v}
 		default:
 			m = "bridge"
-			at, err := parseAttachment(name, opts)
-			if err != nil {
-				return err
+			names := []string{name}
+			if !hasOpts {
+				names = strings.Split(name, ",")
 			}
-			for _, o := range s.Networks {
-				if o.Network == name {
+			for _, name := range names {
+				at, err := parseAttachment(name, opts)
+				if err != nil {
+					return err
+				}
+				if slices.ContainsFunc(s.Networks, func(o cove.NetworkAttachment) bool { return o.Network == name }) {
 					return fmt.Errorf("network %s was given twice", name)
 				}
+				s.Networks = append(s.Networks, at)
 			}
-			s.Networks = append(s.Networks, at)
 		}
 		if len(f.networks) > 1 && mode == "" && m != "bridge" {
 			return fmt.Errorf("cannot set multiple networks without bridge network mode, selected mode %s: invalid argument", m)

@@ -280,6 +280,9 @@ func (d *draft) mounts() error {
 				continue
 			}
 			for opt := range strings.SplitSeq(mode, ",") {
+				if opt == "ro" || opt == "rw" {
+					m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" || o == "rw" })
+				}
 				if opt != "" {
 					m.Options = append(slices.Clone(m.Options), opt)
 				}

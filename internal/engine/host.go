@@ -41,6 +41,9 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 			h.AvailableGIDs += int(r.size)
 		}
 	}
+	if r := c.Spec.Resources; r.CpusetCPUs != "" || r.CpusetMems != "" {
+		h.CPUs, h.MemoryNodes = online("cpu"), online("node")
+	}
 	h.Hostname, _ = os.Hostname()
 	if err := e.joined(c, &h); err != nil {
 		return h, err
@@ -49,6 +52,13 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		h.MaskAlso = paths
 	}
 	return h, nil
+}
+
+// online lists the processors ("cpu") or memory nodes ("node") that can be used,
+// "" where the kernel does not tell.
+func online(kind string) string {
+	list, _ := readProc("/sys/devices/system/"+kind+"/online", 4<<10)
+	return strings.TrimSpace(string(list))
 }
 
 // joined finds the namespaces of other containers that this one shares. They

@@ -58,7 +58,12 @@ func (d *draft) networks() error {
 		if len(c.Attachments) > 0 {
 			return cove.E("", "", cove.Invalid, fmt.Errorf("networks and static ip/mac address can only be used with Bridge mode networking, not %q", mode))
 		}
-		if len(c.Ports) > 0 && (kind == "none" || kind == "host") {
+		if path, ok := strings.CutPrefix(mode, "ns:"); ok {
+			if err := unix.Access(path, unix.F_OK); err != nil {
+				return cove.E("find network namespace", path, cove.Invalid, err)
+			}
+		}
+		if len(c.Ports) > 0 && (kind == "none" || kind == "host" || kind == "container") {
 			d.warnings = append(d.warnings, "Port mappings are discarded because the container has network mode "+kind)
 			c.Ports = nil
 		}

@@ -722,7 +722,7 @@ func config(c cove.Container) *ContainerConfig {
 		StopSignal:    signalName(cmp.Or(s.StopSignal, c.Image.StopSignal, "SIGTERM")),
 		CreateCommand: c.CommandLine,
 		Timezone:      cmp.Or(s.Timezone, d.Timezone),
-		Umask:         cmp.Or(s.Umask, d.Umask, cove.DefaultUmask),
+		Umask:         fmt.Sprintf("%04s", cmp.Or(s.Umask, d.Umask, cove.DefaultUmask)),
 		Timeout:       s.Timeout,
 		StopTimeout:   *cmp.Or(s.StopTimeout, d.StopTimeout, new(uint(cove.DefaultStopTimeout))),
 		Passwd:        &yes,

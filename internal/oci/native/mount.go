@@ -116,6 +116,9 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 		if o.Runtime {
 			out.Data = nil // the kernel would not read it, and runc hands it over
 		}
+		if slices.Contains(out.Data, "copy-symlink") {
+			return out, invalid("mount %s: no-dereference is not supported by cove's own runtime; crun has it", m.Destination)
+		}
 		if len(out.Data) > 0 {
 			return out, invalid("mount %s: %q is not an option of a bind mount", m.Destination, out.Data[0])
 		}
