@@ -20,6 +20,9 @@ import (
 	"github.com/cove-engine/cove/internal/spec"
 )
 
+// lastMade is what of a container's directory is made last: overlay's work.
+const lastMade = "work"
+
 // makeDir makes the container's directory and what belongs into it. All of
 // it can be made again at any time but the writable layer's content.
 func (e *Engine) makeDir(c *cove.Container) error {
@@ -27,7 +30,7 @@ func (e *Engine) makeDir(c *cove.Container) error {
 	for _, d := range []struct {
 		name string
 		mode os.FileMode
-	}{{"", 0o700}, {"diff", 0o755}, {"work", 0o700}} {
+	}{{"", 0o700}, {"diff", 0o755}, {lastMade, 0o700}} {
 		err := os.Mkdir(filepath.Join(dir, d.name), d.mode)
 		if err != nil && !os.IsExist(err) {
 			return cove.E("make container directory", c.Name, fileKind(err), err)

@@ -208,23 +208,31 @@ func TestStartCutShort(t *testing.T) {
 	}
 }
 
-// A command killed after the record has made neither directory.
+// A command killed after the record has made no directory, or not all of them.
 func TestCreateCutShort(t *testing.T) {
-	e, _ := engineWith(t)
-	c := stored(t, e, "a", func(c *cove.Container) { c.Mounts = []cove.Mount{{Type: "volume", Source: "v", Destination: "/v"}} })
-	inStore(t, e, func(tx state.Tx) error {
-		return tx.Put(state.Volumes, "v", &cove.Volume{Schema: cove.Schema, Name: "v"})
-	})
-	if err := os.RemoveAll(e.dir(c.ID)); err != nil {
-		t.Fatal(err)
-	}
-	h, err := e.hold(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.release()
-	if !exists(e.dir(c.ID)) || !exists(e.volumeData("v")) {
-		t.Errorf("container's directory: %v, volume's: %v; want both", exists(e.dir(c.ID)), exists(e.volumeData("v")))
+	for made, missing := range map[string][]string{"nothing": {""}, "its directory": {"diff", "work"}, "its layer": {"work"}} {
+		t.Run(made, func(t *testing.T) {
+			e, _ := engineWith(t)
+			c := stored(t, e, "a", func(c *cove.Container) { c.Mounts = []cove.Mount{{Type: "volume", Source: "v", Destination: "/v"}} })
+			inStore(t, e, func(tx state.Tx) error {
+				return tx.Put(state.Volumes, "v", &cove.Volume{Schema: cove.Schema, Name: "v"})
+			})
+			for _, name := range missing {
+				if err := os.RemoveAll(filepath.Join(e.dir(c.ID), name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h, err := e.hold(t.Context(), "a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.release()
+			for _, dir := range []string{filepath.Join(e.dir(c.ID), "diff"), filepath.Join(e.dir(c.ID), "work"), e.volumeData("v")} {
+				if !exists(dir) {
+					t.Errorf("%s is not there", dir)
+				}
+			}
+		})
 	}
 }
 

@@ -80,10 +80,10 @@ func (h *held) settleCreated(ctx context.Context) error {
 		// Its run was killed before the command was let go: we have the lock.
 		return h.settleAway(ctx)
 	}
-	if exists(h.Dir) {
+	if exists(filepath.Join(h.Dir, lastMade)) {
 		return nil
 	}
-	// Whoever recorded it was killed before the next steps.
+	// Whoever recorded it was killed before the next steps, or in them.
 	if err := h.e.makeVolumeDirs(&h.Container.Container); err != nil {
 		return err
 	}
