@@ -373,4 +373,4 @@ func (s *scene) ours(id string) bool {
 	return false
 }
 
-var counters = regexp.MustCompile(`^\d+: |NO-CARRIER,|counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|LOWERLAYERDOWN) .*`)
+var counters = regexp.MustCompile(`^\d+: |NO-CARRIER,|counter packets \d+ bytes \d+|valid_lft.*|state (UP|DOWN|UNKNOWN|LOWERLAYERDOWN) .*`)

@@ -122,12 +122,8 @@ func (c *copies) leave(l *library, top string) error {
 		}
 		all, id = append(all, id), rec.Parent
 	}
-	for _, id := range slices.Backward(all) {
-		if err := c.made(id, false); err != nil {
-			return err
-		}
-	}
-	return nil
+	slices.Reverse(all)
+	return c.made(strings.Join(all, "\n"), false)
 }
 
 // left lists the layers in the order in which they were made.
