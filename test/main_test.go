@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 	switch {
 	case os.Getenv(udpVar) != "":
 		os.Exit(udp(os.Getenv(udpVar)))
+	case os.Getenv(lockVar) != "":
+		os.Exit(holdLock(os.Getenv(lockVar)))
 	case os.Getenv(exchangeVar) != "":
 		exchangeForever(os.Getenv(exchangeVar))
 	case os.Getenv(traceVar) != "":

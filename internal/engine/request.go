@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/inspect"
 	"github.com/cove-engine/cove/internal/network"
 )
@@ -147,8 +148,22 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		f.HostnamePath = filepath.Join(c.Dir, "hostname")
 		f.HostsPath = filepath.Join(c.Dir, "hosts")
 		f.ResolvConfPath = filepath.Join(c.Dir, "resolv.conf")
+		if !c.Run.Checkpointed.IsZero() {
+			f.DumpLog = kept(filepath.Join(c.Dir, checkpoint.Work, "dump.log"))
+		}
+		if !c.Run.Restored.IsZero() {
+			f.RestoreLog = kept(filepath.Join(c.Dir, checkpoint.Work, "restore.log"))
+		}
 	}
 	return inspect.Container(c.Container, f)
+}
+
+// kept is the name of a file that is there.
+func kept(name string) string {
+	if _, err := os.Lstat(name); err != nil {
+		return ""
+	}
+	return name
 }
 
 // ListOptions choose containers. Filters are podman's: key to values, values

@@ -25,6 +25,7 @@ type Facts struct {
 	SizeRw, SizeRootFs                             int64
 	Dir, LogPath, MountPoint, CgroupPath           string
 	HostnamePath, HostsPath, ResolvConfPath        string
+	DumpLog, RestoreLog                            string // CRIU's, if they were kept
 	GraphRoot, VolumePath                          string
 	Driver, Runtime, CgroupManager, DefaultNetwork string
 	OciVersion                                     string
@@ -453,7 +454,7 @@ func state(c cove.Container, f Facts) *ContainerState {
 		FinishedAt: r.Finished,
 
 		Checkpointed: !r.Checkpointed.IsZero(), CheckpointedAt: r.Checkpointed,
-		Restored: !r.Restored.IsZero(), RestoredAt: r.Restored,
+		Restored: !r.Restored.IsZero(), RestoredAt: r.Restored, CheckpointLog: f.DumpLog, RestoreLog: f.RestoreLog,
 	}
 	if s.Checkpointed {
 		s.CheckpointPath = path.Join(f.Dir, "checkpoint")
