@@ -167,10 +167,11 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 			return false, f
 		}
 	}
-	rest := fds[1:]
-	for i, flag := range msg.Namespaces {
-		if i >= len(rest) {
-			return false, &wire.Failure{Step: "join namespaces", Text: "a descriptor is missing"}
+	rest := received(fds[1:])
+	var fd int
+	for _, flag := range msg.Namespaces {
+		if fd, f = rest.next("join namespaces"); f != nil {
+			return false, f
 		}
 		if flag == unix.CLONE_NEWPID {
 			p.descends = true // setns(2): it is our children's, and we stay outside
@@ -180,47 +181,44 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 				return false, wire.Fail("join mount namespace", err)
 			}
 		}
-		if err := unix.Setns(rest[i], flag); err != nil {
+		if err := unix.Setns(fd, flag); err != nil {
 			return false, wire.Fail("join "+namespaceName(flag)+" namespace", err)
 		}
-		_ = unix.Close(rest[i])
+		_ = unix.Close(fd)
 	}
-	rest = rest[len(msg.Namespaces):]
 	if msg.Shm {
-		if len(rest) == 0 {
-			return false, &wire.Failure{Step: "join shared memory", Text: "a descriptor is missing"}
-		}
-		if p.shm, err = p.treeOf(rest[0], "/"); err != nil {
-			return false, wire.Fail("join shared memory", err)
-		}
-		_ = unix.Close(rest[0])
-		rest = rest[1:]
-	}
-	if msg.Proc {
-		if len(rest) == 0 {
-			return false, &wire.Failure{Step: "join processes", Text: "a descriptor is missing"}
-		}
-		if f := p.takeProc(rest[0]); f != nil {
+		if fd, f = rest.next("join shared memory"); f != nil {
 			return false, f
 		}
-		rest = rest[1:]
+		if p.shm, err = p.treeOf(fd, "/"); err != nil {
+			return false, wire.Fail("join shared memory", err)
+		}
+		_ = unix.Close(fd)
 	}
-	if rest, f = p.oci.take(msg.Handed, rest); f != nil {
+	if msg.Proc {
+		if fd, f = rest.next("join processes"); f != nil {
+			return false, f
+		}
+		if f := p.takeProc(fd); f != nil {
+			return false, f
+		}
+	}
+	if f := p.oci.take(msg.Handed, &rest); f != nil {
 		return false, f
 	}
 	if msg.Join != 0 {
-		if len(rest) == 0 {
-			return false, &wire.Failure{Step: "enter the container", Text: "a descriptor is missing"}
+		if fd, f = rest.next("enter the container"); f != nil {
+			return false, f
 		}
 		// setns to a mount namespace wants a thread that shares neither
 		// root nor working directory, setns(2).
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return false, wire.Fail("enter the container", err)
 		}
-		if err := unix.Setns(rest[0], msg.Join); err != nil {
+		if err := unix.Setns(fd, msg.Join); err != nil {
 			return false, wire.Fail("enter the container", err)
 		}
-		_ = unix.Close(rest[0])
+		_ = unix.Close(fd)
 		p.descends = msg.Join&unix.CLONE_NEWPID != 0
 		return true, nil
 	}
@@ -232,6 +230,20 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		}
 	}
 	return false, nil
+}
+
+// received are the descriptors that came with the plan, in the order in which
+// they are taken.
+type received []int
+
+// next is the one for a step.
+func (r *received) next(step string) (int, *wire.Failure) {
+	if len(*r) == 0 {
+		return -1, &wire.Failure{Step: step, Text: "a descriptor is missing"}
+	}
+	fd := (*r)[0]
+	*r = (*r)[1:]
+	return fd, nil
 }
 
 // joinCgroups moves this thread, which is what will be left of the process

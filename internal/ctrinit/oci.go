@@ -149,24 +149,25 @@ type handed struct {
 	notify  int
 }
 
-// take sorts descriptors by their names and gives those that are left.
-func (h *handed) take(names []string, fds []int) ([]int, *wire.Failure) {
-	if len(fds) < len(names) {
-		return nil, &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
-	}
-	for i, name := range names {
+// take sorts descriptors by their names.
+func (h *handed) take(names []string, from *received) *wire.Failure {
+	for _, name := range names {
+		fd, f := from.next("receive the plan")
+		if f != nil {
+			return f
+		}
 		switch name {
 		case "mount":
-			h.mounts = append(h.mounts, fds[i])
+			h.mounts = append(h.mounts, fd)
 		case "start":
-			h.start = fds[i]
+			h.start = fd
 		case "waiting":
-			h.waiting = fds[i]
+			h.waiting = fd
 		case "notify":
-			h.notify = fds[i]
+			h.notify = fd
 		}
 	}
-	return fds[len(names):], nil
+	return nil
 }
 
 func (h *handed) mount(n int) (int, error) {
