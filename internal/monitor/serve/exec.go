@@ -196,15 +196,22 @@ func (m *Monitor) descended(e *execution, body []byte) {
 		e.failed(wire.Fail("start exec", err))
 		return
 	}
-	delete(m.execs, e.pidfd)
-	m.unwatch(e.pidfd)
-	e.maker, e.pid, e.pidfd = e.child, born.pid, born.pidfd
-	m.execs[e.pidfd] = e
+	e.maker = e.child
+	m.replace(e, born.pid, born.pidfd)
 	m.watch(e.maker.pidfd, unix.EPOLLIN, func(uint32) { m.makerExited(e) })
-	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
 	if e.ending {
 		e.kill()
 	}
+}
+
+// replace puts another process in an exec's place; the one before is watched no
+// more.
+func (m *Monitor) replace(e *execution, pid, pidfd int) {
+	delete(m.execs, e.pidfd)
+	m.unwatch(e.pidfd)
+	e.pid, e.pidfd = pid, pidfd
+	m.execs[e.pidfd] = e
+	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
 }
 
 // takeChild opens the child that the body of a Started tells of. Nobody else

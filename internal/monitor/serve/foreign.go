@@ -102,12 +102,10 @@ func (m *Monitor) takeForeignExec(e *execution, body []byte) bool {
 	if err != nil {
 		return false
 	}
-	delete(m.execs, e.pidfd)
-	m.forget(e.pidfd)
-	_, _ = unix.Wait4(e.pid, nil, 0, nil)
-	e.pid, e.pidfd = ready.PID, pidfd
-	m.execs[e.pidfd] = e
-	m.watch(e.pidfd, unix.EPOLLIN, func(uint32) { m.execExited(e) })
+	driver := e.child
+	m.replace(e, ready.PID, pidfd)
+	_ = unix.Close(driver.pidfd)
+	_, _ = unix.Wait4(driver.pid, nil, 0, nil)
 	return true
 }
 
