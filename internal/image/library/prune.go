@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"go.podman.io/common/libimage"
-	"go.podman.io/storage"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
@@ -56,21 +55,15 @@ func (l *library) sweepOrphans() error {
 	if err != nil {
 		return err
 	}
-	parents := map[string]bool{}
-	for _, lay := range layers {
-		parents[lay.Parent] = true
+	used, err := l.used(layers)
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for _, lay := range layers {
-		if parents[lay.ID] || lay.ReadOnly || len(lay.Names) > 0 || lay.MountCount > 0 || time.Since(lay.Created) < orphanAge {
-			continue
+		if !used[lay.ID] && !lay.ReadOnly && time.Since(lay.Created) >= orphanAge {
+			errs = append(errs, l.deleteUnused(lay.ID)) // with those below that no other needs
 		}
-		// The store refuses when an image or container has it.
-		err := l.store.DeleteLayer(lay.ID)
-		if err == nil {
-			err = l.deleteUnused(lay.Parent)
-		}
-		errs = append(errs, ignore(err, storage.ErrLayerHasChildren, storage.ErrLayerUsedByImage, storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown))
 	}
 	return errors.Join(errs...)
 }
