@@ -9,7 +9,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm density clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure over lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm density clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -134,6 +134,11 @@ guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd an
 
 # What is about the making of containers and their life.
 LIFE := lifecycle|exec|tty|pause|update|run_.*|init|signals|stop_signals|start_fails|rm_flag|attach|detach|logs|top|stats|health|restart_policy|hooks|namespaces|limits|cgroup.*_limits|oom|crash_.*|oci_runtime|capabilities|security_opt|device|timeout|bind|volume_copyup|read_only|systemd_scope|wait|conmon
+# podman one script after the other, as in reference.
+over: build deps ## those on podman and docker over cove-runtime: make over [ONLY=REGEX]
+	for engine in 'podman 1' 'docker 4'; do set -- $$engine; COVE_UNDER_TEST=$$1 COVE_TEST_RUNTIME=$(CURDIR)/bin/cove-runtime \
+	  $(GO) test -count=1 -parallel $$2 -timeout 60m -buildvcs=false -tags $(TAGS) -run 'TestScript$$/^($(or $(ONLY),$(LIFE)))$$' ./test || exit 1; done
+
 guest-crun: build ## the life cycle's scripts in that guest with crun, under cove's monitor and under conmon: make guest-crun [ONLY=REGEX]
 	for monitor in '' conmon; do COVE_TEST_RUNTIME=/usr/bin/crun COVE_TEST_MONITOR=$$monitor \
 	  GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),$(LIFE)))$$' || exit 1; done
