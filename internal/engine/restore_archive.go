@@ -17,6 +17,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
 	"github.com/cove-engine/cove/internal/state"
@@ -164,6 +165,11 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 	if o.Name != "" {
 		spec.Name, create.ID = o.Name, ""
 	}
+	if create.ID != "" {
+		if err := e.clearOfLinks(ctx, was.ID, linkPatience); err != nil {
+			return nil, cove.E("restore", name, cove.KindOf(err), err)
+		}
+	}
 	if len(o.Ports) > 0 {
 		spec.Ports = nil
 	}
@@ -193,6 +199,46 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 		keepAddresses(&d.c.Attachments[i], was, o)
 	}
 	return d, nil
+}
+
+// linkPatience is how long the kernel may take to clear away the links of a
+// container that was just removed.
+const linkPatience = 10 * time.Second
+
+// clearOfLinks refuses an ID that somebody else has chosen so that links would have
+// the names of another container's, which would lose them: of this store or of any
+// other on this host.
+func (e *Engine) clearOfLinks(ctx context.Context, id string, patience time.Duration) error {
+	begins := id[:network.LinkDigits]
+	all, err := e.records()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		switch {
+		case c.ID == id:
+			return nil // it is told of that itself
+		case strings.HasPrefix(c.ID, begins):
+			return cove.E("", "", cove.Exists, fmt.Errorf("the ID of container %s begins with %s, too: restore it under a new one, with --name", c.Name, begins))
+		}
+	}
+	for deadline := time.Now().Add(patience); ; {
+		reality, err := e.networks.List(ctx)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(reality.Links, func(l network.Link) bool { return l.OwnerPrefix == begins }) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return cove.E("", "", cove.Exists, fmt.Errorf("a container that is not of this store has links by the ID %s: restore it under a new one, with --name", begins))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func volumeExists(name string) error {

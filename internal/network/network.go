@@ -115,15 +115,15 @@ type Element struct {
 // LinkPrefix starts the names of the host-side links of containers.
 const LinkPrefix = "cv"
 
-// linkDigits is how much of the container's ID is in a link's name: what the
+// LinkDigits is how much of the container's ID is in a link's name: what the
 // kernel's 15 characters leave beside the prefix and the index.
-const linkDigits = 12
+const LinkDigits = 12
 
 // LinkName is the name of the host side of the container's link of that number
 // (0 to 35). The ID must have at least 12 digits.
 func LinkName(containerID string, index int) string {
 	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-	return LinkPrefix + containerID[:linkDigits] + digits[index:index+1]
+	return LinkPrefix + containerID[:LinkDigits] + digits[index:index+1]
 }
 
 // MaxNetworks is how many networks one container can be on.
@@ -132,10 +132,10 @@ const MaxNetworks = 36
 // LinkOwner gives the ID prefix in a link's name made by [LinkName]; false
 // when the name is not of that form.
 func LinkOwner(name string) (string, bool) {
-	if len(name) != len(LinkPrefix)+linkDigits+1 || name[:len(LinkPrefix)] != LinkPrefix {
+	if len(name) != len(LinkPrefix)+LinkDigits+1 || name[:len(LinkPrefix)] != LinkPrefix {
 		return "", false
 	}
-	id := name[len(LinkPrefix) : len(LinkPrefix)+linkDigits]
+	id := name[len(LinkPrefix) : len(LinkPrefix)+LinkDigits]
 	for _, c := range []byte(id) {
 		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
 			return "", false
