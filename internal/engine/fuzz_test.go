@@ -10,6 +10,10 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/monitor"
+	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
 // FuzzHook reads hooks that packages bring: a hook that is taken has a program,
@@ -52,6 +56,66 @@ func FuzzHook(f *testing.F) {
 			}
 			_, _ = h.When.Match(spec, map[string]string{"a": "b"}, true)
 			_, _ = h.When.Match(&specs.Spec{}, nil, false)
+		}
+	})
+}
+
+// FuzzMonitor has a monitor say anything to who is attached, to who starts an exec
+// and to who waits: each comes back.
+func FuzzMonitor(f *testing.F) {
+	for _, s := range []string{`X{"code":3}`, `X[`, `F{"step":"exec","text":"no","errno":3}`, `F{"text":"a\nb"}`, `F`, `D`, `R`, `s{"pid":1}`, `1out`, `2`, `a`, `?`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		if len(packet) == 0 || len(packet) > wire.Max {
+			return
+		}
+		for _, hear := range []func(c *monitor.Conn) error{
+			func(c *monitor.Conn) error {
+				_, err := (&session{conn: c}).receive(t.Context())
+				return err
+			},
+			func(c *monitor.Conn) error {
+				return (&execRun{session: session{conn: c}}).awaitStart(t.Context())
+			},
+			func(c *monitor.Conn) error { return c.Request(wire.Stop, wire.StopBody{}) },
+			func(c *monitor.Conn) error { _, err := c.Probe(t.Context()); return err },
+			(*monitor.Conn).Hooked,
+		} {
+			ours, theirs, err := wire.Pair()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := wire.SendPacket(theirs, packet, 0); err != nil {
+				t.Fatal(err)
+			}
+			_ = unix.Shutdown(theirs, unix.SHUT_WR)
+			c := monitor.Wrap(ours)
+			_ = hear(c)
+			c.Close()
+			_ = unix.Close(theirs)
+		}
+	})
+}
+
+// FuzzEnvelope reads what an aide was told: what can be read can be told again.
+func FuzzEnvelope(f *testing.F) {
+	for _, s := range []string{`{}`, `null`, `{"id":"x","health":{"plan":null}}`, `{"uplink":{"args":["pasta"]},"forward":{"targets":["10.0.0.1"]}}`, `{"handed":["run"],"resolver":{"networks":[]}}`, `[`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		env := new(wire.Envelope)
+		if json.Unmarshal(text, env) != nil {
+			return
+		}
+		again, err := json.Marshal(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := new(wire.Envelope)
+		err = json.Unmarshal(again, second)
+		if third, _ := json.Marshal(second); err != nil || string(third) != string(again) {
+			t.Errorf("%q is told as %q, then as %q: %v", text, again, third, err)
 		}
 	})
 }

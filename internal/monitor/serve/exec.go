@@ -221,6 +221,9 @@ func takeChild(body []byte) (child, error) {
 	if err := json.Unmarshal(body, &started); err != nil {
 		return child{}, err
 	}
+	if started.PID <= 1 { // these are no process to the kill below
+		return child{}, unix.ESRCH
+	}
 	pidfd, err := unix.PidfdOpen(started.PID, 0)
 	if err != nil {
 		_ = unix.Kill(started.PID, unix.SIGKILL)

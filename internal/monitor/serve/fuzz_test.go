@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -57,6 +58,60 @@ func FuzzClient(f *testing.F) {
 		}
 		if after := lowestFree(t); after != before {
 			t.Errorf("%q: descriptor %d is still open", packet, before)
+		}
+	})
+}
+
+// FuzzInit has init, or the driver in its place, say something else than it should
+// before it is let go: the start fails with one line or goes on.
+func FuzzInit(f *testing.F) {
+	for _, s := range []string{`R`, `R{"pid":1}`, `R{"pid":-1}`, `M`, `F{"step":"mount","text":"no","errno":2,"exec":true}`, `F[`, `F{"step":"a\nb"}`, `s{"pid":0}`} {
+		f.Add([]byte(s), false)
+		f.Add([]byte(s), true)
+	}
+	f.Fuzz(func(t *testing.T, packet []byte, foreign bool) {
+		if len(packet) == 0 || len(packet) > len(newMonitor().buf) {
+			return
+		}
+		m := looping(t)
+		before := lowestFree(t)
+		ours, theirs, err := wire.Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		const nobody = 1 << 30
+		m.foreign, m.planFD, m.init = foreign, m.epoll, child{pid: nobody, pidfd: -1, socket: ours}
+		if err := wire.SendPacket(theirs, packet, 0); err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Shutdown(theirs, unix.SHUT_WR)
+		if failure := m.prepareInit(); failure == nil && packet[0] != byte(wire.Ready) {
+			t.Errorf("%q is taken for ready", packet)
+		}
+		if m.init.pidfd >= 0 {
+			_ = unix.Close(m.init.pidfd)
+		}
+		_ = unix.Close(ours)
+		_ = unix.Close(theirs)
+		if after := lowestFree(t); after != before {
+			t.Errorf("%q: descriptor %d is still open", packet, after)
+		}
+	})
+}
+
+// FuzzChild reads whom an exec says to have made: nobody is opened, or killed, that
+// is no process.
+func FuzzChild(f *testing.F) {
+	for _, s := range []string{`{"pid":-1}`, `{"pid":0}`, `{"pid":1}`, `{}`, `null`, `{"pid":"x"}`, `{"pid":-9223372036854775808}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var said wire.StartedBody
+		if json.Unmarshal(body, &said) == nil && said.PID > 1 {
+			return // somebody's
+		}
+		if c, err := takeChild(body); err == nil {
+			t.Errorf("%q is process %d", body, c.pid)
 		}
 	})
 }

@@ -22,7 +22,7 @@ func endless(t *testing.T) int {
 	return fd
 }
 
-func looping(t *testing.T) *Monitor {
+func looping(t testing.TB) *Monitor {
 	m := newMonitor()
 	m.log.fd = -1
 	if err := m.loop.open(); err != nil {
