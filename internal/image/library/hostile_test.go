@@ -84,69 +84,103 @@ func refused(t *testing.T, p place, source string) {
 // Layers that try to leave their root: refused, or, where the library (and so
 // podman) takes the path as one inside the layer's root, harmless.
 func TestHostileLayers(t *testing.T) {
-	file := func(name, body string) (*tar.Header, []byte) {
-		return &tar.Header{Name: name, Mode: 0o644, Size: int64(len(body)), Typeflag: tar.TypeReg}, []byte(body)
-	}
 	outside := filepath.Join(t.TempDir(), "outside")
 	must(t, os.Mkdir(outside, 0o755))
 	must(t, os.WriteFile(filepath.Join(outside, "victim"), []byte("untouched"), 0o644))
+	up := "../../../../../../../../.." + outside
+	file := func(name string) *tar.Header {
+		return &tar.Header{Name: name, Mode: 0o644, Size: 4, Typeflag: tar.TypeReg}
+	}
+	mark := func(name string) *tar.Header { return &tar.Header{Name: name, Mode: 0o644, Typeflag: tar.TypeReg} }
+	link := func(name, to string) *tar.Header {
+		return &tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: to}
+	}
+	hard := func(name, to string) *tar.Header {
+		return &tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: to}
+	}
+	with := func(h *tar.Header, records ...string) *tar.Header {
+		h.Format, h.PAXRecords = tar.FormatPAX, map[string]string{}
+		for i := 0; i < len(records); i += 2 {
+			h.PAXRecords[records[i]] = records[i+1]
+		}
+		return h
+	}
 	for _, c := range []struct {
 		name    string
-		entries func() ([]*tar.Header, [][]byte)
+		entries []*tar.Header
 		refuse  bool
 	}{
-		{"dot dot", func() ([]*tar.Header, [][]byte) {
-			h, b := file("../../../../../../../../.."+outside+"/victim", "evil")
-			return []*tar.Header{h}, [][]byte{b}
-		}, false},
-		{"through a symlink", func() ([]*tar.Header, [][]byte) {
-			h, b := file("link/victim", "evil")
-			return []*tar.Header{{Name: "link", Typeflag: tar.TypeSymlink, Linkname: outside}, h}, [][]byte{nil, b}
-		}, true},
-		{"hard link out", func() ([]*tar.Header, [][]byte) {
-			h, b := file("hard", "evil")
-			return []*tar.Header{{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../../../../../../../../.." + outside + "/victim"}, h}, [][]byte{nil, b}
-		}, true},
-		{"whiteout of everything", func() ([]*tar.Header, [][]byte) {
-			h, _ := file(".wh..", "")
-			return []*tar.Header{h}, nil
-		}, true},
-		{"whiteout above", func() ([]*tar.Header, [][]byte) {
-			h, _ := file("a/../../../../.wh."+filepath.Base(outside), "")
-			return []*tar.Header{h}, nil
-		}, false},
-		{"opaque root", func() ([]*tar.Header, [][]byte) {
-			h, _ := file(".wh..wh..opq", "")
-			return []*tar.Header{h}, nil
-		}, false},
-		{"device node", func() ([]*tar.Header, [][]byte) {
-			return []*tar.Header{{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}}, nil
-		}, false},
+		{"dot dot", []*tar.Header{file(up + "/victim")}, false},
+		{"through a symlink", []*tar.Header{link("link", outside), file("link/victim")}, true},
+		{"through a relative symlink", []*tar.Header{link("link", up), file("link/victim")}, true},
+		{"hard link out", []*tar.Header{hard("hard", up+"/victim")}, true},
+		{"hard link through a symlink", []*tar.Header{link("link", outside), hard("hard", "link/victim")}, true},
+		{"hard link to a symlink", []*tar.Header{link("link", outside+"/victim"), hard("hard", "link")}, false},
+		{"a file twice", []*tar.Header{link("link", outside+"/victim"), file("link")}, true},
+		{"through a hard link to a symlink", []*tar.Header{link("link", outside), hard("hard", "link"), file("hard/victim")}, true},
+		{"root as a symlink", []*tar.Header{link("./", outside), file("victim")}, false},
+		{"root as a file", []*tar.Header{file(".")}, false},
+		{"whiteout of everything", []*tar.Header{mark(".wh..")}, true},
+		{"whiteout of the parent", []*tar.Header{mark(".wh...")}, true},
+		{"whiteout above", []*tar.Header{mark("a/../../../../.wh." + filepath.Base(outside))}, false},
+		{"whiteout through a symlink", []*tar.Header{link("link", outside), mark("link/.wh.victim")}, true},
+		{"opaque root", []*tar.Header{mark(".wh..wh..opq")}, false},
+		{"opaque through a symlink", []*tar.Header{link("link", outside), mark("link/.wh..wh..opq")}, true},
+		{"opaque as a symlink", []*tar.Header{link(".wh..wh..opq", outside)}, false},
+		{"opaque as a hard link", []*tar.Header{hard(".wh..wh..opq", up+"/victim")}, false},
+		{"device node", []*tar.Header{{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, Mode: 0o666}}, false},
+		{"whiteout by its device", []*tar.Header{{Name: "base", Typeflag: tar.TypeChar, Mode: 0o666}}, false},
+		{"PAX dot dot", []*tar.Header{with(file("x"), "htap", up+"/victim")}, false},
+		{"PAX link out", []*tar.Header{with(hard("hard", "y"), "htapknil", up+"/victim")}, true},
+		{"NUL in a name", []*tar.Header{with(file("x"), "htap", "a\x00b")}, true},
+		{"NUL in a link", []*tar.Header{with(link("x", "y"), "htapknil", "a\x00b")}, true},
+		{"a long name", []*tar.Header{file(strings.Repeat("a", 300))}, true},
+		{"a long path", []*tar.Header{file(strings.Repeat("a/", 3000) + "f")}, true},
+		{"no name for an attribute", []*tar.Header{with(file("x"), "SCHILY.xattr.", "v")}, true},
+		{"an attribute of nobody's", []*tar.Header{with(file("x"), "SCHILY.xattr.nobodys.a", "v")}, false},
+		{"a type of nobody's", []*tar.Header{{Name: "x", Typeflag: 'Z'}}, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t)
-			layer := imagetest.Tar(t, first(c.entries()), second(c.entries()))
-			archive := filepath.Join(t.TempDir(), "a.tar")
-			must(t, os.WriteFile(archive, imagetest.DockerArchive(t, imagetest.Image{Name: "x:1",
-				Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"base": "base"}), layer}}), 0o600))
-			_, err := p.Load(context.Background(), archive, image.LoadOptions{})
-			t.Logf("%v", err)
-			if err != nil {
-				wantKind(t, err, cove.Invalid)
-				p.empty(t)
-			}
-			if (err != nil) != c.refuse {
-				t.Errorf("refused: %v, want %v", err, c.refuse)
-			}
-			if got, err := os.ReadFile(filepath.Join(outside, "victim")); err != nil || string(got) != "untouched" {
-				t.Fatalf("outside the layer: %q %v", got, err)
-			}
-		})
+		drivers := []string{"overlay"}
+		if strings.Contains(c.name, "whiteout") || strings.Contains(c.name, "opaque") {
+			drivers = append(drivers, "vfs") // deletes where overlay notes what is deleted
+		}
+		for _, driver := range drivers {
+			t.Run(c.name+" "+driver, func(t *testing.T) {
+				p := newPlace(t, func(o *image.Options) { o.Driver = driver })
+				bodies := make([][]byte, len(c.entries))
+				for i, h := range c.entries {
+					bodies[i] = []byte("evil")[:h.Size]
+				}
+				layer := imagetest.Tar(t, c.entries, bodies)
+				// The library that writes it refuses these keys.
+				layer = bytes.ReplaceAll(layer, []byte("htapknil"), []byte("linkpath"))
+				layer = bytes.ReplaceAll(layer, []byte("htap"), []byte("path"))
+				archive := filepath.Join(t.TempDir(), "a.tar")
+				must(t, os.WriteFile(archive, imagetest.DockerArchive(t, imagetest.Image{Name: "x:1",
+					Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"base": "base"}), layer}}), 0o600))
+				_, err := p.Load(context.Background(), archive, image.LoadOptions{})
+				t.Logf("%v", err)
+				if err != nil {
+					wantKind(t, err, cove.Invalid)
+					if strings.Contains(err.Error(), "\n") {
+						t.Error("more than one line")
+					}
+					if driver == "overlay" {
+						p.empty(t)
+					}
+				} else if _, err := p.Resolve(context.Background(), "x:1", ""); err != nil {
+					t.Error(err)
+				}
+				if driver == "overlay" && (err != nil) != c.refuse {
+					t.Errorf("refused: %v, want %v", err, c.refuse)
+				}
+				if got, err := os.ReadFile(filepath.Join(outside, "victim")); err != nil || string(got) != "untouched" {
+					t.Fatalf("outside the layer: %q %v", got, err)
+				}
+			})
+		}
 	}
 }
-
-func first(h []*tar.Header, _ [][]byte) []*tar.Header { return h }
-func second(_ []*tar.Header, b [][]byte) [][]byte     { return b }
 
 // A layer whose files lie elsewhere than its archive's names say, on the host or
 // inside: to save it is to get the same layer again, and never the host's files.
@@ -265,6 +299,14 @@ func TestBombs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { tooBig(t, imagetest.Image{Layers: [][]byte{layer}}) })
 	}
+	t.Run("zstd", func(t *testing.T) {
+		tooBig(t, imagetest.Image{Layers: [][]byte{zeros}}, func(l layout, p place) {
+			l.change(func(_, _, last object) {
+				l.put(last, compressed(t, p, zeros))
+				last["mediaType"] = ociLayer + "+zstd"
+			})
+		})
+	})
 }
 
 // Whoever ends a load in the middle of a layer has the store as it was.
@@ -338,7 +380,7 @@ func TestEndedInVain(t *testing.T) {
 
 // tooBig loads an image that does not fit into a store of 4 MiB, and then one
 // that does.
-func tooBig(t *testing.T, big imagetest.Image) {
+func tooBig(t *testing.T, big imagetest.Image, change ...func(layout, place)) {
 	t.Helper()
 	p, ctx := newPlace(t), context.Background()
 	must(t, os.Mkdir(p.opts.GraphRoot, 0o700))
@@ -349,6 +391,9 @@ func tooBig(t *testing.T, big imagetest.Image) {
 	dir := t.TempDir()
 	big.Layers = append(small(t, "").Layers, big.Layers...)
 	imagetest.OCILayout(t, dir, big)
+	for _, c := range change {
+		c(layout{t, dir}, p)
+	}
 	_, err := p.Load(ctx, dir, image.LoadOptions{})
 	wantKind(t, err, cove.Unavailable)
 	t.Log(err)

@@ -32,9 +32,21 @@ type incoming struct {
 	images []string // that this copy has made
 }
 
+// maxManifest is the library's limit for what registries send. Of a manifest in a
+// directory it has none, and to read one of many megabytes whenever images are
+// listed takes minutes.
+const maxManifest = 4 << 20
+
 // CreateImage takes note of an image. Its layers are on the disk before it is: a
 // machine that loses its power has the image whole or not at all.
 func (s *incoming) CreateImage(id string, names []string, layer, metadata string, o *storage.ImageOptions) (*storage.Image, error) {
+	if o != nil {
+		for _, data := range o.BigData {
+			if data.Key == storage.ImageDigestBigDataKey && len(data.Data) > maxManifest {
+				return nil, cove.E("", "", cove.Invalid, fmt.Errorf("its manifest has %d bytes, more than %d", len(data.Data), maxManifest))
+			}
+		}
+	}
 	if err := syncTree(cmp.Or(s.ImageStore(), s.GraphRoot())); err != nil {
 		return nil, err
 	}
