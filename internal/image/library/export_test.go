@@ -1,5 +1,7 @@
 package library
 
+const MostLayers = mostLayers
+
 // CountOpens counts how often s needs the libraries' store from now on.
 func (s *Store) CountOpens() *int {
 	n := new(int)

@@ -23,6 +23,9 @@ type layer struct {
 	lower string // what overlay's lowerdir takes: short and relative to the graph root where possible
 }
 
+// mostLayers is how many directories the kernel's overlay takes, OVL_MAX_STACK.
+const mostLayers = 500
+
 // layers gives the layers of img, uppermost first. It refuses with
 // Unsupported every layout that is not one plain directory per layer, which
 // only the library's own mount understands. A container's writable layer is

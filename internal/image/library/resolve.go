@@ -61,6 +61,9 @@ func (s *Store) resolve(ctx context.Context, op, name, platform, dir, key string
 	if err == nil {
 		chain, err = lib.unmarked(chain)
 	}
+	if err == nil && len(chain) > mostLayers {
+		err = unsupported("", fmt.Sprintf("the image takes %d directories over each other, and the kernel's overlay takes %d", len(chain), mostLayers))
+	}
 	if err != nil {
 		return none, cove.E(op, name, kind(err), err)
 	}
