@@ -33,7 +33,13 @@ type ContainerSpec struct {
 	WorkDir     string   `json:"workDir,omitempty"`
 	User        string   `json:"user,omitempty"` // user[:group], names or numbers
 	Groups      []string `json:"groups,omitempty"`
-	Umask       string   `json:"umask,omitempty"` // octal
+	// NoPasswd keeps a user or group that /etc/passwd and /etc/group do not know
+	// from being added there; the lines may be PasswdEntry and GroupEntry.
+	NoPasswd    bool     `json:"noPasswd,omitempty"`
+	PasswdEntry string   `json:"passwdEntry,omitempty"` // with $USERNAME, $UID, $GID, $NAME, $HOME
+	GroupEntry  string   `json:"groupEntry,omitempty"`  // with $GROUPNAME, $GID, $USERLIST
+	HostUsers   []string `json:"hostUsers,omitempty"`   // the host's, by name or number, that are added
+	Umask       string   `json:"umask,omitempty"`       // octal
 	Timezone    string   `json:"timezone,omitempty"`
 
 	Terminal bool   `json:"terminal,omitempty"` // -t

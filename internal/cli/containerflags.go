@@ -23,22 +23,22 @@ type containerFlags struct {
 
 	spec cove.ContainerSpec // fields that flags write straight into
 
-	addHosts, annotations, attach, capAdd, capDrop         []string
-	devices, deviceRules, gpus, dns, dnsOptions, dnsSearch []string
-	env, envFiles, expose, groups, labels, labelFiles      []string
-	logOpts, mounts, networkAliases, networks, publish     []string
-	securityOpts, sysctls, tmpfs, ulimits, unsetEnv        []string
-	volumes, volumesFrom, cgroupConf, envMerge, requires   []string
-	arch, os, variant, platform, entrypoint                string
-	ip, ip6, mac, imageVolume                              string
-	restart, shmSize, detachKeys, authFile, pull, userNS   string
-	health                                                 healthFlags
-	limits                                                 limitFlags
-	oomScoreAdj                                            int
-	stopTimeout                                            uint
-	detach, envHost, httpProxy, quiet, replace, rootfs     bool
-	sigProxy, tlsVerify, rmi                               bool
-	retry                                                  retryFlags
+	addHosts, annotations, attach, capAdd, capDrop             []string
+	devices, deviceRules, gpus, dns, dnsOptions, dnsSearch     []string
+	env, envFiles, expose, groups, labels, labelFiles          []string
+	logOpts, mounts, networkAliases, networks, publish         []string
+	securityOpts, sysctls, tmpfs, ulimits, unsetEnv            []string
+	volumes, volumesFrom, cgroupConf, envMerge, requires       []string
+	arch, os, variant, platform, entrypoint                    string
+	ip, ip6, mac, imageVolume                                  string
+	restart, shmSize, detachKeys, authFile, pull, userNS       string
+	health                                                     healthFlags
+	limits                                                     limitFlags
+	oomScoreAdj                                                int
+	stopTimeout                                                uint
+	detach, envHost, httpProxy, passwd, quiet, replace, rootfs bool
+	sigProxy, tlsVerify, rmi                                   bool
+	retry                                                      retryFlags
 }
 
 // flags declares the flags on fs; run adds those that only a start needs.
@@ -74,6 +74,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	arrayVar(fs, &o.envMerge, "env-merge", "", "Preprocess environment variables from image before injecting them into the container")
 	fs.BoolVar(&o.envHost, "env-host", false, "Use all current host environment variables in container")
 	sliceVar(fs, &o.expose, "expose", "", "Expose a port or a range of ports")
+	fs.StringVar(&s.GroupEntry, "group-entry", "", "Entry to write to /etc/group")
 	sliceVar(fs, &o.groups, "group-add", "", "Add additional groups to the primary container process")
 	fs.StringVar(&o.health.cmd, "health-cmd", "", "set a healthcheck command for the container ('none' disables the existing healthcheck)")
 	fs.StringVar(&o.health.interval, "health-interval", "30s", "set an interval for the healthcheck. (a value of disable results in no automatic timer setup)")
@@ -86,6 +87,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&o.health.startPeriod, "health-start-period", "0s", "the initialization time needed for a container to bootstrap")
 	fs.StringVar(&o.health.timeout, "health-timeout", "30s", "the maximum time allowed to complete the healthcheck before an interval is considered failed")
 	fs.StringVar(&s.HostsFile, "hosts-file", "", `Base file to create the /etc/hosts file inside the container, or one of the special values. ("image"|"none")`)
+	arrayVar(fs, &s.HostUsers, "hostuser", "", "Host user account to add to /etc/passwd within container")
 	fs.StringVarP(&s.Hostname, "hostname", "h", "", "Set container hostname")
 	fs.BoolVar(&o.httpProxy, "http-proxy", true, "Set proxy environment variables in the container based on the host proxy vars")
 	fs.StringVar(&o.imageVolume, "image-volume", "", `Tells cove how to handle the builtin image volumes ("anonymous"|"tmpfs"|"ignore")`)
@@ -110,6 +112,8 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.BoolVar(&s.Resources.OOMKillDisable, "oom-kill-disable", false, "Disable OOM Killer")
 	fs.IntVar(&o.oomScoreAdj, "oom-score-adj", 0, "Tune the host's OOM preferences (-1000 to 1000)")
 	fs.StringVar(&o.os, "os", "", "use `OS` instead of the running OS for choosing images")
+	fs.BoolVar(&o.passwd, "passwd", true, "add entries to /etc/passwd and /etc/group")
+	fs.StringVar(&s.PasswdEntry, "passwd-entry", "", "Entry to write to /etc/passwd")
 	fs.StringVar(&s.PID, "pid", "", "PID namespace to use")
 	fs.StringVar(&s.PidFile, "pidfile", "", "Write the container process ID to the file")
 	fs.StringVar(&o.platform, "platform", "", "Specify the platform for selecting the image.  (Conflicts with --arch and --os)")
@@ -185,16 +189,15 @@ func oldNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 func unsupportedContainerFlags() []unsupported {
 	list := []unsupported{
 		{name: "cgroups", accept: []string{"enabled"}},
-		{name: "passwd", bool: true, accept: []string{"false"}}, {name: "no-passwd", bool: true, accept: []string{"true"}},
 		{name: "systemd", accept: []string{"false"}},
 		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
 	for name := range strings.FieldsSeq(`
 		cert-dir chrootdirs cpu-count cpu-percent creds
 		decryption-key domainname
-		gidmap group-entry
-		health-start-interval hostuser init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
-		link-local-ip passwd-entry personality pod pod-id-file preserve-fd preserve-fds rdt-class
+		gidmap
+		health-start-interval init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
+		link-local-ip personality pod pod-id-file preserve-fd preserve-fds rdt-class
 		seccomp-policy secret shm-size-systemd signature-policy storage-opt
 		subgidname subuidname uidmap volume-driver volume-opt`) {
 		list = append(list, unsupported{name: name})
@@ -335,7 +338,7 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 	if s.Env, err = in.environment(o.envFiles, o.env); err != nil {
 		return err
 	}
-	s.UnsetEnv, s.EnvMerge = o.unsetEnv, o.envMerge
+	s.UnsetEnv, s.EnvMerge, s.NoPasswd = o.unsetEnv, o.envMerge, !o.passwd
 	for _, e := range o.envMerge {
 		if !strings.Contains(e, "=") {
 			return fmt.Errorf("missing `=` for --env-merge substitution %s", e)

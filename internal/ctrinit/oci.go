@@ -271,8 +271,8 @@ func (p *process) setHome() {
 	if hasHome(pr.Env) {
 		return
 	}
-	home, id := "/", strconv.FormatUint(uint64(pr.UID), 10)
-	if entry := find(readDatabase(-1, "/etc/passwd"), 7, func(f []string) bool { return f[2] == id }); entry != nil && entry[5] != "" {
+	home := "/"
+	if entry := findUser(readDatabase(-1, "/etc/passwd"), pr.UID); entry != nil && entry[5] != "" {
 		home = entry[5]
 	}
 	pr.Env = append(pr.Env, "HOME="+home)

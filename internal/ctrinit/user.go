@@ -16,18 +16,34 @@ import (
 // read: they are the image's, and may be anything.
 const databaseLimit = 10 << 20
 
-func (p *process) resolveUser() *wire.Failure { return ResolveUser(&p.plan.Process, -1) }
+func (p *process) resolveUser() *wire.Failure {
+	return ResolveUser(&p.plan.Process, p.plan.Accounts, -1)
+}
 
 // ResolveUser turns a process's user and groups into numbers, by the
 // container's own /etc/passwd and /etc/group, and finds HOME. Numbers need
-// no entry. root is the descriptor of the container's root, -1 for one's own.
-func ResolveUser(pr *plan.Process, root int) *wire.Failure {
+// no entry; a, if not nil, has those that are added. root is the descriptor of
+// the container's root, -1 for one's own.
+func ResolveUser(pr *plan.Process, a *plan.Accounts, root int) *wire.Failure {
 	if pr.User == "" && len(pr.Groups) == 0 && !pr.SetHome {
 		return nil
 	}
 	passwd := readDatabase(root, "/etc/passwd")
 	group := readDatabase(root, "/etc/group")
 	userName, groupName, hasGroup := strings.Cut(pr.User, ":")
+	if hasGroup {
+		gid, ok := findGroup(group, groupName)
+		if !ok {
+			return &wire.Failure{Step: "find group " + groupName, Text: "no matching entries in group file"}
+		}
+		pr.GID = gid
+	}
+	if a != nil {
+		var f *wire.Failure
+		if passwd, f = complete(root, passwd, a, pr.GID); f != nil {
+			return f
+		}
+	}
 	var entry []string // of the user in passwd
 	if userName != "" {
 		entry = find(passwd, 7, func(f []string) bool { return f[0] == userName })
@@ -42,8 +58,7 @@ func ResolveUser(pr *plan.Process, root int) *wire.Failure {
 			uid = uint32(n)
 		}
 		pr.UID = uid
-		id := strconv.FormatUint(uint64(uid), 10)
-		entry = find(passwd, 7, func(f []string) bool { return f[2] == id })
+		entry = findUser(passwd, uid)
 	} else {
 		n, err := strconv.ParseUint(entry[2], 10, 31)
 		if err != nil {
@@ -55,13 +70,6 @@ func ResolveUser(pr *plan.Process, root int) *wire.Failure {
 		if n, err := strconv.ParseUint(entry[3], 10, 31); err == nil {
 			pr.GID = uint32(n)
 		}
-	}
-	if hasGroup {
-		gid, ok := findGroup(group, groupName)
-		if !ok {
-			return &wire.Failure{Step: "find group " + groupName, Text: "no matching entries in group file"}
-		}
-		pr.GID = gid
 	}
 	for _, name := range pr.Groups {
 		gid, ok := findGroup(group, name)
@@ -106,10 +114,7 @@ func hasHome(env []string) bool {
 func readDatabase(root int, name string) []byte {
 	how := unix.OpenHow{
 		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_MAGICLINKS,
-	}
-	if root >= 0 {
-		how.Resolve |= unix.RESOLVE_IN_ROOT
+		Resolve: within(root) | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	fd, err := unix.Openat2(root, name, &how)
 	if err != nil {
@@ -137,6 +142,11 @@ func find(data []byte, n int, match func([]string) bool) []string {
 		}
 	}
 	return nil
+}
+
+func findUser(data []byte, uid uint32) []string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	return find(data, 7, func(f []string) bool { return f[2] == id })
 }
 
 func findGroup(data []byte, name string) (uint32, bool) {

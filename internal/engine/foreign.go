@@ -145,7 +145,7 @@ func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
 	l.placeForeign()
 	f.Root = plan.Root{Path: l.spec.Root.Path, Overlay: o.Overlay}
 	f.Process = toLookUp(l.spec.Process)
-	f.Process.User, f.Process.Groups, f.Process.MakeCwd = o.User, o.Groups, o.CreateWorkDir
+	f.Process.User, f.Process.Groups, f.Process.MakeCwd, f.Accounts = o.User, o.Groups, o.CreateWorkDir, l.accounts()
 	f.Process.Rows, f.Process.Cols = o.Rows, o.Cols
 	config, err := json.Marshal(l.spec)
 	if err != nil {
@@ -243,7 +243,7 @@ func execForeign(f plan.Foreign, change func(*specs.Process)) (*plan.Foreign, er
 	p.OOMScoreAdj, p.ConsoleSize = nil, nil
 	change(p)
 	user, groups := f.Process.User, f.Process.Groups
-	f.Process, f.Chown = toLookUp(p), nil
+	f.Process, f.Chown, f.Accounts = toLookUp(p), nil, nil
 	f.Process.User, f.Process.Groups = user, groups
 	var err error
 	if f.Config, err = json.Marshal(p); err != nil {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +30,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		RootPath: e.conf.Merged(), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
 		Joined:     map[string]string{},
 		VolumePath: func(name string) (string, error) { return e.volumeData(name), nil },
-		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices,
+		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices, LookupUser: lookupUser,
 	}
 	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
 		h.RootPath = c.Spec.Rootfs
@@ -93,6 +95,23 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		}
 	}
 	return nil
+}
+
+// lookupUser finds one of the host's users, by name or number.
+func lookupUser(name string) (spec.HostUser, bool) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		u, err = user.LookupId(name)
+	}
+	if err != nil {
+		return spec.HostUser{}, false
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return spec.HostUser{}, false
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	return spec.HostUser{Name: u.Username, FullName: u.Name, Home: u.HomeDir, UID: uint32(uid), GID: uint32(gid)}, err == nil
 }
 
 // sharedMemory opens the /dev/shm of the container whose IPC namespace is

@@ -122,7 +122,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 	}); err != nil {
 		return err
 	}
-	compiled.Plan.Process.Reaper, compiled.Plan.Hooks = l.reaper, l.hooks
+	compiled.Plan.Process.Reaper, compiled.Plan.Hooks, compiled.Plan.Accounts = l.reaper, l.hooks, l.accounts()
 	if err := l.handPlan(&compiled.Plan); err != nil {
 		return err
 	}
@@ -137,6 +137,21 @@ func (l *launch) writePlan(joins []native.Join) error {
 		return err
 	}
 	return l.handNamespaces(joins)
+}
+
+// accounts are what the container's passwd and group files may lack.
+func (l *launch) accounts() *plan.Accounts {
+	if len(l.extra.Passwd)+len(l.extra.Group) == 0 {
+		return nil
+	}
+	a := &plan.Accounts{ReadOnly: l.spec.Root.Readonly, Label: mountLabel(l.c)}
+	for _, x := range l.extra.Passwd {
+		a.Passwd = append(a.Passwd, plan.Account(x))
+	}
+	for _, x := range l.extra.Group {
+		a.Group = append(a.Group, plan.Account(x))
+	}
+	return a
 }
 
 // handPlan writes the plan where the monitor finds it again for restarts.

@@ -707,7 +707,7 @@ func healthConfig(c cove.Container) *cove.HealthCheck {
 
 func config(c cove.Container) *ContainerConfig {
 	s, d := c.Spec, c.Defaults()
-	yes := true
+	passwd := !s.NoPasswd
 	k := &ContainerConfig{
 		Hostname:      c.Hostname(),
 		User:          cmp.Or(s.User, c.Image.User),
@@ -726,7 +726,7 @@ func config(c cove.Container) *ContainerConfig {
 		Umask:         fmt.Sprintf("%04s", cmp.Or(s.Umask, d.Umask, cove.DefaultUmask)),
 		Timeout:       s.Timeout,
 		StopTimeout:   *cmp.Or(s.StopTimeout, d.StopTimeout, new(uint(cove.DefaultStopTimeout))),
-		Passwd:        &yes,
+		Passwd:        &passwd,
 		SdNotifyMode:  cmp.Or(s.SDNotify, "container"), SdNotifySocket: s.SDNotifySocket,
 	}
 	if len(k.Cmd) == 0 && !s.EntrypointSet {

@@ -18,7 +18,8 @@ type Foreign struct {
 	// the user, HOME and the namespaces that come as descriptors.
 	Config json.RawMessage `json:"config"`
 	// Process has what is to be looked up inside: see [Process].
-	Process Process `json:"process"`
+	Process  Process   `json:"process"`
+	Accounts *Accounts `json:"accounts,omitempty"`
 	// Chown are host paths, sources of mounts, that are given to the process's
 	// user with all that is below them.
 	Chown []string `json:"chown,omitempty"`

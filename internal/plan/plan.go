@@ -28,9 +28,10 @@ type Plan struct {
 	Sysctl   [][2]string `json:"sysctl,omitempty"`
 	// Chown are host paths, sources of mounts, that are given to the
 	// process's user with all that is below them.
-	Chown      []string `json:"chown,omitempty"`
-	LoopbackUp bool     `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
-	Process    Process  `json:"process"`
+	Chown      []string  `json:"chown,omitempty"`
+	LoopbackUp bool      `json:"lo,omitempty"` // bring lo up: a network namespace nobody else configures
+	Process    Process   `json:"process"`
+	Accounts   *Accounts `json:"accounts,omitempty"`
 	// MountLabel is the SELinux label of the file systems made for the
 	// container; those of Mounts that take it as an option have it there.
 	MountLabel string `json:"mountlabel,omitempty"`
@@ -132,6 +133,24 @@ type Process struct {
 	// pass signals on, not before.
 	Reaper  bool `json:"reaper,omitempty"`
 	KeepFDs int  `json:"keepfds,omitempty"` // descriptors above stderr left open
+}
+
+// Accounts are users and groups for the container's own files of them.
+type Accounts struct {
+	Passwd []Account `json:"passwd,omitempty"`
+	Group  []Account `json:"group,omitempty"`
+	// ReadOnly says that the files must not be written to: copies cover them,
+	// with the SELinux label Label.
+	ReadOnly bool   `json:"readonly,omitempty"`
+	Label    string `json:"label,omitempty"`
+}
+
+// Account is a line of passwd(5) or group(5), for a file that has neither ID
+// nor, unless it is empty, Name. $GID in it is the process's group.
+type Account struct {
+	Name string `json:"name,omitempty"`
+	ID   uint32 `json:"id"`
+	Line string `json:"line"`
 }
 
 // Caps are capability sets as bit masks, capabilities(7).

@@ -14,6 +14,8 @@ type Host struct {
 	UIDMap, GIDMap []specs.LinuxIDMapping
 	// UID and GID are the caller's own, for --userns=keep-id.
 	UID, GID uint32
+	// LookupUser finds a user of the host's, by name or number.
+	LookupUser func(name string) (HostUser, bool)
 	// AvailableGIDs is how many group IDs a rootless caller has; 0 is not
 	// known, and taken as enough.
 	AvailableGIDs int
@@ -77,10 +79,15 @@ type Host struct {
 // leaves the place to the image.
 type Files struct {
 	Hosts, ResolvConf, Hostname, ContainerEnv, Localtime string
-	Passwd, Group                                        string
 	// Shm is a directory with the container's (or the joined container's)
 	// shared memory; "" makes a tmpfs in the container's own mount namespace.
 	Shm string
+}
+
+// HostUser is one of the host's users.
+type HostUser struct {
+	Name, FullName, Home string
+	UID, GID             uint32
 }
 
 // Rlimit is a pair of limits as the kernel has them; all bits set is no limit.

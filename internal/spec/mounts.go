@@ -260,15 +260,10 @@ func (b *builder) files(before []specs.Mount) []specs.Mount {
 	if b.taken["/run"] || slices.ContainsFunc(before, func(m specs.Mount) bool { return m.Destination == "/run" }) {
 		env = "" // it would be made in what the user mounted there
 	}
-	passwd, group := f.Passwd, f.Group
-	if b.taken["/etc"] {
-		passwd, group = "", ""
-	}
 	var ms []specs.Mount
 	for _, file := range []struct{ source, destination string }{
 		{hosts, "/etc/hosts"}, {resolv, "/etc/resolv.conf"}, {hostname, "/etc/hostname"},
 		{env, "/run/.containerenv"}, {f.Localtime, "/etc/localtime"},
-		{passwd, "/etc/passwd"}, {group, "/etc/group"},
 	} {
 		if file.source == "" || b.taken[file.destination] {
 			continue

@@ -33,6 +33,9 @@ type Extra struct {
 	User string
 	// Groups are supplementary groups, names or numbers, resolved likewise.
 	Groups []string
+	// Passwd and Group are lines for the container's own files of that name,
+	// where these lack them.
+	Passwd, Group []Account `json:",omitempty"`
 	// CreateWorkDir says that a missing working directory is made, owned by
 	// the user: so for the image's, never for one given with --workdir.
 	CreateWorkDir bool
@@ -61,6 +64,14 @@ type MountWork struct {
 	// Temporary.
 	Upper, Work string
 	Temporary   bool
+}
+
+// Account is a line of passwd(5) or group(5), for a file that has neither ID
+// nor, unless it is empty, Name. $GID in it is the process's group.
+type Account struct {
+	Name string
+	ID   uint32
+	Line string
 }
 
 // builder carries one Make from step to step.
@@ -99,8 +110,8 @@ func Make(c *cove.Container, host Host) (*specs.Spec, *Extra, []string, error) {
 	b.out.Root.Readonly = b.readOnly
 	steps := []func() error{
 		b.namespaces, b.hostname, b.user, b.process, b.environment, b.capabilities,
-		b.security, b.rlimits, b.devices, b.mounts, b.kernelPaths, b.sysctls,
-		b.resources, b.annotations,
+		b.security, b.rlimits, b.devices, b.mounts, b.accounts, b.kernelPaths,
+		b.sysctls, b.resources, b.annotations,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -144,7 +144,7 @@ func (d *driver) run() *wire.Failure {
 	if f != nil {
 		return f
 	}
-	if f := ctrinit.ResolveUser(&d.Process, root); f != nil {
+	if f := ctrinit.ResolveUser(&d.Process, d.Accounts, root); f != nil {
 		return f
 	}
 	if f := d.giveAway(); f != nil {
