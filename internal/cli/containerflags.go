@@ -34,6 +34,7 @@ type containerFlags struct {
 	restart, shmSize, detachKeys, authFile, pull, userNS       string
 	health                                                     healthFlags
 	limits                                                     limitFlags
+	preserve                                                   preserveFlags
 	oomScoreAdj                                                int
 	stopTimeout                                                uint
 	detach, envHost, httpProxy, passwd, quiet, replace, rootfs bool
@@ -155,6 +156,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	if run {
 		fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
 		fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container. Format is a single character [a-Z] or a comma separated sequence of `ctrl-<value>`")
+		o.preserve.flags(fs)
 		fs.BoolVar(&o.rmi, "rmi", false, "Remove image unless used by other containers, implies --rm")
 		fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	}
@@ -197,7 +199,7 @@ func unsupportedContainerFlags() []unsupported {
 		decryption-key domainname
 		gidmap
 		health-start-interval init-ctr intel-rdt-closid io-maxbandwidth io-maxiops kernel-memory
-		link-local-ip personality pod pod-id-file preserve-fd preserve-fds rdt-class
+		link-local-ip personality pod pod-id-file rdt-class
 		seccomp-policy secret shm-size-systemd signature-policy storage-opt
 		subgidname subuidname uidmap volume-driver volume-opt`) {
 		list = append(list, unsupported{name: name})

@@ -21,6 +21,7 @@ type execOptions struct {
 	spec          engine.ExecSpec
 	env, envFiles []string
 	detachKeys    string
+	preserve      preserveFlags
 }
 
 func execCommand(a *app) *cobra.Command {
@@ -53,11 +54,12 @@ func (o *execOptions) flags(fs *pflag.FlagSet) {
 	arrayVar(fs, &o.env, "env", "e", "Set environment variables")
 	arrayVar(fs, &o.envFiles, "env-file", "", "Read in a file of environment variables")
 	fs.BoolVarP(&o.spec.Stdin, "interactive", "i", false, "Make STDIN available to the contained process")
+	o.preserve.flags(fs)
 	fs.BoolVar(&o.spec.Privileged, "privileged", false, "Give the process extended Linux capabilities inside the container.  The default is false")
 	fs.BoolVarP(&o.spec.Terminal, "tty", "t", false, "Allocate a pseudo-TTY. The default is false")
 	fs.StringVarP(&o.spec.User, "user", "u", "", "Sets the username or UID used and optionally the groupname or GID for the specified command")
 	fs.StringVarP(&o.spec.WorkDir, "workdir", "w", "", "Working directory inside the container")
-	refuse(fs, []unsupported{{name: "preserve-fds"}, {name: "preserve-fd"}, {name: "wait"}, {name: "no-session", bool: true, accept: []string{"false"}}})
+	refuse(fs, []unsupported{{name: "wait"}, {name: "no-session", bool: true, accept: []string{"false"}}})
 }
 
 func (o *execOptions) run(ctx context.Context, args []string) error {
@@ -73,6 +75,9 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 	}
 	var err error
 	if o.spec.Env, err = o.outside().environment(o.envFiles, o.env); err != nil {
+		return err
+	}
+	if o.spec.Keep, err = o.preserve.value(); err != nil {
 		return err
 	}
 	o.spec.Command = args

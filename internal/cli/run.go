@@ -99,7 +99,11 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if passthrough && len(o.attach) > 0 {
 		return errors.New("cannot specify --attach with --log-driver=passthrough: invalid argument")
 	}
-	ro := engine.RunOptions{CreateOptions: co, Detach: o.detach}
+	keep, err := o.preserve.value()
+	if err != nil {
+		return err
+	}
+	ro := engine.RunOptions{CreateOptions: co, Detach: o.detach, Keep: keep}
 	if !o.detach {
 		o.warnTTY(spec.Terminal, spec.Stdin)
 		stdin := spec.Stdin || contains(o.attach, "stdin")

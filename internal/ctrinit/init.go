@@ -22,6 +22,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +30,9 @@ import (
 	"github.com/cove-engine/cove/internal/plan"
 )
 
-var control = 3 // the socket to the monitor
+// control is the socket to the monitor. Main's argument is another number, if there
+// is one.
+var control = 3
 
 // process is the state of one init or exec between its clone and its exec.
 type process struct {
@@ -57,6 +60,9 @@ type process struct {
 // locked the main thread.
 func Main() {
 	runtime.LockOSThread()
+	if len(os.Args) > 1 { // behind descriptors that are the command's
+		control, _ = strconv.Atoi(os.Args[1])
+	}
 	p := &process{proc: -1, attr: -1, shm: -1, its: -1}
 	failure := p.run()
 	// Whoever cannot be told is gone, and then nobody waits for an answer.

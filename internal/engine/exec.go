@@ -50,6 +50,9 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if len(x.Command) == 0 {
 		return ExecResult{}, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))
 	}
+	if err := checkKept(&c.Container, x.Keep); err != nil {
+		return ExecResult{}, err
+	}
 	var p any
 	if isForeign(&c.Container) {
 		p, err = e.foreignExec(&c, x, o.Streams.Terminal)
@@ -129,7 +132,7 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 		p.User, p.Groups, p.GIDs, p.UID, p.GID = x.User, nil, nil, 0, 0
 		p.Caps = capsFor(p.Caps, x.asRoot())
 	}
-	p.SetHome = true
+	p.SetHome, p.KeepFDs = true, keptBehind(x.Keep)
 	if x.Privileged {
 		all := ownCaps()
 		p.Caps = plan.Caps{Bounding: all, Effective: all, Permitted: all}
@@ -255,7 +258,9 @@ func (r *execRun) start(planFD *os.File, terminal *os.File) error {
 			fds = append(fds, int(f.Fd()))
 		}
 	}
-	if err := r.conn.SendJSON(wire.Exec, wire.ExecBody{Version: wire.Version, Terminal: r.spec.Terminal, Detach: r.spec.Detach}, fds...); err != nil {
+	fds = append(fds, r.spec.Keep...)
+	body := wire.ExecBody{Version: wire.Version, Terminal: r.spec.Terminal, Detach: r.spec.Detach, Keep: r.spec.Keep}
+	if err := r.conn.SendJSON(wire.Exec, body, fds...); err != nil {
 		return cove.E("exec", "", cove.Internal, err)
 	}
 	return nil

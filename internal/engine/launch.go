@@ -87,6 +87,7 @@ type launch struct {
 	restarts uint     // by policy, so far
 	record   func() error
 	attach   *AttachOptions
+	keep     []int          // descriptors that the command gets
 	unasked  bool           // by a command that is about something else
 	restore  *wire.Restore  // nil: the run begins with the command
 	unpack   func() error   // fills the container's directory and volumes; nil for nothing
@@ -131,7 +132,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{l.addDevices, l.addHooks} {
+	for _, step := range []func() error{l.checkKept, l.addDevices, l.addHooks} {
 		if err := step(); err != nil {
 			l.unfit = true
 			return nil, err
@@ -163,7 +164,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		}
 		m, err = monitor.Fork(program, monitor.Birth{
 			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin && !l.through(), Through: l.through(), Stdio: l.stdio(),
-			Foreign: l.foreign != nil, Cgroup: unified,
+			Foreign: l.foreign != nil, Keep: l.keep, Cgroup: unified,
 		})
 		return err
 	})

@@ -122,6 +122,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 	}); err != nil {
 		return err
 	}
+	compiled.Plan.Process.KeepFDs = keptBehind(l.keep)
 	compiled.Plan.Process.Reaper, compiled.Plan.Hooks, compiled.Plan.Accounts = l.reaper, l.hooks, l.accounts()
 	if err := l.handPlan(&compiled.Plan); err != nil {
 		return err

@@ -64,6 +64,9 @@ type RunOptions struct {
 	CreateOptions
 	Attach AttachOptions
 	Detach bool // return as soon as it has started
+	// Keep are descriptors of this process that the first run's command gets, by
+	// number.
+	Keep []int
 }
 
 // RunResult is how Run or an attached Start ended.
@@ -186,6 +189,7 @@ type ExecSpec struct {
 	Stdin      bool
 	Privileged bool
 	Detach     bool
+	Keep       []int // descriptors of this process that the command gets, by number
 }
 
 // ExecResult is how an exec ended.

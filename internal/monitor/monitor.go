@@ -46,6 +46,8 @@ type Birth struct {
 	Through         bool    // they are those that the monitor is started with
 	// Stdio are the process's own standard streams, nil for none.
 	Stdio []uintptr
+	// Keep are our descriptors that the command gets, by number.
+	Keep []int
 	// Name is the program's argv[0]; "" is that of a monitor.
 	Name string
 	// Cgroup is the directory of a version 2 cgroup that the monitor is born
@@ -84,6 +86,10 @@ func Fork(program string, b Birth) (*Starting, error) {
 	}
 	if b.Foreign {
 		streams += "o"
+	}
+	for i, fd := range b.Keep {
+		streams += []string{":", ","}[min(i, 1)] + strconv.Itoa(fd)
+		files = append(files, uintptr(fd))
 	}
 	pid, err := syscall.ForkExec(program,
 		[]string{cmp.Or(b.Name, "cove-monitor"), strconv.Itoa(wire.Version), strconv.FormatUint(uint64(b.Flags), 10), streams},

@@ -24,7 +24,7 @@ import (
 // Aide is the whole life of the process; it does not return. Descriptor 3 is
 // the socket to cove.
 func Aide() {
-	keepNothing()
+	closeBut(0)
 	runtime.LockOSThread()
 	debug.SetGCPercent(20)
 	setName("cove-aide")

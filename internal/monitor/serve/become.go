@@ -14,7 +14,7 @@ import (
 // told how to become conmon. So it is known by its number and can be given a
 // scope before there is anything that conmon could do. It does not return.
 func Become() {
-	keepNothing()
+	closeBut(0)
 	kind, body, fds, err := wire.Receive(control, make([]byte, wire.Max))
 	if err != nil || kind != wire.Start {
 		os.Exit(1) // called off

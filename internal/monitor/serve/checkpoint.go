@@ -50,7 +50,7 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
 	}
 	defer unix.Close(null)
 	d := &dump{client: c, body: body}
-	d.child, err = m.clone(driverName, [3]int{null, null, null}, unix.CLONE_NEWNS, "")
+	d.child, err = m.clone(driverName, [3]int{null, null, null}, nil, unix.CLONE_NEWNS, "")
 	if err != nil {
 		m.run.Dumping = false
 		refuse(wire.Fail("begin the checkpoint", err))

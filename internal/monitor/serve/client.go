@@ -163,7 +163,7 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		m.probeNow(c)
 	case wire.Exec:
 		var e wire.ExecBody
-		if json.Unmarshal(body, &e) != nil || len(fds) == 0 {
+		if json.Unmarshal(body, &e) != nil || len(fds) == 0 || !wire.Keepable(e.Keep) {
 			c.sendJSON(wire.Failed, wire.Failure{Step: "exec", Text: "malformed request"})
 			return false
 		}

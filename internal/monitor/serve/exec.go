@@ -32,9 +32,17 @@ type execution struct {
 // joined are the namespaces an exec enters.
 const joined = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
-// startExec starts a process for a client. fds: the plan, then its streams.
+// startExec starts a process for a client. fds: the plan, then its streams, then
+// what it keeps.
 func (m *Monitor) startExec(c *client, body wire.ExecBody, fds []int) {
 	plan, stdio := fds[0], fds[1:]
+	var keep []kept
+	if first := len(stdio) - len(body.Keep); first >= 0 {
+		for i, number := range body.Keep {
+			keep = append(keep, kept{number, stdio[first+i]})
+		}
+		stdio = stdio[:first]
+	}
 	e := &execution{client: c, master: -1, detached: body.Detach}
 	c.exec = e
 	e.failed = func(f *wire.Failure) {
@@ -42,16 +50,19 @@ func (m *Monitor) startExec(c *client, body wire.ExecBody, fds []int) {
 			e.client.sendJSON(wire.Failed, f)
 		}
 	}
-	m.launch(e, plan, stdio)
+	m.launch(e, plan, stdio, keep)
 }
 
 // launch clones the process and sends it its plan; the rest follows in the
 // loop. It closes the descriptors given to it.
-func (m *Monitor) launch(e *execution, plan int, stdio []int) {
+func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 	defer func() {
 		_ = unix.Close(plan)
 		for _, fd := range stdio {
 			_ = unix.Close(fd)
+		}
+		for _, k := range keep {
+			_ = unix.Close(k.fd)
 		}
 	}()
 	if m.init.pid == 0 || m.ended {
@@ -74,10 +85,10 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int) {
 	if m.foreign {
 		flags = unix.CLONE_NEWNS
 	}
-	e.child, err = m.clone(m.execProgram(), streams, flags, m.env.Unified)
+	e.child, err = m.clone(m.execProgram(), streams, keep, flags, m.env.Unified)
 	if err == unix.EBUSY {
 		// A cgroup that hands controllers down has no members, cgroups(7).
-		e.child, err = m.clone(m.execProgram(), streams, flags, m.initCgroup())
+		e.child, err = m.clone(m.execProgram(), streams, keep, flags, m.initCgroup())
 	}
 	if err != nil {
 		e.failed(wire.Fail("start exec", err))

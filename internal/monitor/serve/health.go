@@ -109,7 +109,7 @@ func (m *Monitor) probe() {
 			e.done = func(int) { m.probed(-1, "Health check exceeded timeout ("+timeout.String()+")") }
 		}
 	})
-	m.launch(e, plan, []int{null, p[1], second})
+	m.launch(e, plan, []int{null, p[1], second}, nil)
 }
 
 // readProbe reads about most bytes of a probe's output. It keeps the beginning of

@@ -16,10 +16,13 @@ import (
 	"github.com/cove-engine/cove/internal/procfs"
 )
 
+// kept is a descriptor that a command gets from whoever has asked for it.
+type kept struct{ number, fd int }
+
 // clone starts our own program as a child that speaks over a socket on its
-// descriptor 3 and dies with this thread, in the version 2 cgroup at path
-// unless that is empty.
-func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string) (child, error) {
+// descriptor 3, or behind those of keep, and dies with this thread, in the version 2
+// cgroup at path unless that is empty.
+func (m *Monitor) clone(name string, stdio [3]int, keep []kept, flags uintptr, cgroup string) (child, error) {
 	ours, theirs, err := wire.ChildPair()
 	if err != nil {
 		return child{}, err
@@ -34,11 +37,28 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string)
 		defer unix.Close(cgroupFD)
 	}
 	pidfd := -1
+	args, files := []string{name}, []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])}
+	for _, k := range keep {
+		for len(files) <= k.number {
+			files = append(files, ^uintptr(0)) // closed
+		}
+		files[k.number] = uintptr(k.fd)
+	}
+	exe := m.exe
+	if len(keep) > 0 {
+		args = append(args, strconv.Itoa(len(files)))
+		// The child looks for it when the others have their places.
+		if exe, err = unix.FcntlInt(uintptr(exe), unix.F_DUPFD_CLOEXEC, len(files)+1); err != nil {
+			_ = unix.Close(ours)
+			return child{}, err
+		}
+		defer unix.Close(exe)
+	}
 	attr := &syscall.ProcAttr{
 		// The container's init does nothing in parallel. Runtimes look for
 		// programs: CRIU, hooks.
 		Env:   []string{"GOMAXPROCS=1", "GOGC=off", "PATH=" + os.Getenv("PATH")},
-		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2]), uintptr(theirs)},
+		Files: append(files, uintptr(theirs)),
 		Sys: &syscall.SysProcAttr{
 			// Pdeathsig is left to the child: package syscall would compare
 			// its parent's pid across pid namespaces and kill it.
@@ -52,7 +72,7 @@ func (m *Monitor) clone(name string, stdio [3]int, flags uintptr, cgroup string)
 		_ = unix.Close(ours)
 		return child{}, err
 	}
-	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(m.exe), []string{name}, attr)
+	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), args, attr)
 	m.forked()
 	if err != nil {
 		_ = unix.Close(ours)
@@ -77,8 +97,12 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 	if err != nil {
 		return wire.Fail("make the container's streams", err)
 	}
-	m.init, err = m.clone(m.program(), theirs, m.flags, cgroup)
+	m.init, err = m.clone(m.program(), theirs, m.keep, m.flags, cgroup)
 	m.streams.closeTheirs(theirs)
+	for _, k := range m.keep {
+		_ = unix.Close(k.fd) // the other end waits for the command alone
+	}
+	m.keep = nil
 	if err != nil {
 		return wire.Fail("clone init", err)
 	}

@@ -45,7 +45,8 @@ const control = 3 // the socket to the cove that started us
 type Monitor struct {
 	loop
 	env      wire.Envelope
-	dir      int // the container's directory
+	keep     []kept // init's
+	dir      int    // the container's directory
 	record   *runfile.File
 	flags    uintptr
 	foreign  bool  // another OCI runtime makes the container
@@ -112,8 +113,8 @@ type child struct {
 // Main runs the monitor and does not return. args are the program's, without
 // its name: wire version, clone flags of init in decimal, letters t (terminal),
 // i (stdin), s (its own streams are the container's), o (another OCI runtime
-// makes the container) and p (descriptor 4 is a pid namespace for init).
-// Descriptor 3 is the socket to cove.
+// makes the container); behind ":" and with commas between them, the numbers that
+// descriptors from 4 on have for the command. Descriptor 3 is the socket to cove.
 func Main(args []string) {
 	noteSignals()
 	runtime.LockOSThread()
@@ -132,25 +133,45 @@ func Main(args []string) {
 		os.Exit(125)
 	}
 	m := newMonitor()
-	m.foreign, m.flags = strings.Contains(args[2], "o"), uintptr(flags)
-	keepNothing()
-	if strings.Contains(args[2], "s") {
+	letters, numbers, _ := strings.Cut(args[2], ":")
+	m.foreign, m.flags = strings.Contains(letters, "o"), uintptr(flags)
+	if m.keep, err = toKeep(numbers); err != nil {
+		os.Exit(125)
+	}
+	closeBut(len(m.keep))
+	if strings.Contains(letters, "s") {
 		if err := m.streams.takeOwn(); err != nil {
 			m.giveUp(wire.Fail("keep the container's streams", err))
 		}
 	}
-	if f := m.boot(strings.Contains(args[2], "t"), strings.Contains(args[2], "i")); f != nil {
+	if f := m.boot(strings.Contains(letters, "t"), strings.Contains(letters, "i")); f != nil {
 		m.giveUp(f)
 	}
 	m.serve()
 	os.Exit(0)
 }
 
-// keepNothing closes what the caller has left open beside our socket: that is
-// not the container's to reach, nor ours to keep: locks, ends of pipes. Nothing of
+// toKeep reads which descriptors are the command's.
+func toKeep(numbers string) (keep []kept, err error) {
+	if numbers == "" {
+		return nil, nil
+	}
+	for s := range strings.SplitSeq(numbers, ",") {
+		k := kept{fd: control + 1 + len(keep)}
+		if k.number, err = strconv.Atoi(s); err != nil {
+			return nil, err
+		}
+		unix.CloseOnExec(k.fd)
+		keep = append(keep, k)
+	}
+	return keep, nil
+}
+
+// closeBut closes what the caller has left open beside our socket and n more: that
+// is not the container's to reach, nor ours to keep: locks, ends of pipes. Nothing of
 // ours may be open by then.
-func keepNothing() {
-	if err := unix.CloseRange(control+1, math.MaxInt32, 0); err != nil {
+func closeBut(n int) {
+	if err := unix.CloseRange(uint(control+1+n), math.MaxInt32, 0); err != nil {
 		os.Exit(125)
 	}
 }

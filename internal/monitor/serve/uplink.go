@@ -25,7 +25,7 @@ func (m *Monitor) startUplink() *wire.Failure {
 	if err != nil {
 		return wire.Fail("open /dev/null", err)
 	}
-	m.uplink, err = m.clone("cove-uplink", [3]int{null, null, null}, unix.CLONE_NEWPID|unix.CLONE_NEWNS, "")
+	m.uplink, err = m.clone("cove-uplink", [3]int{null, null, null}, nil, unix.CLONE_NEWPID|unix.CLONE_NEWNS, "")
 	m.uplink.started = time.Now()
 	_ = unix.Close(null)
 	if err == nil {

@@ -250,12 +250,31 @@ type StopBody struct {
 }
 
 // ExecBody is the body of Exec. Descriptors: the plan, then stdin, stdout and
-// stderr unless Terminal, in which case Ready brings the pty's master back.
+// stderr unless Terminal, in which case Ready brings the pty's master back, then
+// those that the process has under the numbers of Keep.
 type ExecBody struct {
 	Version  int  `json:"version"`
 	Terminal bool `json:"tty,omitempty"`
 	Detach   bool `json:"detach,omitempty"`
+	// Keep is for the monitor's own processes alone, no other OCI runtime's.
+	Keep []int `json:"keep,omitempty"`
 }
+
+// Keepable tells whether descriptors of a command may have these numbers: different
+// ones, behind the standard streams, and not so many that they do not fit a packet.
+func Keepable(numbers []int) bool {
+	seen := map[int]bool{}
+	for _, n := range numbers {
+		if n < 3 || n > MaxKept || seen[n] {
+			return false
+		}
+		seen[n] = true
+	}
+	return true
+}
+
+// MaxKept is the highest number that a descriptor kept for a command may have.
+const MaxKept = 200
 
 // PrepareBody is the body of Prepare. Descriptors: the plan, then one for
 // each namespace to join, then the shared memory's when Shm is set, then

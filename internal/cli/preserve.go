@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cove-engine/cove/internal/engine"
+)
+
+// preserveFlags are those that give a command descriptors of the caller's.
+type preserveFlags struct {
+	count uint
+	list  []int
+}
+
+func (f *preserveFlags) flags(fs *pflag.FlagSet) {
+	fs.UintVar(&f.count, "preserve-fds", 0, "Pass a number of additional file descriptors into the container")
+	fs.IntSliceVar(&f.list, "preserve-fd", nil, "Pass a list of additional file descriptors to the container")
+}
+
+// value is which descriptors these are.
+func (f *preserveFlags) value() ([]int, error) {
+	keep := slices.Clone(f.list)
+	for n := range f.count {
+		keep = append(keep, 3+int(n))
+	}
+	for _, fd := range keep {
+		if !engine.Inherited(fd) {
+			return nil, fmt.Errorf("file descriptor %d is not available - the preserve-fds option requires that file descriptors must be passed", fd)
+		}
+	}
+	slices.Sort(keep)
+	return slices.Compact(keep), nil
+}
