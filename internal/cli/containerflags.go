@@ -46,7 +46,6 @@ type containerFlags struct {
 func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	s := &o.spec
 	o.set = fs.Changed
-	o.health.set = fs.Changed
 	o.limits.flags(fs)
 	fs.SetInterspersed(false)
 	fs.SetNormalizeFunc(oldNames) // first: set last it would file every flag again
@@ -77,16 +76,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	sliceVar(fs, &o.expose, "expose", "", "Expose a port or a range of ports")
 	fs.StringVar(&s.GroupEntry, "group-entry", "", "Entry to write to /etc/group")
 	sliceVar(fs, &o.groups, "group-add", "", "Add additional groups to the primary container process")
-	fs.StringVar(&o.health.cmd, "health-cmd", "", "set a healthcheck command for the container ('none' disables the existing healthcheck)")
-	fs.StringVar(&o.health.interval, "health-interval", "30s", "set an interval for the healthcheck. (a value of disable results in no automatic timer setup)")
-	fs.StringVar(&o.health.logDestination, "health-log-destination", "local", "set the destination of the HealthCheck log: local, the container's own state")
-	fs.UintVar(&o.health.logCount, "health-max-log-count", cove.HealthLogCount, "set maximum number of attempts in the HealthCheck log file ('0' value means as many as there is room for)")
-	fs.UintVar(&o.health.logSize, "health-max-log-size", cove.HealthLogSize, "set maximum length in characters of stored HealthCheck log ('0' value means as much as there is room for)")
-	o.health.startup.flags(fs)
-	fs.StringVar(&o.health.onFailure, "health-on-failure", "none", "action to take once the container turns unhealthy")
-	fs.UintVar(&o.health.retries, "health-retries", 3, "the number of retries allowed before a healthcheck is considered to be unhealthy")
-	fs.StringVar(&o.health.startPeriod, "health-start-period", "0s", "the initialization time needed for a container to bootstrap")
-	fs.StringVar(&o.health.timeout, "health-timeout", "30s", "the maximum time allowed to complete the healthcheck before an interval is considered failed")
+	o.health.flags(fs)
 	fs.StringVar(&s.HostsFile, "hosts-file", "", `Base file to create the /etc/hosts file inside the container, or one of the special values. ("image"|"none")`)
 	arrayVar(fs, &s.HostUsers, "hostuser", "", "Host user account to add to /etc/passwd within container")
 	fs.StringVarP(&s.Hostname, "hostname", "h", "", "Set container hostname")
@@ -107,7 +97,6 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVar(&s.Name, "name", "", "Assign a name to the container")
 	arrayVar(fs, &o.networks, "network", "", "Connect a container to a network")
 	sliceVar(fs, &o.networkAliases, "network-alias", "", "Add network-scoped alias for the container")
-	fs.BoolVar(&o.health.none, "no-healthcheck", false, "Disable healthchecks on container")
 	fs.BoolVar(&s.NoHostname, "no-hostname", false, "Do not create /etc/hostname within the container, instead use the version from the image")
 	fs.BoolVar(&s.NoHosts, "no-hosts", false, "Do not create /etc/hosts within the container, instead use the version from the image")
 	fs.BoolVar(&s.Resources.OOMKillDisable, "oom-kill-disable", false, "Disable OOM Killer")

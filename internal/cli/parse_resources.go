@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,67 @@ type healthFlags struct {
 	set                                            func(name string) bool
 }
 
+func (f *healthFlags) flags(fs *pflag.FlagSet) {
+	f.set = fs.Changed
+	fs.StringVar(&f.cmd, "health-cmd", "", "set a healthcheck command for the container ('none' disables the existing healthcheck)")
+	fs.StringVar(&f.interval, "health-interval", "30s", "set an interval for the healthcheck. (a value of disable results in no automatic timer setup)")
+	fs.StringVar(&f.logDestination, "health-log-destination", "local", "set the destination of the HealthCheck log: local, the container's own state")
+	fs.UintVar(&f.logCount, "health-max-log-count", cove.HealthLogCount, "set maximum number of attempts in the HealthCheck log file ('0' value means as many as there is room for)")
+	fs.UintVar(&f.logSize, "health-max-log-size", cove.HealthLogSize, "set maximum length in characters of stored HealthCheck log ('0' value means as much as there is room for)")
+	f.startup.flags(fs)
+	fs.StringVar(&f.onFailure, "health-on-failure", "none", "action to take once the container turns unhealthy")
+	fs.UintVar(&f.retries, "health-retries", 3, "the number of retries allowed before a healthcheck is considered to be unhealthy")
+	fs.StringVar(&f.startPeriod, "health-start-period", "0s", "the initialization time needed for a container to bootstrap")
+	fs.StringVar(&f.timeout, "health-timeout", "30s", "the maximum time allowed to complete the healthcheck before an interval is considered failed")
+	fs.BoolVar(&f.none, "no-healthcheck", false, "Disable healthchecks on container")
+}
+
+// update lays those that were given over what s has.
+func (f healthFlags) update(s *cove.ContainerSpec) error {
+	given := func(names string) bool { return slices.ContainsFunc(strings.Fields(names), f.set) }
+	values := given("health-interval health-retries health-start-period health-timeout health-on-failure")
+	startup := given("health-startup-interval health-startup-retries health-startup-success health-startup-timeout")
+	logs := given("health-log-destination health-max-log-count health-max-log-size")
+	if f.none && (values || startup || logs || given("health-cmd health-startup-cmd")) {
+		return errors.New("cannot specify both --no-healthcheck and other HealthCheck flags")
+	}
+	if f.set("health-cmd") {
+		s.NoHealth = false
+	}
+	switch {
+	case values && s.NoHealth:
+		return errors.New("healthcheck command is not set")
+	case startup && !f.set("health-startup-cmd") && s.StartupHealth == nil:
+		return errors.New("startup healthcheck command is not set")
+	}
+	before := s.StartupHealth
+	if err := f.spec(s); err != nil {
+		return err
+	}
+	if f.none || f.set("health-startup-cmd") {
+		return nil
+	}
+	if s.StartupHealth = before; !startup {
+		return nil
+	}
+	f.startup.cmd = "of before"
+	changed, err := f.startup.value()
+	if err != nil {
+		return err
+	}
+	now := *before
+	for name, set := range map[string]func(){
+		"interval": func() { now.Interval = changed.Interval }, "timeout": func() { now.Timeout = changed.Timeout },
+		"retries": func() { now.Retries = changed.Retries }, "success": func() { now.Successes = changed.Successes },
+	} {
+		if f.set("health-startup-" + name) {
+			set()
+		}
+	}
+	s.StartupHealth = &now
+	return nil
+}
+
 // spec sets Health and NoHealth of s. A Health without Test changes only the
 // other values of the image's check; a negative Interval means that no timer
 // runs it.
@@ -99,6 +161,9 @@ func (f healthFlags) spec(s *cove.ContainerSpec) error {
 		return err
 	}
 	var h cove.HealthCheck
+	if s.Health != nil {
+		h = *s.Health
+	}
 	any := false
 	if f.set("health-cmd") && f.cmd != "" {
 		any = true

@@ -12,6 +12,7 @@ import (
 type updateOptions struct {
 	*app
 	limits  limitFlags
+	health  healthFlags
 	restart string
 }
 
@@ -19,7 +20,8 @@ func updateCommand(a *app) *cobra.Command {
 	o := &updateOptions{app: a}
 	c := &cobra.Command{
 		Use: "update [options] CONTAINER",
-		Long: `Changes the limits and the restart policy of a container, at once when it runs. They stay when it is started again.
+		Long: `Changes the limits, the restart policy and the health check of a container, at once when it runs. They stay when it is
+started again.
 
 Exit codes:
   125  the container is missing, or a limit cannot be set`,
@@ -32,10 +34,9 @@ Exit codes:
 	fs := c.Flags()
 	o.limits.flags(fs)
 	fs.StringVar(&o.restart, "restart", "", `Restart policy to apply when a container exits ("always"|"no"|"never"|"on-failure"|"unless-stopped")`)
+	o.health.flags(fs)
 	var list []unsupported
-	for name := range strings.FieldsSeq(`env health-cmd health-interval health-log-destination health-max-log-count health-max-log-size health-on-failure health-retries
-		health-start-period health-startup-cmd health-startup-interval health-startup-retries health-startup-success
-		health-startup-timeout health-timeout kernel-memory latest no-healthcheck ulimit unsetenv`) {
+	for name := range strings.FieldsSeq("env kernel-memory latest ulimit unsetenv") {
 		list = append(list, unsupported{name: name})
 	}
 	refuse(fs, list)
@@ -54,6 +55,9 @@ func (o *updateOptions) run(c *cobra.Command, name string) error {
 	id, warnings, err := e.Update(c.Context(), name, func(s *cove.ContainerSpec) error {
 		if c.Flags().Changed("restart") {
 			s.Restart = policy
+		}
+		if err := o.health.update(s); err != nil {
+			return err
 		}
 		return o.limits.apply(&s.Resources)
 	})

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -11,7 +12,8 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-// Update changes a container's limits and restart policy, at once when it runs.
+// Update changes a container's limits, restart policy and health check, at once when
+// it runs.
 // The kernel comes before the record: what it refuses is not recorded, and after
 // a kill in between the same command does the rest.
 func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.ContainerSpec) error) (id string, warnings []string, err error) {
@@ -28,13 +30,19 @@ func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.Co
 	if policy && c.Spec.Remove && c.Spec.Restart.Name != "" && c.Spec.Restart.Name != "no" {
 		return "", nil, cove.E("update container", h.Name, cove.Invalid, errors.New("the restart policy of a container with --rm cannot be changed"))
 	}
+	check := !reflect.DeepEqual(healthOf(&c.Spec), healthOf(&h.Spec))
+	if check && !c.Spec.NoHealth && c.Spec.Health != nil && healthCheck(&c) == nil {
+		return "", nil, cove.E("update container", h.Name, cove.Invalid, errors.New("healthcheck command is not set"))
+	}
 	l := &launch{e: e, c: &c}
 	if err := l.describe(ctx); err != nil { // refuses what a start would
 		return "", nil, err
 	}
 	if h.Run.PID != 0 {
-		if err := l.limit(); err != nil {
-			return "", nil, cove.E("update container", h.Name, cove.KindOf(err), err)
+		if !reflect.DeepEqual(c.Spec.Resources, h.Spec.Resources) {
+			if err := l.limit(); err != nil {
+				return "", nil, cove.E("update container", h.Name, cove.KindOf(err), err)
+			}
 		}
 		if policy {
 			err := e.changePolicy(h, wire.Restart{Policy: c.Spec.Restart.Name, Retries: c.Spec.Restart.MaxRetries})
@@ -42,9 +50,18 @@ func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.Co
 				return "", nil, err
 			}
 		}
+		if check {
+			if err := e.changeHealth(h, &c); err != nil {
+				return "", nil, err
+			}
+		}
 	}
 	err = e.change(h.ID, func(now *cove.Container) error {
 		now.Spec.Resources, now.Spec.Restart = c.Spec.Resources, c.Spec.Restart
+		if check {
+			now.Spec.NoHealth, now.Spec.Health, now.Spec.StartupHealth = c.Spec.NoHealth, c.Spec.Health, c.Spec.StartupHealth
+			now.Spec.HealthLogCount, now.Spec.HealthLogSize = c.Spec.HealthLogCount, c.Spec.HealthLogSize
+		}
 		return nil
 	})
 	if err != nil {
@@ -79,6 +96,41 @@ func (l *launch) limit() error {
 		}
 	}
 	return set.Apply()
+}
+
+// healthOf is what was asked of a container's health.
+func healthOf(s *cove.ContainerSpec) cove.ContainerSpec {
+	return cove.ContainerSpec{
+		NoHealth: s.NoHealth, Health: s.Health, StartupHealth: s.StartupHealth,
+		HealthLogCount: s.HealthLogCount, HealthLogSize: s.HealthLogSize,
+	}
+}
+
+// changeHealth tells the running container's monitor the health check of c, which
+// is the container as it will be.
+func (e *Engine) changeHealth(h *held, c *cove.Container) error {
+	if h.Spec.Monitor != "" {
+		return cove.E("update container", h.Name, cove.Unsupported, errors.New("the health check of a running container with conmon cannot be changed by cove yet"))
+	}
+	conf, err := health(c, func(args []string) (any, error) { return e.probe(&h.Container, args) })
+	if err != nil {
+		return err
+	}
+	conn, err := e.dial(&h.Container)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Request(wire.Probes, conf)
+}
+
+// probe is the plan of a health check's command in a running container.
+func (e *Engine) probe(c *Container, args []string) (any, error) {
+	x := ExecSpec{Command: args}
+	if isForeign(&c.Container) {
+		return e.foreignExec(c, x, nil)
+	}
+	return e.execPlan(c, x, nil)
 }
 
 // changePolicy tells the container's monitor the restart policy. With conmon it

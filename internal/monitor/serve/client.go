@@ -154,6 +154,13 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			m.env.Restart.Policy, m.env.Restart.Retries = r.Policy, r.Retries
 			c.sendJSON(wire.Ack, nil)
 		}
+	case wire.Probes:
+		var h *wire.Health
+		body, _, err := wire.Long(body, fds)
+		if err == nil && json.Unmarshal(body, &h) == nil && !m.ended {
+			m.changeHealth(h)
+			c.sendJSON(wire.Ack, nil)
+		}
 	case wire.Checkpoint:
 		var b wire.CheckpointBody
 		if json.Unmarshal(body, &b) == nil {

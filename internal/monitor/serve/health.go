@@ -33,6 +33,40 @@ func (m *Monitor) startHealth() {
 	m.scheduleProbe()
 }
 
+// changeHealth puts another check in the place of the present one, nil for none. A
+// probe that is under way counts for nothing any more. What is known of the
+// container's health stays.
+func (m *Monitor) changeHealth(conf *wire.Health) {
+	h := &m.health
+	if e := h.running; e != nil {
+		e.done, e.failed = nil, func(*wire.Failure) {}
+		if e.pid != 0 {
+			e.kill()
+		}
+		h.running = nil
+		m.forget(h.pipe)
+		h.pipe = -1
+	}
+	m.stopHealth()
+	before := m.env.Health
+	m.env.Health = conf
+	switch {
+	case conf == nil:
+		m.run.Health = nil
+	case m.run.Health == nil:
+		m.run.Health = &cove.Health{Status: "starting"}
+	}
+	_ = m.record.Write(&m.run, false)
+	switch {
+	case conf == nil || m.init.pid == 0: // of the run to come
+	case before == nil:
+		m.startHealth()
+	default:
+		h.started = conf.Startup == nil || h.started && before.Startup != nil
+		m.scheduleProbe()
+	}
+}
+
 func (m *Monitor) scheduleProbe() {
 	if _, interval, _ := m.check(); interval > 0 && m.init.pid != 0 {
 		m.cancel(m.health.next)

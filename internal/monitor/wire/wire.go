@@ -87,6 +87,8 @@ const (
 
 	// Policy changes the restart policy [client] with [Restart].
 	Policy Kind = 'Y'
+	// Probes changes the health check [client] with [Health], null for none.
+	Probes Kind = 'L'
 	// Checkpoint asks for one [client] with [CheckpointBody]; Ack when the images
 	// are on the disk, Failed when the container runs on instead.
 	Checkpoint Kind = 'K'
