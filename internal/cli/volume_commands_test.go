@@ -94,7 +94,7 @@ func TestVolumeCommands(t *testing.T) {
 			out: "WARNING! This will remove all volumes not used by at least one container. The following volumes will be removed:\ndata\nv1\n" +
 				"Are you sure you want to continue? [y/N] ",
 			calls: []string{"volumes dangling=true"}},
-		{name: "mount", args: []string{"mount", "v1"}, code: 125, err: "cove volume mount: not supported by cove yet"},
+		{name: "mount", args: []string{"rename", "v1", "v2"}, code: 125, err: "cove volume rename: not supported by cove yet"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := twoVolumes()
