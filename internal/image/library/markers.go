@@ -79,7 +79,7 @@ func (l *library) unmarked(chain []layer) ([]layer, error) {
 			return nil, err
 		}
 		at := filepath.Join(dir, name)
-		if _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) {
+		if _, err = os.Lstat(at); errors.Is(err, fs.ErrNotExist) {
 			err = readMarkers(this.dir, at)
 		}
 		if err != nil {

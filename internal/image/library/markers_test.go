@@ -171,6 +171,27 @@ func TestMarkerOfAll(t *testing.T) {
 	}
 }
 
+// Where the markers of a layer cannot be told to the kernel the image is not shown
+// without its deletions.
+func TestMarkersWithoutRoom(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to mount")
+	}
+	p := newPlace(t, func(o *image.Options) { o.DriverOptions = []string{"overlay.mount_program=/bin/true"} })
+	img := marked(t)
+	p.mustLoad(t, img)
+	dir := filepath.Join(p.opts.GraphRoot, image.MarkersDir)
+	must(t, os.MkdirAll(dir, 0o700))
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "nr_inodes=2")) // itself and a lock
+	_, err := p.Resolve(context.Background(), img.Name, "")
+	must(t, unix.Unmount(dir, unix.MNT_DETACH))
+	if err == nil || !strings.Contains(err.Error(), "deletions of layer") {
+		t.Errorf("got %v", err)
+	}
+	_, err = p.Resolve(context.Background(), img.Name, "")
+	must(t, err)
+}
+
 // Files whose owners and modes are a mount program's to show are not shown as they
 // lie there.
 func TestForceMaskLayers(t *testing.T) {
