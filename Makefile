@@ -125,10 +125,11 @@ fuzz: ## every decoder of what others may write, some time each: make fuzz [FUZZ
 	@grep -rHo '^func Fuzz[A-Za-z]*' --include='*_test.go' . | sed 's,/[^/]*:func , ,' | grep -E '$(or $(ONLY),.)' | while read -r dir name; do \
 	  echo "$$dir $$name"; $(GO) test -buildvcs=false -tags $(TAGS) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ) -fuzzminimizetime 1x "$$dir" || exit 1; done
 
-guest: build ## the scripts, a reboot and a crash in a Debian 13 with systemd and cgroup v2 (root; half an hour)
+guest: build ## the scripts, a reboot and losses of power in a Debian 13 with systemd and cgroup v2 (root; half an hour)
 	GO='$(GO)' test/guest/units
 	GO='$(GO)' test/guest/scripts
 	test/guest/reboot
+	test/guest/power
 	test/guest/outcomes
 	test/guest/delegated
 
