@@ -62,11 +62,14 @@ func (s *Store) check(lib *library) ([]image.Damage, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(report.Layers)) {
 		for _, problem := range report.Layers[id] {
+			if left[id] {
+				continue // told already, and perhaps half made
+			}
 			d := image.Damage{Kind: "layer", Object: id, Problem: "damaged: " + plain(problem).Error() + "; remove its image and pull it again"}
 			switch {
 			case errors.Is(problem, storage.ErrLayerUnreferenced):
-				if left[id] || lib.named(id) {
-					continue // told already, or a pin
+				if lib.named(id) {
+					continue // a pin
 				}
 				d.Problem, d.Repair = "it belongs to no image or container, and no copy takes this long", func() error { return lib.deleteRemains(id) }
 			case errors.Is(problem, storage.ErrLayerUnaccounted) && isTrial(id):

@@ -1,6 +1,7 @@
 package library
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -104,6 +105,7 @@ func (s *Store) open() (*library, error) {
 	if sys.BigFilesTemporaryDir, err = transferDir(o.GraphRoot, sys.BigFilesTemporaryDir); err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
+	nameLinks(filepath.Join(cmp.Or(o.ImageStore, o.GraphRoot), "overlay"))
 	st, err := storage.GetStore(o)
 	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)

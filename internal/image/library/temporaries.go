@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
@@ -81,4 +82,36 @@ func trials(home string) (dirs []string) {
 func isTrial(name string) bool {
 	kind := strings.TrimRight(name, "0123456789")
 	return kind != name && slices.Contains([]string{"compat", "metacopy-check", "opaque-bug-check", "volatile-check"}, kind)
+}
+
+// nameLinks sees to layers that were being made when the machine lost its power, and
+// whose file with the name of their short link is empty now. The library, which deletes
+// them as it opens the store, would take the directory of all links for theirs.
+func nameLinks(home string) {
+	entries, _ := os.ReadDir(home)
+	for _, e := range entries {
+		name := filepath.Join(home, e.Name(), "link")
+		info, err := os.Lstat(name)
+		if err != nil || !info.Mode().IsRegular() || info.Size() > 0 || !info.ModTime().Before(bootTime()) {
+			continue // one of this boot may be about to be written
+		}
+		_ = os.WriteFile(name, []byte(linkOf(home, e.Name())), 0o644)
+	}
+}
+
+// linkOf finds the short link to a layer, or makes up one that is nobody's.
+func linkOf(home, layer string) string {
+	links, _ := os.ReadDir(filepath.Join(home, "l"))
+	for _, l := range links {
+		if to, err := os.Readlink(filepath.Join(home, "l", l.Name())); err == nil && to == filepath.Join("..", layer, "diff") {
+			return l.Name()
+		}
+	}
+	return "lost-" + layer
+}
+
+func bootTime() time.Time {
+	var info unix.Sysinfo_t
+	_ = unix.Sysinfo(&info) // cannot fail
+	return time.Now().Add(-time.Duration(info.Uptime) * time.Second)
 }

@@ -2,10 +2,12 @@ package library_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What a writer that was killed has left goes when the store is opened again.
@@ -44,5 +46,39 @@ func TestTrials(t *testing.T) {
 	}
 	if _, err := os.Lstat(left); err == nil {
 		t.Error("it is still there")
+	}
+}
+
+// A layer whose making the power has cut short, with its file of the link's name still
+// empty, is deleted without the links of all others.
+func TestLinkLost(t *testing.T) {
+	for _, has := range []bool{true, false} {
+		p := newPlace(t)
+		p.mustLoad(t, small(t, "example.org/app:1"))
+		links := filepath.Join(p.opts.GraphRoot, "overlay/l")
+		want, err := os.ReadDir(links)
+		must(t, err)
+		lost, err := p.MakeLayer()
+		must(t, err)
+		must(t, p.Interrupted(lost))
+		file := filepath.Join(p.opts.GraphRoot, "overlay", lost, "link")
+		if !has {
+			name, err := os.ReadFile(file)
+			must(t, err)
+			must(t, os.Remove(filepath.Join(links, string(name))))
+		}
+		must(t, os.Truncate(file, 0))
+		must(t, os.Chtimes(file, time.Time{}, time.Unix(1, 0)))
+		if _, err := p.again().Prune(context.Background(), false, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(filepath.Dir(file)); err == nil {
+			t.Error("the layer is still there")
+		}
+		got, err := os.ReadDir(links)
+		must(t, err)
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("links %v, want %v", got, want)
+		}
 	}
 }
