@@ -220,6 +220,15 @@ func (c *Config) Monitor() (string, error) {
 	}
 }
 
+// ConmonEnv is conmon_env_vars, where somebody has set it: the library's default
+// is a PATH.
+func (c *Config) ConmonEnv() []string {
+	if !c.sets("engine.conmon_env_vars") {
+		return nil
+	}
+	return c.File.Engine.ConmonEnvVars.Get()
+}
+
 // Slirp4netns is where network_cmd_path says that the program is, "" for
 // nowhere in particular.
 func (c *Config) Slirp4netns() string { return c.beside.Engine.NetworkCmdPath }

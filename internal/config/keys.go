@@ -15,7 +15,7 @@ const (
 	// Acts: as in podman.
 	Acts Use = iota + 1
 	// Idle: it speaks of what cove does not have or do, so nothing asks for
-	// it; or what it chooses has one kind in cove.
+	// it; or what it chooses has one kind in cove. info lists it.
 	Idle
 	// Ignored: cove does otherwise than it says. Whoever would have used it is
 	// told, once per boot, and info lists it.
@@ -62,7 +62,7 @@ var keys = map[string]key{
 	"containers.init_path":                   {use: Acts},
 	"containers.interface_name":              {use: Idle}, // of macvlan and ipvlan
 	"containers.ipcns":                       {use: Acts},
-	"containers.keyring":                     {use: Idle}, // init always makes one
+	"containers.keyring":                     {use: Acts},
 	"containers.label":                       {use: Acts},
 	"containers.label_users":                 {Refused, byContainers, func(c *Config) bool { return !c.File.Containers.EnableLabeledUsers }},
 	"containers.log_driver":                  {use: Acts},
@@ -98,7 +98,7 @@ var keys = map[string]key{
 	"engine.compose_warning_logs":                 {use: Idle},
 	"engine.compression_format":                   {use: Acts},
 	"engine.compression_level":                    {use: Acts},
-	"engine.conmon_env_vars":                      {use: Idle},
+	"engine.conmon_env_vars":                      {use: Acts},
 	"engine.conmon_path":                          {use: Acts},
 	"engine.conmonrs_path":                        {use: Idle},
 	"engine.database_backend":                     {use: Acts},
@@ -143,7 +143,7 @@ var keys = map[string]key{
 	"engine.runtime":                              {use: Acts},
 	"engine.runtime_path":                         {use: Idle}, // where no runtimes are configured, and the library configures some
 	"engine.runtime_supports_json":                {use: Acts},
-	"engine.runtime_supports_kvm":                 {use: Idle},
+	"engine.runtime_supports_kvm":                 {use: Acts}, // the SELinux label
 	"engine.runtime_supports_nocgroup":            {use: Idle},
 	"engine.runtime_supports_nocgroups":           {use: Idle}, // the documentation's spelling
 	"engine.runtimes":                             {use: Acts},
@@ -212,9 +212,14 @@ func (k Key) Place() string {
 
 func (c *Config) sets(name string) bool { return c.set[name] != "" }
 
-// Unused are the keys set that cove does not follow, and those that the library
-// does not know, storage.conf's too.
+// Unused are the keys set that nothing in cove asks for.
 func (c *Config) Unused() []Key {
+	return c.choose(func(k key, known bool) bool { return known && k.use == Idle })
+}
+
+// Unfollowed are the keys set that cove does not follow, and those that the
+// library does not know, storage.conf's too.
+func (c *Config) Unfollowed() []Key {
 	return c.andOthers(c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused }))
 }
 

@@ -96,7 +96,8 @@ cpus = 7
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ got, want string }{
-		{names(c.Unused()), "containers.cgroupz containers.label_users engine.namespace network.network_backend"},
+		{names(c.Unfollowed()), "containers.cgroupz containers.label_users engine.namespace network.network_backend"},
+		{names(c.Unused()), "machine.cpus"},
 		{names(c.Ignored("containers")), "containers.cgroupz engine.namespace"},
 		{names(c.Refused()), "containers.label_users"},
 	} {
@@ -104,7 +105,7 @@ cpus = 7
 			t.Errorf("got %q, want %q", test.got, test.want)
 		}
 	}
-	if got, want := c.Unused()[0].Place(), os.Getenv("CONTAINERS_CONF")+":4"; got != want {
+	if got, want := c.Unfollowed()[0].Place(), os.Getenv("CONTAINERS_CONF")+":4"; got != want {
 		t.Errorf("set in %q, want %q", got, want)
 	}
 }
@@ -127,7 +128,7 @@ func TestMountsConf(t *testing.T) {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for _, keys := range [][]Key{c.Unused(), c.Ignored("containers")} {
+		for _, keys := range [][]Key{c.Unfollowed(), c.Ignored("containers")} {
 			got := ""
 			for _, k := range keys {
 				got += k.Name + " " + k.Place()

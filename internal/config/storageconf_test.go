@@ -147,7 +147,7 @@ func TestMountProgramTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, keys := range [][]Key{c.Unused(), c.Ignored(byContainers)} {
+	for _, keys := range [][]Key{c.Unfollowed(), c.Ignored(byContainers)} {
 		if got, want := names(keys), "storage.options.overlay.mount_program"; got != want || !keys[0].Known || keys[0].Line != 3 {
 			t.Errorf("%s %+v, want %s", got, keys, want)
 		}
@@ -160,7 +160,7 @@ func TestUnknownStorageKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, keys := range [][]Key{c.Unused(), c.Ignored(byContainers)} {
+	for _, keys := range [][]Key{c.Unfollowed(), c.Ignored(byContainers)} {
 		if got, want := names(keys), "storage.nonsense storage.options.remap-user storage.options.overlay.mountop"; got != want {
 			t.Fatalf("%s, want %s", got, want)
 		}

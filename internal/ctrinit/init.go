@@ -89,8 +89,10 @@ func (p *process) run() *wire.Failure {
 	if f != nil {
 		return f
 	}
-	if err := joinKeyring(cmp.Or(p.plan.Process.Keyring, "_ses")); err != nil {
-		return wire.Fail("make session keyring", err)
+	if pr := &p.plan.Process; !pr.NoKeyring {
+		if err := joinKeyring(cmp.Or(pr.Keyring, "_ses")); err != nil {
+			return wire.Fail("make session keyring", err)
+		}
 	}
 	if !isExec {
 		if f := p.openGifts(); f != nil {

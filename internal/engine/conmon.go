@@ -214,7 +214,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	if err := s.note(); err != nil {
 		return err
 	}
-	become.Args, become.Env, become.Cgroups = b.Args(), conmonEnv(), env.MonitorCgroups
+	become.Args, become.Env, become.Cgroups = b.Args(), e.conmonEnv(), env.MonitorCgroups
 	become.Env = append(become.Env, "_OCI_SYNCPIPE="+strconv.Itoa(wire.BecomeFD))
 	err = s.SendJSON(wire.Start, become, inherited...)
 	if err == nil {
@@ -241,9 +241,11 @@ func (s *conmonStart) note() error {
 // poststop tells whether hooks are due at the end of the run.
 func (s *conmonStart) poststop() bool { return s.l.hooks != nil && len(s.l.hooks.Poststop) > 0 }
 
-// conmonEnv is what of our environment is conmon's and its exit command's.
-func conmonEnv() []string {
-	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+// conmonEnv is what of our environment is conmon's and its exit command's, and
+// of containers.conf's conmon_env_vars what our environment does not have: so
+// podman, whose conmon gets all of its environment.
+func (e *Engine) conmonEnv() []string {
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		switch name {
 		case "PATH", "HOME", "TMPDIR", "LANG", "NOTIFY_SOCKET":
@@ -256,6 +258,16 @@ func conmonEnv() []string {
 		}
 		return true
 	})
+	for _, kv := range e.conf.ConmonEnv() {
+		name, _, _ := strings.Cut(kv, "=")
+		if value, is := os.LookupEnv(name); is {
+			kv = name + "=" + value
+		}
+		if !slices.Contains(env, kv) {
+			env = append(env, kv)
+		}
+	}
+	return env
 }
 
 // exitCommand is what conmon runs when a run has ended: cove.

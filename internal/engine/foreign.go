@@ -46,7 +46,7 @@ func (e *Engine) foreign(c *cove.Container) (*plan.Foreign, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &plan.Foreign{Version: plan.Version, ID: c.ID, Dir: e.bundle(c.ID)}
+	f := &plan.Foreign{Version: plan.Version, ID: c.ID, Dir: e.bundle(c.ID), NoKeyring: !e.conf.File.Containers.EnableKeyring}
 	f.Runtime = []string{program, "--root", filepath.Join(f.Dir, "state")}
 	for _, flag := range slices.Concat(e.conf.File.Engine.OCIRuntimesFlags[path.Base(name)], e.conf.RuntimeFlags) {
 		f.Runtime = append(f.Runtime, "--"+strings.TrimLeft(flag, "-"))

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,6 +20,7 @@ import (
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/inspect"
 	"github.com/cove-engine/cove/internal/lock/file"
+	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/state"
 	"github.com/cove-engine/cove/internal/state/memory"
 )
@@ -26,15 +29,17 @@ import (
 // and of its engine, short of starting it.
 type scene struct {
 	*launch
-	inspect *inspect.ContainerData
-	rooms   *fakeRooms
-	dirs    []string
-	dir     string // has an executable file "program", empty files and whatever a proof puts there
+	inspect  *inspect.ContainerData
+	warnings []string // of its creation
+	rooms    *fakeRooms
+	dirs     []string
+	dir      string // has an executable file "program", empty files and whatever a proof puts there
 }
 
 // proof shows that a key acts: see is want with the text, and something else without
-// it. What needs a running container or a registry is shown by a script or
-// another test, named by its file, which has to set the key.
+// it. What another room does is shown by a test of that room's, file#Test, that has
+// what comes of the key and of its absence, and what only a kernel with SELinux
+// does by a script.
 type proof struct {
 	text string // DIR stands for the scene's directory
 	see  func(*scene) any
@@ -69,6 +74,7 @@ var proofs = map[string]proof{
 	"containers.init":                        {text: `init = true`, see: func(s *scene) any { return s.spec.Process.Args[0] }, want: "/run/podman-init"},
 	"containers.init_path":                   {text: "init = true\ninit_path = \"DIR/program\"", see: func(s *scene) any { return s.source("/run/podman-init") }, want: "DIR/program"},
 	"containers.ipcns":                       {text: `ipcns = "private"`, see: func(s *scene) any { return fmt.Sprint(s.inspect.HostConfig.IpcMode, s.e.shareable(s.c)) }, want: "privatefalse"},
+	"containers.keyring":                     {text: "keyring = false", see: func(s *scene) any { return s.planned().NoKeyring }, want: "true"},
 	"containers.label":                       {test: scripts + "selinux.txt"},
 	"containers.log_driver":                  {text: `log_driver = "json-file"`, see: func(s *scene) any { return s.inspect.HostConfig.LogConfig.Type + s.envelope().Log.Driver }, want: "json-filejson-file"},
 	"containers.log_path":                    {text: `log_path = "DIR/logs"`, see: func(s *scene) any { return s.envelope().Log.Path[:len(s.dir)+5] }, want: "DIR/logs"},
@@ -93,12 +99,15 @@ var proofs = map[string]proof{
 	"containers.utsns":                    {text: `utsns = "host"`, see: func(s *scene) any { return s.inspect.HostConfig.UTSMode + fmt.Sprint(s.namespace("uts")) }, want: "hostfalse"},
 	"containers.volumes":                  {text: `volumes = ["DIR:/proof:ro"]`, see: func(s *scene) any { return s.source("/proof") }, want: "DIR"},
 
-	"engine.cdi_spec_dirs":           {text: `cdi_spec_dirs = ["DIR"]`, see: func(s *scene) any { return s.cdiDirs() }, want: "[DIR]"},
-	"engine.cgroup_manager":          {test: scripts + "conf_files.txt"}, // the default is the machine's
-	"engine.compression_format":      {test: "../image/library/conf_test.go"},
-	"engine.compression_level":       {test: "../image/library/conf_test.go"},
+	"engine.cdi_spec_dirs":      {text: `cdi_spec_dirs = ["DIR"]`, see: func(s *scene) any { return s.cdiDirs() }, want: "[DIR]"},
+	"engine.cgroup_manager":     managerProof(),
+	"engine.compression_format": {test: "../image/library/conf_test.go#TestConfiguredCompression"},
+	"engine.compression_level":  {test: "../image/library/conf_test.go#TestConfiguredCompression"},
+	"engine.conmon_env_vars": {text: `conmon_env_vars = ["PROOF=conmon", "PROOF_OF_ENV=0"]`, see: func(s *scene) any {
+		return has(s.e.conmonEnv(), "PROOF=conmon") && has(s.e.conmonEnv(), "PROOF_OF_ENV=1")
+	}, want: "true"},
 	"engine.conmon_path":             {text: `conmon_path = ["DIR/program"]`, see: func(s *scene) any { p, _ := s.e.conmonProgram("conmon"); return p }, want: "DIR/program"},
-	"engine.database_backend":        {test: scripts + "conf_files.txt"},
+	"engine.database_backend":        {test: "../wiring/conf_test.go#TestConfiguredBackend"},
 	"engine.detach_keys":             {text: `detach_keys = "ctrl-a,b"`, see: func(s *scene) any { k, _ := detachKeys("", s.e.conf.File.Engine.DetachKeys); return k }, want: "[1 98]"},
 	"engine.enable_port_reservation": {text: `enable_port_reservation = false`, see: func(s *scene) any { return s.reserved() }, want: "0"},
 	"engine.env": {text: `env = ["http_proxy=http://not.over.it", "ftp_proxy=http://engine"]`, see: func(s *scene) any {
@@ -112,21 +121,22 @@ var proofs = map[string]proof{
 	"engine.helper_binaries_dir":                  {text: `helper_binaries_dir = ["DIR/bin"]`, user: true, see: func(s *scene) any { p, _ := s.e.networkProgram("pasta"); return p }, want: "DIR/bin/pasta"},
 	"engine.hooks_dir":                            {text: `hooks_dir = ["DIR"]`, see: func(s *scene) any { return s.e.conf.HooksDirs() }, want: "[DIR]"},
 	"engine.image_copy_tmp_dir":                   {text: `image_copy_tmp_dir = "DIR"`, see: func(s *scene) any { i, _ := s.e.storeInfo(context.Background()); return i.ImageCopyTmpDir }, want: "DIR"},
-	"engine.image_parallel_copies":                {test: "../image/library/conf_test.go"},
-	"engine.image_volume_mode":                    {test: scripts + "containers_conf_5.txt"},
+	"engine.image_parallel_copies":                {test: "../image/library/conf_test.go#TestConfiguredParallel"},
+	"engine.image_volume_mode":                    {text: `image_volume_mode = "tmpfs"`, see: func(s *scene) any { return s.imageVolume() }, want: "tmpfs"},
 	"engine.init_path":                            {text: "init_path = \"DIR/program\"\n[containers]\ninit = true", see: func(s *scene) any { return s.source("/run/podman-init") }, want: "DIR/program"},
-	"engine.lock_type":                            {test: scripts + "lock_type.txt"},
+	"engine.lock_type":                            {test: "../wiring/conf_test.go#TestConfiguredLocks"},
 	"engine.monitor":                              {text: "monitor = \"conmon\"\nconmon_path = [\"DIR/conmon\"]", see: func(s *scene) any { return s.c.Spec.Monitor }, want: "conmon"},
 	"engine.multi_image_archive":                  {text: `multi_image_archive = true`, see: func(s *scene) any { d, _ := s.e.Defaults(); return d.MultiImageArchive }, want: "true"},
 	"engine.network_cmd_options":                  {text: "network_cmd_options = [\"mtu=1400\"]\nhelper_binaries_dir = [\"DIR/bin\"]", user: true, see: func(s *scene) any { return s.connects("slirp4netns", "--mtu=1400") }, want: "true"},
 	"engine.network_cmd_path":                     {text: `network_cmd_path = "DIR/program"`, user: true, see: func(s *scene) any { p, _ := s.e.networkProgram("slirp4netns"); return p }, want: "DIR/program"},
-	"engine.num_locks":                            {test: scripts + "lock_type.txt"},
+	"engine.num_locks":                            {test: "../wiring/conf_test.go#TestConfiguredLocks"},
 	"engine.platform_to_oci_runtime":              {text: "[engine.platform_to_oci_runtime]\n\"/\" = \"DIR/program\"", see: func(s *scene) any { return s.c.Spec.Runtime }, want: "DIR/program"},
 	"engine.pull_policy":                          {text: `pull_policy = "always"`, see: func(s *scene) any { return s.pulls() }, want: "true"},
-	"engine.retry":                                {test: "../image/library/conf_test.go"},
-	"engine.retry_delay":                          {test: "../image/library/conf_test.go"},
+	"engine.retry":                                {test: "../image/library/conf_test.go#TestConfiguredRetries"},
+	"engine.retry_delay":                          {test: "../image/library/conf_test.go#TestConfiguredRetries"},
 	"engine.runtime":                              {text: `runtime = "DIR/program"`, see: func(s *scene) any { return s.inspect.OCIRuntime }, want: "DIR/program"},
 	"engine.runtime_supports_json":                {text: "runtime_supports_json = [\"program\"]\nruntime = \"DIR/program\"", see: func(s *scene) any { return s.foreign != nil && has(s.foreign.Runtime, "--log-format") }, want: "true"},
+	"engine.runtime_supports_kvm":                 {test: scripts + "selinux.txt"},
 	"engine.runtimes":                             {text: "runtime = \"proof\"\n[engine.runtimes]\nproof = [\"/no/such\", \"DIR/program\"]", see: func(s *scene) any { return s.foreign != nil && s.foreign.Runtime[0] == s.dir+"/program" }, want: "true"},
 	"engine.runtimes_flags":                       {text: "runtime = \"program\"\n[engine.runtimes]\nprogram = [\"DIR/program\"]\n[engine.runtimes_flags]\nprogram = [\"debug\"]", see: func(s *scene) any { return s.foreign != nil && has(s.foreign.Runtime, "--debug") }, want: "true"},
 	"engine.stop_timeout":                         {text: `stop_timeout = 3`, see: func(s *scene) any { return fmt.Sprint(s.envelope().StopTimeout, s.inspect.Config.StopTimeout) }, want: "3 3"},
@@ -161,8 +171,7 @@ func TestKeysAct(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			table, key, _ := strings.Cut(name, ".")
 			if p.test != "" {
-				text, err := os.ReadFile(p.test)
-				if err != nil || !regexp.MustCompile(key+`\s*=`).Match(text) {
+				if text, err := testText(p.test); err != nil || !regexp.MustCompile(key+`\s*=`).MatchString(text) {
 					t.Errorf("%s does not set it: %v", p.test, err)
 				}
 				return
@@ -182,6 +191,29 @@ func TestKeysAct(t *testing.T) {
 			}
 		})
 	}
+}
+
+// testText is a script, or a test of a file with others.
+func testText(place string) (string, error) {
+	name, test, one := strings.Cut(place, "#")
+	data, err := os.ReadFile(name)
+	if err != nil || !one {
+		return string(data), err
+	}
+	_, text, found := strings.Cut(string(data), "\nfunc "+test+"(")
+	if !found {
+		return "", errors.New("there is no such test")
+	}
+	text, _, _ = strings.Cut(text, "\n}\n")
+	return text, nil
+}
+
+// managerProof asks for the cgroup manager that is not the machine's own.
+func managerProof() proof {
+	if exists("/run/systemd/system") {
+		return proof{text: `cgroup_manager = "cgroupfs"`, see: func(s *scene) any { return s.c.CgroupManager }, want: "cgroupfs"}
+	}
+	return proof{text: `cgroup_manager = "systemd"`, see: func(s *scene) any { return len(s.warnings) }, want: "1"}
 }
 
 // TestStorageOptions: what storage.conf says of containers' own layers.
@@ -268,7 +300,7 @@ func newScene(t *testing.T, text string, user bool) *scene {
 	spec.HostEnv = HostEnv(defaults.Environ(os.Environ()), defaults.EnvHost, defaults.HTTPProxy)
 	spec.Name, spec.Rootfs, spec.Command = "proof", s.dir+"/root", []string{"true"}
 	spec.Ports = []cove.PortMapping{{ContainerPort: 80, HostPort: freePort(t), Range: 1, Protocol: "tcp"}}
-	id, _, err := e.Create(t.Context(), spec, CreateOptions{})
+	id, warnings, err := e.Create(t.Context(), spec, CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +308,7 @@ func newScene(t *testing.T, text string, user bool) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.inspect, s.c = now.Inspect(), &now.Container
+	s.inspect, s.c, s.warnings = now.Inspect(), &now.Container, warnings
 	if err := s.describe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -355,6 +387,30 @@ func (s *scene) cdiDirs() []string {
 		return []string{err.Error()}
 	}
 	return s.dirs
+}
+
+// imageVolume is what a volume of an image's becomes.
+func (s *scene) imageVolume() string {
+	d := &draft{e: s.e, c: &cove.Container{Image: cove.ImageConfig{Volumes: []string{"/data"}}}}
+	if err := d.mounts(); err != nil {
+		return err.Error()
+	}
+	return d.c.Mounts[0].Type
+}
+
+// planned is what init is told of the process.
+func (s *scene) planned() (p plan.Process) {
+	if err := s.writePlan(nil); err != nil {
+		return plan.Process{Cwd: err.Error()}
+	}
+	data, err := os.ReadFile(filepath.Join(s.e.dir(s.c.ID), "plan"))
+	if err == nil {
+		err = json.Unmarshal(data, &struct{ Process *plan.Process }{&p})
+	}
+	if err != nil {
+		p.Cwd = err.Error()
+	}
+	return p
 }
 
 // pulls tells whether an image that is there is asked for elsewhere.

@@ -110,6 +110,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 		return err
 	}
 	compiled.Plan.Process.AppArmorNow = compiled.Plan.Process.AppArmor == defaultProfile
+	compiled.Plan.Process.NoKeyring = !l.e.conf.File.Containers.EnableKeyring
 	for _, w := range l.extra.Mounts {
 		if w.Chown {
 			compiled.Plan.Chown = append(compiled.Plan.Chown, w.Source)

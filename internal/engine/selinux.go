@@ -60,7 +60,8 @@ func (d *draft) labels() error {
 	}
 	given := func(o string) bool { return o == "disable" || strings.HasPrefix(o, "level:") }
 	d.ownLevel = !slices.ContainsFunc(options, given)
-	d.c.ProcessLabel, d.c.MountLabel, err = chooseLabels(options)
+	machine := slices.Contains(d.e.conf.File.Engine.RuntimeSupportsKVM.Get(), filepath.Base(s.Runtime))
+	d.c.ProcessLabel, d.c.MountLabel, err = chooseLabels(options, machine)
 	if err != nil {
 		return cove.E("create container", s.Name, cove.Invalid, err)
 	}
@@ -99,14 +100,25 @@ func (d *draft) labelOptions() ([]string, error) {
 
 // chooseLabels makes labels of the policy's for containers and the options
 // label=…, with a level of its own unless one is given. Who has which level is
-// the store's to know, not the library's.
-func chooseLabels(options []string) (process, mount string, err error) {
+// the store's to know, not the library's. For one in a virtual machine the policy
+// has a type that may use the host's /dev/kvm.
+func chooseLabels(options []string, machine bool) (process, mount string, err error) {
 	process, mount, err = label.InitLabels(options)
 	if err != nil {
 		return "", "", err
 	}
 	if process != "" {
 		selinux.ReleaseLabel(process)
+	}
+	if machine && process != "" {
+		virtual, err := selinux.KVMContainerLabel()
+		if err != nil {
+			return "", "", err
+		}
+		selinux.ReleaseLabel(virtual)
+		if process, err = typeOf(process, virtual); err != nil {
+			return "", "", err
+		}
 	}
 	if process == "" && mount == "" && len(options) > 0 && !slices.Contains(options, "disable") {
 		return "", "", errors.New("the host's SELinux policy has no labels for containers (contexts/lxc_contexts)")
@@ -122,6 +134,23 @@ func chooseLabels(options []string) (process, mount string, err error) {
 		}
 	}
 	return process, mount, nil
+}
+
+// typeOf gives a label another one's type, unless that is "".
+func typeOf(label, other string) (string, error) {
+	if other == "" {
+		return label, nil
+	}
+	to, err := selinux.NewContext(label)
+	if err != nil {
+		return "", err
+	}
+	from, err := selinux.NewContext(other)
+	if err != nil {
+		return "", err
+	}
+	to["type"] = from["type"]
+	return to.Get(), nil
 }
 
 // ownLabels makes sure that no other container of the store has the level that
@@ -174,7 +203,7 @@ func (e *Engine) volumeLabel() (string, error) {
 	if !seLinux() || !e.conf.File.Containers.EnableLabeling {
 		return "", nil
 	}
-	_, mount, err := chooseLabels(nil)
+	_, mount, err := chooseLabels(nil, false)
 	return shared(mount), err
 }
 

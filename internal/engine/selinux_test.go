@@ -22,6 +22,21 @@ func TestSharedLabel(t *testing.T) {
 	}
 }
 
+func TestTypeOf(t *testing.T) {
+	for _, test := range []struct{ label, other, want string }{
+		{"system_u:system_r:container_t:s0:c1,c2", "system_u:system_r:container_kvm_t:s0:c7,c8", "system_u:system_r:container_kvm_t:s0:c1,c2"},
+		{"system_u:system_r:container_t:s0:c1,c2", "", "system_u:system_r:container_t:s0:c1,c2"}, // the policy has none
+	} {
+		got, err := typeOf(test.label, test.other)
+		if err != nil || got != test.want {
+			t.Errorf("%s, %s: %s, %v", test.label, test.other, got, err)
+		}
+	}
+	if got, err := typeOf("nonsense", "system_u:system_r:container_kvm_t:s0"); err == nil {
+		t.Errorf("nonsense: %s", got)
+	}
+}
+
 // A level is another container's only as a whole.
 func TestLevelTaken(t *testing.T) {
 	store := memory.Open()

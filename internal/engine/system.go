@@ -21,6 +21,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
@@ -62,9 +63,7 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	if layout.Unified {
 		h.CgroupsVersion = "v2"
 	}
-	for _, k := range e.conf.Unused() {
-		h.IgnoredSettings = append(h.IgnoredSettings, k.Name+" ("+k.Place()+")")
-	}
+	h.IgnoredSettings, h.UnusedSettings = places(e.conf.Unfollowed()), places(e.conf.Unused())
 	if path, err := e.monitor(); err == nil {
 		h.OCIRuntime.Path, h.Conmon.Path = path, path
 	}
@@ -96,6 +95,14 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 		h.IDMappings = inspect.IDMappings{UIDMap: ownIDMap("/proc/self/uid_map"), GIDMap: ownIDMap("/proc/self/gid_map")}
 	}
 	return h
+}
+
+// places names keys and where they are set.
+func places(keys []config.Key) (all []string) {
+	for _, k := range keys {
+		all = append(all, k.Name+" ("+k.Place()+")")
+	}
+	return all
 }
 
 // helperInfo looks for a program that connects ordinary users' networks.

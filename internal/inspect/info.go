@@ -34,7 +34,7 @@ type HostInfo struct {
 	EventLogger        string           `json:"eventLogger"`
 	FreeLocks          *uint32          `json:"freeLocks,omitempty"` // nil: the locks are not numbered
 	Hostname           string           `json:"hostname"`
-	IgnoredSettings    []string         `json:"ignoredSettings,omitempty"` // of containers.conf: table.key (file)
+	IgnoredSettings    []string         `json:"ignoredSettings,omitempty"` // of containers.conf, that cove does not follow: table.key (file:line)
 	IDMappings         IDMappings       `json:"idMappings"`
 	Kernel             string           `json:"kernel"`
 	Linkmode           string           `json:"linkmode"` // static or dynamic
@@ -54,7 +54,8 @@ type HostInfo struct {
 	Slirp4NetNS        HelperInfo       `json:"slirp4netns"`
 	SwapFree           int64            `json:"swapFree"`
 	SwapTotal          int64            `json:"swapTotal"`
-	Uptime             string           `json:"uptime"` // such as "0h 37m 48.00s"
+	UnusedSettings     []string         `json:"unusedSettings,omitempty"` // the same, of what cove does not have
+	Uptime             string           `json:"uptime"`                   // such as "0h 37m 48.00s"
 	Variant            string           `json:"variant"`
 }
 

@@ -23,6 +23,8 @@ type Foreign struct {
 	// Chown are host paths, sources of mounts, that are given to the process's
 	// user with all that is below them.
 	Chown []string `json:"chown,omitempty"`
+	// NoKeyring has the runtime leave the container in the caller's session keyring.
+	NoKeyring bool `json:"nokeyring,omitempty"`
 	// Hooks are those that are not in Config.
 	Hooks *Hooks `json:"hooks,omitempty"`
 }

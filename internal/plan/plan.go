@@ -129,6 +129,8 @@ type Process struct {
 	// Keyring names the container's session keyring, in which an exec's process
 	// is too. [OCI] has its own.
 	Keyring string `json:"keyring,omitempty"`
+	// NoKeyring leaves the process in the caller's.
+	NoKeyring bool `json:"nokeyring,omitempty"`
 	// Reaper says that the command is our own reaper: it has started when it can
 	// pass signals on, not before.
 	Reaper  bool `json:"reaper,omitempty"`

@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -342,7 +343,11 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		// To be the container's ID, its pid file and the socket for its
 		// terminal is conmon's to say.
 		n := len(d.runtimeArgs) - 1
-		if f := d.call("create", d.runtimeArgs[1:n], patience, d.runtimeArgs[n]); f != nil {
+		args := slices.Clone(d.runtimeArgs[1:n])
+		if d.NoKeyring {
+			args = append(args, "--no-new-keyring")
+		}
+		if f := d.call("create", args, patience, d.runtimeArgs[n]); f != nil {
 			d.blame(f, root)
 			return 0, -1, f
 		}
@@ -360,6 +365,9 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		command, args, limit = "restore", append(args, imageArgs(d.restore, "--detach")...), imagePatience
 	}
 	args = append(args, "--pid-file", d.scratch()+"/"+pidFile)
+	if command == "create" && d.NoKeyring {
+		args = append(args, "--no-new-keyring")
+	}
 	master, listener := -1, -1
 	if d.Process.Terminal {
 		var err error

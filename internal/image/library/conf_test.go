@@ -65,9 +65,18 @@ func TestConfiguredCompression(t *testing.T) {
 }
 
 // TestConfiguredRetries counts how often a registry that fails is asked, with
-// retry and retry_delay; retry_delay's default would take seconds.
+// retry, and how long that takes, with retry_delay: without, the first retry comes
+// after a second.
 func TestConfiguredRetries(t *testing.T) {
-	for _, retries := range []int{0, 3} {
+	for _, test := range []struct {
+		text  string
+		asked int
+		at    time.Duration // at least
+	}{
+		{"retry = 0\n", 1, 0},
+		{"retry = 1\nretry_delay = \"2s\"\n", 2, 2 * time.Second},
+		{"retry = 5\nretry_delay = \"1ms\"\n", 6, 0},
+	} {
 		asked := 0
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if strings.Contains(r.URL.Path, "/manifests/") {
@@ -76,14 +85,16 @@ func TestConfiguredRetries(t *testing.T) {
 			}
 		}))
 		defer server.Close()
-		p := configured(t, fmt.Sprintf("retry = %d\nretry_delay = \"1ms\"\n", retries))
+		p := configured(t, test.text)
 		began := time.Now()
 		_, err := p.Pull(context.Background(), strings.TrimPrefix(server.URL, "http://")+"/app:1", image.PullOptions{Transfer: image.Transfer{TLSVerify: no()}})
-		if err == nil || asked != retries+1 {
-			t.Errorf("retry = %d: asked %d times, %v", retries, asked, err)
+		took := time.Since(began)
+		if err == nil || asked != test.asked {
+			t.Errorf("%q: asked %d times, %v", test.text, asked, err)
 		}
-		if took := time.Since(began); took > 10*time.Second {
-			t.Errorf("retry_delay: %s", took)
+		// Five retries with the default's delays would take 31 seconds.
+		if took < test.at || took > 20*time.Second {
+			t.Errorf("%q: after %s", test.text, took)
 		}
 	}
 }
