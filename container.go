@@ -79,6 +79,10 @@ type ContainerSpec struct {
 	OOMScoreAdj  *int              `json:"oomScoreAdj,omitempty"`
 	Resources    Resources         `json:"resources,omitzero"`
 	CgroupParent string            `json:"cgroupParent,omitempty"`
+	// Cgroups is containers.conf's word on which are made: "" and enabled for the
+	// container and its monitor, no-conmon for the container alone, disabled
+	// for neither, split for both below the caller's.
+	Cgroups string `json:"cgroups,omitempty"`
 
 	// Namespace modes in podman's words: "", private, host, none,
 	// container:ID, ns:PATH, shareable; for Network also bridge and network
@@ -297,6 +301,8 @@ type Container struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// CgroupManager made its cgroups since it exists: systemd, or cgroupfs.
 	CgroupManager string `json:"cgroupManager,omitempty"`
+	// CallerCgroup is the one that was divided for its last run (cgroups=split).
+	CallerCgroup string `json:"callerCgroup,omitempty"`
 	// ProcessLabel and MountLabel are its SELinux labels; "" on a host without.
 	// A container that SELinux does not confine has a MountLabel alone.
 	ProcessLabel string `json:"processLabel,omitempty"`

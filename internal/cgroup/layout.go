@@ -89,6 +89,23 @@ func Detect() (Layout, error) {
 	return l, nil
 }
 
+// Own is the caller's cgroup of version 2, as a path that [Layout.Set] takes. One
+// outside of Base is an error, Unavailable.
+func (l Layout) Own() (string, error) {
+	text, err := readFile("/proc/self/cgroup", 1<<20)
+	if err != nil {
+		return "", cove.E("find cgroup", "/proc/self/cgroup", kind(err), err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if at, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			if own, ok := beneath(path.Join("/", l.Base), at); ok && l.Mount != "" {
+				return own, nil
+			}
+		}
+	}
+	return "", cove.E("find cgroup", "", cove.Unavailable, errors.New("the caller's is none that can be divided"))
+}
+
 // descriptor reads without the runtime's poller, which costs more than it.
 type descriptor int
 

@@ -24,7 +24,7 @@ func (l Layout) Subsystems(dirs []string) [][2]string {
 		dir := h.Own
 		if i >= 0 {
 			dir = dirs[i]
-		} else if dir == "" || h.Writable {
+		} else if dir == "" || h.Writable && len(dirs) > 0 {
 			continue
 		}
 		out = append(out, [2]string{h.Name, dir})

@@ -113,6 +113,7 @@ func flagValues() map[string][]string {
 	return map[string][]string{
 		"cgroup-manager": {"cgroupfs", "systemd"},
 		"cgroupns":       namespaces(),
+		"cgroups":        {"disabled", "enabled", "no-conmon", "split"},
 		"condition":      waitConditions(),
 		"db-backend":     {"boltdb", "sqlite"},
 		"events-backend": {"file", "none"},

@@ -58,6 +58,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	sliceVar(fs, &o.capAdd, "cap-add", "", "Add capabilities to the container")
 	sliceVar(fs, &o.capDrop, "cap-drop", "", "Drop capabilities from the container")
 	fs.StringVar(&s.CgroupParent, "cgroup-parent", "", "Optional parent cgroup for the container")
+	fs.StringVar(&s.Cgroups, "cgroups", "", `Control container cgroup configuration ("enabled"|"disabled"|"no-conmon"|"split")`)
 	sliceVar(fs, &o.cgroupConf, "cgroup-conf", "", "Configure cgroup v2 (key=value)")
 	fs.StringVar(&s.CgroupNS, "cgroupns", "", "cgroup namespace to use")
 	fs.StringVar(&s.CIDFile, "cidfile", "", "Write the container ID to the file")
@@ -179,7 +180,6 @@ func oldNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // create.
 func unsupportedContainerFlags() []unsupported {
 	list := []unsupported{
-		{name: "cgroups", accept: []string{"enabled"}},
 		{name: "systemd", accept: []string{"false"}},
 		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}

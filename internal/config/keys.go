@@ -45,7 +45,7 @@ var keys = map[string]key{
 	"containers.base_hosts_file":             {use: Acts},
 	"containers.cgroup_conf":                 {use: Acts},
 	"containers.cgroupns":                    {use: Acts},
-	"containers.cgroups":                     {Ignored, byContainers, func(c *Config) bool { return c.File.Containers.Cgroups == "enabled" }},
+	"containers.cgroups":                     {use: Acts},
 	"containers.container_name_as_hostname":  {use: Acts},
 	"containers.default_capabilities":        {use: Acts},
 	"containers.default_sysctls":             {use: Acts},
@@ -144,8 +144,8 @@ var keys = map[string]key{
 	"engine.runtime_path":                         {use: Idle}, // where no runtimes are configured, and the library configures some
 	"engine.runtime_supports_json":                {use: Acts},
 	"engine.runtime_supports_kvm":                 {use: Acts}, // the SELinux label
-	"engine.runtime_supports_nocgroup":            {use: Idle},
-	"engine.runtime_supports_nocgroups":           {use: Idle}, // the documentation's spelling
+	"engine.runtime_supports_nocgroup":            {use: Acts},
+	"engine.runtime_supports_nocgroups":           {use: Idle}, // the documentation's spelling, which podman does not read either
 	"engine.runtimes":                             {use: Acts},
 	"engine.runtimes_flags":                       {use: Acts},
 	"engine.service_destinations":                 {use: Idle},

@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"path"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +47,9 @@ func (e *Engine) cgroupManager() string {
 // kind, in podman's words.
 func (d *draft) cgroupsManaged() error {
 	d.c.CgroupManager = d.e.cgroupManager()
+	if err := d.cgroupsMade(); err != nil {
+		return err
+	}
 	if d.c.CgroupManager == cgroupfs && d.e.conf.File.Engine.CgroupManager == systemd && !d.e.conf.Rootless && !exists("/run/systemd/system") {
 		// Without systemd it is no default: somebody has asked for it.
 		d.warnings = append(d.warnings, "The cgroup manager is set to systemd but there is no systemd running. Using --cgroup-manager=cgroupfs")
@@ -58,6 +65,91 @@ func (d *draft) cgroupsManaged() error {
 	}
 	return nil
 }
+
+// The values of containers.conf's cgroups, and of --cgroups.
+const (
+	cgroupsEnabled   = "enabled"
+	cgroupsDisabled  = "disabled"
+	cgroupsNoMonitor = "no-conmon"
+	cgroupsSplit     = "split"
+)
+
+// cgroupsMade settles which cgroups are made, and refuses what goes together
+// with none in podman's words. A scope of systemd's is made around the
+// container's monitor, so that one that is to stay where it is has none.
+func (d *draft) cgroupsMade() error {
+	s := &d.c.Spec
+	bad := func(why string) error { return cove.E("", "", cove.Invalid, errors.New(why+": invalid argument")) }
+	s.Cgroups = cmp.Or(s.Cgroups, d.e.conf.File.Containers.Cgroups)
+	switch s.Cgroups {
+	case "", cgroupsEnabled:
+		s.Cgroups = ""
+		return nil
+	case cgroupsNoMonitor:
+	case cgroupsDisabled:
+		switch name := path.Base(s.Runtime); {
+		case s.CgroupParent != "":
+			return bad("cannot set cgroup parent if not creating cgroups")
+		case s.Runtime != "" && !slices.Contains(d.e.conf.File.Engine.RuntimeSupportsNoCgroups.Get(), name):
+			return bad("requested OCI runtime " + name + " is not compatible with NoCgroups")
+		case s.Runtime == "" && s.Monitor != "":
+			return cove.E("create container", s.Name, cove.Unsupported, errors.New("--cgroups=disabled with conmon as the monitor and cove's own OCI runtime is not supported by cove yet"))
+		case limited(&s.Resources):
+			d.warnings = append(d.warnings, "Limits need a cgroup, and --cgroups=disabled makes none. Limits discarded")
+		}
+	case cgroupsSplit:
+		if s.CgroupParent != "" {
+			return bad("cannot specify --cgroup-mode=split with a cgroup-parent")
+		}
+		layout, err := d.e.cgroups()
+		if err == nil && !layout.Unified {
+			err = cove.E("create container", s.Name, cove.Unsupported, errors.New("--cgroups=split needs cgroup version 2"))
+		}
+		if err != nil {
+			return err
+		}
+	default:
+		return cove.E("running container create option", "", cove.Invalid, fmt.Errorf("invalid cgroup mode %q: invalid argument", s.Cgroups))
+	}
+	d.c.CgroupManager = cgroupfs
+	return nil
+}
+
+// limited tells whether a limit was asked for.
+func limited(r *cove.Resources) bool { return !reflect.ValueOf(*r).IsZero() }
+
+// splitCgroup divides the caller's cgroup for a run, as podman does: what is in it
+// goes into one below it, since a cgroup with members passes on no controllers.
+func (l *launch) splitCgroup() error {
+	if l.c.Spec.Cgroups != cgroupsSplit {
+		return nil
+	}
+	layout, err := l.e.cgroups()
+	if err != nil {
+		return err
+	}
+	own, err := layout.Own()
+	if err != nil {
+		return err
+	}
+	if path.Base(own) == callersName { // divided already
+		own = path.Dir(own)
+	}
+	if own == "/" {
+		return cove.E("start container", l.c.Name, cove.Unsupported, errors.New("--cgroups=split in the root cgroup, which cannot be divided"))
+	}
+	if err := cgroup.Vacate(layout.Mount+layout.Base+own, callersName); err != nil {
+		return err
+	}
+	l.c.CallerCgroup = own
+	return nil
+}
+
+// The cgroups of a caller's that was divided, beside the container's.
+const (
+	callersName    = "runtime"
+	supervisorName = "supervisor"
+)
 
 // scopeOf is the container's unit under systemd. Its cgroup has two below it,
 // for the monitor and for the container.
@@ -90,9 +182,19 @@ func (e *Engine) startScope(c *cove.Container, layout cgroup.Layout, monitor int
 const monitorName = "monitor"
 
 // cgroupPath is the container's cgroup, from the root of its hierarchies.
+// "" where it is to have none, or had no run yet that tells where.
 func cgroupPath(c *cove.Container) string {
 	if c.CgroupManager == systemd {
 		return scopeOf(c).Path() + "/container"
+	}
+	switch c.Spec.Cgroups {
+	case cgroupsDisabled:
+		return ""
+	case cgroupsSplit:
+		if c.CallerCgroup == "" {
+			return ""
+		}
+		return path.Join(c.CallerCgroup, c.ID)
 	}
 	parent := c.Spec.CgroupParent
 	if parent == "" {
@@ -118,6 +220,15 @@ func (e *Engine) cgroupDirs(c *cove.Container) ([]string, error) {
 	}
 	set, _, err := layout.Set(cgroupPath(c), &specs.LinuxResources{})
 	return set.Dirs, err
+}
+
+// hasCgroup refuses what cannot be done to a container without a cgroup, in
+// podman's words.
+func (e *Engine) hasCgroup(c *cove.Container, verb string) error {
+	if c.Spec.Cgroups == cgroupsDisabled {
+		return cove.E("", "", cove.Unsupported, fmt.Errorf("cannot %s without using Cgroups: this container does not have a cgroup", verb))
+	}
+	return e.needsCgroup(verb)
 }
 
 // needsCgroup refuses what an ordinary user cannot do where no cgroup is his,

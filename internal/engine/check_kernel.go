@@ -23,8 +23,8 @@ func (k *survey) cgroups() {
 	for _, c := range k.records {
 		if c.CgroupManager == systemd {
 			parents[path.Dir(scopeOf(c).Path())] = true
-		} else {
-			parents[path.Dir(cgroupPath(c))] = true
+		} else if at := cgroupPath(c); at != "" {
+			parents[path.Dir(at)] = true
 		}
 	}
 	for parent := range parents {

@@ -348,7 +348,7 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 		return err
 	}
 	defer h.release()
-	if err := e.needsCgroup("pause"); err != nil {
+	if err := e.hasCgroup(&h.Container.Container, "pause"); err != nil {
 		return err
 	}
 	if h.Status == cove.Paused {
@@ -379,7 +379,7 @@ func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
 		return err
 	}
 	defer h.release()
-	if err := e.needsCgroup("unpause"); err != nil {
+	if err := e.hasCgroup(&h.Container.Container, "unpause"); err != nil {
 		return err
 	}
 	if h.Status != cove.Paused {

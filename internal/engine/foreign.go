@@ -51,6 +51,9 @@ func (e *Engine) foreign(c *cove.Container) (*plan.Foreign, error) {
 	for _, flag := range slices.Concat(e.conf.File.Engine.OCIRuntimesFlags[path.Base(name)], e.conf.RuntimeFlags) {
 		f.Runtime = append(f.Runtime, "--"+strings.TrimLeft(flag, "-"))
 	}
+	if c.Spec.Cgroups == cgroupsDisabled {
+		f.Runtime = append(f.Runtime, "--cgroup-manager", "disabled") // crun's
+	}
 	if slices.Contains(e.conf.File.Engine.RuntimeSupportsJSON.Get(), path.Base(name)) {
 		f.Runtime = append(f.Runtime, "--log-format", "json")
 	}
@@ -168,6 +171,10 @@ func (l *launch) writeForeign(o *native.Options, joins []native.Join) error {
 // is delegated it is asked for no cgroup and no limits: a runtime passes over
 // what it may not make only if no path was asked for.
 func (l *launch) placeForeign() {
+	if l.c.Spec.Cgroups == cgroupsDisabled {
+		l.spec.Linux.CgroupsPath, l.spec.Linux.Resources = "", nil
+		return
+	}
 	if !l.e.conf.Rootless {
 		return
 	}

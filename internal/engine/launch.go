@@ -62,6 +62,7 @@ func (h *held) launch() *launch {
 			if l.networks, err = e.networksOf(tx, c); err != nil {
 				return err
 			}
+			c.CallerCgroup = h.CallerCgroup
 			h.Container.Container.Attachments, h.Container.Container.Desired = c.Attachments, c.Desired
 			return tx.Put(state.Containers, c.ID, c)
 		})
@@ -128,7 +129,10 @@ type launch struct {
 // the caller's to undo.
 func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	l.netns = -1
-	err := l.describe(ctx)
+	err := l.splitCgroup()
+	if err == nil {
+		err = l.describe(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -113,13 +114,21 @@ func (l *launch) portNames() []string {
 
 // monitorCgroups makes the monitors' cgroup, once and for all, and gives it. A
 // host where it cannot be made keeps monitors where they are. Under systemd
-// the monitor moves to its container's scope. An ordinary user's service manager
+// the monitor moves to its container's scope. Some are asked to stay. An ordinary user's service manager
 // takes no process for a unit's main one that is not in the unit's cgroup.
 func (e *Engine) monitorCgroups(c *cove.Container, layout cgroup.Layout) cgroup.Set {
+	switch c.Spec.Cgroups {
+	case cgroupsNoMonitor, cgroupsDisabled:
+		return cgroup.Set{}
+	}
 	if c.CgroupManager == systemd || e.conf.Rootless && c.Spec.SDNotifySocket != "" && c.Spec.SDNotify != "" {
 		return cgroup.Set{}
 	}
-	set, _, err := layout.Set(monitorCgroup, nil)
+	name := monitorCgroup
+	if c.CallerCgroup != "" {
+		name = path.Join(c.CallerCgroup, supervisorName)
+	}
+	set, _, err := layout.Set(name, nil)
 	if err != nil {
 		return cgroup.Set{}
 	}

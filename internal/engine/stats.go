@@ -33,6 +33,9 @@ func (e *Engine) Stats(ctx context.Context, nameOrIDs []string, all bool) ([]Sta
 	}
 	for _, name := range nameOrIDs {
 		c, err := e.Container(ctx, name, false)
+		if err == nil {
+			err = e.hasCgroup(&c.Container, "show stats")
+		}
 		if err != nil {
 			return nil, err
 		}

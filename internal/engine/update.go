@@ -74,7 +74,7 @@ func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.Co
 // limit gives the cgroups of the running container their limits, but for its
 // devices, which stay.
 func (l *launch) limit() error {
-	if err := l.e.needsCgroup("update"); err != nil {
+	if err := l.e.hasCgroup(l.c, "update"); err != nil {
 		return err
 	}
 	all := l.spec.Linux.Resources

@@ -810,7 +810,7 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		ExtraHosts:        list(s.AddHosts),
 		GroupAdd:          list(s.Groups),
 		IpcMode:           cmp.Or(s.IPC, d.IPC, "shareable"),
-		Cgroups:           "default",
+		Cgroups:           made(s.Cgroups),
 		PidMode:           cmp.Or(s.PID, d.PID, "private"),
 		Privileged:        s.Privileged,
 		PublishAllPorts:   s.PublishAll,
@@ -913,6 +913,14 @@ func networkMode(c cove.Container, f Facts) string {
 		return m
 	}
 	return cmp.Or(f.NetworkMode, "bridge")
+}
+
+// made says whether there are cgroups, in podman's words.
+func made(cgroups string) string {
+	if cgroups == "disabled" {
+		return cgroups
+	}
+	return "default"
 }
 
 func securityOpt(s cove.ContainerSpec) []string {
