@@ -47,9 +47,6 @@ func (e *Engine) chooseMonitor(c *cove.Container) (err error) {
 	if c.Spec.Monitor == "" {
 		return nil
 	}
-	if e.logDriver(c) == "journald" {
-		return cove.E("", "", cove.Unsupported, errors.New("the log driver journald with conmon as the monitor is not supported by cove yet"))
-	}
 	program, err := e.conmonProgram(c.Spec.Monitor)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strconv"
@@ -137,7 +138,8 @@ func fromJournal(e journalctl.Entry) (r record, ok bool) {
 	if err != nil {
 		return r, false
 	}
-	r = record{at: time.UnixMicro(micro), text: e["MESSAGE"], more: string(e[fieldPartial]) == "true"}
+	// conmon up to 2.1.6 at least leaves a line's end in the message.
+	r = record{at: time.UnixMicro(micro), text: bytes.TrimSuffix(e["MESSAGE"], []byte("\n")), more: string(e[fieldPartial]) == "true"}
 	switch string(e["PRIORITY"]) {
 	case journal.Info:
 		r.stream = "stdout"

@@ -51,7 +51,12 @@ func (b *Birth) Args() []string {
 		"--bundle", b.Bundle, "--container-pidfile", filepath.Join(b.Bundle, "pid"), "--exit-dir", b.Exits,
 		"--full-attach", "--no-sync-log", "--log-path", b.log(),
 	}
-	if b.Log.MaxSize > 0 && !b.special() {
+	switch {
+	case b.Log.Driver == journald:
+		if b.Log.Tag != "" { // conmon refuses one for a file
+			args = append(args, "--log-tag", b.Log.Tag)
+		}
+	case b.Log.MaxSize > 0 && !b.special():
 		args = append(args, "--log-size-max", strconv.FormatInt(b.Log.MaxSize, 10))
 	}
 	if b.Lifetime > 0 {
@@ -77,8 +82,13 @@ func (b *Birth) Args() []string {
 	return args
 }
 
+// journald is the log driver to systemd's journal, in conmon's words as in ours.
+const journald = "journald"
+
 func (b *Birth) log() string {
 	switch {
+	case b.Log.Driver == journald:
+		return journald + ":"
 	case strings.HasPrefix(b.Log.Driver, "passthrough"):
 		return "passthrough"
 	case b.Log.Driver == "none" || b.Log.Path == "":
