@@ -79,9 +79,6 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.detach && len(o.attach) > 0 {
-		return errors.New("cannot use --attach and --detach together")
-	}
 	co, err := o.createOptions()
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ func (o *stopOptions) stop(ctx context.Context, args []string) error {
 		return err
 	}
 	return o.eachTogether(ctx, ts, o.ignore, func(t target) error {
-		return e.Stop(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal})
+		return e.Stop(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal, Warn: o.warn})
 	})
 }
 
@@ -116,7 +116,7 @@ Exit codes:
 				return err
 			}
 			return o.each(ctx, ts, false, func(t target) error {
-				return e.Restart(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal})
+				return e.Restart(ctx, t.name, engine.StopOptions{Timeout: o.timeout(), Signal: o.signal, Warn: o.warn})
 			})
 		},
 	}

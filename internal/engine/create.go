@@ -36,6 +36,9 @@ func (e *Engine) Create(ctx context.Context, spec cove.ContainerSpec, o CreateOp
 	if err != nil && !cove.Is(err, cove.WrongStatus) && !cove.Is(err, cove.NoCommand) {
 		return "", nil, err
 	}
+	if err := d.choosePorts(); err != nil {
+		return "", nil, err
+	}
 	l, err := d.create(ctx)
 	if errors.Is(err, errSoonRemoved) {
 		return d.c.ID, d.warnings, nil // as if it had been a moment later

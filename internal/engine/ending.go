@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,7 @@ func (e *Engine) stop(ctx context.Context, h *held, op string, o StopOptions) er
 // that does not do its work.
 func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	e.wake(&h.Container)
+	asked := time.Now()
 	conn, timeout, err := e.askToStop(h, o)
 	if errors.Is(err, errEnding) {
 		return h.ended(ctx)
@@ -105,7 +107,12 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	if h.Run.PID != 0 && h.Run.Generation != stopped.Run.Generation {
 		return nil // somebody has started it again
 	}
-	return h.ended(ctx)
+	err = h.ended(ctx)
+	resisted := timeout > 0 && time.Since(asked) >= time.Duration(timeout)*time.Second && (err != nil || h.Run.ExitCode == lostCode)
+	if resisted && o.Warn != nil {
+		o.Warn(fmt.Sprintf("%s failed to stop container %s in %d seconds, resorting to SIGKILL", cmp.Or(o.Signal, "StopSignal "+unix.SignalName(stopSignal(&stopped.Container))), stopped.Name, timeout))
+	}
+	return err
 }
 
 // wake lets a monitor go on that somebody has stopped: it is to do something.

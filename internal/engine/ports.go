@@ -2,11 +2,13 @@ package engine
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
 )
 
 // ports settles where ports are published, and adds what -P publishes: every port that the image or --expose names,
@@ -40,6 +42,30 @@ func (d *draft) ports() error {
 				c.Ports = append(c.Ports, cove.PortMapping{ContainerPort: uint16(p), Range: 1, Protocol: proto})
 			}
 		}
+	}
+	return nil
+}
+
+// choosePorts chooses the host ports that are left to us, for a container that is
+// started later: they can be asked for before. Nothing keeps others from them.
+func (d *draft) choosePorts() error {
+	var open []*os.File
+	defer func() {
+		for _, f := range open {
+			_ = f.Close()
+		}
+	}()
+	d.c.Ports = slices.Clone(d.c.Ports)
+	for i, p := range d.c.Ports {
+		if p.HostPort != 0 {
+			continue
+		}
+		chosen, files, err := network.Reserve([]cove.PortMapping{p})
+		if err != nil {
+			return err
+		}
+		open = append(open, files...) // not one port twice
+		d.c.Ports[i] = chosen[0]
 	}
 	return nil
 }

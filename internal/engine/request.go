@@ -94,6 +94,10 @@ type StartOptions struct {
 type StopOptions struct {
 	Timeout *uint  // seconds before SIGKILL; nil: the container's own
 	Signal  string // "" is the container's own
+	// Warn is told of a container that had to be killed when its time was over;
+	// nil for nobody. Of several that are stopped at the same time, it is called
+	// for each.
+	Warn func(text string)
 
 	killed bool // by Kill, which tells the event log itself
 }
