@@ -2,7 +2,6 @@ package spec
 
 import (
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,31 +16,11 @@ const (
 	annotationPrefix     = "io.podman.annotations."
 )
 
-// obeyed begin annotations that are orders to OCI runtimes and to hooks that
-// distributions have packages of: crun's may load
-// another seccomp filter, keep the caller's groups or write to a file of the
-// host's, runc's set properties of systemd units and choose CRIU's configuration
-// (what runtimes' features call potentiallyUnsafeConfigAnnotations); and those of
-// kata and gVisor. The hook that traces system calls writes to the file that its own
-// names, and cdi.k8s.io/ is devices. They are not an image's to give. Other
-// annotations of an image meet hooks' conditions, as with podman: whoever has a
-// hook that obeys annotations lets images order it.
-var obeyed = []string{"run.oci.", "org.systemd.property.", "org.criu.", "io.katacontainers.", "dev.gvisor.", "io.containers.trace-syscall", "cdi.k8s.io/"}
-
-// ofImage tells whether an image's annotation is the container's, too.
-func ofImage(key string) bool {
-	// The prefix of ours tells what was asked for; bundle is runc's own note.
-	return key != "bundle" && !strings.HasPrefix(key, annotationPrefix) &&
-		!slices.ContainsFunc(obeyed, func(order string) bool { return strings.HasPrefix(key, order) })
-}
-
+// annotations are the user's. An image's are not passed on: what OCI runtimes and
+// hooks take for orders (crun's load another seccomp filter or write to a file of the
+// host's) is not an image's to give, and podman 5 keeps them from both.
 func (b *builder) annotations() error {
 	a := b.out.Annotations
-	for k, v := range b.c.Image.Annotations {
-		if ofImage(k) {
-			a[k] = v
-		}
-	}
 	maps.Copy(a, b.in.Annotations)
 	if _, ok := a[annotationManager]; !ok {
 		a[annotationManager] = "cove"
