@@ -39,7 +39,7 @@ func (m *Monitor) startHealth() {
 func (m *Monitor) changeHealth(conf *wire.Health) {
 	h := &m.health
 	if e := h.running; e != nil {
-		e.done, e.failed = nil, func(*wire.Failure) {}
+		e.done, e.failed = func(int) {}, func(*wire.Failure) {} // it stays our own, of which no event tells
 		if e.pid != 0 {
 			e.kill()
 		}
