@@ -473,8 +473,7 @@ func (e *Engine) endGuard(id string) {
 		return
 	}
 	defer unix.Close(fd)
-	args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err == nil && drive.IsGuard(strings.Split(string(args), "\x00"), id) {
+	if drive.IsGuard(commandLine(pid), id) {
 		_ = unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0)
 	}
 }

@@ -234,10 +234,7 @@ func (m *markers) read(dir string, alone bool) error {
 // deletion makes the kernel's mark that name in dir is gone: a device 0/0, which
 // everybody may make.
 func deletion(root *os.Root, dir, name string) error {
-	if err := root.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	d, err := root.Open(dir)
+	d, err := madeDir(root, dir)
 	if err != nil {
 		return err
 	}
@@ -248,12 +245,17 @@ func deletion(root *os.Root, dir, name string) error {
 	return nil
 }
 
+// madeDir opens a directory, made if it is not there.
+func madeDir(root *os.Root, dir string) (*os.File, error) {
+	if err := root.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return root.Open(dir)
+}
+
 // opaque makes a directory that hides what is below.
 func opaque(root *os.Root, dir string) error {
-	if err := root.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	d, err := root.Open(dir)
+	d, err := madeDir(root, dir)
 	if err != nil {
 		return err
 	}
