@@ -3,9 +3,14 @@ package engine_test
 import (
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,6 +44,77 @@ func TestAPI(t *testing.T) {
 	}
 }
 
+// TestNames: whoever calls a method can write down what it takes, functions that
+// are called back included.
+func TestNames(t *testing.T) {
+	named := aliases(t)
+	seen := map[reflect.Type]bool{}
+	var visit func(t reflect.Type) []reflect.Type
+	visit = func(t reflect.Type) (without []reflect.Type) {
+		if seen[t] {
+			return nil
+		}
+		seen[t] = true
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array:
+			without = visit(t.Elem())
+		case reflect.Map:
+			without = append(visit(t.Key()), visit(t.Elem())...)
+		case reflect.Func:
+			for in := range t.Ins() {
+				without = append(without, visit(in)...)
+			}
+		case reflect.Struct:
+			if strings.Contains(t.PkgPath(), "/internal/") && !named[t.PkgPath()+"."+t.Name()] {
+				without = append(without, t)
+			}
+			for f := range t.Fields() {
+				if f.IsExported() && strings.HasPrefix(t.PkgPath(), module) {
+					without = append(without, visit(f.Type)...)
+				}
+			}
+		}
+		return without
+	}
+	e := reflect.TypeFor[*engine.Engine]()
+	if len(named) < 40 || e.NumMethod() < 60 {
+		t.Errorf("found only %d names and %d methods", len(named), e.NumMethod())
+	}
+	for m := range e.Methods() {
+		for _, without := range visit(m.Type) {
+			t.Errorf("%s takes a %s, which data.go gives no name", m.Name, without)
+		}
+	}
+}
+
+// aliases are the types of internal packages that this one gives names.
+func aliases(t *testing.T) map[string]bool {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "data.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths, all := map[string]string{}, map[string]bool{}
+	for _, i := range file.Imports {
+		p, err := strconv.Unquote(i.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths[path.Base(p)] = p
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, is := n.(*ast.TypeSpec); is && spec.Assign.IsValid() {
+			if of, is := spec.Type.(*ast.SelectorExpr); is {
+				all[paths[fmt.Sprint(of.X)]+"."+of.Sel.Name] = true
+			}
+		}
+		return true
+	})
+	return all
+}
+
+const module = "github.com/cove-engine/cove"
+
 // api lists the methods and fields that the types have, and those of all types
 // of this module that can be reached from them.
 func api(roots ...reflect.Type) []string {
@@ -68,7 +144,7 @@ func api(roots ...reflect.Type) []string {
 		if t.Kind() == reflect.Pointer {
 			named = t.Elem()
 		}
-		if !strings.HasPrefix(named.PkgPath(), "github.com/cove-engine/cove") {
+		if !strings.HasPrefix(named.PkgPath(), module) {
 			return
 		}
 		for m := range t.Methods() {

@@ -55,6 +55,14 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	return e.now().Kill(ctx, nameOrID, signal)
 }
 
+// Update changes a container's limits, restart policy and health check, at once
+// when it runs, and gives its full ID. edit is called with the container's spec
+// as it is, and changes there what is to change; what else it changes is not
+// recorded.
+func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.ContainerSpec) error) (id string, warnings []string, err error) {
+	return e.now().Update(ctx, nameOrID, edit)
+}
+
 // CheckHealth runs a container's health check now, and tells whether it found
 // the container healthy. The outcome is recorded as that of any other.
 func (e *Engine) CheckHealth(ctx context.Context, nameOrID string) (healthy bool, err error) {

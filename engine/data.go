@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/engine"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
@@ -35,6 +36,8 @@ type (
 	ImportOptions  = image.ImportOptions
 	LoginOptions   = image.LoginOptions
 	LogoutOptions  = image.LogoutOptions
+	Transfer       = image.Transfer
+	BlobProgress   = image.BlobProgress
 	ImageSummary   = image.Summary
 	ImageData      = image.ImageData
 	HistoryEntry   = image.HistoryEntry
@@ -43,6 +46,16 @@ type (
 	DiskUsage      = inspect.DiskUsage
 	VolumeData     = inspect.Volume
 	NetworkData    = inspect.Network
+
+	CheckpointOptions    = engine.CheckpointOptions
+	CheckpointResult     = engine.CheckpointResult
+	CheckpointStatistics = checkpoint.Statistics
+	RestoreOptions       = engine.RestoreOptions
+
+	// ExportCheckpointOptions and ImportCheckpointOptions are those of a
+	// checkpoint's archive, made and restored.
+	ExportCheckpointOptions = engine.ExportOptions
+	ImportCheckpointOptions = engine.ImportOptions
 
 	// ListImagesOptions and RemoveImageOptions are those of Images and
 	// RemoveImages.

@@ -94,6 +94,17 @@ type Options struct {
 	VolumePath     string   // where named volumes are
 	CgroupManager  string   // cgroupfs or systemd
 	Modules        []string // containers.conf modules, by name or path
+	HooksDirs      []string // of OCI hooks, later ones count more
+	CDISpecDirs    []string // of CDI specifications, later ones count more
+
+	// ContainersConf, StorageConf and RegistriesConf are files to read in place
+	// of those in the usual places and their drop-ins; /dev/null is an empty
+	// one. They are the environment variables CONTAINERS_CONF,
+	// CONTAINERS_STORAGE_CONF and CONTAINERS_REGISTRIES_CONF, which the
+	// ecosystem's libraries and the programs that are started look at: from
+	// Open to Close they are set in this process, and all engines that it has
+	// open at once must agree.
+	ContainersConf, StorageConf, RegistriesConf string
 
 	// WithoutImages leaves the image store alone: containers have a root file
 	// system of their own (ContainerSpec.Rootfs), image verbs fail with
@@ -104,6 +115,10 @@ type Options struct {
 	// without their dashes.
 	Runtime      string
 	RuntimeFlags []string
+	// Monitor is what watches containers made from now on: native is cove's own,
+	// conmon one that is looked for, else it is a path of it. conmon runs cove
+	// when a container ends, which must be in PATH then.
+	Monitor string
 	// State is where records are kept: boltdb, sqlite or memory. Records in
 	// memory are no other program's to see and end with the engine: [Engine.Close]
 	// removes what they are about. A program that is killed before leaves it;
@@ -125,6 +140,8 @@ type Engine struct {
 	current atomic.Pointer[generation]
 	// reloading is held by Reload.
 	reloading sync.Mutex
+	// unset ends what the options' configuration files are to this process.
+	unset func()
 }
 
 // generation is the engine between two reloads. Calls go on with the one that
@@ -137,7 +154,7 @@ type generation struct {
 
 // Open opens an engine. It makes nothing on disk; a broken configuration file is an
 // error of kind Invalid that names it.
-func Open(o Options) (*Engine, error) {
+func Open(o Options) (_ *Engine, err error) {
 	const op = "open engine"
 	if os.Geteuid() != 0 {
 		return nil, cove.E(op, "", cove.Denied, errors.New("an ordinary user's program has to run in his namespace: start it by cove unshare"))
@@ -154,8 +171,12 @@ func Open(o Options) (*Engine, error) {
 	default:
 		return nil, cove.E(op, "", cove.Invalid, fmt.Errorf("state %q is none of boltdb, sqlite, memory", o.State))
 	}
+	if e.unset, err = setFiles(o); err != nil {
+		return nil, err
+	}
 	next, err := e.load()
 	if err != nil {
+		e.unset()
 		return nil, err
 	}
 	library.Forget() // as another engine has found it, earlier in this process
@@ -169,7 +190,7 @@ func (e *Engine) load() (*generation, error) {
 	_, _, user := rootless.User()
 	overrides := config.Overrides{
 		GraphRoot: o.Root, RunRoot: o.RunRoot, Driver: o.StorageDriver, ImageStore: o.ImageStore, Transient: o.Transient, DriverOptions: o.StorageOptions,
-		VolumePath: o.VolumePath, CgroupManager: o.CgroupManager,
+		VolumePath: o.VolumePath, CgroupManager: o.CgroupManager, HooksDirs: o.HooksDirs, CDISpecDirs: o.CDISpecDirs, Conmon: o.Monitor,
 		EventsBackend: o.Events, Runtime: o.Runtime, RuntimeFlags: o.RuntimeFlags, DBBackend: o.State, LockType: o.Locks, Modules: o.Modules,
 		Rootless: user,
 	}
@@ -248,5 +269,6 @@ func (e *Engine) Close(ctx context.Context) error {
 	if g.images != nil {
 		g.images.Close()
 	}
+	e.unset()
 	return err
 }

@@ -497,6 +497,7 @@ func TestMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer onDisk.Close(t.Context())
 	if _, err := onDisk.CreateVolume(t.Context(), cove.Volume{Name: "kept"}, false); err != nil {
 		t.Fatal(err)
 	}
@@ -562,5 +563,211 @@ func TestExample(t *testing.T) {
 	out, err := run.CombinedOutput()
 	if string(out) != "hello\n" || run.ProcessState.ExitCode() != 7 {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestFiles: configuration by path, for as long as an engine is open.
+func TestFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	theirs := write("theirs", "[containers]\nenv = [\"GREETING=theirs\"]\n")
+	t.Setenv("CONTAINERS_CONF", theirs)
+	o := engine.Options{
+		ContainersConf: write("containers", "[containers]\nenv = [\"GREETING=ours\"]\n"),
+		StorageConf:    write("storage", "[storage]\ndriver = \"vfs\"\n"),
+		RegistriesConf: write("registries", "unqualified-search-registries = [\"one.test\"]\n"),
+	}
+	other := engine.Options{ContainersConf: os.DevNull}
+	t.Run("open", func(t *testing.T) {
+		e := open(t, o)
+		greet := func(want string) {
+			t.Helper()
+			got, err := output(t, e, cove.ContainerSpec{Command: []string{"sh", "-c", "echo $GREETING"}})
+			if err != nil || got != want {
+				t.Errorf("%q, %v; want %q", got, err, want)
+			}
+		}
+		greet("ours")
+		i := info(t, e)
+		if i.Store.GraphDriverName != "vfs" || i.Store.ConfigFile != o.StorageConf {
+			t.Errorf("storage.conf: %s by %s", i.Store.GraphDriverName, i.Store.ConfigFile)
+		}
+		if search := fmt.Sprint(i.Registries["search"]); search != "[one.test]" {
+			t.Errorf("registries.conf: %s", search)
+		}
+		write("containers", "[containers]\nenv = [\"GREETING=again\"]\n")
+		if err := e.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		greet("again")
+		roots(t, &other)
+		if _, err := engine.Open(other); !cove.Is(err, cove.InUse) {
+			t.Errorf("other files beside it: %v", err)
+		}
+	})
+	if now := os.Getenv("CONTAINERS_CONF"); now != theirs {
+		t.Errorf("afterwards CONTAINERS_CONF is %q", now)
+	}
+	if _, err := engine.Open(engine.Options{ContainersConf: filepath.Join(dir, "none")}); !cove.Is(err, cove.Invalid) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	e, err := engine.Open(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMonitor: conmon where it is asked for.
+func TestMonitor(t *testing.T) {
+	if _, err := exec.LookPath("conmon"); err != nil {
+		t.Skip("needs conmon")
+	}
+	bin, err := filepath.Abs("../bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(bin + "/cove"); err != nil {
+		t.Skip("needs bin/cove")
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	conf := filepath.Join(t.TempDir(), "containers.conf")
+	if err := os.WriteFile(conf, []byte("[engine]\nmonitor = \"conmon\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		options engine.Options
+		want    string
+	}{
+		{engine.Options{Monitor: "conmon"}, "conmon"},
+		{engine.Options{ContainersConf: conf}, "conmon"},
+		{engine.Options{ContainersConf: conf, Monitor: "native"}, "cove-monitor"},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			e := open(t, c.options)
+			id, _, err := e.Create(t.Context(), cove.ContainerSpec{Image: busybox, Network: "none", Command: []string{"sh", "-c", "sleep 1000"}}, engine.CreateOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := e.Start(t.Context(), id, engine.StartOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			seen, err := e.Container(t.Context(), id, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", seen.Run.MonitorPID))
+			if got := strings.TrimSpace(string(comm)); err != nil || got != c.want {
+				t.Errorf("%+v: %q, %v", c.options, got, err)
+			}
+		})
+	}
+}
+
+// TestUpdate: limits of a container that runs.
+func TestUpdate(t *testing.T) {
+	e := open(t, engine.Options{})
+	id, _, err := e.Create(t.Context(), cove.ContainerSpec{Name: "u", Image: busybox, Network: "none", Command: []string{"sleep", "1000"}}, engine.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Start(t.Context(), id, engine.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	const memory = 64 << 20
+	got, _, err := e.Update(t.Context(), "u", func(s *cove.ContainerSpec) error {
+		s.Resources.Memory = memory
+		return nil
+	})
+	if err != nil || got != id {
+		t.Errorf("%q, %v", got, err)
+	}
+	stats, err := e.Stats(t.Context(), []string{"u"}, false)
+	if err != nil || len(stats) != 1 || stats[0].MemLimit != memory {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	if _, err := e.Checkpoint(t.Context(), "u", engine.CheckpointOptions{}); !cove.Is(err, cove.Unsupported) {
+		t.Errorf("checkpoint by cove's own runtime: %v", err)
+	}
+	if _, err := e.Restore(t.Context(), "u", engine.RestoreOptions{}); !cove.Is(err, cove.Unsupported) {
+		t.Errorf("restore by cove's own runtime: %v", err)
+	}
+}
+
+// TestReport: how far copies are.
+func TestReport(t *testing.T) {
+	e := open(t, engine.Options{})
+	dir := "oci:" + t.TempDir()
+	var told []engine.BlobProgress
+	transfer := engine.Transfer{Report: func(p engine.BlobProgress) { told = append(told, p) }}
+	check := func(what string, skipped bool) {
+		t.Helper()
+		ended := 0
+		for _, p := range told {
+			if p.Ended {
+				ended++
+				if p.Skipped != skipped || !skipped && p.Done == 0 || !strings.HasPrefix(p.Digest, "sha256:") && !skipped {
+					t.Errorf("%s: %+v", what, p)
+				}
+			}
+		}
+		if ended < 1 || ended == len(told) && !skipped {
+			t.Errorf("%s: %+v", what, told)
+		}
+		told = nil
+	}
+	if _, err := e.PushImage(t.Context(), busybox, dir, engine.PushOptions{Transfer: transfer}); err != nil {
+		t.Fatal(err)
+	}
+	check("push", false)
+	if _, err := e.RemoveImages(t.Context(), []string{busybox}, engine.RemoveImageOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.PullImage(t.Context(), dir, engine.PullOptions{Transfer: transfer}); err != nil {
+		t.Fatal(err)
+	}
+	check("pull", false)
+}
+
+// TestVolumeArchive: a volume's content, out and in.
+func TestVolumeArchive(t *testing.T) {
+	e := open(t, engine.Options{})
+	for _, name := range []string{"from", "to"} {
+		if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: name}, false); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if _, err := e.RemoveVolume(context.WithoutCancel(t.Context()), name, engine.RemoveOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	in := func(volume, command string) string {
+		t.Helper()
+		got, err := output(t, e, cove.ContainerSpec{Mounts: []cove.Mount{{Type: "volume", Source: volume, Destination: "/data"}}, Command: []string{"sh", "-c", command}})
+		if err != nil {
+			t.Error(err)
+		}
+		return got
+	}
+	in("from", "echo hello > /data/file")
+	var archive bytes.Buffer
+	if err := e.ExportVolume(t.Context(), "from", &archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.ImportVolume(t.Context(), "to", &archive); err != nil {
+		t.Fatal(err)
+	}
+	if got := in("to", "cat /data/file"); got != "hello" {
+		t.Errorf("%q", got)
 	}
 }

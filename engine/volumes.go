@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"io"
 
 	"github.com/cove-engine/cove"
 )
@@ -33,4 +34,17 @@ func (e *Engine) RemoveVolume(ctx context.Context, name string, o RemoveOptions)
 // that each gave back.
 func (e *Engine) PruneVolumes(ctx context.Context, filters map[string][]string) (names []string, sizes []int64, err error) {
 	return e.now().PruneVolumes(ctx, filters)
+}
+
+// ExportVolume writes a volume's content as a tar stream. No lock is held while
+// w is written to.
+func (e *Engine) ExportVolume(ctx context.Context, name string, w io.Writer) error {
+	return e.now().ExportVolume(ctx, name, w)
+}
+
+// ImportVolume unpacks a tar stream, which may be compressed, into a volume: over
+// what it has already. The stream is read to its end first, so that the volume
+// is not locked while its sender is waited for.
+func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) error {
+	return e.now().ImportVolume(ctx, name, r)
 }

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -202,15 +203,15 @@ func (c *Config) HooksDirs() []string {
 }
 
 // Monitor is what watches containers made from now on: "" is cove's own
-// monitor, "conmon" one that is looked for, else a path of it. It is conmon
-// where somebody has asked for it, by --conmon or by monitor = "conmon", which
+// monitor, which is also called native, "conmon" one that is looked for, else a
+// path of it. It is conmon where somebody has asked for it, by --conmon or by monitor = "conmon", which
 // is cove's own key; that containers.conf tells where conmon is
 // (conmon_path) asks for nothing, since podman's does.
 func (c *Config) Monitor() (string, error) {
-	if c.flags.Conmon != "" {
+	if c.flags.Conmon != "" && c.flags.Conmon != "native" {
 		return c.flags.Conmon, nil
 	}
-	switch name := c.beside.Engine.Monitor; name {
+	switch name := cmp.Or(c.flags.Conmon, c.beside.Engine.Monitor); name {
 	case "", "native", "cove":
 		return "", nil
 	case "conmon":
