@@ -178,7 +178,7 @@ func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o C
 		return e.images.Resolve(ctx, spec.Image, spec.Platform)
 	}
 	pull := image.PullOptions{Policy: policy, Platform: spec.Platform}
-	pull.Transfer = image.Transfer{TLSVerify: o.TLSVerify, AuthFile: o.AuthFile, Retries: o.Retries, RetryDelay: o.RetryDelay}
+	pull.Transfer = image.Transfer{TLSVerify: o.TLSVerify, AuthFile: o.AuthFile, Retries: o.Retries, RetryDelay: o.RetryDelay, Report: o.Report}
 	if !o.Quiet {
 		pull.Progress = o.Progress
 	}

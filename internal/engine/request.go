@@ -8,6 +8,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
+	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
 	"github.com/cove-engine/cove/internal/network"
 )
@@ -28,6 +29,7 @@ type CreateOptions struct {
 	CommandLine []string // kept in the record, for inspect
 	Quiet       bool     // no pull progress
 	Progress    io.Writer
+	Report      func(image.BlobProgress) // of a pull, as in [image.Transfer]
 	AuthFile    string
 	TLSVerify   *bool
 	// Retries is how often a failed pull is tried again, RetryDelay the first

@@ -41,10 +41,23 @@ type Transfer struct {
 	CertDir         string
 	SignaturePolicy string
 	Progress        io.Writer // nil: quiet
+	// Report is told how far each blob is: when it begins and ends, and every
+	// second in between. It is called by one goroutine at a time and is waited for.
+	Report func(BlobProgress)
 	// Retries is how often a failed copy is tried again, RetryDelay the
 	// first pause; nil: containers.conf.
 	Retries    *uint
 	RetryDelay *time.Duration
+}
+
+// BlobProgress is how far a layer or configuration has been copied.
+type BlobProgress struct {
+	Digest string // "" where it is not known before the end
+	Size   int64  // bytes; -1: not known
+	Done   int64  // bytes
+	// Ended says that nothing more comes of it. It was copied, unless it was
+	// Skipped because it is there already.
+	Ended, Skipped bool
 }
 
 // PullOptions say how to pull.

@@ -55,6 +55,7 @@ func (s *Store) pull(ctx context.Context, op, name string, o image.PullOptions) 
 		return nil, err
 	}
 	opts := &libimage.PullOptions{CopyOptions: copyOptions(o.Transfer), AllTags: o.AllTags}
+	defer report(ctx, o.Report, &opts.CopyOptions)()
 	opts.OS, opts.Architecture, opts.Variant = p.os, p.arch, p.variant
 	// Asking for the list of tags heeds the runtime's context only.
 	sys := lib.runtime.SystemContext()

@@ -45,6 +45,7 @@ func (s *Store) push(ctx context.Context, op, source, destination string, o imag
 		return "", err
 	}
 	opts := &libimage.PushOptions{CopyOptions: copyOptions(o.Transfer)}
+	defer report(ctx, o.Report, &opts.CopyOptions)()
 	if opts.ManifestMIMEType, err = manifestType(o.Format); err != nil {
 		return "", err
 	}
