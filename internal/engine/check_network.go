@@ -256,23 +256,18 @@ func (k *survey) bridges(r network.Reality) {
 				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record"},
 				kind:       lock.Network, id: name,
 				still: func() (bool, error) {
-					if !k.unknown(lock.Network, name) || !bridgeEmpty(b.Name) {
+					if !k.unknown(lock.Network, name) {
 						return false, nil
 					}
 					r, err := e.networks.List(k.ctx)
-					return slices.Contains(r.Bridges, b), err
+					return slices.ContainsFunc(r.Bridges, func(now network.Bridge) bool {
+						return now.Name == b.Name && now.NetworkID == b.NetworkID && !now.Used
+					}), err
 				},
 				repair: func() error { return e.networks.RemoveBridge(k.ctx, b.Name) },
 			})
 		}
 	}
-}
-
-// bridgeEmpty tells whether nothing is on a bridge: another store's container
-// may be on one of the same name.
-func bridgeEmpty(name string) bool {
-	ports, err := dirNames(filepath.Join("/sys/class/net", name, "brif"))
-	return err == nil && len(ports) == 0
 }
 
 // publishedNames looks for names of containers that do not run.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -72,8 +73,10 @@ func (e *Engine) removeRecorded(ctx context.Context) error {
 	errs = append(errs, e.removeLinks(ctx, all))
 	networks, err := e.Networks(ctx, nil)
 	errs = append(errs, err)
+	reality, err := e.networks.List(ctx)
+	errs = append(errs, err)
 	for _, n := range networks { // the default one, which has no end of its own
-		if bridgeEmpty(n.NetworkInterface) {
+		if slices.ContainsFunc(reality.Bridges, func(b network.Bridge) bool { return b.NetworkID == n.ID && !b.Used }) {
 			errs = append(errs, e.networks.RemoveNetwork(ctx, n))
 		}
 	}

@@ -101,6 +101,7 @@ type Bridge struct {
 	Name      string
 	NetworkID string // "" when only the firewall still knows it
 	Rules     bool   // the firewall knows it
+	Used      bool   // links lead to it, another store's containers' among them
 }
 
 // Element is a published port in the firewall.

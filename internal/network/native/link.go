@@ -314,6 +314,7 @@ func removeLink(rt socket, name string) error {
 
 // link is one of the kernel's.
 type link struct {
+	index       uint32
 	name, alias string
 	kind        string // "veth", "bridge", …
 	master      uint32 // index of the bridge that it is a port of, or 0
@@ -329,7 +330,7 @@ func links(rt socket, f func(link)) error {
 		if typ != unix.RTM_NEWLINK || len(body) < unix.SizeofIfInfomsg {
 			return
 		}
-		var l link
+		l := link{index: binary.NativeEndian.Uint32(body[4:])} // ifi_index
 		attributes(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 			switch typ {
 			case unix.IFLA_IFNAME:

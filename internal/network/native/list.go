@@ -29,16 +29,22 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 		return fail(err)
 	}
 	defer rt.shut()
+	at, masters := map[string]uint32{}, map[uint32]bool{}
 	err = links(rt, func(l link) {
+		masters[l.master] = true
 		if owner, ok := network.LinkOwner(l.name); ok && l.kind == "veth" {
 			r.Links = append(r.Links, network.Link{Name: l.name, OwnerPrefix: owner, Loose: l.master == 0})
 		}
 		if id, ok := ownBridge(l.alias); ok && l.kind == "bridge" {
 			r.Bridges = append(r.Bridges, network.Bridge{Name: l.name, NetworkID: id})
+			at[l.name] = l.index
 		}
 	})
 	if err != nil {
 		return fail(err)
+	}
+	for i := range r.Bridges {
+		r.Bridges[i].Used = masters[at[r.Bridges[i].Name]]
 	}
 	f, err := openFirewall()
 	if err != nil {
