@@ -55,8 +55,10 @@ type creation struct {
 	plan   *native.Compiled
 	groups *cgroups
 	child  *child
-	notify int // connection to the seccomp agent
-	start  int // the socket on which start will come
+	maker  *child // of the child, which it was itself; see descended
+	notify int    // connection to the seccomp agent
+	start  int    // the socket on which start will come
+	ns     int    // the process namespace that init stays outside of for now; -1
 	lock   int
 	users  map[string]int // user namespaces of idmapped mounts
 }
@@ -88,7 +90,7 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 		spec.Process.Env = append(spec.Process.Env, "LISTEN_FDS="+strconv.Itoa(o.Listen), "LISTEN_PID=1")
 		o.Preserve += o.Listen
 	}
-	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1}
+	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1, ns: -1}
 	c.record = record{
 		Version: recordVersion, ID: id, OCIVersion: spec.Version, Bundle: bundle, Rootfs: spec.Root.Path,
 		Created: time.Now().UTC(), Notes: spec.Annotations, Process: spec.Process,
@@ -243,9 +245,16 @@ func (c *creation) clone() (err error) {
 		clone: c.plan.Clone, uids: c.spec.Linux.UIDMappings, gids: c.spec.Linux.GIDMappings,
 		stdio: [3]int{0, 1, 2}, preserve: c.o.Preserve,
 	}
+	if err := c.openProcesses(); err != nil {
+		return err
+	}
 	for _, j := range c.plan.Joins {
 		switch j.Flag {
 		case unix.CLONE_NEWNS: // by init, see send
+		case unix.CLONE_NEWPID:
+			if c.ns < 0 {
+				k.joins = append(k.joins, j)
+			}
 		case unix.CLONE_NEWUSER, unix.CLONE_NEWTIME:
 			fd, err := openNamespace(j)
 			if err != nil {
@@ -294,9 +303,13 @@ func (c *creation) send() (err error) {
 			body.Namespaces, fds = append(body.Namespaces, j.Flag), append(fds, fd)
 		}
 	}
+	ns := c.ns
+	if ns >= 0 {
+		body.Namespaces, fds = append(body.Namespaces, unix.CLONE_NEWPID), append(fds, ns)
+		c.ns = -1
+	}
 	mounts := 0
-	hand := func(m *plan.Mount, users int) error {
-		fd, err := ctrinit.Detached(m, users)
+	hand := func(m *plan.Mount, fd int, err error) error {
 		if err != nil {
 			return cove.E("mount", m.Source+" on "+m.Target, kindOf(err), err)
 		}
@@ -307,13 +320,21 @@ func (c *creation) send() (err error) {
 	}
 	if c.UserNamespace {
 		root := plan.Mount{Target: "/", Type: "bind", Source: p.Root.Path, Recursive: true}
-		if err := hand(&root, -1); err != nil {
+		fd, err := ctrinit.Detached(&root, -1)
+		if err := hand(&root, fd, err); err != nil {
 			return err
 		}
 		p.Root.Handed = root.Handed
 	}
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
+		if m.Type == "proc" && ns >= 0 {
+			fd, err := ctrinit.ProcOf(ns, m)
+			if err := hand(m, fd, err); err != nil {
+				return err
+			}
+			continue
+		}
 		if m.Type != "bind" || !c.UserNamespace && m.IDMap == nil {
 			continue
 		}
@@ -323,7 +344,8 @@ func (c *creation) send() (err error) {
 				return err
 			}
 		}
-		if err := hand(m, users); err != nil {
+		fd, err := ctrinit.Detached(m, users)
+		if err := hand(m, fd, err); err != nil {
 			return err
 		}
 	}
@@ -348,11 +370,17 @@ func (c *creation) send() (err error) {
 // gives the terminal's master, -1 without one.
 func (c *creation) prepared() (int, error) {
 	for {
-		kind, fds, err := c.child.await(wire.Mounted, wire.Ready)
+		kind, body, fds, err := c.child.await(wire.Mounted, wire.Started, wire.Ready)
 		if err != nil {
 			return -1, err
 		}
-		if kind == wire.Ready {
+		switch kind {
+		case wire.Started:
+			if err := c.descended(body); err != nil {
+				return -1, err
+			}
+			continue
+		case wire.Ready:
 			if len(fds) == 1 {
 				return fds[0], nil
 			}
@@ -377,7 +405,10 @@ func (c *creation) undo(err error) error {
 	if c.child != nil {
 		c.child.kill()
 	}
-	for _, fd := range []int{c.notify, c.start} {
+	if c.maker != nil {
+		c.maker.kill()
+	}
+	for _, fd := range []int{c.notify, c.start, c.ns} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
