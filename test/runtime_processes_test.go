@@ -186,3 +186,44 @@ func TestRuntimeJoinedScheduler(t *testing.T) {
 		t.Errorf("%+v %v", attr, err)
 	}
 }
+
+// The process is given by descriptor, too, under runc's names.
+func TestRuntimePIDFDSocket(t *testing.T) {
+	for _, joins := range []bool{false, true} {
+		b := newBundle(t, "sleep 62")
+		if joins {
+			_, b = joining(t, "sleep 62")
+		}
+		path := filepath.Join(b.dir, "pidfd")
+		accept := listenFD(t, path)
+		check := func(name string, pid int) int {
+			t.Helper()
+			f := accept()
+			text, _ := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", f.Fd()))
+			if f.Name() != name || !strings.Contains(string(text), fmt.Sprintf("\nPid:\t%d\n", pid)) {
+				t.Errorf("got %s: %s, want %s of %d", f.Name(), text, name, pid)
+			}
+			return int(f.Fd())
+		}
+		b.write()
+		b.ok("create", "--bundle", b.dir, "--pidfd-socket", path, "c")
+		init := check("standard", b.state().PID)
+		b.ok("start", "c")
+		file := filepath.Join(b.dir, "pid")
+		b.ok("exec", "--detach", "--pid-file", file, "--pidfd-socket", path, "c", "sleep", "63")
+		text, _ := os.ReadFile(file)
+		pid, _ := strconv.Atoi(string(text))
+		check("setns", pid)
+		if err := unix.PidfdSendSignal(init, unix.SIGKILL, nil, 0); err != nil {
+			t.Error(err)
+		}
+		b.until("it has ended", func() bool { return b.state().Status == "stopped" })
+		b.ok("delete", "c")
+		b.ok("run", "--detach", "--bundle", b.dir, "--pidfd-socket", path, "c")
+		check("standard", b.state().PID)
+		b.ok("delete", "-f", "c")
+		if out, err := b.try("create", "--bundle", b.dir, "--pidfd-socket", path+"x", "c"); err == nil || !strings.Contains(out, "send process descriptor to "+path+"x: no such file or directory") {
+			t.Errorf("%v %s", err, out)
+		}
+	}
+}

@@ -721,8 +721,9 @@ func TestRuntimePreservedFDs(t *testing.T) {
 	}
 }
 
-// listenConsole listens where a terminal is to be sent, and accept takes it.
-func listenConsole(t *testing.T, path string) (accept func() *os.File) {
+// listenFD listens where a terminal or process is to be sent by descriptor, and
+// accept takes it with its name.
+func listenFD(t *testing.T, path string) (accept func() *os.File) {
 	t.Helper()
 	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -740,7 +741,7 @@ func listenConsole(t *testing.T, path string) (accept func() *os.File) {
 		}
 		defer unix.Close(conn)
 		buf, oob := make([]byte, 100), make([]byte, 100)
-		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		text, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -752,9 +753,9 @@ func listenConsole(t *testing.T, path string) (accept func() *os.File) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		master := os.NewFile(uintptr(fds[0]), "master")
-		t.Cleanup(func() { _ = master.Close() })
-		return master
+		f := os.NewFile(uintptr(fds[0]), string(buf[:text]))
+		t.Cleanup(func() { _ = f.Close() })
+		return f
 	}
 }
 
@@ -763,7 +764,7 @@ func TestRuntimeConsoleSocket(t *testing.T) {
 	b.Process.Terminal = true
 	b.write()
 	path := filepath.Join(b.dir, "console")
-	accept := listenConsole(t, path)
+	accept := listenFD(t, path)
 	b.ok("create", "--bundle", b.dir, "--console-socket", path, "c")
 	master := accept()
 	b.ok("start", "c")

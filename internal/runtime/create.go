@@ -28,10 +28,10 @@ import (
 type CreateOptions struct {
 	Bundle        string
 	ConsoleSocket string
-	PIDFile       string
-	Preserve      int // descriptors from 3 on that the command keeps
-	NoPivot       bool
-	NoKeyring     bool
+	Telling
+	Preserve  int // descriptors from 3 on that the command keeps
+	NoPivot   bool
+	NoKeyring bool
 	// Listen are sockets of systemd's, the first of the descriptors from 3 on.
 	Listen int
 	// KeepTerminal gives the terminal's master to the caller where no console
@@ -217,7 +217,7 @@ func (c *creation) make() (*Born, error) {
 		}
 		master = -1
 	}
-	if err := writePIDFile(c.o.PIDFile, c.child.pid); err != nil {
+	if err := c.o.tell(c.child, "standard"); err != nil {
 		return nil, err
 	}
 	c.Complete = true
@@ -464,28 +464,6 @@ func (c *Container) remove() error {
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return cove.E("remove container", c.ID, cove.Internal, err)
-	}
-	return nil
-}
-
-func writePIDFile(path string, pid int) error {
-	if path == "" {
-		return nil
-	}
-	// Whoever looks for it finds a whole number in it.
-	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	// What is there already was left by one that was killed, or leads elsewhere.
-	_ = os.Remove(temp)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err == nil {
-		_, err = f.WriteString(strconv.Itoa(pid))
-		err = errors.Join(err, f.Close())
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return cove.E("write pid file", path, cove.Internal, err)
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func (k *child) born(body []byte, s *plan.Sched) (*child, error) {
 
 // descend has the process that the child has in the container's process
 // namespace take its place, and waits for it to become the command.
-func (k *child) descend(pidFile string, s *plan.Sched) error {
+func (k *child) descend(t Telling, s *plan.Sched) error {
 	buf := make([]byte, wire.Max)
 	kind, body, _, err := wire.AwaitFrom(k.pid, k.socket, buf)
 	if err != nil {
@@ -116,7 +116,7 @@ func (k *child) descend(pidFile string, s *plan.Sched) error {
 	}
 	maker := *k
 	*k = *born
-	if err = writePIDFile(pidFile, k.pid); err != nil {
+	if err = t.tell(k, "setns"); err != nil {
 		_ = unix.PidfdSendSignal(k.pidfd, unix.SIGKILL, nil, 0)
 	}
 	_, _ = unix.Wait4(maker.pid, nil, 0, nil) // it does so once the command runs

@@ -21,9 +21,9 @@ import (
 // ExecOptions are the flags of exec.
 type ExecOptions struct {
 	ConsoleSocket string
-	PIDFile       string
-	Preserve      int
-	IgnorePaused  bool
+	Telling
+	Preserve     int
+	IgnorePaused bool
 	// Cgroups are below the container's own, by controller; "" is all.
 	Cgroups      map[string]string
 	KeepTerminal bool
@@ -164,7 +164,7 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 	}
 	apart := c.apart("pid")
 	if !apart {
-		if err := writePIDFile(o.PIDFile, k.pid); err != nil {
+		if err := o.tell(k, "setns"); err != nil {
 			return -1, err
 		}
 	}
@@ -172,7 +172,7 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 		return -1, k.died()
 	}
 	if apart {
-		return master, k.descend(o.PIDFile, pl.OCI.Scheduler)
+		return master, k.descend(o.Telling, pl.OCI.Scheduler)
 	}
 	return master, executed(k.socket)
 }
