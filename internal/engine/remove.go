@@ -97,7 +97,11 @@ func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
 	if err := e.drop(c); err != nil {
 		return err
 	}
-	e.emit(c, "remove")
+	ev := containerEvent(c, "remove")
+	if h.Run.Generation > 0 { // it has run
+		ev.ExitCode = &h.Run.ExitCode
+	}
+	_ = e.events.Write(ev)
 	return nil
 }
 
