@@ -18,7 +18,6 @@ package ctrinit
 
 import (
 	"cmp"
-	"encoding/json"
 	"io"
 	"os"
 	"runtime"
@@ -26,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
 )
@@ -161,7 +161,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		return false, wire.Fail("receive the plan", err)
 	}
 	var msg wire.PrepareBody
-	if err := json.Unmarshal(body, &msg); err != nil {
+	if err := coldjson.Unmarshal(body, &msg); err != nil {
 		return false, wire.Fail("read the plan's message", err)
 	}
 	data, err := ReadAll(fds[0])
@@ -169,7 +169,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 	if err != nil {
 		return false, wire.Fail("read the plan", err)
 	}
-	if err := json.Unmarshal(data, &p.plan); err != nil {
+	if err := coldjson.Unmarshal(data, &p.plan); err != nil {
 		return false, &wire.Failure{Step: "read the plan", Text: err.Error()}
 	}
 	if p.plan.Version > plan.Version {

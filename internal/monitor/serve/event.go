@@ -1,13 +1,13 @@
 package serve
 
 import (
-	"encoding/json"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/journal"
 )
 
@@ -42,7 +42,7 @@ func (m *Monitor) event(status string, code int) {
 		_ = m.journal.Send(&entry)
 		return
 	}
-	line, err := json.Marshal(e)
+	line, err := coldjson.Marshal(e)
 	if err != nil {
 		return
 	}
