@@ -31,14 +31,10 @@ import (
 //	                           |<------------------------| connects, Go
 //	                           | exec: the socket closes |
 //	                           |- - - - - - - - - - - - >|
-//
-// Where others are in the process namespace that is to be joined, init says
-// Started before Ready: another process is the container's from then on, which
-// only waits, while init does the waiting for start (see descend).
 func Runtime(socket int) {
 	runtime.LockOSThread()
 	control = socket
-	p := newProcess()
+	p := &process{proc: -1, attr: -1, shm: -1, its: -1, oci: handed{start: -1, waiting: -1, notify: -1}}
 	failure := p.live()
 	_ = wire.SendJSON(control, wire.Failed, failure)
 	os.Exit(1)
@@ -79,12 +75,9 @@ func (p *process) live() *wire.Failure {
 		if f := p.enterRoot(); f != nil {
 			return f
 		}
-		if f := p.joinProcesses(); f != nil {
-			return f
-		}
 	}
 	p.leaveHost()
-	plainSignals(p.descends)
+	plainSignals()
 	master := -1
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {
@@ -101,15 +94,11 @@ func (p *process) live() *wire.Failure {
 	if f := p.schedule(); f != nil {
 		return f
 	}
-	if p.descends && !isExec {
-		p.master = master
-		return p.exec() // where the rest is said and heard
-	}
 	if err := p.report(wire.Ready, master); err != nil {
 		return wire.Fail("report", err)
 	}
 	if !isExec {
-		p.awaitStart(-1)
+		p.awaitStart()
 	}
 	return p.exec()
 }
@@ -133,17 +122,10 @@ func (p *process) report(kind wire.Kind, master int) error {
 	return nil
 }
 
-// awaitStart waits for a start, which from then on is told what fails, or for
-// the end of the process of pidfd, -1 for none.
-func (p *process) awaitStart(pidfd int) {
+// awaitStart waits for a start, which from then on is told what fails.
+func (p *process) awaitStart() {
 	buf := make([]byte, 64)
 	for {
-		fds := []unix.PollFd{{Fd: int32(p.oci.start), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
-			continue
-		} else if err != nil || fds[1].Revents != 0 {
-			os.Exit(1)
-		}
 		fd, _, err := unix.Accept4(p.oci.start, unix.SOCK_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNABORTED {
 			continue

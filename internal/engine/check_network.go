@@ -92,7 +92,7 @@ func (k *survey) links(r network.Reality) {
 		k.leftover("link", l.Name, id,
 			func() (bool, error) {
 				r, err := e.networks.List(k.ctx)
-				return slices.Contains(r.Links, l), err
+				return slices.ContainsFunc(r.Links, func(now network.Link) bool { return now.Name == l.Name }), err
 			},
 			func() error { return e.networks.RemoveLink(k.ctx, l.Name) })
 	}

@@ -55,7 +55,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, container string, a cove.Ne
 		}
 		c.Attachments = append(c.Attachments, joined)
 		if running || len(a.StaticIPs) > 0 {
-			if err := e.lease(tx, c); err != nil {
+			if err := e.lease(tx, c, nil); err != nil {
 				return err
 			}
 		}
@@ -254,6 +254,12 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 		r.Networks = append(r.Networks, network.Membership{Network: n, Attachment: after.Attachments[i]})
 	}
 	down, err := e.networks.Change(ctx, r)
+	if errors.As(err, new(*network.Taken)) {
+		if err := e.leaseAnew(ctx, &h.Container.Container, err); err != nil {
+			return err
+		}
+		return e.carryOut(ctx, h)
+	}
 	if err != nil {
 		return err
 	}

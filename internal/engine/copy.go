@@ -24,7 +24,13 @@ import (
 // following a final symbolic link; its target is the second result. A
 // relative path is the container's working directory's.
 func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileInfo, string, error) {
-	h, root, name, err := e.rootToRead(ctx, nameOrID, name)
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return nil, "", err
+	}
+	defer h.release()
+	name = h.absolute(name)
+	root, err := h.root(ctx, true, name)
 	if err != nil {
 		return nil, "", err
 	}
@@ -53,20 +59,6 @@ func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileIn
 	return info, target, nil
 }
 
-// rootToRead opens a container's root, and says where name is in there. The
-// container is not held any more: on the path may be a file system that it
-// serves itself, and whoever wants to end it is not to wait for that.
-func (e *Engine) rootToRead(ctx context.Context, nameOrID, name string) (released *held, root int, absolute string, err error) {
-	h, err := e.hold(ctx, nameOrID)
-	if err != nil {
-		return nil, -1, "", err
-	}
-	defer h.release()
-	name = h.absolute(name)
-	root, err = h.root(ctx, true, name)
-	return h, root, name, err
-}
-
 // openLink opens name inside root; a final link is itself unless a slash
 // follows it.
 func openLink(root int, name string) (int, error) {
@@ -82,7 +74,13 @@ func openLink(root int, name string) (int, error) {
 // not held while the stream is read. The caller closes it, which frees
 // whatever was mounted.
 func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCloser, error) {
-	h, root, name, err := e.rootToRead(ctx, nameOrID, name)
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
+	name = h.absolute(name)
+	root, err := h.root(ctx, true, name)
 	if err != nil {
 		return nil, err
 	}

@@ -445,7 +445,7 @@ func (d *draft) write(desired cove.Desired) error {
 			}
 		}
 		if desired == cove.DesireRun || hasStaticIP(c) {
-			if err := d.e.lease(tx, c); err != nil {
+			if err := d.e.lease(tx, c, nil); err != nil {
 				d.noLease = !cove.Is(err, cove.NotFound) // the network itself
 				return err
 			}

@@ -55,7 +55,7 @@ func (h *held) launch() *launch {
 					return err
 				}
 			}
-			if err := e.lease(tx, c); err != nil {
+			if err := e.lease(tx, c, nil); err != nil {
 				return err
 			}
 			var err error
@@ -278,7 +278,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		if len(c.Attachments) == 0 || !ownNet {
 			return nil
 		}
-		td, err := e.setUpNetwork(ctx, c, l.netns, l.networks)
+		td, err := l.join(ctx)
 		if err != nil {
 			return err
 		}

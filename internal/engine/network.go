@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -121,7 +120,7 @@ func (e *Engine) builtinNetwork() cove.Network {
 	}
 	name := e.defaultNetwork()
 	return cove.Network{
-		Name: name, ID: network.ID(name), Driver: "bridge", NetworkInterface: "cove0",
+		Name: name, ID: network.ID(name), Driver: "bridge", NetworkInterface: network.DefaultBridge,
 		Created: time.Now(), // as podman says of one that has no file
 		Subnets: []cove.Subnet{{Subnet: p.Masked(), Gateway: p.Masked().Addr().Next()}},
 		IPAM:    map[string]string{"driver": "host-local"},
@@ -140,139 +139,6 @@ func (e *Engine) getNetwork(tx state.Tx, name string) (cove.Network, error) {
 		return b, nil
 	}
 	return n, cove.E("", "", cove.KindOf(err), fmt.Errorf("unable to find network with name or ID %s: network not found", name))
-}
-
-// lease gives the container an address in every subnet of its networks. It
-// keeps those it has.
-func (e *Engine) lease(tx state.Tx, c *cove.Container) error {
-	for i := range c.Attachments {
-		a := &c.Attachments[i]
-		n, err := e.getNetwork(tx, a.Network)
-		if err != nil {
-			return err
-		}
-		a.Network = n.Name
-		if len(a.Addresses) > 0 {
-			continue
-		}
-		a.Gateways = nil
-		for _, s := range n.Subnets {
-			addr, err := e.leaseIn(tx, n, s, wanted(a.StaticIPs, s.Subnet), c.ID)
-			if err != nil {
-				return err
-			}
-			a.Addresses = append(a.Addresses, netip.PrefixFrom(addr, s.Subnet.Bits()))
-			if s.Gateway.IsValid() && !n.Internal {
-				a.Gateways = append(a.Gateways, s.Gateway)
-			}
-		}
-		for _, ip := range a.StaticIPs {
-			if !slices.ContainsFunc(n.Subnets, func(s cove.Subnet) bool { return s.Subnet.Contains(ip) }) {
-				return cove.E("", "", cove.Invalid, fmt.Errorf("requested static ip %s not in any subnet on network %s", ip, n.Name))
-			}
-		}
-	}
-	return nil
-}
-
-func wanted(static []netip.Addr, subnet netip.Prefix) netip.Addr {
-	for _, ip := range static {
-		if subnet.Contains(ip) {
-			return ip
-		}
-	}
-	return netip.Addr{}
-}
-
-// leaseIn leases one address. When none is free, those of containers that do
-// not run are taken back first.
-func (e *Engine) leaseIn(tx state.Tx, n cove.Network, s cove.Subnet, want netip.Addr, owner string) (netip.Addr, error) {
-	first, last := leaseRange(s)
-	taken := func(a netip.Addr) bool { return a == s.Gateway }
-	addr, err := tx.Lease(n.Name, s.Subnet, first, last, want, taken, owner)
-	if !cove.Is(err, cove.Unavailable) {
-		return addr, err
-	}
-	if rerr := e.reclaim(tx, n.Name); rerr != nil {
-		return addr, errors.Join(err, rerr)
-	}
-	return tx.Lease(n.Name, s.Subnet, first, last, want, taken, owner)
-}
-
-// reclaim takes back the addresses of containers that neither run nor insist
-// on theirs. They get others when they start.
-func (e *Engine) reclaim(tx state.Tx, name string) error {
-	var idle []string
-	err := tx.List(state.Containers, func(id string, raw []byte) error {
-		c, err := decodeContainer(raw)
-		if err != nil {
-			return err
-		}
-		on := slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool {
-			return a.Network == name && len(a.Addresses) > 0 && len(a.StaticIPs) == 0
-		})
-		if !on {
-			return nil
-		}
-		// One that is being started, or that nobody has taken down yet, still
-		// has links and firewall elements with its address.
-		if now, err := e.look(c); err == nil && now.Run.PID == 0 && !now.unsettled() && (c.Desired == cove.DesireStop || now.Status == cove.Exited) {
-			idle = append(idle, id)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, id := range idle {
-		c := new(cove.Container)
-		if err := tx.Get(state.Containers, id, c); err != nil {
-			return err
-		}
-		for i := range c.Attachments {
-			if c.Attachments[i].Network == name {
-				c.Attachments[i].Addresses, c.Attachments[i].Gateways = nil, nil
-			}
-		}
-		if err := tx.Unlease(name, id); err != nil {
-			return err
-		}
-		if err := tx.Put(state.Containers, id, c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// leaseRange is the addresses of a subnet that are handed out: all but the
-// first and, in IPv4, the broadcast address.
-func leaseRange(s cove.Subnet) (first, last netip.Addr) {
-	first, last = s.Subnet.Masked().Addr().Next(), lastAddr(s.Subnet)
-	if r := s.LeaseRange; r != nil {
-		if r.StartIP.IsValid() {
-			first = r.StartIP
-		}
-		if r.EndIP.IsValid() {
-			return first, r.EndIP
-		}
-	}
-	if last.Is4() {
-		last = last.Prev()
-	}
-	return first, last
-}
-
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Masked().Addr().AsSlice()
-	for i := range b {
-		for bit := range 8 {
-			if i*8+bit >= p.Bits() {
-				b[i] |= 0x80 >> bit
-			}
-		}
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }
 
 // newNetNS makes a network namespace and gives a descriptor of it, which is

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -48,7 +47,7 @@ func engineWith(t *testing.T) (*Engine, *fakeRooms) {
 	return e, r
 }
 
-// fakeEvents keeps what it is told as "type status name", of networks theirs.
+// fakeEvents keeps what it is told as "type status name".
 type fakeEvents struct {
 	mu        sync.Mutex
 	all       []string // under mu
@@ -58,7 +57,7 @@ type fakeEvents struct {
 func (f *fakeEvents) Write(e cove.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.all = append(f.all, e.Type+" "+e.Status+" "+cmp.Or(e.Name, e.Network))
+	f.all = append(f.all, e.Type+" "+e.Status+" "+e.Name)
 	f.inspected += e.InspectData
 	return nil
 }
@@ -219,7 +218,7 @@ func stored(t *testing.T, e *Engine, name string, change func(*cove.Container)) 
 		if err := tx.Claim(state.Containers, c.Name, c.ID); err != nil {
 			return err
 		}
-		if err := e.lease(tx, c); err != nil {
+		if err := e.lease(tx, c, nil); err != nil {
 			return err
 		}
 		return tx.Put(state.Containers, c.ID, c)

@@ -188,7 +188,7 @@ func TestReclaim(t *testing.T) {
 			}
 			other := &cove.Container{ID: newID()}
 			onNetwork("n")(other)
-			err := e.update(func(tx state.Tx) error { return e.lease(tx, other) })
+			err := e.update(func(tx state.Tx) error { return e.lease(tx, other, nil) })
 			if test.want && err != nil {
 				t.Errorf("its address is not to be had: %v", err)
 			} else if !test.want {

@@ -48,6 +48,10 @@ type Occupied struct {
 // InterfacePrefix starts the names of bridges that cove chooses.
 const InterfacePrefix = "cove"
 
+// DefaultBridge is that of the default network, which all stores of a host
+// share.
+const DefaultBridge = InterfacePrefix + "0"
+
 // Complete checks a network that is to be made and fills in what was not
 // asked for: ID, driver, bridge name, subnets, gateways. others are all
 // networks that exist.

@@ -47,8 +47,9 @@ type Membership struct {
 // callers hold the container's lock, and the network's when removing it.
 type Driver interface {
 	// Setup makes bridges, links, addresses, routes and firewall elements.
-	// On error nothing of the container's is left behind. The answer undoes
-	// the firewall part; the links go with the namespace.
+	// On error nothing of the container's is left behind; [Taken] is one that
+	// other addresses mend. The answer undoes the firewall part; the links go with
+	// the namespace.
 	Setup(ctx context.Context, r Request) (teardown.Teardown, error)
 	// Change makes what a running container has be what the request says:
 	// links of networks that it has left go, those of networks that it has
@@ -57,7 +58,8 @@ type Driver interface {
 	// same again, or a Change back, mends it.
 	Change(ctx context.Context, r Request) (teardown.Teardown, error)
 	// Reload replaces the driver's whole firewall by what the requests (all
-	// running containers) and networks (all of them) need, in one step.
+	// running containers) and networks (all of them) need, in one step. What other
+	// stores have in it stays.
 	Reload(ctx context.Context, networks []cove.Network, running []Request) error
 	// List tells what the kernel holds of cove's.
 	List(ctx context.Context) (Reality, error)
@@ -93,7 +95,21 @@ type Link struct {
 	Name string // cv + 12 digits + index
 	// OwnerPrefix is the start (12 digits) of the owning container's ID.
 	OwnerPrefix string
-	Loose       bool // it leads to no bridge
+	Loose       bool         // it leads to no bridge
+	Addresses   []netip.Addr // the container's, which no other of the host can have
+}
+
+// Taken is the error of an address that another container of the host has: one of
+// another store, or one whose record is gone and whose network namespace something
+// still holds.
+type Taken struct {
+	Addr netip.Addr
+	Link string // the host's side of that container's link
+}
+
+func (t *Taken) Error() string {
+	owner, _ := LinkOwner(t.Link)
+	return "requested ip address " + t.Addr.String() + " is already allocated to container ID " + owner + ", which another store of this host may have"
 }
 
 // Bridge is a network's bridge.

@@ -1,13 +1,13 @@
 package serve
 
 import (
+	"encoding/json"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/journal"
 )
 
@@ -15,14 +15,10 @@ import (
 func (m *Monitor) describe(status string, code int, now time.Time) cove.Event {
 	e := cove.Event{ID: m.env.ID, Image: m.env.Events.Image, Name: m.env.Name, Status: status, Time: now, Type: "container", Attributes: m.env.Events.Labels}
 	switch status {
-	case "died", "exec_died", "remove":
+	case "died", "exec_died":
 		e.ExitCode = &code
 	case "health_status":
-		h := m.run.Health
-		e.Health, e.HealthStreak = h.Status, h.FailingStreak
-		if n := len(h.Log); n > 0 {
-			e.HealthLog = h.Log[n-1].Output
-		}
+		e.Health = m.run.Health.Status
 	}
 	return e
 }
@@ -37,12 +33,12 @@ func (m *Monitor) event(status string, code int) {
 	if m.env.Events.Path == "" {
 		var entry journal.Entry
 		(&journal.Event{
-			Store: m.env.Events.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes, Health: e.Health, HealthStreak: e.HealthStreak, HealthLog: e.HealthLog,
+			Store: m.env.Events.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes, Health: e.Health,
 		}).Entry(&entry)
 		_ = m.journal.Send(&entry)
 		return
 	}
-	line, err := coldjson.Marshal(e)
+	line, err := json.Marshal(e)
 	if err != nil {
 		return
 	}

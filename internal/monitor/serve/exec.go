@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"encoding/json"
 	"io"
 	"os"
 	"strconv"
@@ -8,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -188,7 +188,7 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 		}
 	case kind == wire.Failed:
 		f := new(wire.Failure)
-		_ = coldjson.Unmarshal(body, f)
+		_ = json.Unmarshal(body, f)
 		if f.Errno == unix.ENOMEM && m.initEnds() {
 			f.Errno = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
 		}
@@ -229,7 +229,7 @@ func (m *Monitor) replace(e *execution, pid, pidfd int) {
 // reaps it, so its number is not another's.
 func takeChild(body []byte) (child, error) {
 	var started wire.StartedBody
-	if err := coldjson.Unmarshal(body, &started); err != nil {
+	if err := json.Unmarshal(body, &started); err != nil {
 		return child{}, err
 	}
 	if started.PID <= 1 { // these are no process to the kill below

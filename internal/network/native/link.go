@@ -1,11 +1,13 @@
 package native
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +20,8 @@ const (
 	vethInfoPeer   = 1 // VETH_INFO_PEER of linux/veth.h
 	rtextSkipStats = 8 // RTEXT_FILTER_SKIP_STATS
 	brportMode     = 4 // IFLA_BRPORT_MODE: hairpin
-	// aliasPrefix + network ID is a bridge's alias, by which it is known to
-	// be cove's and whose.
+	// aliasPrefix starts a bridge's alias, by which it is known to be cove's and
+	// whose (aliasOf).
 	aliasPrefix = "cove:"
 )
 
@@ -49,35 +51,11 @@ func ensureBridge(rt socket, n *cove.Network) (int, error) {
 		}
 	}
 	if index == 0 {
-		var m message
-		m.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(0, 0, 0)...)
-		m.str(unix.IFLA_IFNAME, name)
-		// An address of its own: without one a bridge takes its lowest
-		// port's and changes it as ports come and go.
-		mac := stableMAC(n.ID + name)
-		m.attr(unix.IFLA_ADDRESS, mac[:])
-		if mtu := network.MTU(*n); mtu != 0 {
-			m.u32(unix.IFLA_MTU, uint32(mtu))
-		}
-		info := m.nest(unix.IFLA_LINKINFO)
-		m.str(unix.IFLA_INFO_KIND, "bridge")
-		m.close(info)
-		m.end()
-		m.begin(unix.RTM_NEWLINK, 0, ifinfo(0, 0, 0)...)
-		m.str(unix.IFLA_IFNAME, name)
-		m.str(unix.IFLA_IFALIAS, aliasPrefix+n.ID)
-		m.end()
-		if err := rt.must(&m, unix.EEXIST); err != nil {
-			return 0, os.NewSyscallError("make bridge "+name, err)
-		}
-		if index, err = rt.index(name); err != nil {
+		if err := makeBridge(rt, n); err != nil {
 			return 0, err
 		}
-		if index == 0 {
-			return 0, os.NewSyscallError("find bridge "+name, unix.ENODEV)
-		}
 	}
-	if err := isBridge(rt, name); err != nil {
+	if index, err = ownedBridge(rt, n); err != nil {
 		return 0, err
 	}
 	if err := bridgeSysctls(n); err != nil {
@@ -90,6 +68,76 @@ func ensureBridge(rt socket, n *cove.Network) (int, error) {
 		return 0, os.NewSyscallError("set up bridge "+name, err)
 	}
 	return index, nil
+}
+
+// makeBridge makes the network's bridge unless there is a link of that name.
+func makeBridge(rt socket, n *cove.Network) error {
+	var m message
+	m.begin(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, ifinfo(0, 0, 0)...)
+	m.str(unix.IFLA_IFNAME, n.NetworkInterface)
+	mac := bridgeMAC(n)
+	m.attr(unix.IFLA_ADDRESS, mac[:])
+	if mtu := network.MTU(*n); mtu != 0 {
+		m.u32(unix.IFLA_MTU, uint32(mtu))
+	}
+	info := m.nest(unix.IFLA_LINKINFO)
+	m.str(unix.IFLA_INFO_KIND, "bridge")
+	m.close(info)
+	m.end()
+	if err := rt.must(&m, unix.EEXIST); err != nil {
+		return os.NewSyscallError("make bridge "+n.NetworkInterface, err)
+	}
+	return nil
+}
+
+// ownedBridge gives the index of the network's bridge, which is there, and gives it
+// its alias, which it cannot be born with. That of another store's network, or another
+// one's with the network's subnets, is an error.
+func ownedBridge(rt socket, n *cove.Network) (int, error) {
+	if err := isBridge(rt, n.NetworkInterface); err != nil {
+		return 0, err
+	}
+	var bridge link
+	others := map[uint32]string{}
+	err := links(rt, func(l link) {
+		if l.name == n.NetworkInterface {
+			bridge = l
+		} else if _, ok := ownBridge(l.alias); ok {
+			others[l.index] = l.name
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case bridge.index == 0:
+		return 0, os.NewSyscallError("find bridge "+n.NetworkInterface, unix.ENODEV)
+	case bridge.foreign(n):
+		return 0, otherNetwork(bridge.name)
+	case !bridge.unfinished(n):
+		return int(bridge.index), nil
+	}
+	var overlap error
+	err = addresses(rt, func(index uint32, p netip.Prefix) {
+		for _, s := range n.Subnets {
+			if name := others[index]; name != "" && s.Subnet.Overlaps(p) {
+				overlap = otherNetwork(name)
+			}
+		}
+	})
+	if err == nil {
+		err = overlap
+	}
+	if err != nil {
+		return 0, errors.Join(err, removeLink(rt, bridge.name))
+	}
+	var m message
+	m.begin(unix.RTM_NEWLINK, 0, ifinfo(int(bridge.index), 0, 0)...)
+	m.str(unix.IFLA_IFALIAS, aliasOf(n))
+	m.end()
+	if err := rt.must(&m); err != nil {
+		return 0, os.NewSyscallError("make bridge "+bridge.name, err)
+	}
+	return int(bridge.index), nil
 }
 
 // isBridge refuses a link of the host's that has the name of a network's bridge and
@@ -316,8 +364,47 @@ func removeLink(rt socket, name string) error {
 type link struct {
 	index       uint32
 	name, alias string
-	kind        string // "veth", "bridge", …
-	master      uint32 // index of the bridge that it is a port of, or 0
+	mac         []byte
+	kind        string       // "veth", "bridge", …
+	master      uint32       // index of the bridge that it is a port of, or 0
+	addresses   []netip.Addr // that it has claimed
+	netns       int32        // number of the network namespace of its other end
+}
+
+// linkIn reads a struct ifinfomsg with its attributes.
+func linkIn(body []byte) (l link) {
+	l.index = binary.NativeEndian.Uint32(body[4:]) // ifi_index
+	attributes(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.name = cstring(data)
+		case unix.IFLA_IFALIAS:
+			l.alias = cstring(data)
+		case unix.IFLA_ADDRESS:
+			l.mac = bytes.Clone(data)
+		case unix.IFLA_MASTER:
+			if len(data) >= 4 {
+				l.master = binary.NativeEndian.Uint32(data)
+			}
+		case unix.IFLA_LINK_NETNSID:
+			if len(data) >= 4 {
+				l.netns = int32(binary.NativeEndian.Uint32(data))
+			}
+		case unix.IFLA_LINKINFO:
+			attributes(data, func(typ uint16, data []byte) {
+				if typ == unix.IFLA_INFO_KIND {
+					l.kind = cstring(data)
+				}
+			})
+		case unix.IFLA_PROP_LIST:
+			attributes(data, func(typ uint16, data []byte) {
+				if a, ok := claimed(cstring(data)); ok && typ == unix.IFLA_ALT_IFNAME {
+					l.addresses = append(l.addresses, a)
+				}
+			})
+		}
+	})
+	return l
 }
 
 // links calls f for each link of the socket's namespace.
@@ -330,26 +417,7 @@ func links(rt socket, f func(link)) error {
 		if typ != unix.RTM_NEWLINK || len(body) < unix.SizeofIfInfomsg {
 			return
 		}
-		l := link{index: binary.NativeEndian.Uint32(body[4:])} // ifi_index
-		attributes(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
-			switch typ {
-			case unix.IFLA_IFNAME:
-				l.name = cstring(data)
-			case unix.IFLA_IFALIAS:
-				l.alias = cstring(data)
-			case unix.IFLA_MASTER:
-				if len(data) >= 4 {
-					l.master = binary.NativeEndian.Uint32(data)
-				}
-			case unix.IFLA_LINKINFO:
-				attributes(data, func(typ uint16, data []byte) {
-					if typ == unix.IFLA_INFO_KIND {
-						l.kind = cstring(data)
-					}
-				})
-			}
-		})
-		f(l)
+		f(linkIn(body))
 	})
 	if err != nil {
 		return os.NewSyscallError("list links", err)
@@ -357,5 +425,48 @@ func links(rt socket, f func(link)) error {
 	return nil
 }
 
+// aliasOf is the alias of a network's bridge. The ID is made from the name, so
+// it does not tell the networks of two stores apart; when they were made does. The
+// bridge of the default network all stores share.
+func aliasOf(n *cove.Network) string {
+	alias := aliasPrefix + n.ID
+	if n.NetworkInterface != network.DefaultBridge {
+		alias += ":" + strconv.FormatInt(n.Created.UnixNano(), 36)
+	}
+	return alias
+}
+
 // ownBridge gives the network ID in a bridge's alias.
-func ownBridge(alias string) (string, bool) { return strings.CutPrefix(alias, aliasPrefix) }
+func ownBridge(alias string) (string, bool) {
+	rest, ok := strings.CutPrefix(alias, aliasPrefix)
+	id, _, _ := strings.Cut(rest, ":")
+	return id, ok
+}
+
+// foreign tells whether a bridge is that of another network of cove's. The
+// bridges of earlier releases have the network's ID alone.
+func (l link) foreign(n *cove.Network) bool {
+	id, ok := ownBridge(l.alias)
+	switch {
+	case !ok || n.NetworkInterface == network.DefaultBridge:
+		return false
+	case l.alias == aliasPrefix+id:
+		return id != n.ID
+	}
+	return l.alias != aliasOf(n)
+}
+
+// unfinished tells whether a bridge was made for the network and has no alias
+// yet.
+func (l link) unfinished(n *cove.Network) bool {
+	mac := bridgeMAC(n)
+	return l.alias == "" && l.kind == "bridge" && bytes.Equal(l.mac, mac[:])
+}
+
+func otherNetwork(bridge string) error {
+	return cove.E("make bridge of network", bridge, cove.InUse, errors.New("another store of this host has a network there: remove this store's network and create it again"))
+}
+
+// bridgeMAC is a bridge's own address: without one it takes its lowest port's and
+// changes it as ports come and go.
+func bridgeMAC(n *cove.Network) [6]byte { return stableMAC(aliasOf(n) + n.NetworkInterface) }

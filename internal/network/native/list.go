@@ -33,7 +33,7 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 	err = links(rt, func(l link) {
 		masters[l.master] = true
 		if owner, ok := network.LinkOwner(l.name); ok && l.kind == "veth" {
-			r.Links = append(r.Links, network.Link{Name: l.name, OwnerPrefix: owner, Loose: l.master == 0})
+			r.Links = append(r.Links, network.Link{Name: l.name, OwnerPrefix: owner, Loose: l.master == 0, Addresses: l.addresses})
 		}
 		if id, ok := ownBridge(l.alias); ok && l.kind == "bridge" {
 			r.Bridges = append(r.Bridges, network.Bridge{Name: l.name, NetworkID: id})
@@ -148,31 +148,36 @@ func (d Driver) RemoveElements(ctx context.Context, containerID string) error {
 
 // RemoveNetwork implements [network.Driver].
 func (d Driver) RemoveNetwork(ctx context.Context, n cove.Network) error {
-	return removeBridge("remove network", n.Name, n.NetworkInterface, func(id string) bool { return id == n.ID })
+	return removeBridge("remove network", n.Name, n.NetworkInterface, func(l link) bool {
+		id, _ := ownBridge(l.alias)
+		return id == n.ID && !l.foreign(&n) || l.unfinished(&n)
+	})
 }
 
 // RemoveBridge implements [network.Driver].
 func (d Driver) RemoveBridge(ctx context.Context, name string) error {
-	return removeBridge("remove bridge", name, name, func(string) bool { return true })
+	return removeBridge("remove bridge", name, name, func(l link) bool { _, ok := ownBridge(l.alias); return ok })
 }
 
 // removeBridge deletes a bridge's rules and then the bridge, if it is cove's
-// and owned accepts its network's ID.
-func removeBridge(op, object, bridge string, owned func(id string) bool) error {
+// and owned accepts it. The rules of one that it does not are another network's.
+func removeBridge(op, object, bridge string, owned func(link) bool) error {
 	rt, err := open(unix.NETLINK_ROUTE)
 	if err != nil {
 		return cove.E(op, object, kindOf(err), err)
 	}
 	defer rt.shut()
-	if err := removeRules(bridge); err != nil {
-		return cove.E(op, object, kindOf(err), err)
-	}
-	ours := false
+	ours, others := false, false
 	err = links(rt, func(l link) {
-		if id, ok := ownBridge(l.alias); ok && l.name == bridge && l.kind == "bridge" && owned(id) {
-			ours = true
+		if l.name == bridge && l.kind == "bridge" {
+			_, named := ownBridge(l.alias)
+			ours = owned(l)
+			others = named && !ours
 		}
 	})
+	if err == nil && !others {
+		err = removeRules(bridge)
+	}
 	if err == nil && ours {
 		err = removeLink(rt, bridge)
 	}

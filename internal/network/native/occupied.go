@@ -2,6 +2,7 @@ package native
 
 import (
 	"context"
+	"encoding/binary"
 	"net/netip"
 	"os"
 
@@ -25,31 +26,44 @@ func (d Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 	if err := links(rt, func(l link) { o.Links = append(o.Links, l.name) }); err != nil {
 		return fail(err)
 	}
-	for _, ask := range []uint16{unix.RTM_GETADDR, unix.RTM_GETROUTE} {
-		var m message
-		size := unix.SizeofIfAddrmsg
-		if ask == unix.RTM_GETROUTE {
-			size = unix.SizeofRtMsg
-		}
-		m.begin(ask, unix.NLM_F_DUMP, make([]byte, size)...)
-		m.end()
-		err := rt.dump(&m, func(typ uint16, body []byte) {
-			switch {
-			case typ == unix.RTM_NEWADDR && len(body) >= size:
-				if p, ok := prefixIn(body[size:], unix.IFA_ADDRESS, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() {
-					o.Addresses = append(o.Addresses, p)
-				}
-			case typ == unix.RTM_NEWROUTE && len(body) >= size && body[4] != unix.RT_TABLE_LOCAL && body[1] > 0:
-				if p, ok := prefixIn(body[size:], unix.RTA_DST, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
-					o.Routes = append(o.Routes, p)
-				}
+	if err := addresses(rt, func(_ uint32, p netip.Prefix) { o.Addresses = append(o.Addresses, p) }); err != nil {
+		return fail(err)
+	}
+	var m message
+	const size = unix.SizeofRtMsg
+	m.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, make([]byte, size)...)
+	m.end()
+	err = rt.dump(&m, func(typ uint16, body []byte) {
+		if typ == unix.RTM_NEWROUTE && len(body) >= size && body[4] != unix.RT_TABLE_LOCAL && body[1] > 0 {
+			if p, ok := prefixIn(body[size:], unix.RTA_DST, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				o.Routes = append(o.Routes, p)
 			}
-		})
-		if err != nil {
-			return fail(os.NewSyscallError("list addresses and routes", err))
 		}
+	})
+	if err != nil {
+		return fail(os.NewSyscallError("list routes", err))
 	}
 	return o, nil
+}
+
+// addresses calls f for each address of the socket's namespace, but for link-local
+// ones, as its subnet and with the index of its link.
+func addresses(rt socket, f func(index uint32, p netip.Prefix)) error {
+	var m message
+	const size = unix.SizeofIfAddrmsg
+	m.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, make([]byte, size)...)
+	m.end()
+	err := rt.dump(&m, func(typ uint16, body []byte) {
+		if typ == unix.RTM_NEWADDR && len(body) >= size {
+			if p, ok := prefixIn(body[size:], unix.IFA_ADDRESS, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() {
+				f(binary.NativeEndian.Uint32(body[4:]), p)
+			}
+		}
+	})
+	if err != nil {
+		return os.NewSyscallError("list addresses", err)
+	}
+	return nil
 }
 
 // prefixIn finds an address among attributes.

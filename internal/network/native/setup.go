@@ -58,7 +58,10 @@ func (d Driver) Setup(ctx context.Context, r network.Request) (teardown.Teardown
 // kindOf sorts the kernel's refusals.
 func kindOf(err error) cove.Kind {
 	var e *cove.Error
+	var taken *network.Taken
 	switch {
+	case errors.As(err, &taken):
+		return cove.InUse
 	case errors.As(err, &e):
 		return e.Kind
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
@@ -94,23 +97,42 @@ func makeLink(host socket, r *network.Request, n *network.Membership) error {
 	if len(r.Ports) > 0 {
 		m.hairpin(name)
 	}
-	err = host.must(&m)
-	if errors.Is(err, unix.EEXIST) {
-		// Left by an earlier run of this same container whose
-		// namespace something still holds.
-		if err := removeLink(host, name); err != nil {
-			return err
-		}
-		err = host.must(&m)
+	claims := m.seq + 1
+	for _, a := range n.Attachment.Addresses {
+		m.claim(name, a.Addr())
 	}
-	if err != nil {
-		if err := isBridge(host, n.Network.NetworkInterface); err != nil {
+	m.ask(n.Network.NetworkInterface)
+	for try := 0; ; try++ {
+		var on link
+		refused, err := host.ask(&m, func(l link) { on = l })
+		switch {
+		case err != nil:
 			return err
+		case on.foreign(&n.Network):
+			err = otherNetwork(on.name)
+		case len(refused) == 0:
+			return nil
+		case !errors.Is(refused[0].errno, unix.EEXIST):
+			if err = isBridge(host, n.Network.NetworkInterface); err == nil {
+				err = os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, refused[0].errno)
+			}
+		case refused[0].seq >= claims:
+			err = yield(host, n.Attachment.Addresses[refused[0].seq-claims].Addr())
 		}
-		return os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, err)
+		// What is there of that name is this half-made one, or was left by an
+		// earlier run of this same container whose namespace something still holds.
+		if rerr := removeLink(host, name); rerr != nil || err != nil {
+			return errors.Join(err, rerr)
+		}
+		if try == linkTries {
+			return os.NewSyscallError("make link "+name+" to "+n.Attachment.Interface, refused[0].errno)
+		}
 	}
-	return nil
 }
+
+// linkTries bounds how often a link is made anew: each time something that was in
+// its way is gone.
+const linkTries = 8
 
 func linkName(r *network.Request, n *network.Membership) string {
 	return network.LinkName(r.ContainerID, n.Attachment.Link)

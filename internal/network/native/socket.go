@@ -83,7 +83,10 @@ type refusal struct {
 // do sends all messages at once and gives those refused. The last one is
 // asked to answer, so that exactly one wait ends the exchange; a message that
 // succeeds says nothing.
-func (s socket) do(m *message) ([]refusal, error) {
+func (s socket) do(m *message) ([]refusal, error) { return s.ask(m, func(link) {}) }
+
+// ask is do for messages that ask for links, too, each of which f is given.
+func (s socket) ask(m *message, f func(link)) ([]refusal, error) {
 	if len(m.b) == 0 {
 		return nil, nil
 	}
@@ -95,6 +98,9 @@ func (s socket) do(m *message) ([]refusal, error) {
 	for {
 		done := false
 		err := s.receive(func(typ uint16, seq uint32, body []byte) {
+			if typ == unix.RTM_NEWLINK && len(body) >= unix.SizeofIfInfomsg {
+				f(linkIn(body))
+			}
 			if typ != unix.NLMSG_ERROR || len(body) < 4 {
 				return
 			}

@@ -1,0 +1,123 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/network"
+)
+
+// try is Setup of a container that may be refused. The namespace is the caller's to
+// close.
+func (l *lab) try(m network.Membership) (c *container, err error) {
+	l.t.Helper()
+	netns, err := newNetns()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	c = &container{Request: network.Request{ContainerID: newID(), Netns: netns, Networks: []network.Membership{m}}}
+	l.in(l.host, func() error {
+		_, err = Driver{}.Setup(context.Background(), c.Request)
+		return nil
+	})
+	return c, err
+}
+
+// TestAddressTaken: an address that a container of another store has is refused by
+// the kernel, and is to be had at the instant at which that container is gone.
+func TestAddressTaken(t *testing.T) {
+	l := newLab(t)
+	n := bridgeNet(0)
+	first, err := l.try(joined(n, 0, "eth0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range n.Subnets {
+		one := joined(n, 0, "eth0")
+		one.Attachment.Addresses = one.Attachment.Addresses[i : i+1]
+		_, err = l.try(one)
+		var taken *network.Taken
+		if !errors.As(err, &taken) || taken.Addr != first.addr(i) || taken.Link != network.LinkName(first.ContainerID, 0) || !cove.Is(err, cove.InUse) {
+			t.Errorf("%v: %v", one.Attachment.Addresses, err)
+		}
+	}
+	if r := l.list(); len(r.Links) != 1 || len(r.Links[0].Addresses) != 2 {
+		t.Errorf("after the refusals: %+v", r.Links)
+	}
+	for range 20 {
+		// Its last reference: the kernel clears it away when it has the time.
+		unix.Close(first.Netns)
+		if first, err = l.try(joined(n, 0, "eth0")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestBridgeOfAnotherStore: a bridge, and a subnet, are one network's, and
+// whoever removes another network of that name leaves them alone.
+func TestBridgeOfAnotherStore(t *testing.T) {
+	l := newLab(t)
+	n := bridgeNet(1)
+	n.Created = time.Unix(1, 0)
+	if _, err := l.try(joined(n, 0, "eth0")); err != nil {
+		t.Fatal(err)
+	}
+	before := l.sh(l.host, "nft", "list", "ruleset")
+	other := n
+	other.Created = time.Unix(2, 0)
+	if _, err := l.try(joined(other, 1, "eth0")); !cove.Is(err, cove.InUse) {
+		t.Errorf("the same bridge: %v", err)
+	}
+	l.in(l.host, func() error { return Driver{}.RemoveNetwork(t.Context(), other) })
+	overlapping := bridgeNet(2)
+	overlapping.Subnets = n.Subnets
+	if _, err := l.try(joined(overlapping, 1, "eth0")); !cove.Is(err, cove.InUse) {
+		t.Errorf("the same subnet: %v", err)
+	}
+	if r := l.list(); len(r.Links) != 1 || len(r.Bridges) != 1 || r.Bridges[0].Name != n.NetworkInterface {
+		t.Errorf("reality %+v", r)
+	}
+	if after := l.sh(l.host, "nft", "list", "ruleset"); after != before {
+		t.Errorf("rules before %s\nand after %s", before, after)
+	}
+	// The default network is every store's.
+	shared := bridgeNet(0)
+	for i := range 2 {
+		shared.Created = time.Unix(int64(i), 0)
+		if _, err := l.try(joined(shared, i, "eth0")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestUnfinishedBridge: one whose maker was killed before it had its alias is
+// completed, or removed with its network.
+func TestUnfinishedBridge(t *testing.T) {
+	l := newLab(t)
+	n := bridgeNet(1)
+	half := func() {
+		l.in(l.host, func() error {
+			rt, err := open(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer rt.shut()
+			return makeBridge(rt, &n)
+		})
+	}
+	half()
+	l.in(l.host, func() error { return Driver{}.RemoveNetwork(t.Context(), n) })
+	if out := l.sh(l.host, "ip", "-o", "link", "show", "type", "bridge"); out != "" {
+		t.Error(out)
+	}
+	half()
+	l.container(nil, joined(n, 0, "eth0"))
+	if r := l.list(); len(r.Bridges) != 1 || r.Bridges[0].NetworkID != n.ID {
+		t.Errorf("reality %+v", r)
+	}
+}
