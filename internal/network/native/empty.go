@@ -54,10 +54,7 @@ func (f *firewall) removeEmpty() error {
 
 // dropTable deletes the table if the ruleset is still of that generation.
 func (f *firewall) dropTable(generation uint32) error {
-	b := &batch{}
-	b.begin(unix.NFNL_MSG_BATCH_BEGIN, 0, nfgen(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)...)
-	b.be32(unix.NFNL_BATCH_GENID, generation)
-	b.end()
+	b := newBatchAt(generation)
 	b.table(unix.NFT_MSG_DELTABLE)
 	_, err := f.commit(b)
 	return err

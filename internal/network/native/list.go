@@ -268,20 +268,14 @@ func (d Driver) Reload(ctx context.Context, networks []cove.Network, running []n
 		return fail(err)
 	}
 	for _, nat := range []bool{true, false} {
-		b := newBatch()
-		b.table(unix.NFT_MSG_NEWTABLE)
-		b.table(unix.NFT_MSG_DELTABLE)
-		if err := f.networks(b, ns, nat); err != nil {
-			return fail(err)
-		}
-		if nat {
-			for _, p := range ports {
-				b.add(p)
-			}
-		} else if len(ports) > 0 {
+		if len(ports) > 0 && !nat {
 			return cove.E(op, "", cove.Unsupported, errNoNAT)
 		}
-		if _, err = f.commit(b); err == nil {
+		err = unix.ERESTART
+		for try := 0; errors.Is(err, unix.ERESTART) && try < dumpTries; try++ {
+			err = f.reload(ns, ports, nat)
+		}
+		if err == nil {
 			return nil
 		}
 		if !absent(err) {
@@ -292,4 +286,46 @@ func (d Driver) Reload(ctx context.Context, networks []cove.Network, running []n
 		return nil
 	}
 	return fail(err)
+}
+
+// reload is Reload's one step: the table is made anew, or, where it holds
+// something of another store's, all in it that is this one's. ERESTART when somebody
+// has changed rules meanwhile.
+func (f *firewall) reload(ns []*cove.Network, ports []element, nat bool) error {
+	generation, err := f.generation()
+	if err != nil {
+		return err
+	}
+	shared := false
+	err = f.listSet(mapFrom, func(e element) {
+		shared = shared || !slices.ContainsFunc(ns, func(n *cove.Network) bool { return n.NetworkInterface == cstring(e.key) })
+	})
+	there := map[string]bool{}
+	for _, set := range portMaps {
+		err = errors.Join(err, f.listSet(set, func(e element) {
+			there[e.set+string(e.key)] = true
+			shared = shared || !slices.ContainsFunc(ports, func(p element) bool { return p.comment == e.comment })
+		}))
+	}
+	if err != nil {
+		return err
+	}
+	b := newBatchAt(generation)
+	if !shared {
+		b.table(unix.NFT_MSG_NEWTABLE)
+		b.table(unix.NFT_MSG_DELTABLE)
+	}
+	if err := f.networks(b, ns, nat); err != nil {
+		return err
+	}
+	if nat {
+		for _, p := range ports {
+			if shared && there[p.set+string(p.key)] {
+				b.remove(p.set, p.key)
+			}
+			b.add(p)
+		}
+	}
+	_, err = f.commit(b)
+	return err
 }

@@ -290,6 +290,15 @@ func TestReload(t *testing.T) {
 		}
 	}
 	l.answers(l.outside, "tcp", at(hostOut4.Addr(), 80), "a", "")
+	// Of another store that has something there nothing is lost.
+	other := bridgeNet(1)
+	l.container([]cove.PortMapping{{HostPort: 90, ContainerPort: 80, Protocol: "tcp"}}, joined(other, 0, "eth0"))
+	both := l.sh(l.host, "nft", "list", "ruleset")
+	l.sh(l.host, "nft", "flush", "chain", "inet", "cove", "nat-cove0")
+	l.in(l.host, func() error { return Driver{}.Reload(t.Context(), []cove.Network{n}, []network.Request{a.Request}) })
+	if after := l.sh(l.host, "nft", "list", "ruleset"); after != both {
+		t.Errorf("after another store's reload:\n%s\nbefore:\n%s", after, both)
+	}
 	// The next container of a flushed host brings the rules back too.
 	l.sh(l.host, "nft", "flush", "ruleset")
 	b := l.container([]cove.PortMapping{{HostPort: 81, ContainerPort: 80, Protocol: "tcp"}}, joined(n, 1, "eth0"))

@@ -55,6 +55,16 @@ func newBatch() *batch {
 	return b
 }
 
+// newBatchAt is one that is refused with ERESTART if the ruleset is of another
+// generation by then.
+func newBatchAt(generation uint32) *batch {
+	b := &batch{}
+	b.begin(unix.NFNL_MSG_BATCH_BEGIN, 0, nfgen(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)...)
+	b.be32(unix.NFNL_BATCH_GENID, generation)
+	b.end()
+	return b
+}
+
 // bytes completes the batch. The last of its messages asks for the answer
 // that proves the commit.
 func (b *batch) bytes() []byte {
