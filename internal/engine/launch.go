@@ -190,9 +190,13 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		if words := runfile.LastWords(l.e.dir(l.c.ID)); words != "" {
 			err = fmt.Errorf("%w: %s", err, words)
 		}
-		if killed && l.hooks != nil {
-			// It was killed, and cannot have seen to that.
-			l.undo.add(func() error { poststop(l.hooks); return os.RemoveAll(filepath.Dir(l.e.socket(l.c.ID))) })
+		if killed { // and cannot have seen to that
+			l.undo.add(func() error {
+				if l.hooks != nil {
+					poststop(l.hooks)
+				}
+				return os.RemoveAll(filepath.Dir(l.e.socket(l.c.ID)))
+			})
 		}
 		return nil, l.undo.because(err)
 	}
