@@ -4,8 +4,10 @@
 package cdi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -15,8 +17,9 @@ import (
 )
 
 // Inject makes the edits that specifications in dirs, of which later ones count
-// more, ask for devices by their qualified names.
-func Inject(s *specs.Spec, dirs, devices []string) (err error) {
+// more, ask for devices by their qualified names. nodes tells where each device node
+// of theirs is on the host, by its path inside: the spec has its number alone.
+func Inject(s *specs.Spec, dirs, devices []string) (nodes map[string]string, err error) {
 	defer func() {
 		// The library does not survive every file: a kind "a/b" will do.
 		if r := recover(); r != nil {
@@ -25,11 +28,11 @@ func Inject(s *specs.Spec, dirs, devices []string) (err error) {
 	}()
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(dirs...), cdi.WithAutoRefresh(false))
 	if err != nil {
-		return cove.E("read CDI specifications", "", cove.Invalid, err)
+		return nil, cove.E("read CDI specifications", "", cove.Invalid, err)
 	}
 	missing, err := cache.InjectDevices(s, devices...)
 	if err == nil {
-		return nil
+		return nodesOf(cache, devices), nil
 	}
 	if len(missing) > 0 {
 		// Perhaps it is there, in a file that cannot be read as one.
@@ -38,5 +41,17 @@ func Inject(s *specs.Spec, dirs, devices []string) (err error) {
 		}
 	}
 	// Parsers take several lines.
-	return cove.E("", "", cove.Invalid, errors.New("setting up CDI devices: "+strings.Join(strings.Fields(err.Error()), " ")))
+	return nil, cove.E("", "", cove.Invalid, errors.New("setting up CDI devices: "+strings.Join(strings.Fields(err.Error()), " ")))
+}
+
+// nodesOf gives the nodes of devices and of the specifications that they are in.
+func nodesOf(cache *cdi.Cache, devices []string) map[string]string {
+	nodes := map[string]string{}
+	for _, name := range devices {
+		d := cache.GetDevice(name)
+		for _, n := range slices.Concat(d.GetSpec().ContainerEdits.DeviceNodes, d.ContainerEdits.DeviceNodes) {
+			nodes[n.Path] = cmp.Or(n.HostPath, n.Path)
+		}
+	}
+	return nodes
 }

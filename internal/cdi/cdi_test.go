@@ -33,7 +33,7 @@ func FuzzInject(f *testing.F) {
 		}
 		s := &specs.Spec{Process: &specs.Process{Env: []string{"A=a"}}, Linux: &specs.Linux{}}
 		before, _ := json.Marshal(s)
-		err := Inject(s, []string{dir}, []string{"vendor.com/class=dev"})
+		_, err := Inject(s, []string{dir}, []string{"vendor.com/class=dev"})
 		if err == nil {
 			return
 		}

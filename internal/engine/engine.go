@@ -83,7 +83,7 @@ type Parts struct {
 	Builtin func() ([]byte, error)
 	// CDI makes the edits for CDI devices; nil: only the program that Images
 	// leaves to can.
-	CDI func(s *specs.Spec, dirs, devices []string) error
+	CDI func(s *specs.Spec, dirs, devices []string) (nodes map[string]string, err error)
 }
 
 // Engine carries out the verbs. It may be used from several goroutines.
@@ -102,7 +102,7 @@ type Engine struct {
 	migrate  func() (Migration, error)
 	// builtinArchive is Parts.Builtin.
 	builtinArchive func() ([]byte, error)
-	cdi            func(s *specs.Spec, dirs, devices []string) error
+	cdi            func(s *specs.Spec, dirs, devices []string) (nodes map[string]string, err error)
 	cgroups        func() (cgroup.Layout, error)
 	pastaMapsGuest func() bool
 	patience       time.Duration // of [Engine.lockUnder]

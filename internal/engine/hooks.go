@@ -48,11 +48,13 @@ func (l *launch) addDevices() error {
 		return l.e.images.Ready() // by the program that has it
 	}
 	rules := l.spec.Linux.Resources.Devices
-	if err := l.e.cdi(l.spec, l.e.conf.File.Engine.CdiSpecDirs.Get(), l.extra.CDI); err != nil {
+	nodes, err := l.e.cdi(l.spec, l.e.conf.File.Engine.CdiSpecDirs.Get(), l.extra.CDI)
+	if err != nil {
 		return err
 	}
 	if l.e.conf.Rootless {
 		l.spec.Linux.Resources.Devices = rules // nobody would carry them out
+		bindNodes(l.spec, nodes)
 	}
 	for i := range l.spec.Mounts {
 		m := &l.spec.Mounts[i]
@@ -61,6 +63,18 @@ func (l *launch) addDevices() error {
 		}
 	}
 	return l.checkSources()
+}
+
+// bindNodes has the host's own nodes in the place of those that an ordinary user
+// may not make. Runtimes would look for them at the path that they have inside.
+func bindNodes(s *specs.Spec, nodes map[string]string) {
+	s.Linux.Devices = slices.DeleteFunc(s.Linux.Devices, func(d specs.LinuxDevice) bool {
+		source, of := nodes[d.Path]
+		if of {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: d.Path, Type: "bind", Source: source, Options: []string{"rbind", "slave", "nosuid", "noexec"}})
+		}
+		return of
+	})
 }
 
 // addHooks adds to the spec the hooks whose conditions it meets.

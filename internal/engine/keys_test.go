@@ -285,7 +285,7 @@ func newScene(t *testing.T, text string, user bool) *scene {
 		Beside:  func() (state.Store, error) { return memory.Open(), nil },
 		Monitor: func() (string, error) { return s.dir + "/bin/monitor", nil },
 		Runtime: func() (string, error) { return s.dir + "/bin/runtime", nil },
-		CDI:     func(_ *specs.Spec, dirs, _ []string) error { s.dirs = dirs; return nil },
+		CDI:     func(_ *specs.Spec, dirs, _ []string) (map[string]string, error) { s.dirs = dirs; return nil, nil },
 	})
 	if err := e.prepareHome(); err != nil {
 		t.Fatal(err)

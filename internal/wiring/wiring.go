@@ -34,7 +34,7 @@ type Build struct {
 	// out.
 	SQLite state.Opener
 	// CDI makes the edits for CDI devices; nil where it is left out.
-	CDI func(s *specs.Spec, dirs, devices []string) error
+	CDI func(s *specs.Spec, dirs, devices []string) (nodes map[string]string, err error)
 	// LogLevel is told what --log-level says; nil where nothing logs.
 	LogLevel func(name string)
 	// Memory keeps the records when it is not nil.
