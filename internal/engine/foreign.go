@@ -79,7 +79,8 @@ func (e *Engine) runtimeProgram(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		return bad("is neither a name nor an absolute path")
 	}
-	for _, p := range e.conf.File.Engine.OCIRuntimes[name] {
+	places := e.conf.File.Engine.OCIRuntimes[name]
+	for _, p := range places {
 		if unix.Access(p, unix.X_OK) == nil {
 			return p, nil
 		}
@@ -88,10 +89,13 @@ func (e *Engine) runtimeProgram(name string) (string, error) {
 	if err == nil {
 		p, err = filepath.Abs(p)
 	}
-	if err != nil {
-		return bad("not found, neither in containers.conf's [engine.runtimes] nor in PATH")
+	if err == nil {
+		return p, nil
 	}
-	return p, nil
+	if len(places) > 0 {
+		return bad("not found, neither at " + strings.Join(places, ", ") + " nor in PATH")
+	}
+	return bad("not found, neither in containers.conf's [engine.runtimes] nor in PATH")
 }
 
 // adapt completes the spec by what cove's own runtime does without it, and

@@ -37,7 +37,7 @@ func (e *Engine) Info(ctx context.Context) (inspect.Info, error) {
 		return inspect.Info{}, err
 	}
 	info := inspect.Info{
-		Host: e.hostInfo(layout),
+		Host: e.hostInfo(ctx, layout),
 		Plugins: inspect.PluginInfo{
 			Volume: []string{"local"}, Network: []string{"bridge"}, Log: []string{"k8s-file", "json-file", "none", "passthrough", "journald"},
 		},
@@ -49,7 +49,7 @@ func (e *Engine) Info(ctx context.Context) (inspect.Info, error) {
 	return info, err
 }
 
-func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
+func (e *Engine) hostInfo(ctx context.Context, layout cgroup.Layout) inspect.HostInfo {
 	conf := e.conf.File
 	h := inspect.HostInfo{
 		Arch: runtime.GOARCH, OS: runtime.GOOS, CPUs: runtime.NumCPU(),
@@ -66,6 +66,9 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 	h.IgnoredSettings, h.UnusedSettings = places(e.conf.Unfollowed()), places(e.conf.Unused())
 	if path, err := e.monitor(); err == nil {
 		h.OCIRuntime.Path, h.Conmon.Path = path, path
+	}
+	if name := e.conf.OCIRuntime(runtime.GOOS, runtime.GOARCH); name != "" {
+		h.OCIRuntime = e.runtimeInfo(ctx, name)
 	}
 	if name, err := e.conf.Monitor(); err == nil && name != "" {
 		if program, err := e.conmonProgram(name); err == nil {
@@ -95,6 +98,20 @@ func (e *Engine) hostInfo(layout cgroup.Layout) inspect.HostInfo {
 		h.IDMappings = inspect.IDMappings{UIDMap: ownIDMap("/proc/self/uid_map"), GIDMap: ownIDMap("/proc/self/gid_map")}
 	}
 	return h
+}
+
+// runtimeInfo is about another OCI runtime, which may be not there.
+func (e *Engine) runtimeInfo(ctx context.Context, name string) *inspect.RuntimeInfo {
+	info := &inspect.RuntimeInfo{Name: filepath.Base(name)}
+	program, err := e.runtimeProgram(name)
+	if err != nil {
+		return info
+	}
+	info.Path = program
+	if out, err := askRuntime(ctx, program, "--version"); err == nil {
+		info.Version = strings.TrimSpace(string(out[:min(len(out), 4096)]))
+	}
+	return info
 }
 
 // places names keys and where they are set.
