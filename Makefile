@@ -72,11 +72,11 @@ reference: deps ## the scripts on podman and docker, which prove the scripts
 	COVE_UNDER_TEST=podman $(GO) test -count=1 -parallel 1 -timeout 60m -buildvcs=false -tags $(TAGS) -run Script ./test
 	COVE_UNDER_TEST=docker $(GO) test -count=1 -timeout 30m -buildvcs=false -tags $(TAGS) -run Script ./test
 
-conformance: build deps ## runtime-tools' validation of cove-runtime beside runc's (root; five minutes)
-	GO='$(GO)' test/conformance/run
+conformance: build deps ## runtime-tools' validation of cove-runtime beside runc's, into docs/conformance.txt (root; five minutes)
+	GO='$(GO)' test/conformance/run > docs/conformance.txt; code=$$?; cat docs/conformance.txt; exit $$code
 
-exposure: build deps ## what a container can see and do, beside podman's and docker's: a table
-	COVE_TEST_TABLE=$(CURDIR)/bin/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat bin/exposure.txt
+exposure: build deps ## what a container can see and do, beside podman's and docker's, into docs/exposure.txt
+	COVE_TEST_TABLE=$(CURDIR)/docs/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat docs/exposure.txt
 runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest of cgroup v2)
 	COVE_TEST_RUNTIME=$$(command -v runc) $(SCRIPTS) -count=1 -run 'TestScript$$' ./test
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -51,7 +52,8 @@ func excuse(engine, line string) bool {
 
 // TestExposure compares what a container without options can see and do: cove's
 // is never wider than podman's or docker's but for what is named above.
-// COVE_TEST_TABLE is a file for the table of all three.
+// What of it the kernel has no say in is as docs/exposure.txt has it. COVE_TEST_TABLE
+// is a file for the table of all three, that one for instance.
 func TestExposure(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes namespaces, mounts and cgroups")
@@ -100,7 +102,13 @@ func TestExposure(t *testing.T) {
 			}
 		}
 	}
-	if file := os.Getenv("COVE_TEST_TABLE"); file != "" {
+	file := os.Getenv("COVE_TEST_TABLE")
+	if file == "" {
+		documented(t, found["cove"])
+	} else {
+		if len(files) < 3 {
+			t.Fatal("a table needs podman and docker")
+		}
 		text, err := exec.Command(program, append([]string{"table"}, files...)...).Output()
 		if err == nil {
 			err = os.WriteFile(file, text, 0o644)
@@ -108,5 +116,42 @@ func TestExposure(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// documented compares what is found in cove's container with the table in docs: its
+// capabilities, devices and the system calls that are allowed, which are the same
+// whatever the kernel has.
+func documented(t *testing.T, found []string) {
+	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		return // another one's system calls
+	}
+	text, err := os.ReadFile("../docs/exposure.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixed := func(line string) bool {
+		kind, _, _ := strings.Cut(line, " ")
+		return strings.HasPrefix(kind, "Cap") || kind == "syscall" || kind == "device"
+	}
+	told := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		columns := strings.Fields(line)
+		if n := len(columns) - 3; n > 0 && columns[n] == "x" && fixed(line) { // cove's is the first
+			told[strings.Join(columns[:n], " ")] = true
+		}
+	}
+	if len(told) < 300 {
+		t.Errorf("docs/exposure.txt tells only %d things", len(told))
+	}
+	for _, line := range found {
+		if fixed(line) && !told[line] {
+			t.Errorf("not in docs/exposure.txt, which make exposure writes: %s", line)
+		}
+		delete(told, line)
+	}
+	for line := range told {
+		t.Errorf("in docs/exposure.txt alone, which make exposure writes: %s", line)
 	}
 }

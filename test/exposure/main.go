@@ -240,12 +240,14 @@ func table(files []string) error {
 	fmt.Println()
 	for _, line := range slices.Sorted(maps.Keys(rows)) {
 		fmt.Printf("%-*s", width, line)
+		gap := ""
 		for i, f := range files {
 			mark := "-"
 			if rows[line][i] {
 				mark = "x"
 			}
-			fmt.Printf("  %-*s", len(filepath.Base(f)), mark)
+			fmt.Print(gap + "  " + mark)
+			gap = strings.Repeat(" ", len(filepath.Base(f))-len(mark))
 		}
 		fmt.Println()
 	}
