@@ -38,6 +38,7 @@ type track struct {
 type ranked struct {
 	kind Kind
 	id   string
+	by   string // the goroutine of a transaction
 }
 
 func (r ranked) String() string { return r.kind.String() + " " + r.id }
@@ -57,30 +58,30 @@ func Track(ctx context.Context) context.Context {
 // Lock checks and passes on.
 func (o *Ordered) Lock(ctx context.Context, k Kind, id string) (Held, error) {
 	t := o.of(ctx)
-	t.check(ranked{k, id}, o.fail)
+	t.check(ranked{kind: k, id: id}, o.fail)
 	h, err := o.Manager.Lock(ctx, k, id)
-	return t.note(ranked{k, id}, h, err)
+	return t.note(ranked{kind: k, id: id}, h, err)
 }
 
 // TryLock passes on: an attempt cannot deadlock, but what it got counts for
 // the locks after it.
 func (o *Ordered) TryLock(ctx context.Context, k Kind, id string) (Held, error) {
 	h, err := o.Manager.TryLock(ctx, k, id)
-	return o.of(ctx).note(ranked{k, id}, h, err)
+	return o.of(ctx).note(ranked{kind: k, id: id}, h, err)
 }
 
 // TryKnown passes on as TryLock does.
 func (o *Ordered) TryKnown(ctx context.Context, k Kind, id string) (Held, error) {
 	h, err := o.Manager.TryKnown(ctx, k, id)
-	return o.of(ctx).note(ranked{k, id}, h, err)
+	return o.of(ctx).note(ranked{kind: k, id: id}, h, err)
 }
 
 // Within runs what is a transaction of the state store; a read-only one is
 // only looked at, for several may be under way at once.
 func (o *Ordered) Within(write bool, transaction func() error) error {
-	r := ranked{Transaction, ""}
-	o.rest.check(r, o.fail)
 	me := goroutine()
+	r := ranked{kind: Transaction, by: me}
+	o.rest.check(r, o.fail)
 	o.mu.Lock()
 	nested := o.writing[me]
 	if write {
@@ -133,6 +134,9 @@ func (t *track) check(r ranked, fail func(args ...any)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, h := range t.held {
+		if h.kind == Transaction && h.by != goroutine() {
+			continue // it ends without us
+		}
 		if !r.after(h) {
 			fail(fmt.Sprintf("lock order: %s is locked while %s is held", r, h))
 		}

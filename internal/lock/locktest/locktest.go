@@ -424,6 +424,7 @@ func testOrder(t *testing.T, open func(string) lock.Manager) {
 		go func() {
 			defer close(done)
 			inOrder(true)
+			unlock(t, take(lock.Volume, "a"))
 		}()
 		<-done
 		return nil
