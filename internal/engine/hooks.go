@@ -78,7 +78,7 @@ func bindNodes(s *specs.Spec, nodes map[string]string) {
 }
 
 // addHooks adds to the spec the hooks whose conditions it meets.
-func (l *launch) addHooks() error {
+func (l *launch) addHooks(ctx context.Context) error {
 	found, warnings, err := readHooks(l.e.conf.HooksDirs())
 	l.warnings = append(l.warnings, warnings...)
 	if err != nil {
@@ -118,7 +118,10 @@ func (l *launch) addHooks() error {
 		}
 	}
 	l.settleHooks()
-	return nil
+	if l.foreign == nil || l.spec.Hooks == nil {
+		return nil
+	}
+	return l.checkFeatures(ctx)
 }
 
 func badHook(name string, err error) error {

@@ -136,7 +136,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{l.checkKept, l.addDevices, l.addHooks} {
+	for _, step := range []func() error{l.checkKept, l.addDevices, func() error { return l.addHooks(ctx) }} {
 		if err := step(); err != nil {
 			l.unfit = true
 			return nil, err
