@@ -140,6 +140,10 @@ func (e *Engine) holdBridged(ctx context.Context, nameOrID string) (*held, error
 			return nil, err
 		}
 	}
+	if isForeign(&h.Container.Container) && h.Run.PID != 0 && inOurs(h.Run.PID, "net") {
+		h.release()
+		return nil, keptFromHost(&h.Container.Container, "networks")
+	}
 	return h, nil
 }
 

@@ -319,7 +319,11 @@ func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, err
 func (h *held) live(mounts bool) (int, error) {
 	pid, start, place := h.Run.PID, h.Run.PIDStart, "/"
 	if isForeign(&h.Container.Container) {
-		if other := rootfs.Resident(pid, h.e.stoppedRoot(&h.Container.Container, true)); other != pid {
+		switch other := rootfs.Resident(pid, h.e.stoppedRoot(&h.Container.Container, true)); other {
+		case pid:
+		case 0:
+			return -1, keptFromHost(&h.Container.Container, "files")
+		default:
 			var err, err2 error
 			start, err = procfs.StartTime(other)
 			place, err2 = os.Readlink("/proc/" + strconv.Itoa(other) + "/root")

@@ -105,7 +105,7 @@ func (l *launch) checkFeatures(ctx context.Context) error {
 		return err
 	}
 	lacking := l.knownLack()
-	if f != nil {
+	if lacking == "" && f != nil {
 		lacking = lack(f, l.spec, !l.layout.Unified)
 	}
 	if lacking == "" {
@@ -189,7 +189,20 @@ func ownKernel(program string) bool {
 	return name == "runsc" || strings.HasPrefix(name, "kata")
 }
 
-// knownLack is lack for runtimes that do not know the command. A virtual machine,
+// keptFromHost says that something of a container cannot be had: the process that
+// its runtime has given is one of the host's, and what it has is the host's.
+func keptFromHost(c *cove.Container, what string) error {
+	return cove.E("", "", cove.Unsupported, fmt.Errorf("cannot get at the %s of container %s: OCI runtime %s keeps them from the host", what, c.Name, c.Spec.Runtime))
+}
+
+// inOurs tells whether a process is in our namespace of a kind.
+func inOurs(pid int, kind string) bool {
+	its, err1 := os.Stat(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	ours, err2 := os.Stat("/proc/self/ns/" + kind)
+	return err1 == nil && err2 == nil && os.SameFile(its, ours)
+}
+
+// knownLack is lack for what runtimes do not say by themselves. A virtual machine,
 // or a kernel of its own, shares no processes and no IPC with the host, nor with
 // containers that have been made elsewhere.
 func (l *launch) knownLack() string {

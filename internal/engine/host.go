@@ -63,11 +63,15 @@ func online(kind string) string {
 	return strings.TrimSpace(string(list))
 }
 
+// namespaceModes are what was asked for, by the names in /proc/PID/ns.
+func namespaceModes(s *cove.ContainerSpec) map[string]string {
+	return map[string]string{"pid": s.PID, "ipc": s.IPC, "uts": s.UTS, "net": s.Network, "cgroup": s.CgroupNS, "user": s.UserNS}
+}
+
 // joined finds the namespaces of other containers that this one shares. They
 // must run.
 func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
-	s := &c.Spec
-	for kind, mode := range map[string]string{"pid": s.PID, "ipc": s.IPC, "uts": s.UTS, "net": s.Network, "cgroup": s.CgroupNS, "user": s.UserNS} {
+	for kind, mode := range namespaceModes(&c.Spec) {
 		id, ok := strings.CutPrefix(mode, "container:")
 		if !ok {
 			continue
@@ -88,6 +92,10 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		}
 		if f, err := e.foreign(&other.Container); err == nil && f != nil && ownKernel(f.Runtime[0]) && (kind == "pid" || kind == "ipc" || kind == "uts") {
 			return cove.E("", "", cove.Unsupported, fmt.Errorf("cannot join the %s namespace of container %s: OCI runtime %s has a kernel of its own", kind, other.Name, other.Spec.Runtime))
+		}
+		if mode := namespaceModes(&other.Spec)[kind]; isForeign(&other.Container) && kind != "user" && kind != "cgroup" &&
+			mode != "host" && !strings.Contains(mode, ":") && inOurs(other.Run.PID, kind) {
+			return keptFromHost(&other.Container, "namespaces")
 		}
 		h.Joined[kind] = fmt.Sprintf("/proc/%d/ns/%s", other.Run.PID, kind)
 		if kind == "uts" {

@@ -44,13 +44,14 @@ func UpperOf(pid int) string {
 
 // Resident finds the process at whose root the files of a running container are:
 // init, or another child of its parent. root is what its root file system is made
-// of. It gives init when there is no other.
+// of. It gives init when there is no other; but 0 when that is a process of the
+// host's, in whose place a virtual machine has the container.
 func Resident(init int, root Source) int {
 	has := func(pid int) bool { return root.Overlay != nil && UpperOf(pid) == root.Overlay.Upper }
 	if root.Overlay == nil {
 		dir, err := os.Stat(root.Dir)
 		if err != nil {
-			return init
+			return unlessHosts(init)
 		}
 		has = func(pid int) bool {
 			its, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/root/")
@@ -63,7 +64,7 @@ func Resident(init int, root Source) int {
 	parent := procfs.Parent(init)
 	all, err := os.ReadDir("/proc")
 	if err != nil || parent == 0 {
-		return init
+		return unlessHosts(init)
 	}
 	for _, entry := range all {
 		pid, err := strconv.Atoi(entry.Name())
@@ -71,5 +72,15 @@ func Resident(init int, root Source) int {
 			return pid
 		}
 	}
-	return init
+	return unlessHosts(init)
+}
+
+// unlessHosts gives a process back, and 0 for one whose root is ours.
+func unlessHosts(pid int) int {
+	its, err1 := os.Stat("/proc/" + strconv.Itoa(pid) + "/root/")
+	ours, err2 := os.Stat("/")
+	if err1 == nil && err2 == nil && os.SameFile(its, ours) {
+		return 0
+	}
+	return pid
 }

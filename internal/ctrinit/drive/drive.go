@@ -37,6 +37,7 @@ const patience = 2 * time.Minute
 type driver struct {
 	plan.Foreign
 	init   int               // for an exec: the container's process
+	unseen bool              // whose files are not to be found on the host
 	dir    int               // the scratch directory
 	spaces map[string]string // paths of the namespaces to be joined, by type
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
@@ -252,6 +253,11 @@ func (d *driver) openRoot() (int, *wire.Failure) {
 	switch {
 	case d.init != 0:
 		resident := rootfs.Resident(d.init, rootfs.Source{Overlay: d.Root.Overlay, Dir: d.Root.Path})
+		if resident == 0 {
+			// Nothing is to be found anywhere else, the host's files least.
+			d.unseen = true
+			return d.dir, nil
+		}
 		name = "/proc/" + strconv.Itoa(resident) + "/root"
 	default:
 		if d.Root.Overlay != nil {
@@ -315,7 +321,7 @@ func (d *driver) giveAway() *wire.Failure {
 // promised by the image: runtimes make it.
 func (d *driver) checkWorkDir(root int) *wire.Failure {
 	cwd := d.Process.Cwd
-	if d.Process.MakeCwd || d.restore != nil || cwd == "" || cwd == "/" {
+	if d.unseen || d.Process.MakeCwd || d.restore != nil || cwd == "" || cwd == "/" {
 		return nil
 	}
 	if !path.IsAbs(cwd) {

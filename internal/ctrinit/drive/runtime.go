@@ -219,7 +219,7 @@ func tail(text string, most int) string {
 // blame finds out whether a failure is the command's own: a runtime says so in
 // words only.
 func (d *driver) blame(f *wire.Failure, root int) {
-	if len(d.Process.Args) == 0 {
+	if d.unseen || len(d.Process.Args) == 0 {
 		return
 	}
 	name := d.Process.Args[0]
