@@ -28,7 +28,6 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		SysResource: hasCap(24) && !e.conf.Rootless,
 		CgroupV2:    layout.Unified, CgroupsPath: cgroupPath(c), Missing: missingFeatures(layout),
 		RootPath: e.conf.Merged(), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
-		Joined:     map[string]string{},
 		VolumePath: func(name string) (string, error) { return e.volumeData(name), nil },
 		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices, LookupUser: lookupUser,
 	}
@@ -47,9 +46,6 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		h.CPUs, h.MemoryNodes = online("cpu"), online("node")
 	}
 	h.Hostname, _ = os.Hostname()
-	if err := e.joined(c, &h); err != nil {
-		return h, err
-	}
 	if paths, err := filepath.Glob("/sys/devices/system/cpu/cpu*/thermal_throttle"); err == nil {
 		h.MaskAlso = paths
 	}
@@ -68,9 +64,10 @@ func namespaceModes(s *cove.ContainerSpec) map[string]string {
 	return map[string]string{"pid": s.PID, "ipc": s.IPC, "uts": s.UTS, "net": s.Network, "cgroup": s.CgroupNS, "user": s.UserNS}
 }
 
-// joined finds the namespaces of other containers that this one shares. They
-// must run.
-func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
+// joined finds the namespaces of other containers that this one shares, and
+// gives those containers. They must run.
+func (e *Engine) joined(c *cove.Container, h *spec.Host) (others []Container, err error) {
+	h.Joined = map[string]string{}
 	for kind, mode := range namespaceModes(&c.Spec) {
 		id, ok := strings.CutPrefix(mode, "container:")
 		if !ok {
@@ -78,31 +75,32 @@ func (e *Engine) joined(c *cove.Container, h *spec.Host) error {
 		}
 		rec, err := e.find(id)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		other, err := e.look(rec)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if kind == "ipc" && !e.shareable(&other.Container) {
-			return cove.E("", "", cove.Invalid, fmt.Errorf("cannot join the ipc namespace of container %s: it is not shareable", other.Name))
+			return nil, cove.E("", "", cove.Invalid, fmt.Errorf("cannot join the ipc namespace of container %s: it is not shareable", other.Name))
 		}
 		if other.Run.PID == 0 {
-			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, other.Name))
+			return nil, cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot join the %s namespace of container %s: it is not running", kind, other.Name))
 		}
 		if f, err := e.foreign(&other.Container); err == nil && f != nil && ownKernel(f.Runtime[0]) && (kind == "pid" || kind == "ipc" || kind == "uts") {
-			return cove.E("", "", cove.Unsupported, fmt.Errorf("cannot join the %s namespace of container %s: OCI runtime %s has a kernel of its own", kind, other.Name, other.Spec.Runtime))
+			return nil, cove.E("", "", cove.Unsupported, fmt.Errorf("cannot join the %s namespace of container %s: OCI runtime %s has a kernel of its own", kind, other.Name, other.Spec.Runtime))
 		}
 		if mode := namespaceModes(&other.Spec)[kind]; isForeign(&other.Container) && kind != "user" && kind != "cgroup" &&
 			mode != "host" && !strings.Contains(mode, ":") && inOurs(other.Run.PID, kind) {
-			return keptFromHost(&other.Container, "namespaces")
+			return nil, keptFromHost(&other.Container, "namespaces")
 		}
 		h.Joined[kind] = fmt.Sprintf("/proc/%d/ns/%s", other.Run.PID, kind)
+		others = append(others, other)
 		if kind == "uts" {
 			h.JoinedHostname = other.Hostname()
 		}
 	}
-	return nil
+	return others, nil
 }
 
 // lookupUser finds one of the host's users, by name or number.

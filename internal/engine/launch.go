@@ -109,7 +109,8 @@ type launch struct {
 	// overtaken says that of a start that failed nothing is left to be undone:
 	// what there is of the container is others'.
 	overtaken bool
-	let       bool // the monitor was told to let the command go, and may have recorded the run
+	joined    []Container // whose namespaces are shared
+	let       bool        // the monitor was told to let the command go, and may have recorded the run
 	// lock is where the container's is kept; nil in it until it is recorded.
 	lock       *lock.Held
 	reaper     bool // the command runs below our own init (--init)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/spec"
 )
 
@@ -26,6 +28,9 @@ func (l *launch) describe(ctx context.Context) (err error) {
 	}
 	host, err := l.e.host(l.c, l.layout)
 	if err != nil {
+		return err
+	}
+	if l.joined, err = l.e.joined(l.c, &host); err != nil {
 		return err
 	}
 	if l.c.Configured == nil {
@@ -189,7 +194,7 @@ func (l *launch) handProc(joins []native.Join) error {
 		if !own {
 			return cove.E("join namespace", j.Path, cove.Unsupported, errors.New("it takes the path of a process's own, /proc/PID/ns/pid"))
 		}
-		fd, err := openNamespace(dir + "/ns/mnt")
+		fd, err := l.openNamespace(dir + "/ns/mnt")
 		if err != nil {
 			return err
 		}
@@ -198,14 +203,19 @@ func (l *launch) handProc(joins []native.Join) error {
 	return nil
 }
 
-// handNamespaces hands over the namespaces to be joined.
+// handNamespaces hands over the namespaces to be joined, after everything else
+// that is opened by the number of another container's process.
 func (l *launch) handNamespaces(joins []native.Join) error {
 	for _, j := range joins {
-		fd, err := openNamespace(j.Path)
+		fd, err := l.openNamespace(j.Path)
 		if err != nil {
 			return err
 		}
 		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(j.Flag), FD: fd})
+	}
+	// After the opening: now it was no other process of that number.
+	if err := l.joinedLive(); err != nil {
+		return err
 	}
 	if l.netns >= 0 {
 		fd, err := unix.FcntlInt(uintptr(l.netns), unix.F_DUPFD_CLOEXEC, 0)
@@ -213,6 +223,27 @@ func (l *launch) handNamespaces(joins []native.Join) error {
 			return cove.E("", "", cove.Internal, err)
 		}
 		l.files = append(l.files, monitor.File{Name: "ns:" + strconv.Itoa(unix.CLONE_NEWNET), FD: fd})
+	}
+	return nil
+}
+
+// openNamespace is the function of that name, and tells of a container that has
+// ended meanwhile.
+func (l *launch) openNamespace(path string) (int, error) {
+	fd, err := openNamespace(path)
+	if err != nil {
+		err = cmp.Or(l.joinedLive(), err)
+	}
+	return fd, err
+}
+
+// joinedLive tells of a container whose namespaces are shared and whose process
+// has ended: its number may be another's by now.
+func (l *launch) joinedLive() error {
+	for _, o := range l.joined {
+		if !procfs.Lives(o.Run.PID, o.Run.PIDStart) {
+			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot join the namespaces of container %s: it has ended", o.Name))
+		}
 	}
 	return nil
 }

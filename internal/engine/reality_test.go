@@ -12,7 +12,9 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/spec"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -263,6 +265,51 @@ func TestRemoveAfterMachineStopped(t *testing.T) {
 	}
 	if exists(e.dir(gone.ID)) {
 		t.Error("its directory is still there")
+	}
+}
+
+// TestJoinReused: the number of an ended container's process may be another's
+// by now, whose namespaces are nobody's to join.
+func TestJoinReused(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "a", nil)
+	pid := os.Getpid()
+	start, err := procfs.StartTime(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := runfile.Open(e.dir(c.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	run := cove.Run{Generation: 1, BootID: procfs.BootID(), PID: pid, PIDStart: start - 1, MonitorPID: pid, Started: time.Now()}
+	ended := run
+	ended.Finished = time.Now()
+	if err := f.Write(&ended, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []cove.ContainerSpec{{Network: "container:a"}, {PID: "container:a"}, {UTS: "container:a"}} {
+		_, err := e.joined(&cove.Container{Spec: s}, &spec.Host{})
+		wantKind(t, err, cove.WrongStatus, "it is not running")
+	}
+	// The monitor lives, the process has ended meanwhile.
+	err = f.Write(&run, false)
+	if err == nil {
+		err = unix.Flock(f.FD(), unix.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &launch{e: e, netns: -1}
+	var h spec.Host
+	if l.joined, err = e.joined(&cove.Container{Spec: cove.ContainerSpec{Network: "container:a"}}, &h); err != nil {
+		t.Fatal(err)
+	}
+	err = l.handNamespaces([]native.Join{{Flag: unix.CLONE_NEWNET, Path: h.Joined["net"]}})
+	wantKind(t, err, cove.WrongStatus, "has ended")
+	for _, f := range l.files {
+		_ = unix.Close(f.FD)
 	}
 }
 
