@@ -251,6 +251,7 @@ func (o *containerFlags) configured(s *cove.ContainerSpec, in surroundings, d en
 
 // scalars checks single values.
 func (o *containerFlags) scalars(s *cove.ContainerSpec) error {
+	s.Name = strings.TrimPrefix(s.Name, "/") // as docker writes it
 	if s.Name != "" && !validName(s.Name) {
 		return fmt.Errorf("running container create option: %w", errName)
 	}

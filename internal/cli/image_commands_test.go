@@ -53,7 +53,9 @@ func TestImageCommands(t *testing.T) {
 	}{
 		{name: "images", args: "images", calls: listed, out: "REPOSITORY             TAG         IMAGE ID      CREATED      SIZE\n" + plain},
 		{name: "image ls", args: "image ls -n", calls: listed, out: plain},
-		{name: "image list -a", args: "image list -a -n -f dangling=true --filter label!=x foo", calls: []string{"images true [dangling=true label!=x reference=foo]"}, out: plain},
+		{name: "image list -a", args: "image list -a -n -f dangling=true --filter label!=x", calls: []string{"images true [dangling=true label!=x]"}, out: plain},
+		{name: "images name", args: "images -n foo", calls: []string{"images false [reference=foo]"}, out: plain},
+		{name: "images name and filter", args: "images -f label=x foo", code: 125, err: "cannot specify an image and a filter(s)"},
 		{name: "images -q", args: "images -q", calls: listed, out: "89e0cae5b0b3\n0a3b0b7e54b1\n"},
 		{name: "images -q long", args: "images -q --no-trunc --sort id", calls: listed, out: "sha256:" + otherID + "\nsha256:" + imageID + "\n"},
 		{name: "images digests", args: "images --digests --history --noheading --sort size", calls: listed, out: "" +

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,6 +35,9 @@ func imageListCommand(a *app) *cobra.Command {
 		ValidArgsFunction: a.completeLocalImages(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
+				if len(o.filters) > 0 {
+					return errors.New("cannot specify an image and a filter(s)")
+				}
 				o.filters = append(o.filters, "reference="+args[0])
 			}
 			if err := o.check(); err != nil {

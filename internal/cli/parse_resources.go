@@ -282,8 +282,8 @@ func healthTimeout(text string) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("invalid healthcheck-timeout: %w", err)
 	}
-	if d < time.Second {
-		return 0, errors.New("healthcheck-timeout must be at least 1 second")
+	if d <= 0 {
+		return 0, errors.New("healthcheck-timeout must be at least 1 second") // podman's words, and its bound
 	}
 	return d, nil
 }

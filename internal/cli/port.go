@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/inspect"
 )
 
@@ -82,6 +83,9 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 			if t.fresh, err = e.Container(ctx, t.name, false); err != nil {
 				return err
 			}
+		}
+		if s := t.fresh.Status; s != cove.Running && s != cove.Paused && s != cove.Stopping {
+			continue // nothing is published, and podman says nothing
 		}
 		found := len(inspect.PortMappings(t.fresh.Container)) == 0 // podman says nothing then
 		for _, m := range inspect.PortMappings(t.fresh.Container) {

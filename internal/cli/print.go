@@ -205,7 +205,9 @@ func (a *app) inspectAll(format string, found []any, errs []error) error {
 			errs = append(errs, err)
 			continue
 		}
-		b.WriteByte('\n')
+		if !bytes.HasSuffix(b.Bytes(), []byte("\n")) {
+			b.WriteByte('\n')
+		}
 		if _, err := a.Out.Write(shown(a.Out, b.Bytes())); err != nil {
 			return err
 		}

@@ -36,6 +36,8 @@ func volumeListCommand(a *app) *cobra.Command {
 				l.format = "{{.Name}}"
 			case isJSON(l.format):
 				return a.printJSONIndent(orEmpty(vols), "  ")
+			case len(vols) == 0:
+				return nil // no headers either
 			}
 			return a.list(l, anys(vols))
 		},

@@ -180,9 +180,10 @@ func stopSignal(c *cove.Container) unix.Signal {
 	return unix.SIGTERM
 }
 
-// parseSignal reads a signal by name, with or without SIG, or by number.
+// parseSignal reads a signal by name, with or without SIG, or by number, also
+// with the dash of kill(1).
 func parseSignal(text string) (unix.Signal, error) {
-	name := strings.ToUpper(strings.TrimSpace(text))
+	name := strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(text)), "-")
 	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= 64 {
 		return unix.Signal(n), nil
 	}

@@ -199,7 +199,9 @@ func (e *Engine) Networks(ctx context.Context, filters map[string][]string) ([]c
 	if err != nil {
 		return nil, err
 	}
-	match, err := networkMatcher(filters, func(n *cove.Network) bool { return len(usersOf(users, *n)) > 0 })
+	match, err := networkMatcher(filters, func(n *cove.Network) bool {
+		return n.Name == e.defaultNetwork() || len(usersOf(users, *n)) > 0 // which nobody has to use to keep it
+	})
 	if err != nil {
 		return nil, err
 	}

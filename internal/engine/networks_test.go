@@ -79,8 +79,8 @@ func TestNetworkFilters(t *testing.T) {
 		{map[string][]string{"label": {"tier=1", "x"}}, []string{"alpha"}},
 		{map[string][]string{"label": {"ti*"}}, []string{"alpha", "beta"}},
 		{map[string][]string{"label!": {"tier=1"}}, []string{"beta", "podman"}},
-		{map[string][]string{"dangling": {"true"}}, []string{"beta", "podman"}},
-		{map[string][]string{"dangling": {"false"}}, []string{"alpha"}},
+		{map[string][]string{"dangling": {"true"}}, []string{"beta"}},
+		{map[string][]string{"dangling": {"false"}}, []string{"alpha", "podman"}},
 		{map[string][]string{"until": {"1h"}}, nil},
 	} {
 		if got := networkNames(t, e, test.filters); !slices.Equal(got, test.want) {

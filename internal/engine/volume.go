@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -155,7 +156,7 @@ func (e *Engine) CreateVolume(ctx context.Context, v cove.Volume, ignore bool) (
 	if v.Driver != "local" {
 		return v, cove.E("create volume", v.Name, cove.Unsupported, errors.New("volume driver "+v.Driver+" is not supported by cove yet"))
 	}
-	for k := range v.Options {
+	for _, k := range slices.Sorted(maps.Keys(v.Options)) {
 		return v, cove.E("create volume", v.Name, cove.Unsupported, errors.New("volume option "+k+" is not supported by cove yet"))
 	}
 	v.Schema, v.Created, v.NeedsCopyUp = cove.Schema, time.Now(), true

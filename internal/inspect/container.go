@@ -410,10 +410,13 @@ func Container(c cove.Container, f Facts) *ContainerData {
 	d.EffectiveCaps = capabilities(c)
 	d.BoundingCaps = d.EffectiveCaps
 	if user, _, _ := strings.Cut(cmp.Or(c.Spec.User, c.Image.User), ":"); user != "" && user != "root" && user != "0" && !c.Spec.Privileged {
-		d.EffectiveCaps = capNames(c.Spec.CapAdd)
+		d.EffectiveCaps = nil
+		if len(c.Spec.CapAdd) > 0 {
+			d.EffectiveCaps = capNames(c.Spec.CapAdd)
+		}
 	}
 	if len(argv) > 0 {
-		d.Path, d.Args = argv[0], list(argv[1:])
+		d.Path, d.Args = argv[0], argv[min(1, len(argv)-1):] // a command alone is in both, as podman has it
 	}
 	if f.SizeRw >= 0 && f.SizeRootFs > 0 {
 		d.SizeRw, d.SizeRootFs = &f.SizeRw, f.SizeRootFs
@@ -511,7 +514,6 @@ func mounts(c cove.Container, f Facts) []ContainerMount {
 			if f.VolumePath != "" {
 				i.Source = path.Join(f.VolumePath, m.Source, "_data")
 			}
-			i.Options = []string{"nosuid", "nodev", "rbind"}
 		}
 		if m.Type == "image" {
 			i.RW = slices.Contains(m.Options, "rw")
@@ -526,6 +528,13 @@ func mounts(c cove.Container, f Facts) []ContainerMount {
 			case "shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable":
 				i.Propagation = o
 			default:
+				if !slices.Contains(i.Options, o) {
+					i.Options = append(i.Options, o)
+				}
+			}
+		}
+		if m.Type == "volume" {
+			for _, o := range []string{"nosuid", "nodev", "rbind"} {
 				if !slices.Contains(i.Options, o) {
 					i.Options = append(i.Options, o)
 				}
@@ -572,16 +581,18 @@ func binds(c cove.Container, f Facts) (bind []string, tmpfs map[string]string) {
 		if m.Type != "tmpfs" {
 			continue
 		}
-		opts := []string{"rw", "rprivate", "nosuid", "nodev", "tmpcopyup"}
+		usual := []string{"rw", "rprivate", "nosuid", "nodev", "tmpcopyup"}
+		var opts []string
 		for _, o := range m.Options {
 			if o == "ro" {
-				opts[0] = "ro"
+				usual[0] = "ro"
 			} else if o == "notmpcopyup" {
-				opts = slices.DeleteFunc(opts, func(s string) bool { return s == "tmpcopyup" })
-			} else if !slices.Contains(opts, o) {
+				usual = slices.DeleteFunc(usual, func(s string) bool { return s == "tmpcopyup" })
+			} else if !slices.Contains(usual, o) {
 				opts = append(opts, o)
 			}
 		}
+		opts = append(opts, usual...)
 		tmpfs[m.Destination] = strings.Join(opts, ",")
 	}
 	return bind, tmpfs
@@ -640,8 +651,14 @@ func Exposed(c cove.Container) []string {
 
 func networkSettings(c cove.Container, f Facts) *ContainerNetwork {
 	n := &ContainerNetwork{Ports: Ports(c)}
+	if mode := networkMode(c, f); mode == "none" || mode == "host" {
+		n.Networks = map[string]*NetworkEndpoint{mode: {NetworkID: mode}}
+	}
 	for i, at := range c.Attachments {
 		a := address(at)
+		if f.Status == cove.Created || f.Status == cove.Exited {
+			a = NetworkAddress{} // chosen, and of no interface
+		}
 		usual := cmp.Or(f.DefaultNetwork, "podman")
 		name := cmp.Or(at.Network, usual)
 		// Of the default network alone, as docker has it of "bridge".
@@ -740,6 +757,9 @@ func config(c cove.Container) *ContainerConfig {
 		k.HealthcheckOnFailureAction = cmp.Or(h.OnFailure, "none")
 	} else {
 		k.HealthcheckOnFailureAction = "none"
+		if s.NoHealth {
+			k.Healthcheck = &HealthConfig{Test: []string{"NONE"}}
+		}
 	}
 	k.HealthLogDestination = "local"
 	k.HealthMaxLogCount = *cmp.Or(s.HealthLogCount, new(uint(cove.HealthLogCount)))
@@ -765,10 +785,11 @@ func (h *HealthConfig) complete(noTimer bool) {
 }
 
 // env is the environment of the container's process as far as the record tells
-// it: what is found inside, HOME, is not in it.
+// it: what is found inside, HOME, is not in it, nor the host's name before there
+// has been a process.
 func env(c cove.Container) []string {
 	hostname := c.Hostname()
-	if cmp.Or(c.Spec.UTS, c.Defaults().UTS) == "host" {
+	if c.Run.Started.IsZero() || cmp.Or(c.Spec.UTS, c.Defaults().UTS) == "host" {
 		hostname = ""
 	}
 	env, _ := c.Environment(hostname)
@@ -802,8 +823,8 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		AutoRemove:        s.Remove,
 		Annotations:       s.Annotations,
 		VolumesFrom:       s.VolumesFrom,
-		CapAdd:            capNames(s.CapAdd),
-		CapDrop:           capNames(s.CapDrop),
+		CapAdd:            []string{},
+		CapDrop:           []string{},
 		Dns:               list(s.DNS),
 		DnsOptions:        list(s.DNSOptions),
 		DnsSearch:         list(s.DNSSearch),
@@ -835,7 +856,7 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 		MemorySwap:        r.MemorySwap,
 		OomKillDisable:    r.OOMKillDisable,
 		Init:              s.Init,
-		PidsLimit:         max(*cmp.Or(r.PidsLimit, d.PidsLimit, new(int64(cove.DefaultPidsLimit))), 0),
+		PidsLimit:         max(*cmp.Or(r.PidsLimit, d.PidsLimit, new(int64(cove.DefaultPidsLimit))), -1),
 		Ulimits:           []ContainerUlimit{},
 		CgroupConf:        cgroupConf(d.CgroupConf, r.CgroupConf),
 		CpuRealtimePeriod: r.CPURealtimePeriod, CpuRealtimeRuntime: r.CPURealtimeRuntime,
@@ -879,9 +900,15 @@ func hostConfig(c cove.Container, f Facts) *HostConfig {
 	for _, d := range s.Devices {
 		h.Devices = append(h.Devices, ContainerDevice{d.HostPath, d.ContainerPath, d.Access})
 	}
-	limits := slices.Clone(s.Ulimits)
-	for _, u := range d.Ulimits {
-		if !slices.ContainsFunc(s.Ulimits, func(asked cove.Ulimit) bool { return asked.Name == u.Name }) {
+	if !s.Privileged { // with which podman shows no difference
+		caps := capabilities(c)
+		h.CapAdd, h.CapDrop = without(caps, c.BaseCapabilities()), without(c.BaseCapabilities(), caps)
+	}
+	limits := slices.Clone(d.Ulimits)
+	for _, u := range s.Ulimits {
+		if i := slices.IndexFunc(limits, func(l cove.Ulimit) bool { return l.Name == u.Name }); i >= 0 {
+			limits[i] = u
+		} else if u.Name != "host" {
 			limits = append(limits, u)
 		}
 	}
@@ -937,11 +964,10 @@ func securityOpt(s cove.ContainerSpec) []string {
 	if s.Seccomp != "" {
 		out = append(out, "seccomp="+s.Seccomp)
 	}
-	if len(s.Mask) > 0 {
-		out = append(out, "mask="+strings.Join(s.Mask, ":"))
-	}
-	if len(s.Unmask) > 0 {
-		out = append(out, "unmask="+strings.Join(s.Unmask, ":"))
+	// Of paths podman shows nothing but that all are seen.
+	all := slices.ContainsFunc(s.Unmask, func(p string) bool { return strings.EqualFold(p, "all") })
+	if s.Privileged || all && len(s.Mask) == 0 {
+		out = append(out, "unmask=all")
 	}
 	return out
 }
@@ -958,6 +984,7 @@ func short(id string) string { return id[:min(len(id), cove.ShortIDLength)] }
 
 // signalName is a signal as podman prints it, however it was given.
 func signalName(text string) string {
+	text = strings.TrimPrefix(text, "-")
 	if n, err := strconv.Atoi(text); err == nil {
 		return cmp.Or(unix.SignalName(unix.Signal(n)), text)
 	}

@@ -88,7 +88,7 @@ func TestContainerValues(t *testing.T) {
 		},
 		Image: cove.ImageConfig{Env: []string{"A=1", "B=2"}, Entrypoint: []string{"/e"}, Cmd: []string{"c"},
 			Health: &cove.HealthCheck{Test: []string{"CMD", "h"}, Retries: 4}},
-		Run: cove.Run{PID: 7, ExitCode: 9},
+		Run: cove.Run{PID: 7, ExitCode: 9, Started: time.Unix(1, 0)},
 	}
 	d := Container(c, Facts{Status: cove.Running, SizeRw: -1, SizeRootFs: -1, VolumePath: "/vols"})
 	if d.Path != "/e" || len(d.Args) != 1 || d.Args[0] != "-x" {

@@ -220,6 +220,9 @@ func (p *mountParser) field(f string) error {
 		if value == "" {
 			return errors.New("host directory cannot be empty")
 		}
+		if m.Source != "" {
+			return fmt.Errorf("cannot pass %q option more than once", key)
+		}
 		m.Source = value
 		if m.Type == "bind" {
 			m.Source = abs(p.dir, value)

@@ -69,7 +69,7 @@ func (b *builder) stopSignal() (syscall.Signal, error) {
 	if s == "" {
 		return syscall.SIGTERM, nil
 	}
-	if n, err := strconv.Atoi(s); err == nil {
+	if n, err := strconv.Atoi(strings.TrimPrefix(s, "-")); err == nil { // as kill(1) has it
 		if n < 1 || n > maxSignal {
 			return 0, invalid("invalid signal: %s", s)
 		}

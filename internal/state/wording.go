@@ -57,7 +57,7 @@ func nameTaken(holder Bucket, name, id string) error {
 	case Secrets:
 		cause = fmt.Errorf("%s: secret name in use by %s", name, id)
 	default:
-		cause = fmt.Errorf("the %s name %q is already in use by %s. You have to remove that %s to be able to reuse that name: that name is already in use",
+		cause = fmt.Errorf("the %s name %q is already in use by %s. You have to remove that %s to be able to reuse that name: that name is already in use, or use --replace to instruct cove to do so",
 			one(holder), name, id, one(holder))
 	}
 	return cove.E("", "", cove.Exists, cause)

@@ -247,7 +247,7 @@ func testNames(t *testing.T, b Backend) {
 		}
 		err := tx.Claim(state.Containers, "web", "c2")
 		wantKind(t, "second container", err, cove.Exists)
-		want := `the container name "web" is already in use by c1. You have to remove that container to be able to reuse that name: that name is already in use`
+		want := `the container name "web" is already in use by c1. You have to remove that container to be able to reuse that name: that name is already in use, or use --replace to instruct cove to do so`
 		if err.Error() != want {
 			t.Errorf("got %q\nwant %q", err, want)
 		}
