@@ -72,6 +72,9 @@ reference: deps ## the scripts on podman and docker, which prove the scripts
 	COVE_UNDER_TEST=podman $(GO) test -count=1 -parallel 1 -timeout 60m -buildvcs=false -tags $(TAGS) -run Script ./test
 	COVE_UNDER_TEST=docker $(GO) test -count=1 -timeout 30m -buildvcs=false -tags $(TAGS) -run Script ./test
 
+answers: ## record podman 5's answers anew, which TestAnswers compares cove's with (root; ten minutes)
+	COVE_TEST_RECORD=1 GO='$(GO)' test/podman5 -test.run '^TestAnswers$$' -test.parallel 2
+
 conformance: build deps ## runtime-tools' validation of cove-runtime beside runc's, into docs/conformance.txt (root; five minutes)
 	GO='$(GO)' test/conformance/run > docs/conformance.txt; code=$$?; cat docs/conformance.txt; exit $$code
 

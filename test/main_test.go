@@ -6,6 +6,7 @@
 //	COVE_UNDER_TEST=podman go test ./test        the reference
 //	go test ./test -run Script/run_exit -v       one script
 //	COVE_TEST_KEEP=1 go test ./test …            leave the work directories
+//	COVE_TEST_RECORD=1 go test -run Answers …    write testdata/answers anew
 //	COVE_TEST_CGROUP_MANAGER=systemd go test …   scopes of systemd, where it manages cgroup v2
 //	COVE_TEST_RUNTIME=/usr/sbin/runc go test …   with another OCI runtime
 //	COVE_TEST_MONITOR=conmon go test …           with conmon as cove's monitor

@@ -105,6 +105,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 			"term":     cmdTerm,
 			"registry": cmdRegistry,
 			"lose":     cmdLose,
+			"answers":  cmdAnswers,
 			"journal":  cmdJournal,
 		},
 	})
