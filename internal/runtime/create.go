@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -114,10 +115,15 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 	return c.make()
 }
 
-// selinuxMounted tells whether this host has SELinux.
-func selinuxMounted() bool {
+// hasSELinux tells whether this host has SELinux, with a policy: the kernel
+// gives every process the label "kernel" until one is loaded.
+func hasSELinux() bool {
 	var st unix.Statfs_t
-	return unix.Statfs("/sys/fs/selinux", &st) == nil && st.Type == unix.SELINUX_MAGIC
+	if unix.Statfs("/sys/fs/selinux", &st) != nil || st.Type != unix.SELINUX_MAGIC {
+		return false
+	}
+	label, err := os.ReadFile("/proc/self/attr/current")
+	return err == nil && strings.Trim(string(label), "\x00\n") != "kernel"
 }
 
 // compile makes the plans of everything, and what is to be known for removing
@@ -128,7 +134,7 @@ func (c *creation) compile() (err error) {
 	}
 	opts := native.Options{
 		Runtime: true, CgroupV1: c.groups.layout.Subsystems(c.groups.set.Dirs),
-		LoopbackUp: !c.joinsNetwork(), SELinux: selinuxMounted(),
+		LoopbackUp: !c.joinsNetwork(), SELinux: hasSELinux(),
 	}
 	if s := c.spec.Linux.Seccomp; s != nil {
 		p, err := seccomp.Cache{Dir: c.r.programs()}.Spec(s, runtime.GOARCH)

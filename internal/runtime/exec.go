@@ -84,7 +84,9 @@ func (r *Runtime) Exec(id string, p *specs.Process, o ExecOptions) (*Born, error
 }
 
 func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error) {
-	compiled, err := native.Process(p, &native.Options{Seccomp: c.Seccomp, SeccompFlags: c.SeccompFlags &^ unix.SECCOMP_FILTER_FLAG_NEW_LISTENER})
+	compiled, err := native.Process(p, &native.Options{
+		SELinux: hasSELinux(), Seccomp: c.Seccomp, SeccompFlags: c.SeccompFlags &^ unix.SECCOMP_FILTER_FLAG_NEW_LISTENER,
+	})
 	if err != nil {
 		return nil, err
 	}

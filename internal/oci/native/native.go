@@ -258,6 +258,9 @@ func devices(s *specs.Spec, fresh, bind bool) ([]plan.Device, error) {
 
 // Process compiles the process of a spec, for init and for exec alike.
 func Process(p *specs.Process, o *Options) (plan.Process, error) {
+	if p.SelinuxLabel != "" && !o.SELinux {
+		return plan.Process{}, invalid("process.selinuxLabel: this host has no SELinux")
+	}
 	out := plan.Process{
 		Args: p.Args, Env: p.Env, Cwd: p.Cwd, MakeCwd: o.CreateWorkDir,
 		User: o.User, Groups: o.Groups, SetHome: o.SetHome,
