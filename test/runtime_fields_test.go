@@ -121,7 +121,7 @@ func TestRuntimeResources(t *testing.T) {
 		{"cpu", func(r *specs.LinuxResources) {
 			r.CPU = &specs.LinuxCPU{Shares: ptr[uint64](512), Quota: ptr[int64](20000), Period: ptr[uint64](50000), Burst: ptr[uint64](10000)}
 		}, []limit{{"cpu", "cpu.shares", "512"}, {"cpu", "cpu.cfs_quota_us", "20000"}, {"cpu", "cpu.cfs_period_us", "50000"}, {"cpu", "cpu.cfs_burst_us", "10000"}},
-			[]limit{{"cpu", "cpu.weight", "20"}, {"cpu", "cpu.max", "20000 50000"}, {"cpu", "cpu.max.burst", "10000"}}},
+			[]limit{{"cpu", "cpu.weight", "59"}, {"cpu", "cpu.max", "20000 50000"}, {"cpu", "cpu.max.burst", "10000"}}},
 		{"cpu.idle", func(r *specs.LinuxResources) { r.CPU = &specs.LinuxCPU{Idle: ptr[int64](1)} },
 			[]limit{{"cpu", "cpu.idle", "1"}}, []limit{{"cpu", "cpu.idle", "1"}}},
 		{"cpu.cpus", func(r *specs.LinuxResources) { r.CPU = &specs.LinuxCPU{Cpus: "0", Mems: "0"} },
@@ -212,6 +212,13 @@ func TestRuntimeFields(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBundle(t, row.script)
 			row.change(b)
+			if _, err := os.Stat("/proc/self/numa_maps"); err != nil && b.Linux.MemoryPolicy != nil {
+				b.write()
+				if out, err := b.try("run", "--bundle", b.dir, "c"); err == nil || !strings.Contains(out, "built without NUMA") {
+					t.Errorf("%v %s, want a refusal: this kernel has no NUMA", err, out)
+				}
+				return
+			}
 			b.expect(b.run(), row.want)
 		})
 	}

@@ -43,6 +43,9 @@ func (p *process) schedule() *wire.Failure {
 		}
 		_, _, errno := unix.RawSyscall(unix.SYS_SET_MEMPOLICY, uintptr(m.Mode), uintptr(first), size)
 		runtime.KeepAlive(&mask)
+		if errno == unix.ENOSYS {
+			return &wire.Failure{Step: "set memory policy", Text: "this kernel has none: it was built without NUMA"}
+		}
 		if errno != 0 {
 			return wire.Fail("set memory policy", errno)
 		}
