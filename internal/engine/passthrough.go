@@ -49,19 +49,21 @@ const UnitLabel = "PODMAN_SYSTEMD_UNIT"
 
 // unitEntries are what the journal's entries of a unit's container have, whose
 // streams are the unit's; nil when it has no such unit. Its processes are told by
-// their cgroup: the unit's own entries are cove's too.
+// their cgroup, since the unit's own entries are cove's too, and by the stream:
+// events are entries of the monitor's, in the same scope.
 func (e *Engine) unitEntries(c *cove.Container, driver string) []string {
 	if !passthrough(driver) || c.Spec.Labels[UnitLabel] == "" {
 		return nil
 	}
+	const stream = "_TRANSPORT=stdout"
 	if c.CgroupManager == systemd {
-		return []string{"_SYSTEMD_UNIT=" + scopeName(c.ID)}
+		return []string{stream, "_SYSTEMD_UNIT=" + scopeName(c.ID)}
 	}
 	layout, err := e.cgroups()
 	if err != nil || !layout.Unified { // the journal knows systemd's own hierarchy alone
 		return nil
 	}
-	return []string{"_SYSTEMD_CGROUP=" + layout.Base + cgroupPath(c)}
+	return []string{stream, "_SYSTEMD_CGROUP=" + layout.Base + cgroupPath(c)}
 }
 
 // noOutput is why the log of a container cannot be read, or nobody attach to it;
