@@ -154,7 +154,7 @@ func (s *telling) terminal(word string, args ...string) {
 	}
 	var text strings.Builder
 	part := make([]byte, 1000)
-	for !strings.Contains(text.String(), word) {
+	for !strings.Contains(text.String(), word+"\r\n") {
 		n, err := master.Read(part)
 		text.Write(part[:n])
 		if err != nil {
@@ -627,17 +627,23 @@ var runtimeFlags = map[string]func(*telling){
 		s.up()
 		s.limits()
 		for _, flags := range []string{
-			"--cpu-share=512", "--cpu-period=50000 --cpu-quota=20000", "--cpu-quota=-1", "--cpuset-cpus=0", "--cpuset-mems=0",
+			// Shares that are the same weight by runc's curve of 2025 and the one before.
+			"--cpu-share=262144", "--cpu-period=50000 --cpu-quota=20000", "--cpu-quota=-1", "--cpuset-cpus=0", "--cpuset-mems=0",
 			"--memory=64m --memory-swap=128m", "--memory=32m", "--memory-reservation=16m", "--memory-swap=-1", "--memory=-1", "--pids-limit=50", "--pids-limit=-1",
 			"--blkio-weight=500", "--cpu-rt-period=1000000 --cpu-rt-runtime=0", "--cpu-rt-runtime=1000", "--kernel-memory=1m --kernel-memory-tcp=1m --pids-limit=20", "--memory=nonsense", "--cpu-share=x", "--cpuset-cpus=999", "--no-such-flag",
 			"--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=1",
 		} {
-			s.do(append(append([]string{"update"}, strings.Fields(flags)...), "c")...)
+			args := append(append([]string{"update"}, strings.Fields(flags)...), "c")
+			if cgroup2() && strings.HasPrefix(flags, "--cpu-rt") {
+				s.note(args) // which version 2 does not have: runc passes over them
+				continue
+			}
+			s.do(args...)
 			s.limits()
 		}
 		for _, flag := range []string{"--resources", "-r"} {
 			for _, text := range []string{
-				`{"pids":{"limit":30},"memory":{"limit":67108864,"swap":134217728},"cpu":{"shares":256,"quota":10000,"period":100000}}`,
+				`{"pids":{"limit":30},"memory":{"limit":67108864,"swap":134217728},"cpu":{"shares":2,"quota":10000,"period":100000}}`,
 				`{"devices":[{"allow":false,"access":"rwm"}],"pids":{"limit":31}}`, `nonsense`,
 			} {
 				file := filepath.Join(s.dir, "resources")

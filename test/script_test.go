@@ -112,7 +112,7 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [nat], [criu], [selinux], [enforcing],
+// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [cpuset], [nat], [criu], [selinux], [enforcing],
 // [apparmor], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
@@ -142,6 +142,9 @@ func (e engine) condition(name string) (bool, error) {
 	case "systemd":
 		_, err := os.Stat("/run/systemd/private")
 		return unified() && err == nil, nil
+	case "cpuset":
+		has, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+		return err != nil || slices.Contains(strings.Fields(string(has)), "cpuset"), nil
 	case "nat":
 		return nat(), nil
 	case "btrfs":
@@ -153,9 +156,10 @@ func (e engine) condition(name string) (bool, error) {
 	case "criu":
 		_, err := criu()
 		return err == nil, nil
-	case "selinux":
-		_, err := os.Stat("/sys/fs/selinux/enforce")
-		return err == nil, nil
+	case "selinux": // with a policy: until there is one, every process is the kernel's
+		label, err := os.ReadFile("/proc/self/attr/current")
+		_, there := os.Stat("/sys/fs/selinux/enforce")
+		return err == nil && there == nil && strings.TrimRight(string(label), "\x00\n") != "kernel", nil
 	case "enforcing":
 		on, _ := os.ReadFile("/sys/fs/selinux/enforce")
 		return string(on) == "1", nil

@@ -165,7 +165,7 @@ func TestKeysAct(t *testing.T) {
 	}
 	t.Setenv("PROOF_OF_ENV", "1")
 	t.Setenv("http_proxy", "http://proof")
-	for _, name := range []string{"ftp_proxy"} { // set by [engine] env
+	for _, name := range []string{"ftp_proxy", "TMPDIR"} { // set by [engine] env; goes before image_copy_tmp_dir
 		t.Setenv(name, "")
 		_ = os.Unsetenv(name)
 	}
