@@ -19,6 +19,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // Exec runs one more process in a running container. It takes no lock and
@@ -79,8 +80,10 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	}
 	defer r.close()
 	if x.Detach {
-		err := r.awaitStart(ctx)
-		return ExecResult{ID: id, Detached: true, StartFailed: err != nil}, err
+		if err := r.awaitStart(ctx); err != nil {
+			return ExecResult{ID: id, Detached: true, StartFailed: true}, e.execFailed(rec.ID, err)
+		}
+		return ExecResult{ID: id, Detached: true}, nil
 	}
 	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
 	if err != nil {
@@ -88,19 +91,26 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	}
 	result, err := r.follow(ctx, keys)
 	result.ID = id
+	if result.StartFailed {
+		err = e.execFailed(rec.ID, err)
+	}
 	return result, err
 }
 
 var errNoExec = cove.E("", "", cove.WrongStatus, errors.New("can only create exec sessions on running containers: container state improper"))
 
 // execFailed gives the reason why no process could be had of a container's
-// monitor: mostly that the container has ended or gone since it was looked at.
+// monitor: when it is not the command, mostly that the container is ending, has
+// ended or gone since it was looked at, whatever a runtime says of that.
 func (e *Engine) execFailed(id string, cause error) error {
+	if cove.Is(cause, cove.NoCommand) || cove.Is(cause, cove.NotExecutable) {
+		return cause
+	}
 	rec, err := e.find(id)
 	if err != nil {
 		return err
 	}
-	if now, err := e.look(rec); err == nil && now.Run.PID == 0 {
+	if now, err := e.look(rec); err == nil && (now.Run.PID == 0 || procfs.Ending(now.Run.PID)) {
 		return errNoExec
 	}
 	return cause

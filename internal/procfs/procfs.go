@@ -47,6 +47,14 @@ func Lives(pid int, start uint64) bool {
 	return n == 0 || err != nil
 }
 
+// Ending tells whether a process has ended or is just ending: its memory is
+// gone. That is so before a descriptor of it tells, which the first process of
+// a process namespace's does when all others are reaped.
+func Ending(pid int) bool {
+	memory, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/statm")
+	return err != nil || bytes.HasPrefix(memory, []byte("0 "))
+}
+
 // Look gives a process's state, a letter of proc_pid_stat(5), and its
 // [StartTime].
 func Look(pid int) (state byte, start uint64, err error) {

@@ -3,13 +3,11 @@ package serve
 import (
 	"encoding/json"
 	"io"
-	"os"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // execution is one process put into the running container. Its streams are
@@ -129,14 +127,6 @@ func (e *execution) kill() {
 	_ = unix.PidfdSendSignal(e.pidfd, unix.SIGKILL, nil, 0)
 }
 
-// initEnds tells whether the container's first process is just ending: its
-// memory is gone. Its descriptor tells only when all others of its namespace
-// are reaped, and execs are ours to reap.
-func (m *Monitor) initEnds() bool {
-	memory, err := os.ReadFile("/proc/" + strconv.Itoa(m.init.pid) + "/statm")
-	return err != nil || strings.HasPrefix(string(memory), "0 ")
-}
-
 // execSpoke handles what an exec says before it has become the command: that
 // it is ready, that it failed, or, by closing the socket, that it has. last
 // says that there is nobody left to speak.
@@ -189,7 +179,7 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 	case kind == wire.Failed:
 		f := new(wire.Failure)
 		_ = json.Unmarshal(body, f)
-		if f.Errno == unix.ENOMEM && m.initEnds() {
+		if f.Errno == unix.ENOMEM && procfs.Ending(m.init.pid) {
 			f.Errno = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
 		}
 		e.failed(f)
