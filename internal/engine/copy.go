@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,16 +25,14 @@ import (
 // following a final symbolic link; its target is the second result. A
 // relative path is the container's working directory's.
 func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileInfo, string, error) {
-	h, err := e.hold(ctx, nameOrID)
+	h, root, err := e.holdRoot(ctx, nameOrID, func(h *held) (int, error) {
+		name = h.absolute(name)
+		return h.root(ctx, true, name)
+	})
 	if err != nil {
 		return nil, "", err
 	}
 	defer h.release()
-	name = h.absolute(name)
-	root, err := h.root(ctx, true, name)
-	if err != nil {
-		return nil, "", err
-	}
 	defer unix.Close(root)
 	fd, err := openLink(root, name)
 	if err != nil {
@@ -74,16 +73,14 @@ func openLink(root int, name string) (int, error) {
 // not held while the stream is read. The caller closes it, which frees
 // whatever was mounted.
 func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCloser, error) {
-	h, err := e.hold(ctx, nameOrID)
+	h, root, err := e.holdRoot(ctx, nameOrID, func(h *held) (int, error) {
+		name = h.absolute(name)
+		return h.root(ctx, true, name)
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer h.release()
-	name = h.absolute(name)
-	root, err := h.root(ctx, true, name)
-	if err != nil {
-		return nil, err
-	}
 	fd, err := rootfs.OpenIn(root, name, unix.O_PATH)
 	_ = unix.Close(root)
 	if err != nil {
@@ -157,16 +154,14 @@ func (e *Engine) CopyTo(ctx context.Context, nameOrID, dir string, stream io.Rea
 		return cove.E("copy to container", nameOrID, fileKind(err), err)
 	}
 	defer spooled.Close()
-	h, err := e.hold(ctx, nameOrID)
+	h, root, err := e.holdRoot(ctx, nameOrID, func(h *held) (int, error) {
+		dir = h.absolute(dir)
+		return h.root(ctx, false, dir)
+	})
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	dir = h.absolute(dir)
-	root, err := h.root(ctx, false, dir)
-	if err != nil {
-		return err
-	}
 	defer unix.Close(root)
 	fd, err := rootfs.OpenIn(root, dir, unix.O_PATH)
 	if err != nil {
@@ -264,6 +259,31 @@ func (h *held) pathError(name string, err error) error {
 	return cove.E("look at path", name, fileKind(err), err)
 }
 
+// holdRoot holds a container and opens its root. A container whose process has
+// ended, and whose monitor is about to record that, is waited for without the
+// lock. The caller must release the one and close the other.
+func (e *Engine) holdRoot(ctx context.Context, nameOrID string, open func(*held) (int, error)) (*held, int, error) {
+	for deadline := time.Now().Add(endingPatience); ; time.Sleep(5 * time.Millisecond) {
+		h, err := e.hold(ctx, nameOrID)
+		if err != nil {
+			return nil, -1, err
+		}
+		root, err := open(h)
+		if err == nil {
+			return h, root, nil
+		}
+		h.release()
+		if !errors.Is(err, errJustEnding) || time.Now().After(deadline) {
+			return nil, -1, err
+		}
+	}
+}
+
+// endingPatience is how long the end of a process may take to be recorded.
+const endingPatience = 2 * time.Second
+
+var errJustEnding = errors.New("it is just ending or being restarted")
+
 // root opens the container's root: the live one of a running container, with
 // all that it has mounted, else one made for the caller with the container's
 // volumes and binds. Missing binds are an error only when wanted lies there.
@@ -274,10 +294,7 @@ func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, err
 		if err == nil {
 			return fd, nil
 		}
-		if !errors.Is(err, os.ErrProcessDone) {
-			return -1, cove.E("open root of container", h.Name, fileKind(err), err)
-		}
-		return -1, cove.E("open root of container", h.Name, cove.Unavailable, errors.New("it is just ending or being restarted"))
+		return -1, cove.E("open root of container", h.Name, fileKind(err), err)
 	}
 	if !readOnly {
 		// Its last monitor may still hold the writable layer.
@@ -315,7 +332,8 @@ func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, err
 	return fd, nil
 }
 
-// live is the root of a running container.
+// live is the root of a running container; [errJustEnding] when its process has
+// ended.
 func (h *held) live(mounts bool) (int, error) {
 	pid, start, place := h.Run.PID, h.Run.PIDStart, "/"
 	if isForeign(&h.Container.Container) {
@@ -328,12 +346,16 @@ func (h *held) live(mounts bool) (int, error) {
 			start, err = procfs.StartTime(other)
 			place, err2 = os.Readlink("/proc/" + strconv.Itoa(other) + "/root")
 			if err != nil || err2 != nil {
-				return -1, os.ErrProcessDone
+				return -1, errJustEnding
 			}
 			pid = other
 		}
 	}
-	return rootfs.OpenLive(pid, start, place, mounts)
+	fd, err := rootfs.OpenLive(pid, start, place, mounts)
+	if errors.Is(err, os.ErrProcessDone) {
+		return -1, errJustEnding
+	}
+	return fd, err
 }
 
 // stoppedRoot is the root file system without anything mounted in it.

@@ -171,12 +171,12 @@ func (e *Engine) diffRoot(ctx context.Context, img *cove.ImageConfig, c *cove.Co
 	if img != nil {
 		return e.openImage(img)
 	}
-	h, err := e.hold(ctx, c.ID)
+	h, root, err := e.holdRoot(ctx, c.ID, (*held).bareRoot)
 	if err != nil {
 		return -1, err
 	}
-	defer h.release()
-	return h.bareRoot()
+	h.release()
+	return root, nil
 }
 
 // changes lists all that the container has changed of its image.

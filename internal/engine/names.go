@@ -41,7 +41,7 @@ func fileKind(err error) cove.Kind {
 		return cove.NotFound
 	case errors.Is(err, os.ErrPermission):
 		return cove.Denied
-	case isFull(err):
+	case isFull(err), errors.Is(err, errJustEnding):
 		return cove.Unavailable
 	}
 	return cove.Internal

@@ -15,15 +15,11 @@ import (
 // and what it has changed, without what is mounted in it. The container's
 // lock is not held while w is written to.
 func (e *Engine) Export(ctx context.Context, nameOrID string, w io.Writer) error {
-	h, err := e.hold(ctx, nameOrID)
+	h, root, err := e.holdRoot(ctx, nameOrID, (*held).bareRoot)
 	if err != nil {
 		return err
 	}
-	root, err := h.bareRoot()
 	h.release()
-	if err != nil {
-		return err
-	}
 	defer unix.Close(root)
 	entry, err := rootfs.EntryOf(root)
 	if err == nil {
