@@ -365,7 +365,9 @@ func testProcesses(t *testing.T, open func(string) lock.Manager) {
 	slices.Sort(waits)
 	t.Logf("%d processes, %d locks each in %s; longest waits: least %d us, median %d us, greatest %d us",
 		workers, each, total, waits[0], waits[workers/2], waits[workers-1])
-	if time.Duration(waits[workers-1])*time.Microsecond > total*9/10 && total > 2*time.Second {
+	// In turn, each waits for the 63 others, a twentieth of all; where there are
+	// few processors up to half. One that is passed over waits to the end.
+	if time.Duration(waits[workers-1])*time.Microsecond > total*3/4 {
 		t.Errorf("a process waited %d us of %s", waits[workers-1], total)
 	}
 }
