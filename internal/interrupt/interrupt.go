@@ -60,7 +60,7 @@ func listen(end context.CancelCauseFunc) {
 	if left {
 		return
 	}
-	ch := make(chan os.Signal, 1)
+	ch := make(chan os.Signal, 2) // both at once: what finds no room is lost
 	listening = ch
 	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
 		if !signal.Ignored(s) { // as nohup and shells' background jobs are
@@ -74,7 +74,12 @@ func listen(end context.CancelCauseFunc) {
 				die(s)
 			case elsewhere.Load() == 0:
 				heard.Store(int32(s))
-				signal.Reset(unix.SIGINT, unix.SIGTERM)
+				signal.Stop(ch) // the next one ends the process, and what was on its way has come
+				select {
+				case second := <-ch:
+					die(second.(syscall.Signal))
+				default:
+				}
 				end(caught{s})
 				time.AfterFunc(grace, func() { die(s) })
 				return

@@ -101,6 +101,32 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// The second signal ends what is stuck, be it right behind the first.
+func TestTwoAtOnce(t *testing.T) {
+	for range 20 {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+		cmd.Env = append(os.Environ(), roleVar+"=stuck")
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		bufio.NewScanner(out).Scan()
+		begin := time.Now()
+		for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+			if err := cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = cmd.Wait()
+		if ws := cmd.ProcessState.Sys().(syscall.WaitStatus); !ws.Signaled() || time.Since(begin) >= grace {
+			t.Fatalf("%v after %v", cmd.ProcessState, time.Since(begin))
+		}
+	}
+}
+
 // What hangs ends all the same.
 func TestGrace(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
