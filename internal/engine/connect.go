@@ -70,7 +70,7 @@ func (e *Engine) ConnectNetwork(ctx context.Context, container string, a cove.Ne
 	case connected: // docker's answer, and podman's
 		return nil
 	}
-	if err := e.settleNetworks(ctx, h); err != nil {
+	if err := e.completeNetworks(ctx, h); err != nil {
 		return errors.Join(err, e.leave(ctx, h, n))
 	}
 	e.connectionEvent(h, n.Name, "connect")
@@ -115,7 +115,7 @@ func (e *Engine) leave(ctx context.Context, h *held, n cove.Network) error {
 	if err != nil {
 		return err
 	}
-	return e.settleNetworks(ctx, h)
+	return e.completeNetworks(ctx, h)
 }
 
 // holdBridged holds a container that can be on networks by name.
@@ -189,9 +189,31 @@ func without(c *cove.Container, p cove.Pending) *cove.Container {
 	return &other
 }
 
-// settleNetworks completes the changes of the container's networks that its
-// record says are under way.
+// settleNetworks sees to the changes of the container's networks that somebody
+// else has left under way: nobody was told of a connect that it was done, perhaps that
+// it was not, so it is taken back; a disconnect is completed.
 func (e *Engine) settleNetworks(ctx context.Context, h *held) error {
+	joining := func(a cove.NetworkAttachment) bool { return a.Pending == cove.Joining }
+	if slices.ContainsFunc(h.Attachments, joining) {
+		err := e.change(h.ID, func(c *cove.Container) error {
+			for i := range c.Attachments {
+				if joining(c.Attachments[i]) {
+					c.Attachments[i].Pending = cove.Leaving
+				}
+			}
+			h.Container.Container.Attachments = c.Attachments
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return e.completeNetworks(ctx, h)
+}
+
+// completeNetworks completes the changes of the container's networks that its
+// record says are under way.
+func (e *Engine) completeNetworks(ctx context.Context, h *held) error {
 	c := &h.Container.Container
 	if !pending(c) || h.Run.PID == 0 && alive(h.Dir) {
 		return nil

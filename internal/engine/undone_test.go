@@ -273,3 +273,32 @@ func (l *keepingLocks) Forget(k lock.Kind, id string) error {
 	}
 	return l.Manager.Forget(k, id)
 }
+
+// A connect to a network that was cut short, or has failed and could not take itself
+// back, is taken back by whoever comes next; a disconnect is completed.
+func TestPendingNetworks(t *testing.T) {
+	for _, pending := range []cove.Pending{cove.Joining, cove.Leaving} {
+		e, _ := engineWith(t)
+		if _, err := e.CreateNetwork(t.Context(), cove.Network{Name: "n"}, false); err != nil {
+			t.Fatal(err)
+		}
+		c := stored(t, e, "c", func(c *cove.Container) {
+			c.Attachments = []cove.NetworkAttachment{{Network: "podman", Interface: "eth0"}, {Network: "n", Interface: "eth1", Link: 1, Pending: pending}}
+		})
+		h, err := e.hold(t.Context(), "c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.release()
+		leases := 0
+		inStore(t, e, func(tx state.Tx) error {
+			if err := tx.Leases("n", func(netip.Addr, string) error { leases++; return nil }); err != nil {
+				return err
+			}
+			return tx.Get(state.Containers, c.ID, c)
+		})
+		if len(c.Attachments) != 1 || c.Attachments[0].Network != "podman" || leases != 0 {
+			t.Errorf("%s: %+v, %d leases", pending, c.Attachments, leases)
+		}
+	}
+}
