@@ -301,6 +301,9 @@ type Container struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 	// CgroupManager made its cgroups since it exists: systemd, or cgroupfs.
 	CgroupManager string `json:"cgroupManager,omitempty"`
+	// CgroupBase is the cgroup that those of its last run are below: an ordinary
+	// user's, delegated to him, by which a later reader finds them; "" for the root.
+	CgroupBase string `json:"cgroupBase,omitempty"`
 	// CallerCgroup is the one that was divided for its last run (cgroups=split).
 	CallerCgroup string `json:"callerCgroup,omitempty"`
 	// ProcessLabel and MountLabel are its SELinux labels; "" on a host without.

@@ -62,7 +62,7 @@ func (h *held) launch() *launch {
 			if l.networks, err = e.networksOf(tx, c); err != nil {
 				return err
 			}
-			c.CallerCgroup = h.CallerCgroup
+			c.CallerCgroup, c.CgroupBase = h.CallerCgroup, h.CgroupBase
 			h.Container.Container.Attachments, h.Container.Container.Desired = c.Attachments, c.Desired
 			return tx.Put(state.Containers, c.ID, c)
 		})

@@ -26,6 +26,7 @@ func (l *launch) describe(ctx context.Context) (err error) {
 	if l.layout, err = l.e.cgroups(); err != nil {
 		return err
 	}
+	l.c.CgroupBase = l.layout.Base
 	host, err := l.e.host(l.c, l.layout)
 	if err != nil {
 		return err

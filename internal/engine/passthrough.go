@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -63,7 +64,8 @@ func (e *Engine) unitEntries(c *cove.Container, driver string) []string {
 	if err != nil || !layout.Unified { // the journal knows systemd's own hierarchy alone
 		return nil
 	}
-	return []string{stream, "_SYSTEMD_CGROUP=" + layout.Base + cgroupPath(c)}
+	base := cmp.Or(c.CgroupBase, layout.Base) // ours may be another one than its starter's
+	return []string{stream, "_SYSTEMD_CGROUP=" + base + cgroupPath(c)}
 }
 
 // noOutput is why the log of a container cannot be read, or nobody attach to it;
