@@ -31,18 +31,57 @@ const (
 // fillVolumes makes sure that the directories of all the container's volumes
 // exist, and fills those that wait for it with what the image has at their
 // places. Volumes that wait for nothing cost one snapshot of the store
-// altogether. The caller holds the container's lock.
+// altogether, those that were filled one transaction. The caller holds the
+// container's lock.
 func (e *Engine) fillVolumes(ctx context.Context, c *cove.Container) error {
 	mounts, records, err := e.volumesOf(c)
 	if err != nil {
 		return err
 	}
-	for i, m := range mounts {
-		if err := e.fillRecorded(ctx, c, m, &records[i]); err != nil {
-			return err
+	f := filling{e: e, c: c, held: map[string]lock.Held{}}
+	// Several locks of volumes are taken in the order of their names.
+	order := make([]int, len(mounts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return strings.Compare(mounts[i].Source, mounts[j].Source) })
+	for _, i := range order {
+		if err = f.fill(ctx, mounts[i], &records[i]); err != nil {
+			break
 		}
 	}
-	return nil
+	return errors.Join(err, f.end())
+}
+
+// filling is the work of fillVolumes.
+type filling struct {
+	e    *Engine
+	c    *cove.Container
+	held map[string]lock.Held // by volume; until what was done is recorded
+	done []string             // volumes that wait for nothing any more
+}
+
+// end records what was done and releases the locks.
+func (f *filling) end() (err error) {
+	if len(f.done) > 0 {
+		err = f.e.update(func(tx state.Tx) error {
+			for _, name := range f.done {
+				var now cove.Volume
+				if err := tx.Get(state.Volumes, name, &now); err != nil {
+					return err
+				}
+				now.NeedsCopyUp = false
+				if err := tx.Put(state.Volumes, name, &now); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for _, l := range f.held {
+		err = errors.Join(err, l.Unlock())
+	}
+	return err
 }
 
 // volumesOf gives a container's mounts of volumes, each with the volume's record.
@@ -68,32 +107,24 @@ func (e *Engine) volumesOf(c *cove.Container) (mounts []cove.Mount, records []co
 	return mounts, records, err
 }
 
-// fillVolume is fillVolumes for one mount of type volume.
-func (e *Engine) fillVolume(ctx context.Context, c *cove.Container, m cove.Mount) error {
-	var v cove.Volume
-	err := e.store.View(func(tx state.Tx) error {
-		v = cove.Volume{}
-		return tx.Get(state.Volumes, m.Source, &v)
-	})
-	if err != nil {
-		return err
-	}
-	return e.fillRecorded(ctx, c, m, &v)
-}
-
-// fillRecorded fills the volume unless its record, which may be old, says
-// that this has been done.
-func (e *Engine) fillRecorded(ctx context.Context, c *cove.Container, m cove.Mount, v *cove.Volume) error {
+// fill fills the volume unless its record, which may be old, says that this has
+// been done.
+func (f *filling) fill(ctx context.Context, m cove.Mount, v *cove.Volume) error {
+	e, name := f.e, v.Name
 	if !v.NeedsCopyUp || m.SubPath != "" || slices.Contains(m.Options, "nocopy") {
 		return e.makeVolumeDir(v)
 	}
-	l, err := e.lockUnder(ctx, lock.Volume, v.Name)
-	if err != nil {
-		return err
+	if slices.Contains(f.done, name) {
+		return nil
 	}
-	defer l.Unlock()
-	name := v.Name
-	err = e.store.View(func(tx state.Tx) error {
+	if f.held[name] == nil {
+		l, err := e.lockUnder(ctx, lock.Volume, name)
+		if err != nil {
+			return err
+		}
+		f.held[name] = l
+	}
+	err := e.store.View(func(tx state.Tx) error {
 		*v = cove.Volume{}
 		return tx.Get(state.Volumes, name, v)
 	})
@@ -106,21 +137,14 @@ func (e *Engine) fillRecorded(ctx context.Context, c *cove.Container, m cove.Mou
 	if err := e.makeVolumeDir(v); err != nil || !v.NeedsCopyUp {
 		return err
 	}
-	done, err := e.fillLocked(c, m, v)
+	done, err := e.fillLocked(f.c, m, v)
 	if err != nil {
 		return cove.E("fill volume", name, fileKind(err), err)
 	}
-	if !done {
-		return nil
+	if done {
+		f.done = append(f.done, name)
 	}
-	return e.update(func(tx state.Tx) error {
-		var now cove.Volume
-		if err := tx.Get(state.Volumes, name, &now); err != nil {
-			return err
-		}
-		now.NeedsCopyUp = false
-		return tx.Put(state.Volumes, name, &now)
-	})
+	return nil
 }
 
 // fillLocked fills the volume and tells whether that was the last time: it

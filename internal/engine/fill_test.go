@@ -23,7 +23,7 @@ func TestFillVolume(t *testing.T) {
 	e := copyEngine(t)
 	m := cove.Mount{Type: "volume", Source: "vol", Destination: "/data"}
 	c := record(t, e, "c", func(c *cove.Container) { c.Mounts = []cove.Mount{m} })
-	okay(t, e.fillVolume(t.Context(), c, m))
+	okay(t, e.fillVolumes(t.Context(), c))
 	data := e.volumeData("vol")
 	for name, want := range map[string]string{"a": "from a", "b": "from b", "hard": "from b", "sub/deep": "deep"} {
 		if got, err := os.ReadFile(filepath.Join(data, name)); err != nil || string(got) != want {
@@ -82,7 +82,7 @@ func TestFillVolumeLeavesAlone(t *testing.T) {
 			put(t, filepath.Join(data, test.before), "")
 		}
 		for range 2 {
-			okay(t, e.fillVolume(t.Context(), c, m))
+			okay(t, e.fillVolumes(t.Context(), c))
 		}
 		entries, err := os.ReadDir(data)
 		okay(t, err)
@@ -100,7 +100,7 @@ func TestFillVolumeOwner(t *testing.T) {
 	e := copyEngine(t)
 	m := cove.Mount{Type: "volume", Source: "vol", Destination: "/nothing"}
 	c := record(t, e, "c", func(c *cove.Container) { c.Spec.User, c.Mounts = "app", []cove.Mount{m} })
-	okay(t, e.fillVolume(t.Context(), c, m))
+	okay(t, e.fillVolumes(t.Context(), c))
 	var st unix.Stat_t
 	okay(t, unix.Lstat(e.volumeData("vol"), &st))
 	if st.Uid != 1234 || st.Gid != 2345 {

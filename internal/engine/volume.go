@@ -201,7 +201,8 @@ func (e *Engine) unmakeVolume(name string) error {
 	// Whoever has called the command off wants this all the same.
 	l, err := e.lockToDrop(context.Background(), name, e.lockUnder)
 	if err == nil {
-		err = e.dropLocked(l, name, "")
+		defer l.Unlock()
+		err = e.dropLocked("", name)
 	}
 	if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
 		return nil
@@ -279,7 +280,8 @@ func (e *Engine) dropVolume(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return e.dropLocked(l, name, "")
+	defer l.Unlock()
+	return e.dropLocked("", name)
 }
 
 // finishDrop removes a volume whose removal was cut short. One that has been
@@ -289,12 +291,13 @@ func (e *Engine) finishDrop(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	defer l.Unlock()
 	var v cove.Volume
 	err = e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, name, &v) })
 	if err == nil && v.Intent != cove.BeingRemoved {
-		return l.Unlock()
+		return nil
 	}
-	return e.dropLocked(l, name, "")
+	return e.dropLocked("", name)
 }
 
 // takeLock is one of the ways to take a lock.
@@ -338,12 +341,13 @@ func (e *Engine) volumeUser(tx state.Tx, name, except string) error {
 	})
 }
 
-// dropLocked is dropVolume by the holder of the volume's lock, which it
-// releases. The container owner, which is being removed, does not count.
-func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
-	defer l.Unlock()
-	// Not by update: that may be what has brought us here.
-	err := e.store.Update(func(tx state.Tx) error {
+// dropLocked removes volumes whose locks the caller holds. The container owner,
+// which is being removed, does not count as a user. With an error of kind InUse or
+// NotFound all but those that it names are gone.
+func (e *Engine) dropLocked(owner string, names ...string) error {
+	var going []string
+	var kept []error
+	mark := func(tx state.Tx, name string) error {
 		var v cove.Volume
 		if err := tx.Get(state.Volumes, name, &v); err != nil {
 			if cove.Is(err, cove.NotFound) {
@@ -356,50 +360,88 @@ func (e *Engine) dropLocked(l lock.Held, name, owner string) error {
 		}
 		v.Intent = cove.BeingRemoved
 		return tx.Put(state.Volumes, name, &v)
+	}
+	// Not by update: that may be what has brought us here.
+	err := e.store.Update(func(tx state.Tx) error {
+		going, kept = nil, nil // it may run more than once
+		for _, name := range names {
+			err := mark(tx, name)
+			switch {
+			case err == nil:
+				going = append(going, name)
+			case cove.Is(err, cove.InUse), cove.Is(err, cove.NotFound):
+				kept = append(kept, err)
+			default:
+				return err
+			}
+		}
+		if len(going) == 0 {
+			return errors.Join(kept...)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	dir := e.conf.Volume(name)
-	if err := rootfs.RemoveTree(dir); err != nil {
-		return cove.E("remove volume", name, fileKind(err), err)
+	for _, name := range going {
+		if err := rootfs.RemoveTree(e.conf.Volume(name)); err != nil {
+			return cove.E("remove volume", name, fileKind(err), err)
+		}
 	}
 	// What is in a volume is removed only by who was asked to: it must not be
 	// there again, without its record, when the power goes.
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	// (One, or a container's anonymous ones: they are in one directory.)
+	if err := syncDir(filepath.Dir(e.conf.Volume(going[0]))); err != nil {
 		return err
 	}
 	if err := e.store.Update(func(tx state.Tx) error {
-		// Before the record, so that there is never a lock file that nobody
-		// knows of. Whoever makes a new one finds the intent if we are
-		// killed here, and else waits for this transaction.
-		if err := e.locks.Forget(lock.Volume, name); err != nil {
-			return err
+		for _, name := range going {
+			// Before the record, so that there is never a lock file that nobody
+			// knows of. Whoever makes a new one finds the intent if we are
+			// killed here, and else waits for this transaction.
+			if err := e.locks.Forget(lock.Volume, name); err != nil {
+				return err
+			}
+			if err := e.noteRemoved(tx, lock.Volume, name); err != nil {
+				return err
+			}
+			if err := tx.Delete(state.Volumes, name); err != nil {
+				return err
+			}
 		}
-		if err := e.noteRemoved(tx, lock.Volume, name); err != nil {
-			return err
-		}
-		return tx.Delete(state.Volumes, name)
+		return nil
 	}); err != nil {
 		return err
 	}
-	_ = e.events.Write(cove.Event{Name: name, Status: "remove", Time: time.Now(), Type: "volume"})
-	return nil
+	for _, name := range going {
+		_ = e.events.Write(cove.Event{Name: name, Status: "remove", Time: time.Now(), Type: "volume"})
+	}
+	return errors.Join(kept...)
 }
 
 // removeAnonymous removes the anonymous volumes of a container that is being
 // removed; those that others use stay. take takes a volume's lock.
 func (e *Engine) removeAnonymous(c *cove.Container, take takeLock) error {
-	var errs []error
+	var names []string
 	for _, m := range c.Mounts {
-		if m.Type != "volume" || !m.Anonymous {
-			continue
+		if m.Type == "volume" && m.Anonymous {
+			names = append(names, m.Source)
 		}
-		l, err := e.lockToDrop(context.Background(), m.Source, take)
+	}
+	slices.Sort(names) // the order in which several are locked
+	var locked []string
+	var errs []error
+	for _, name := range names {
+		l, err := e.lockToDrop(context.Background(), name, take)
 		if err == nil {
-			err = e.dropLocked(l, m.Source, c.ID)
+			defer l.Unlock()
+			locked = append(locked, name)
+		} else if !cove.Is(err, cove.InUse) {
+			errs = append(errs, err)
 		}
-		if !cove.Is(err, cove.InUse) && !cove.Is(err, cove.NotFound) {
+	}
+	if len(locked) > 0 {
+		if err := e.dropLocked(c.ID, locked...); !cove.Is(err, cove.InUse) && !cove.Is(err, cove.NotFound) {
 			errs = append(errs, err)
 		}
 	}
