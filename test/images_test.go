@@ -18,6 +18,7 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // makeImages writes the archives that scripts load:
 //
 //	bb.tar      localhost/bb: busybox with every applet, users root, nobody and web
+//	strange.tar localhost/strange: bb with fields that say nothing
 //	svc.tar     localhost/svc: bb with every field of the configuration set
 //	odd.tar     localhost/odd: bb below a layer with overlay's own attributes and others
 //	escape.tar  localhost/escape: a bad layer with an escape sequence in a name
@@ -72,6 +73,10 @@ func makeImages(t *testing.T, dir string) string {
 	archive := imagetest.DockerArchive(t, bb)
 	put("bb.tar", archive)
 	put("svc.tar", imagetest.DockerArchive(t, svc))
+	put("strange.tar", imagetest.DockerArchive(t, imagetest.Image{
+		Name: "localhost/strange:latest", Layers: [][]byte{base}, Env: []string{path}, User: ":::", Volumes: []string{""}, StopSignal: "-9",
+		Healthcheck: json.RawMessage(`{"Test":["CMD"]}`), Cmd: []string{"id", "-u"},
+	}))
 	put("odd.tar", imagetest.DockerArchive(t, imagetest.Image{
 		Name: "localhost/odd:latest", Layers: [][]byte{base, oddLayer(t)}, Env: []string{path}, Volumes: []string{"relative"}, Cmd: []string{"cat", "\x1b[2J"},
 	}))

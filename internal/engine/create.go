@@ -295,6 +295,9 @@ func (d *draft) mounts() error {
 		}
 	}
 	for _, dest := range c.Image.Volumes {
+		if dest == "" {
+			continue // of no place
+		}
 		if !filepath.IsAbs(dest) {
 			dest = "/" + dest // as it says it in the image's root
 		}

@@ -22,6 +22,9 @@ func healthCheck(c *cove.Container) *cove.HealthCheck {
 	var h cove.HealthCheck
 	if c.Image.Health != nil {
 		h = *c.Image.Health
+		if len(h.Test) == 1 && h.Test[0] == "CMD" {
+			h.Test = nil // no command: nothing to be checked
+		}
 	}
 	if asked := c.Spec.Health; asked != nil {
 		if len(asked.Test) > 0 {

@@ -355,7 +355,7 @@ func TestRefusals(t *testing.T) {
 		{`no command or entrypoint provided, and no CMD or ENTRYPOINT from image`, cove.NoCommand, spec(func(s s) { s.EntrypointSet = true; s.Entrypoint = []string{""} })},
 		{`the working directory "foo" is invalid, it needs to be an absolute path`, cove.Invalid, spec(func(s s) { s.WorkDir = "foo" })},
 		{`invalid umask string 9: invalid argument`, cove.Invalid, spec(func(s s) { s.Umask = "9" })},
-		{`invalid user specification "root:x:y": must be user[:group]`, cove.Invalid, spec(func(s s) { s.User = "root:x:y" })},
+		{`invalid user specification "root\n": must be user[:group]`, cove.Invalid, spec(func(s s) { s.User = "root\n" })},
 		{`user or group ID 4294967296 is out of range 0-2147483647`, cove.Invalid, spec(func(s s) { s.User = "4294967296" })},
 		{`unrecognized namespace mode foo passed`, cove.Invalid, spec(func(s s) { s.PID = "foo" })},
 		{`container nope has no pid namespace to join: it does not run`, cove.WrongStatus, spec(func(s s) { s.PID = "container:nope" })},

@@ -126,10 +126,16 @@ func (b *builder) user() error {
 	if u == "" && b.modes.user.is("keep-id") {
 		u = strconv.FormatUint(uint64(b.host.UID), 10) + ":" + strconv.FormatUint(uint64(b.host.GID), 10)
 	}
-	if strings.ContainsAny(u, "\x00\n") || strings.Count(u, ":") > 1 || strings.HasPrefix(u, ":") {
+	if strings.ContainsAny(u, "\x00\n") {
 		return invalid("invalid user specification %q: must be user[:group]", u)
 	}
-	name, group, _ := strings.Cut(u, ":")
+	// As podman and docker read it: no user is root, more fields are nothing.
+	name, rest, _ := strings.Cut(u, ":")
+	group, _, _ := strings.Cut(rest, ":")
+	if u = name; group != "" {
+		name = cmp.Or(name, "0")
+		u = name + ":" + group
+	}
 	out := &b.out.Process.User
 	if name != "" {
 		out.Username = u
