@@ -85,7 +85,7 @@ runc: build deps ## the scripts with runc as cove's OCI runtime (crun in a guest
 
 # What Debian 12's runc has not mended.
 HOLED := 1.1.5+ds1-1+deb12u1
-HOLES := 2019_16884 2021_30465 2025_31133 2025_52565 2025_52881
+HOLES := Processes 2019_16884 2021_30465 2025_31133 2025_52565 2025_52881
 empty :=
 holes: deps ## the attacks of test/cve_test.go on a runc that they are known to work on: they are attacks
 	@if runc --version | grep -q '$(HOLED)$$'; then COVE_RUNTIME_BINARY=$$(command -v runc) COVE_TEST_HOLES='$(HOLES)' \

@@ -524,7 +524,7 @@ func TestCVE2025_52565(t *testing.T) {
 		b.Process.Terminal = true
 		b.write()
 		path := filepath.Join(b.dir, "console")
-		listenConsole(t, path)
+		listenFD(t, path)
 		out, err := b.try("create", "--console-socket", path, "--bundle", b.dir, "c")
 		if err == nil {
 			mounts, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", b.state().PID))

@@ -146,7 +146,7 @@ func (s *telling) terminal(word string, args ...string) {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "console")
 	_ = os.Remove(path)
-	accept := listenConsole(s.t, path)
+	accept := listenFD(s.t, path)
 	s.do(args...)
 	master := accept()
 	if args[0] == "create" {
@@ -680,12 +680,15 @@ func (s *telling) fields(state map[string]any) {
 
 // notBeside are flags that are not compared here, with the reason.
 var notBeside = map[string]string{
-	"--systemd-cgroup":    "where systemd manages cgroups, in the guest",
-	"exec --no-subreaper": "newer than Debian 12's runc, and of no effect there",
-	"update --cpu-burst":  "newer than Debian 12's runc: TestRuntimeResources",
-	"update --cpu-idle":   "the same",
-	"--help":              "words of one's own",
-	"-h":                  "the same",
+	"--systemd-cgroup":      "where systemd manages cgroups, in the guest",
+	"exec --no-subreaper":   "newer than Debian 12's runc, and of no effect there",
+	"update --cpu-burst":    "newer than Debian 12's runc: TestRuntimeResources",
+	"update --cpu-idle":     "the same",
+	"create --pidfd-socket": "newer than Debian 12's runc: TestRuntimePIDFDSocket",
+	"exec --pidfd-socket":   "the same",
+	"run --pidfd-socket":    "the same",
+	"--help":                "words of one's own",
+	"-h":                    "the same",
 }
 
 // TestRuntimeFlags does the same with cove-runtime and with runc, with every flag

@@ -1,11 +1,13 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -100,11 +102,7 @@ func TestRuntimePIDFileLink(t *testing.T) {
 func TestRuntimeDeviceOfHost(t *testing.T) {
 	b := newBundle(t, "stat -c %t:%T /dev/zero")
 	b.users()
-	for _, d := range []string{"proc", "sys", "dev"} {
-		if err := os.MkdirAll(filepath.Join(b.dir, "rootfs", d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	b.places()
 	b.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/zero", Type: "c", Major: 1, Minor: 3}}
 	b.refused("the host has another device there")
 	b.Linux.Devices[0].Minor = 5
@@ -112,3 +110,61 @@ func TestRuntimeDeviceOfHost(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// Who joins a process namespace is made in sight of those in it, who with
+// CAP_SYS_PTRACE can have what he has: nothing but what the container's own
+// processes are to have, from its making on. Debian's runc has that hole.
+func TestCVEProcesses(t *testing.T) {
+	a := newAttack(t)
+	w := newBundle(t, watch+"\ntouch /ready; look & look")
+	for _, set := range []*[]string{&w.Process.Capabilities.Bounding, &w.Process.Capabilities.Effective, &w.Process.Capabilities.Permitted} {
+		*set = append(*set, "CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE")
+	}
+	w.Process.Env = append(w.Process.Env, "HOST="+filepath.Join(w.dir, "config.json"))
+	w.start()
+	w.until("it watches", func() bool { return exists(filepath.Join(w.dir, "rootfs/ready")) })
+	processes := fmt.Sprintf("/proc/%d/ns/pid", w.state().PID)
+	for _, nnp := range []bool{false, true} {
+		b := newBundle(t, "echo $$; readlink /proc/$$/ns/pid; exec sleep 60")
+		b.Process.NoNewPrivileges = nnp
+		b.setNamespace(specs.PIDNamespace, processes)
+		b.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "0.1"}}}}
+		for range 3 {
+			output := b.create()
+			created := b.state()
+			time.Sleep(300 * time.Millisecond) // it is looked at
+			b.ok("start", "c")
+			var lines []string
+			b.until("it runs", func() bool {
+				lines = strings.Fields(output())
+				return len(lines) == 2
+			})
+			ns, _ := os.Readlink(processes)
+			if created.PID != b.state().PID || lines[0] == "1" || lines[1] != ns {
+				t.Errorf("created as %v, runs as %v with %v; want %s", created, b.state(), lines, ns)
+			}
+			b.ok("delete", "-f", "c")
+		}
+	}
+	if found, err := os.ReadFile(filepath.Join(w.dir, "rootfs/found")); err == nil {
+		a.fell("%s", found)
+	}
+}
+
+// watch writes down who of its process namespace has the file HOST of the
+// host's below its root, a program or descriptor of the runtime's, or more rights than a container.
+const watch = `look() {
+	while :; do
+		for p in /proc/[0-9]*; do
+			test -e $p/root$HOST && echo $p has the host >> /found
+			for fd in $p/fd/*; do
+				case $fd:$(readlink $fd) in *:/*start|*:/*waiting|*state.json*) echo $fd >> /found ;; esac
+			done
+			while read key value; do
+				case $key$value in Name:cove*|CapPrm:000001ff*|CapPrm:000003ff*) echo $p $key $value >> /found ;; esac
+			done < $p/status
+		done
+	done 2>/dev/null
+}`
+
+func exists(path string) bool { _, err := os.Lstat(path); return err == nil }

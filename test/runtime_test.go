@@ -198,6 +198,14 @@ func (b *bundle) refused(words string) {
 // start creates and starts it in the background, with its output in a file.
 func (b *bundle) start() (output func() string) {
 	b.t.Helper()
+	output = b.create()
+	b.ok("start", "c")
+	return output
+}
+
+// create is start without it.
+func (b *bundle) create() (output func() string) {
+	b.t.Helper()
 	b.write()
 	file, err := os.Create(filepath.Join(b.dir, "output"))
 	if err != nil {
@@ -210,7 +218,6 @@ func (b *bundle) start() (output func() string) {
 		text, _ := os.ReadFile(file.Name())
 		b.t.Fatalf("create: %v\n%s", err, text)
 	}
-	b.ok("start", "c")
 	return func() string {
 		text, _ := os.ReadFile(file.Name())
 		return string(text)
@@ -261,6 +268,16 @@ func (b *bundle) users() {
 	b.setNamespace(specs.UserNamespace, "")
 	b.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
 	b.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+}
+
+// places makes those of the mounts, which the root of a user namespace cannot.
+func (b *bundle) places() {
+	b.t.Helper()
+	for _, d := range []string{"proc", "sys", "dev"} {
+		if err := os.MkdirAll(filepath.Join(b.dir, "rootfs", d), 0o755); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 }
 
 func TestRuntimeLife(t *testing.T) {
@@ -485,11 +502,7 @@ func TestRuntimeUserNamespace(t *testing.T) {
 	o := newBundle(t, "readlink /proc/self/ns/user; id -u; readlink /proc/self/ns/pid; mount -t tmpfs none /tmp 2>&1 || echo no; hostname")
 	o.setNamespace(specs.UserNamespace, fmt.Sprintf("/proc/%d/ns/user", b.state().PID))
 	o.setNamespace(specs.UTSNamespace, "")
-	for _, d := range []string{"proc", "sys", "dev"} {
-		if err := os.MkdirAll(filepath.Join(o.dir, "rootfs", d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	o.places()
 	got = o.run()
 	if f := strings.Fields(got); len(f) < 3 || f[0] != ns || f[1] != "0" {
 		t.Errorf("by path: %s, want namespace %s", got, ns)
@@ -708,8 +721,9 @@ func TestRuntimePreservedFDs(t *testing.T) {
 	}
 }
 
-// listenConsole listens where a terminal is to be sent, and accept takes it.
-func listenConsole(t *testing.T, path string) (accept func() *os.File) {
+// listenFD listens where a terminal or process is to be sent by descriptor, and
+// accept takes it with its name.
+func listenFD(t *testing.T, path string) (accept func() *os.File) {
 	t.Helper()
 	l, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -727,7 +741,7 @@ func listenConsole(t *testing.T, path string) (accept func() *os.File) {
 		}
 		defer unix.Close(conn)
 		buf, oob := make([]byte, 100), make([]byte, 100)
-		_, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		text, n, _, _, err := unix.Recvmsg(conn, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -739,9 +753,9 @@ func listenConsole(t *testing.T, path string) (accept func() *os.File) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		master := os.NewFile(uintptr(fds[0]), "master")
-		t.Cleanup(func() { _ = master.Close() })
-		return master
+		f := os.NewFile(uintptr(fds[0]), string(buf[:text]))
+		t.Cleanup(func() { _ = f.Close() })
+		return f
 	}
 }
 
@@ -750,7 +764,7 @@ func TestRuntimeConsoleSocket(t *testing.T) {
 	b.Process.Terminal = true
 	b.write()
 	path := filepath.Join(b.dir, "console")
-	accept := listenConsole(t, path)
+	accept := listenFD(t, path)
 	b.ok("create", "--bundle", b.dir, "--console-socket", path, "c")
 	master := accept()
 	b.ok("start", "c")

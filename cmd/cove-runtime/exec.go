@@ -22,6 +22,7 @@ func execute(c *command, args []string) (int, error) {
 	f := c.flags
 	f.StringVar(&o.ConsoleSocket, "console-socket", "", "socket that is sent the terminal")
 	f.StringVar(&o.PIDFile, "pid-file", "", "file for the process's ID")
+	f.StringVar(&o.PIDFDSocket, "pidfd-socket", "", "socket that is sent the process by descriptor")
 	f.IntVar(&o.Preserve, "preserve-fds", 0, "how many descriptors from 3 on the command keeps")
 	f.BoolVar(&o.IgnorePaused, "ignore-paused", false, "also in a paused container, where it will wait")
 	f.Var(&cgroups, "cgroup", "[CONTROLLER[,CONTROLLER…]:]PATH, a cgroup below the container's own")

@@ -14,6 +14,7 @@ func creating(c *command, o *runtime.CreateOptions) {
 	c.flags.StringVar(&o.Bundle, "b", ".", "the same")
 	c.flags.StringVar(&o.ConsoleSocket, "console-socket", "", "socket that is sent the terminal")
 	c.flags.StringVar(&o.PIDFile, "pid-file", "", "file for the container's process ID")
+	c.flags.StringVar(&o.PIDFDSocket, "pidfd-socket", "", "socket that is sent the container's process by descriptor")
 	c.flags.IntVar(&o.Preserve, "preserve-fds", 0, "how many descriptors from 3 on the command keeps")
 	c.flags.BoolVar(&o.NoPivot, "no-pivot", false, "move the root in place of pivot_root, for a root on a ramfs")
 	c.flags.BoolVar(&o.NoKeyring, "no-new-keyring", false, "keep the caller's session keyring")

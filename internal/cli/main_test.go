@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cove-engine/cove"
@@ -172,9 +173,12 @@ func TestExitCodes(t *testing.T) {
 // printed; with one that is unknown none is touched.
 func TestSeveralNames(t *testing.T) {
 	var tried []string
+	var mu sync.Mutex // several are tried at once
 	e := &fakeContainers{
 		known: map[string]engine.Container{"a": {}, "b": {}, "c": {}, "d": {}},
 		remove: func(n string, _ engine.RemoveOptions) error {
+			mu.Lock()
+			defer mu.Unlock()
 			tried = append(tried, n)
 			if n == "b" || n == "c" {
 				return cove.E("", n, cove.WrongStatus, errors.New("runs"))

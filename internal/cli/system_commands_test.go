@@ -120,7 +120,7 @@ func someEvents() []cove.Event {
 	code := 3
 	return []cove.Event{
 		{Time: at, Type: "container", Status: "died", ID: id, Image: "localhost/spec:1", Name: "quirky", ExitCode: &code, Attributes: map[string]string{"b": "2", "a": "1"}},
-		{Time: at, Type: "container", Status: "health_status", ID: id, Image: "i", Name: "n", Health: "healthy"},
+		{Time: at, Type: "container", Status: "health_status", ID: id, Image: "i", Name: "n", Health: "unhealthy", HealthStreak: 2, HealthLog: "no\n"},
 		{Time: at, Type: "image", Status: "pull", ID: id, Name: "spec:1"},
 		{Time: at, Type: "network", Status: "connect", ID: id, Network: "podman"},
 		{Time: at, Type: "volume", Status: "create", Name: "v3"},
@@ -133,7 +133,7 @@ func TestEvents(t *testing.T) {
 	e := &objectsEngine{events: someEvents()}
 	e.on(t, "", "events", "--stream=false", "--no-trunc=false", "-f", "type=image", "--filter", "event=pull", "--filter", "event=tag").want(t, 0, ""+
 		head+"container died 054732371ae8 (image=localhost/spec:1, name=quirky, a=1, b=2)\n"+
-		head+"container health_status 054732371ae8 (image=i, name=n, health_status=healthy)\n"+
+		head+"container health_status 054732371ae8 (image=i, name=n, health_status=unhealthy, health_failing_streak=2, health_log=no)\n"+
 		head+"image pull 054732371ae8 spec:1\n"+
 		head+"network connect 054732371ae8 (container=054732371ae8, name=podman)\n"+
 		head+"volume create v3\n"+

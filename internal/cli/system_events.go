@@ -128,7 +128,7 @@ func eventLine(e cove.Event, noTrunc bool) string {
 		var b strings.Builder
 		fmt.Fprintf(&b, "%s %s (image=%s, name=%s", head, id, e.Image, e.Name)
 		if e.Health != "" {
-			b.WriteString(", health_status=" + e.Health)
+			fmt.Fprintf(&b, ", health_status=%s, health_failing_streak=%d, health_log=%s", e.Health, e.HealthStreak, strings.TrimSuffix(e.HealthLog, "\n"))
 		}
 		if e.Error != "" {
 			b.WriteString(", error=" + e.Error)
@@ -180,6 +180,9 @@ func (f eventFields) ContainerInspectData() string { return f.InspectData }
 func (f eventFields) PodID() string                { return "" }
 
 func newEventFields(e cove.Event) eventFields {
+	if e.Type == "container" && e.Attributes == nil {
+		e.Attributes = map[string]string{} // as podman has it of containers alone
+	}
 	return eventFields{
 		ContainerExitCode: e.ExitCode, ID: e.ID, Image: e.Image, Name: e.Name, Network: e.Network,
 		Status: e.Status, Time: e.Time.Unix(), TimeNano: e.Time.UnixNano(), Type: e.Type,

@@ -2,14 +2,16 @@ package ctrinit
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"os"
+	"runtime"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 )
 
 // A process namespace that others are in is hostile to whoever is born there:
@@ -19,6 +21,7 @@ import (
 // command will have, and does nothing but become it. The child's parent is the
 // monitor (CLONE_PARENT), which is told of it and is from then on concerned with
 // no other; we stay until it has become the command, or to say why it has not.
+// Where that waits for a start (see Runtime), the child waits, and we for both.
 
 // descent is what the child needs, ready to be handed to the kernel: it is a
 // copy of one thread of a Go program, and can call nothing of the runtime's.
@@ -26,12 +29,17 @@ type descent struct {
 	path        *byte
 	argv, envp  **byte
 	line        uintptr // to its maker; the lowest descriptor that the command does not get
+	call        uintptr // to the attendant, from the thread that has the child
 	leads, dies bool    // it takes the terminal; it dies with the monitor
-	processes   *unix.Rlimit
+	limits      []plan.Rlimit
 	filter      *unix.SockFprog
 	filterFlags uintptr
 	answer      byte
 	step        uint32
+
+	pid    atomic.Int64 // or what it failed with, negative; 0 not yet
+	inside int          // its number in its process namespace
+	hooked chan *wire.Failure
 }
 
 // The child's steps.
@@ -41,40 +49,55 @@ const (
 	stepSession
 	stepTerminal
 	stepDeath
-	stepProcesses
+	stepLimits
 	stepFilter
 	stepExec
 )
 
-var stepNames = [...]string{"start", "close descriptors", "setsid", "take the terminal", "die with the monitor", "set rlimit nproc", "load the seccomp filter", "exec"}
+var stepNames = [...]string{"start", "close descriptors", "setsid", "take the terminal", "die with the monitor", "set rlimits", "load the seccomp filter", "exec"}
 
 // openLine makes the connection between the child and us in place of the one to
-// the monitor, which the child does not get.
+// the monitor, which the child does not get, and next to it that between the
+// thread that has the child and its attendant.
 func (p *process) openLine() *wire.Failure {
 	low := 3 + p.plan.Process.KeepFDs
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	line, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return wire.Fail("make a socket", err)
 	}
-	if control == low {
-		if control, err = unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, low+1); err != nil {
-			control = low
-			return wire.Fail("make a socket", err)
-		}
-	}
-	if err := unix.Dup3(pair[1], low, unix.O_CLOEXEC); err != nil {
+	call, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		return wire.Fail("make a socket", err)
 	}
-	_ = unix.Close(pair[1])
-	p.line = [2]int{pair[0], low}
+	// There may be gaps among those that the command gets.
+	for _, fd := range []*int{&control, &line[0], &line[1], &call[0], &call[1]} {
+		if *fd > low {
+			continue
+		}
+		above, err := unix.FcntlInt(uintptr(*fd), unix.F_DUPFD_CLOEXEC, low+1)
+		if err != nil {
+			return wire.Fail("make a socket", err)
+		}
+		if *fd != low {
+			_ = unix.Close(*fd)
+		}
+		*fd = above
+	}
+	if err := unix.Dup3(line[1], low, unix.O_CLOEXEC); err != nil {
+		return wire.Fail("make a socket", err)
+	}
+	_ = unix.Close(line[1])
+	p.line = [2]int{line[0], low}
+	p.attendant(call)
 	return nil
 }
 
 // descend has the child and does not return if it becomes the command.
 func (p *process) descend(name string) *wire.Failure {
 	pr := &p.plan.Process
-	d := &descent{line: uintptr(p.line[1]), leads: pr.Terminal, dies: p.plan.OCI == nil, processes: p.processes}
-	if pr.NoNewPrivs && len(pr.Seccomp) > 0 {
+	d := p.descent
+	d.line, d.leads, d.dies = uintptr(p.line[1]), pr.Terminal, p.plan.OCI == nil
+	if p.filtersChild() {
 		d.filter, d.filterFlags = program(pr.Seccomp), uintptr(pr.SeccompFlags)
 	}
 	var err error
@@ -90,44 +113,124 @@ func (p *process) descend(name string) *wire.Failure {
 	// The package's own exec gives back the soft limit of descriptors that the
 	// Go runtime has raised, and tells nobody else what it was.
 	_ = unix.Exec("", nil, nil)
-	pidfd := int32(-1)
-	pid, errno := d.clone(&pidfd)
-	if errno != 0 {
+	// The attendant keeps what the child is not to have even for a moment.
+	if err := unix.CloseRange(uint(d.call+1), ^uint(0)>>1, unix.CLOSE_RANGE_UNSHARE); err != nil {
+		return wire.Fail("close descriptors", err)
+	}
+	if between := uint(d.line + 1); between < uint(d.call) {
+		_ = unix.CloseRange(between, uint(d.call-1), 0)
+	}
+	d.clone()
+	for {
+		var word [1]byte
+		n, err := unix.Read(int(d.call), word[:])
+		if n == 1 {
+			d.hooked <- p.startHooks(d.inside)
+		} else if err != unix.EINTR {
+			select {} // nothing more to be done here
+		}
+	}
+}
+
+// attendant readies another thread to see to the child. The one that has the
+// child may be allowed nothing any more, since the filter binds it.
+func (p *process) attendant(call [2]int) {
+	p.descent = &descent{call: uintptr(call[1]), hooked: make(chan *wire.Failure)}
+	runtime.GOMAXPROCS(2) // or it would wait for the other one's time to be over
+	go func() {
+		var word [1]byte
+		for p.descent.pid.Load() == 0 {
+			// Who looks over the child's shoulder could call us, too.
+			if n, err := unix.Read(call[0], word[:]); n < 1 && err != unix.EINTR {
+				os.Exit(1)
+			}
+		}
+		failure := p.attend(call[0])
+		if failure == nil {
+			_ = unix.Close(p.oci.waiting) // before who waits for our end looks
+			os.Exit(0)
+		}
+		_ = wire.SendJSON(control, wire.Failed, failure)
+		os.Exit(1)
+	}()
+}
+
+// attend sees the child to its command. Nothing is left of it when it fails.
+func (p *process) attend(call int) *wire.Failure {
+	pid := int(p.descent.pid.Load())
+	if pid < 0 {
+		errno, pr := syscall.Errno(-pid), &p.plan.Process
 		f := wire.Fail("start the process", errno)
-		if len(pr.Seccomp) > 0 && !pr.NoNewPrivs && errno != unix.ENOMEM && errno != unix.EAGAIN {
+		if len(pr.Seccomp) > 0 && !p.filtersChild() && errno != unix.ENOMEM && errno != unix.EAGAIN {
 			f.Text = errno.Error() + ": the seccomp profile has to allow clone, unless there is no-new-privileges"
 		}
 		return f
 	}
 	_ = unix.Close(p.line[1])
-	body, _ := json.Marshal(wire.StartedBody{PID: int(pid)})
-	// The filter may be ours, too: write(2) it allows, if anything.
-	if _, err := unix.Write(control, append([]byte{byte(wire.Started)}, body...)); err != nil {
+	// It is a zombie at most until its parent is told of it.
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return wire.Fail("start the process", err)
+	}
+	if err := wire.SendJSON(control, wire.Started, wire.StartedBody{PID: pid}); err != nil {
 		os.Exit(1)
 	}
-	if f := p.heard(int(pidfd)); f != nil {
+	f := p.see(pidfd, call)
+	if f != nil && unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) == nil {
+		ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		for ended[0].Revents == 0 {
+			_, _ = unix.Poll(ended, -1)
+		}
+	}
+	return f
+}
+
+// see has the child go when it may.
+func (p *process) see(pidfd, call int) *wire.Failure {
+	inside, f := p.heard(pidfd)
+	if f != nil {
 		return f
 	}
 	if monitorGone() {
 		os.Exit(1)
 	}
-	if _, err := unix.Write(p.line[0], []byte{0}); err != nil && err != unix.EPIPE {
+	if p.oci.start >= 0 {
+		if err := p.report(wire.Ready, p.master); err != nil {
+			return wire.Fail("report", err)
+		}
+		p.awaitStart(pidfd)
+	}
+	if h := p.plan.Hooks; h != nil && len(h.StartContainer) > 0 {
+		p.descent.inside = inside
+		if _, err := unix.Write(call, []byte{0}); err != nil {
+			return wire.Fail("run hooks", err)
+		}
+		if f := <-p.descent.hooked; f != nil {
+			return f
+		}
+	}
+	if err := unix.Send(p.line[0], []byte{0}, unix.MSG_NOSIGNAL); err != nil && err != unix.EPIPE {
 		return wire.Fail("let the process go", err)
 	}
-	if f := p.heard(int(pidfd)); f != nil {
-		return f
-	}
-	os.Exit(0)
-	return nil
+	_, f = p.heard(pidfd)
+	return f
 }
 
-// heard waits for the child's next word, which is a failure or nil; it has none
-// left when it has become the command, or has ended.
-func (p *process) heard(pidfd int) *wire.Failure {
+// filtersChild tells whether the child loads the filter by itself, so that it
+// need not allow what its maker does; a filter that an agent is told of, or that
+// hooks are to run under, the maker loads.
+func (p *process) filtersChild() bool {
+	pr, h := &p.plan.Process, p.plan.Hooks
+	return len(pr.Seccomp) > 0 && pr.NoNewPrivs && p.oci.notify < 0 && (h == nil || len(h.StartContainer) == 0)
+}
+
+// heard waits for the child's next word, which is a failure or its number; it
+// has none left when it has become the command, or has ended.
+func (p *process) heard(pidfd int) (int, *wire.Failure) {
 	fds := []unix.PollFd{{Fd: int32(p.line[0]), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
-			return wire.Fail("wait for the process", err)
+			return 0, wire.Fail("wait for the process", err)
 		}
 		if fds[0].Revents == 0 && fds[1].Revents == 0 {
 			continue
@@ -135,19 +238,19 @@ func (p *process) heard(pidfd int) *wire.Failure {
 		word := make([]byte, 8)
 		// Somebody of the container's may have made off with the child's end.
 		if fds[0].Revents == 0 {
-			return nil
+			return 0, nil
 		}
 		if n, err := unix.Read(p.line[0], word); err != nil || n < len(word) {
-			return nil
+			return 0, nil
 		}
-		step, errno := binary.NativeEndian.Uint32(word), syscall.Errno(binary.NativeEndian.Uint32(word[4:]))
+		step, number := binary.NativeEndian.Uint32(word), binary.NativeEndian.Uint32(word[4:])
 		switch {
 		case step == stepReady:
-			return nil
+			return int(number), nil
 		case step == stepExec:
-			return failedExec(p.plan.Process.Args[0], errno)
+			return 0, failedExec(p.plan.Process.Args[0], syscall.Errno(number))
 		}
-		return wire.Fail(stepNames[min(step, stepExec)], errno)
+		return 0, wire.Fail(stepNames[min(step, stepExec)], syscall.Errno(number))
 	}
 }
 
@@ -161,16 +264,22 @@ func pointers(list []string) (**byte, error) {
 }
 
 // clone is fork(2), without the memory in common that vfork(2) would have: it
-// would be the door to us. It returns in the parent only.
+// would be the door to us. It returns in the parent only, whose attendant is
+// called; what a filter is as good as sure to allow does it.
 //
 //go:nosplit
 //go:norace
-func (d *descent) clone(pidfd *int32) (pid uintptr, errno syscall.Errno) {
-	pid, _, errno = syscall.RawSyscall6(syscall.SYS_CLONE, unix.CLONE_PARENT|unix.CLONE_PIDFD|uintptr(syscall.SIGCHLD), 0, uintptr(unsafe.Pointer(pidfd)), 0, 0, 0)
+func (d *descent) clone() {
+	pid, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, unix.CLONE_PARENT|uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid == 0 && errno == 0 {
 		d.become()
 	}
-	return pid, errno
+	if errno != 0 {
+		pid = -uintptr(errno)
+	}
+	d.pid.Store(int64(pid))
+	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, d.call, uintptr(unsafe.Pointer(&d.answer)), 1)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, d.line, 0, 0)
 }
 
 // become is the child's life.
@@ -215,7 +324,8 @@ func (d *descent) prepare() (errno syscall.Errno) {
 	}
 	// Our maker looks whether the monitor still lives, now that its death would
 	// end us, and tells it of us before there is anything to tell.
-	d.tell(stepReady, 0)
+	pid, _, _ := syscall.RawSyscall(syscall.SYS_GETPID, 0, 0, 0)
+	d.tell(stepReady, uint32(pid))
 	for {
 		n, _, e := syscall.RawSyscall(syscall.SYS_READ, d.line, uintptr(unsafe.Pointer(&d.answer)), 1)
 		if e == syscall.EINTR {
@@ -226,9 +336,10 @@ func (d *descent) prepare() (errno syscall.Errno) {
 		}
 		break
 	}
-	if d.processes != nil {
-		d.step = stepProcesses
-		if _, _, errno = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, unix.RLIMIT_NPROC, uintptr(unsafe.Pointer(d.processes)), 0, 0, 0); errno != 0 {
+	d.step = stepLimits
+	for i := range d.limits {
+		l := &d.limits[i]
+		if _, _, errno = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, uintptr(l.Resource), uintptr(unsafe.Pointer(&l.Soft)), 0, 0, 0); errno != 0 {
 			return errno
 		}
 	}

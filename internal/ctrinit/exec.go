@@ -59,14 +59,16 @@ func (p *process) exec() *wire.Failure {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return wire.Fail("set no_new_privs", err)
 		}
-		if !p.descends {
+		if !p.descends || !p.filtersChild() {
 			if f := p.loadFilter(); f != nil {
 				return f
 			}
 		}
 	}
-	if f := p.startHooks(); f != nil {
-		return f
+	if !p.descends {
+		if f := p.startHooks(os.Getpid()); f != nil {
+			return f
+		}
 	}
 	name, f := lookPath(pr.Args, pr.Env)
 	if f != nil {
@@ -93,16 +95,16 @@ func failedExec(command string, err error) *wire.Failure {
 }
 
 // limit sets a resource limit. That of processes counts all of the user's, the
-// one that makes the command among them: it is the command's to lower.
+// one that makes the command among them, which needs descriptors, too: they are
+// the command's to lower.
 func (p *process) limit(r plan.Rlimit) error {
 	limit := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
-	if p.descends && r.Resource == unix.RLIMIT_NPROC {
+	if p.descends && (r.Resource == unix.RLIMIT_NPROC || r.Resource == unix.RLIMIT_NOFILE) {
 		var own unix.Rlimit
 		if err := unix.Prlimit(0, r.Resource, nil, &own); err != nil {
 			return err
 		}
-		wanted := limit
-		p.processes = &wanted
+		p.descent.limits = append(p.descent.limits, r)
 		limit = unix.Rlimit{Cur: max(limit.Cur, own.Cur), Max: max(limit.Max, own.Max)}
 	}
 	return unix.Prlimit(0, r.Resource, &limit, nil)
@@ -234,7 +236,11 @@ func (p *process) loadFilter() *wire.Failure {
 	if err != nil {
 		return wire.Fail("load the seccomp filter", err)
 	}
-	listener, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(p.plan.Process.SeccompFlags), uintptr(unsafe.Pointer(program(filter))))
+	flags := p.plan.Process.SeccompFlags
+	if p.descends {
+		flags &^= unix.SECCOMP_FILTER_FLAG_TSYNC // the other threads are ours alone
+	}
+	listener, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uintptr(flags), uintptr(unsafe.Pointer(program(filter))))
 	if errno != 0 {
 		return wire.Fail("load the seccomp filter", errno)
 	}

@@ -22,11 +22,16 @@ func (p *process) createHooks() *wire.Failure {
 	return wire.HookFailure(hook.Run("createContainer", h.CreateContainer, h.In("creating", os.Getpid()), nil))
 }
 
-// startHooks run as the user's command would: their paths are the image's.
-func (p *process) startHooks() *wire.Failure {
+// startHooks run as the user's command would: their paths are the image's. pid
+// is its number, for the container.
+func (p *process) startHooks(pid int) *wire.Failure {
 	h := p.plan.Hooks
 	if h == nil {
 		return nil
 	}
-	return wire.HookFailure(hook.Run("startContainer", h.StartContainer, h.In("created", os.Getpid()), nil))
+	state := h.In("created", pid)
+	if p.descends {
+		return wire.HookFailure(hook.RunApart("startContainer", h.StartContainer, state))
+	}
+	return wire.HookFailure(hook.Run("startContainer", h.StartContainer, state, nil))
 }

@@ -18,7 +18,6 @@ package ctrinit
 
 import (
 	"cmp"
-	"encoding/json"
 	"io"
 	"os"
 	"runtime"
@@ -26,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
 )
@@ -49,11 +49,22 @@ type process struct {
 	// noGroups says that the user namespace denies setgroups(2).
 	noGroups bool
 	// descends says that the command is born into a process namespace that
-	// others are in, see descend; line and processes are for that.
-	descends  bool
-	line      [2]int
-	processes *unix.Rlimit
-	oci       handed
+	// others are in, see descend, and what follows is for that: the namespace
+	// while it is not joined yet, -1 then, the connection to the command's
+	// process, and the terminal's master, which is given away late.
+	descends bool
+	born     int
+	line     [2]int
+	descent  *descent
+	master   int
+	oci      handed
+}
+
+func newProcess() *process {
+	return &process{
+		proc: -1, attr: -1, shm: -1, its: -1, born: -1, master: -1,
+		oci: handed{start: -1, waiting: -1, notify: -1},
+	}
 }
 
 // Main is the whole life of the process; it does not return. Its caller has
@@ -63,7 +74,7 @@ func Main() {
 	if len(os.Args) > 1 { // behind descriptors that are the command's
 		control, _ = strconv.Atoi(os.Args[1])
 	}
-	p := &process{proc: -1, attr: -1, shm: -1, its: -1}
+	p := newProcess()
 	failure := p.run()
 	// Whoever cannot be told is gone, and then nobody waits for an answer.
 	_ = wire.SendJSON(control, wire.Failed, failure)
@@ -101,9 +112,12 @@ func (p *process) run() *wire.Failure {
 		if f := p.enterRoot(); f != nil {
 			return f
 		}
+		if f := p.joinProcesses(); f != nil {
+			return f
+		}
 	}
 	p.leaveHost()
-	plainSignals()
+	plainSignals(p.descends)
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {
 			return f
@@ -147,7 +161,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		return false, wire.Fail("receive the plan", err)
 	}
 	var msg wire.PrepareBody
-	if err := json.Unmarshal(body, &msg); err != nil {
+	if err := coldjson.Unmarshal(body, &msg); err != nil {
 		return false, wire.Fail("read the plan's message", err)
 	}
 	data, err := ReadAll(fds[0])
@@ -155,7 +169,7 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 	if err != nil {
 		return false, wire.Fail("read the plan", err)
 	}
-	if err := json.Unmarshal(data, &p.plan); err != nil {
+	if err := coldjson.Unmarshal(data, &p.plan); err != nil {
 		return false, &wire.Failure{Step: "read the plan", Text: err.Error()}
 	}
 	if p.plan.Version > plan.Version {
@@ -182,7 +196,8 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 			return false, f
 		}
 		if flag == unix.CLONE_NEWPID {
-			p.descends = true // setns(2): it is our children's, and we stay outside
+			p.born, p.descends = fd, true
+			continue
 		}
 		if flag == unix.CLONE_NEWNS {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {
@@ -240,6 +255,21 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 	return false, nil
 }
 
+// joinProcesses has our children, from now on, born into the process namespace
+// that came with the plan; setns(2): we stay outside. Hooks that have the rights
+// of who makes the container are children, too, and have been run.
+func (p *process) joinProcesses() *wire.Failure {
+	if p.born < 0 {
+		return nil
+	}
+	if err := unix.Setns(p.born, unix.CLONE_NEWPID); err != nil {
+		return wire.Fail("join pid namespace", err)
+	}
+	_ = unix.Close(p.born)
+	p.born = -1
+	return nil
+}
+
 // received are the descriptors that came with the plan, in the order in which
 // they are taken.
 type received []int
@@ -282,8 +312,7 @@ func (p *process) takeProc(ns int) *wire.Failure {
 	if err != nil {
 		return wire.Fail("join /proc", err)
 	}
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
+	if !shows(fd, p.born) {
 		_ = unix.Close(fd)
 		return &wire.Failure{Step: "join /proc", Text: "the container that has the processes has none there"}
 	}

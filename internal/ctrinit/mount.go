@@ -158,20 +158,25 @@ func detached(m *plan.Mount) (fd int, dir bool, err error) {
 		}
 	}
 	if err == nil {
-		err = setAttr(fd, m.RecSet, m.RecClear, unix.AT_RECURSIVE)
-	}
-	if err == nil && m.Propagation != 0 {
-		var flags uint
-		if m.PropagationRec {
-			flags = unix.AT_RECURSIVE
-		}
-		err = unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|flags, &unix.MountAttr{Propagation: m.Propagation})
+		err = setMore(fd, m)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return -1, false, err
 	}
 	return fd, dir, nil
+}
+
+// setMore sets what a mount has beyond its own attributes.
+func setMore(fd int, m *plan.Mount) error {
+	if err := setAttr(fd, m.RecSet, m.RecClear, unix.AT_RECURSIVE); err != nil || m.Propagation == 0 {
+		return err
+	}
+	var flags uint
+	if m.PropagationRec {
+		flags = unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|flags, &unix.MountAttr{Propagation: m.Propagation})
 }
 
 func setAttr(fd int, set, clr uint64, flags uint) error {

@@ -31,10 +31,14 @@ import (
 //	                           |<------------------------| connects, Go
 //	                           | exec: the socket closes |
 //	                           |- - - - - - - - - - - - >|
+//
+// Where others are in the process namespace that is to be joined, init says
+// Started before Ready: another process is the container's from then on, which
+// only waits, while init does the waiting for start (see descend).
 func Runtime(socket int) {
 	runtime.LockOSThread()
 	control = socket
-	p := &process{proc: -1, attr: -1, shm: -1, its: -1, oci: handed{start: -1, waiting: -1, notify: -1}}
+	p := newProcess()
 	failure := p.live()
 	_ = wire.SendJSON(control, wire.Failed, failure)
 	os.Exit(1)
@@ -75,9 +79,12 @@ func (p *process) live() *wire.Failure {
 		if f := p.enterRoot(); f != nil {
 			return f
 		}
+		if f := p.joinProcesses(); f != nil {
+			return f
+		}
 	}
 	p.leaveHost()
-	plainSignals()
+	plainSignals(p.descends)
 	master := -1
 	if p.plan.Process.Terminal {
 		if master, f = p.openTerminal(!isExec); f != nil {
@@ -94,11 +101,15 @@ func (p *process) live() *wire.Failure {
 	if f := p.schedule(); f != nil {
 		return f
 	}
+	if p.descends && !isExec {
+		p.master = master
+		return p.exec() // where the rest is said and heard
+	}
 	if err := p.report(wire.Ready, master); err != nil {
 		return wire.Fail("report", err)
 	}
 	if !isExec {
-		p.awaitStart()
+		p.awaitStart(-1)
 	}
 	return p.exec()
 }
@@ -122,10 +133,17 @@ func (p *process) report(kind wire.Kind, master int) error {
 	return nil
 }
 
-// awaitStart waits for a start, which from then on is told what fails.
-func (p *process) awaitStart() {
+// awaitStart waits for a start, which from then on is told what fails, or for
+// the end of the process of pidfd, -1 for none.
+func (p *process) awaitStart(pidfd int) {
 	buf := make([]byte, 64)
 	for {
+		fds := []unix.PollFd{{Fd: int32(p.oci.start), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
+			continue
+		} else if err != nil || fds[1].Revents != 0 {
+			os.Exit(1)
+		}
 		fd, _, err := unix.Accept4(p.oci.start, unix.SOCK_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNABORTED {
 			continue

@@ -1,12 +1,16 @@
 package ctrinit
 
 import (
+	"errors"
+	"os"
+	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 )
 
 // openProc opens the host's /proc and makes sure that it is procfs, so that
@@ -132,4 +136,99 @@ func (p *process) setSysctls() *wire.Failure {
 		}
 	}
 	return nil
+}
+
+// ProcOf makes the mount m of a procfs that shows the processes of another
+// process namespace, detached. Before Linux 6.18 that is a copy of what somebody
+// in there has, since a new one shows the processes of who makes it.
+func ProcOf(ns int, m *plan.Mount) (int, error) {
+	fd, err := newProc(ns, m)
+	if err == unix.EINVAL {
+		fd, err = copiedProc(ns)
+		if err == nil {
+			err = setAttr(fd, m.Set, m.Clear, 0)
+		}
+	}
+	if err != nil {
+		return -1, err
+	}
+	if err := setMore(fd, m); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func newProc(ns int, m *plan.Mount) (int, error) {
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigSetFd(fs, "pidns", ns); err != nil {
+		return -1, err
+	}
+	if err := configure(fs, m.Data); err != nil {
+		return -1, err
+	}
+	return createMount(fs, m.Set)
+}
+
+// copiedProc is the /proc of somebody in the process namespace.
+func copiedProc(ns int) (fd int, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread ends here: it has lost its working directory.
+		runtime.LockOSThread()
+		fd, err = copyProc(ns)
+	}()
+	<-done
+	return fd, err
+}
+
+func copyProc(ns int) (int, error) {
+	own, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(own)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return -1, err
+	}
+	var want unix.Stat_t
+	if err := unix.Fstat(ns, &want); err != nil {
+		return -1, err
+	}
+	for _, e := range entries {
+		var its unix.Stat_t
+		if unix.Stat("/proc/"+e.Name()+"/ns/pid", &its) != nil || its.Ino != want.Ino || its.Dev != want.Dev {
+			continue
+		}
+		mounts, err := unix.Open("/proc/"+e.Name()+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		fd, err := TreeOf(mounts, own, "/proc")
+		_ = unix.Close(mounts)
+		if err == nil && shows(fd, ns) {
+			return fd, nil
+		}
+		if err == nil {
+			_ = unix.Close(fd)
+		}
+	}
+	return -1, errors.New("nobody in the process namespace has a /proc of it, and this kernel, older than 6.18, makes none from outside")
+}
+
+// shows tells whether a mount is a procfs that shows a process namespace: its
+// process 1 is in that one. What else is mounted in such a place may be the
+// host's.
+func shows(fd, ns int) bool {
+	var fs unix.Statfs_t
+	var want, its unix.Stat_t
+	return unix.Fstatfs(fd, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC &&
+		unix.Fstat(ns, &want) == nil && unix.Fstatat(fd, "1/ns/pid", &its, 0) == nil &&
+		its.Ino == want.Ino && its.Dev == want.Dev
 }

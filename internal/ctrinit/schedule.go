@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/plan"
 )
 
 // schedule sets what a spec says of the thread that becomes the command:
@@ -18,12 +19,8 @@ func (p *process) schedule() *wire.Failure {
 			return wire.Fail("set personality", errno)
 		}
 	}
-	if s := o.Scheduler; s != nil {
-		attr := unix.SchedAttr{
-			Size: unix.SizeofSchedAttr, Policy: s.Policy, Flags: s.Flags, Nice: s.Nice, Priority: s.Priority,
-			Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
-		}
-		if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+	if !p.descends { // a child need not inherit it, sched(7)
+		if err := SetScheduler(0, o.Scheduler); err != nil {
 			return wire.Fail("set scheduler", err)
 		}
 	}
@@ -60,6 +57,18 @@ func (p *process) schedule() *wire.Failure {
 		}
 	}
 	return nil
+}
+
+// SetScheduler sets how a process is scheduled, 0 for the calling thread; nil
+// leaves it.
+func SetScheduler(pid int, s *plan.Sched) error {
+	if s == nil {
+		return nil
+	}
+	return unix.SchedSetAttr(pid, &unix.SchedAttr{
+		Size: unix.SizeofSchedAttr, Policy: s.Policy, Flags: s.Flags, Nice: s.Nice, Priority: s.Priority,
+		Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
+	}, 0)
 }
 
 // setgroups sets this thread's groups alone.

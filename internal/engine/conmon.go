@@ -527,7 +527,7 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 	if h.Status != cove.Exited || !h.Run.Down {
 		return false, nil
 	}
-	if h.Spec.Remove {
+	if h.goes() {
 		return true, h.settleAway(ctx)
 	}
 	h.due = h.restartWanted() && !lives
@@ -537,10 +537,15 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 // restartWanted tells whether the restart policy asks for another run of a
 // container that conmon has watched to its end.
 func (h *held) restartWanted() bool {
-	return h.Status == cove.Exited && h.Run.Down && !h.Spec.Remove && h.Run.Exit == "" && h.Run.Error == "" && !procfs.OtherBoot(h.Run.BootID) &&
+	return h.Status == cove.Exited && h.Run.Down && h.Run.Exit == "" && h.Run.Error == "" && !procfs.OtherBoot(h.Run.BootID) &&
 		h.Desired == cove.DesireRun && !h.Run.Stopping &&
 		(h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy())
 }
+
+// goes tells whether a container that has ended goes with its end, as --rm asks:
+// not while its policy has another run follow. That is for our own monitor to
+// see to, and where it was killed there is none.
+func (h *held) goes() bool { return h.Spec.Remove && (h.Spec.Monitor == "" || !h.restartWanted()) }
 
 // endConmon kills a run's conmon.
 func (e *Engine) endConmon(run *cove.Run) error {

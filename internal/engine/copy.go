@@ -25,14 +25,10 @@ import (
 // following a final symbolic link; its target is the second result. A
 // relative path is the container's working directory's.
 func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileInfo, string, error) {
-	h, root, err := e.holdRoot(ctx, nameOrID, func(h *held) (int, error) {
-		name = h.absolute(name)
-		return h.root(ctx, true, name)
-	})
+	h, root, name, err := e.rootToRead(ctx, nameOrID, name)
 	if err != nil {
 		return nil, "", err
 	}
-	defer h.release()
 	defer unix.Close(root)
 	fd, err := openLink(root, name)
 	if err != nil {
@@ -58,6 +54,21 @@ func (e *Engine) StatPath(ctx context.Context, nameOrID, name string) (fs.FileIn
 	return info, target, nil
 }
 
+// rootToRead opens a container's root, and says where name is in there. The
+// container is not held any more: on the path may be a file system that it
+// serves itself, and whoever wants to end it is not to wait for that.
+func (e *Engine) rootToRead(ctx context.Context, nameOrID, name string) (released *held, root int, absolute string, err error) {
+	h, root, err := e.holdRoot(ctx, nameOrID, func(h *held) (int, error) {
+		name = h.absolute(name)
+		return h.root(ctx, true, name)
+	})
+	if err != nil {
+		return nil, -1, "", err
+	}
+	h.release()
+	return h, root, name, nil
+}
+
 // openLink opens name inside root; a final link is itself unless a slash
 // follows it.
 func openLink(root int, name string) (int, error) {
@@ -73,14 +84,10 @@ func openLink(root int, name string) (int, error) {
 // not held while the stream is read. The caller closes it, which frees
 // whatever was mounted.
 func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCloser, error) {
-	h, root, err := e.holdRoot(ctx, nameOrID, func(h *held) (int, error) {
-		name = h.absolute(name)
-		return h.root(ctx, true, name)
-	})
+	h, root, name, err := e.rootToRead(ctx, nameOrID, name)
 	if err != nil {
 		return nil, err
 	}
-	defer h.release()
 	fd, err := rootfs.OpenIn(root, name, unix.O_PATH)
 	_ = unix.Close(root)
 	if err != nil {

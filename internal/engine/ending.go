@@ -26,7 +26,7 @@ import (
 // not run is left alone.
 func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
 	ctx = lock.Track(ctx) // many are stopped at the same time
-	h, err := e.holdToEnd(ctx, nameOrID)
+	h, err := e.holdToEnd(ctx, nameOrID, o)
 	if err != nil {
 		return err
 	}
@@ -125,17 +125,30 @@ func (e *Engine) wake(c *Container) {
 // errEnding tells that a container is ending already.
 var errEnding = errors.New("it is ending")
 
-// askToStop has the monitor end the container within so many seconds.
-func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout uint, err error) {
-	timeout = e.stopTimeout(&h.Container.Container)
+// wayToStop gives the signal that ends a container, and how many seconds later
+// SIGKILL does.
+func (e *Engine) wayToStop(c *cove.Container, o StopOptions) (sig unix.Signal, timeout uint, err error) {
+	timeout = e.stopTimeout(c)
 	if o.Timeout != nil {
 		timeout = *o.Timeout
 	}
-	sig := stopSignal(&h.Container.Container)
+	sig = stopSignal(c)
 	if o.Signal != "" {
 		if sig, err = parseSignal(o.Signal); err != nil {
-			return nil, 0, err
+			return 0, 0, err
 		}
+	}
+	if timeout == 0 {
+		sig = unix.SIGKILL
+	}
+	return sig, timeout, nil
+}
+
+// askToStop has the monitor end the container within so many seconds.
+func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout uint, err error) {
+	sig, timeout, err := e.wayToStop(&h.Container.Container, o)
+	if err != nil {
+		return nil, 0, err
 	}
 	conn, err = e.dial(&h.Container)
 	if cove.Is(err, cove.NotFound) {
@@ -145,10 +158,7 @@ func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout 
 		return nil, 0, err
 	}
 	if h.Status == cove.Paused {
-		err = e.thaw(h)
-	}
-	if timeout == 0 {
-		sig = unix.SIGKILL
+		err = e.thaw(&h.Container)
 	}
 	if err == nil {
 		err = conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout})
@@ -305,11 +315,21 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	if err != nil {
 		return err
 	}
-	h, err := e.holdAsIs(ctx, nameOrID)
+	o := StopOptions{Timeout: new(uint), killed: true}
+	hold := e.holdAsIs
+	if sig == unix.SIGKILL {
+		hold = func(ctx context.Context, nameOrID string) (*held, error) {
+			return e.insist(ctx, nameOrID, o, e.holdAsIs)
+		}
+	}
+	h, err := hold(ctx, nameOrID)
 	if err != nil {
 		return err
 	}
 	defer h.release()
+	if h.Run.PID == 0 && h.told {
+		return e.desire(h, cove.DesireStop)
+	}
 	if h.Run.PID == 0 {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("can only kill running containers. %s is in state %s: container state improper", h.ID, h.Status))
 	}
@@ -320,7 +340,6 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 		e.emit(&h.Container.Container, "kill")
 		return nil
 	}
-	o := StopOptions{Timeout: new(uint), killed: true}
 	e.emit(&h.Container.Container, "kill") // it comes before the end
 	if err := e.desire(h, cove.DesireStop); err != nil {
 		return e.stopUnrecorded(ctx, h, o, err)
@@ -392,20 +411,20 @@ func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
 	if h.Status != cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not paused, can't unpause: container state improper", h.ID))
 	}
-	if err := e.thaw(h); err != nil {
+	if err := e.thaw(&h.Container); err != nil {
 		return err
 	}
 	e.emit(&h.Container.Container, "unpause")
 	return nil
 }
 
-func (e *Engine) thaw(h *held) error {
-	dirs, err := e.cgroupDirs(&h.Container.Container)
+func (e *Engine) thaw(c *Container) error {
+	dirs, err := e.cgroupDirs(&c.Container)
 	if err == nil {
 		err = cgroup.Thaw(dirs)
 	}
 	if err != nil {
-		return cove.E("unpause container", h.Name, cove.KindOf(err), err)
+		return cove.E("unpause container", c.Name, cove.KindOf(err), err)
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ type held struct {
 	// due tells that the restart policy asks for another run and that the
 	// monitor that would have seen to it was killed.
 	due bool
+	// told tells that it has been told to end before it was held.
+	told bool
 }
 
 func (h *held) release() { _ = h.lock.Unlock() }
@@ -60,10 +62,48 @@ func (e *Engine) holdAsIs(ctx context.Context, nameOrID string) (*held, error) {
 	return e.holdWhen(ctx, nameOrID, nil)
 }
 
-// holdToEnd is holdAsIs for who wants the container to end: hooks that it
-// waits for are ended.
-func (e *Engine) holdToEnd(ctx context.Context, nameOrID string) (*held, error) {
-	return e.holdWhen(ctx, nameOrID, e.callOff)
+// holdToEnd is holdAsIs for who wants the container to end as o says: hooks that
+// it waits for are ended.
+func (e *Engine) holdToEnd(ctx context.Context, nameOrID string, o StopOptions) (*held, error) {
+	return e.insist(ctx, nameOrID, o, func(ctx context.Context, nameOrID string) (*held, error) {
+		return e.holdWhen(ctx, nameOrID, e.callOff)
+	})
+}
+
+// insist is hold for who wants the container to end as o says. Who has the lock
+// may be waiting for the container itself, which can serve a file system and let
+// somebody write to it: after a while it is told to end all the same.
+func (e *Engine) insist(ctx context.Context, nameOrID string, o StopOptions, hold func(context.Context, string) (*held, error)) (*held, error) {
+	c, err := e.find(nameOrID)
+	if err != nil {
+		return nil, err
+	}
+	sig, timeout, err := e.wayToStop(c, o)
+	if err != nil {
+		return hold(ctx, nameOrID) // it may not run, and nobody minds
+	}
+	first := time.AfterFunc(endPatience, func() { e.tellToEnd(c, sig) })
+	last := time.AfterFunc(endPatience+time.Duration(timeout)*time.Second, func() { e.tellToEnd(c, unix.SIGKILL) })
+	h, err := hold(ctx, nameOrID)
+	last.Stop()
+	told := !first.Stop()
+	if h != nil {
+		h.told = told
+	}
+	return h, err
+}
+
+// tellToEnd sends a signal to the init of a container that somebody else may hold. Nothing is
+// recorded: it may be started again by its policy until it is held.
+func (e *Engine) tellToEnd(c *cove.Container, sig unix.Signal) {
+	now, err := e.look(c)
+	if err != nil || now.Run.PID == 0 {
+		return
+	}
+	if now.Status == cove.Paused {
+		_ = e.thaw(&now)
+	}
+	_ = e.signal(&now, sig)
 }
 
 // holdWhen is holdAsIs. While others have the container without holding its
@@ -167,7 +207,7 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 const startPatience = 30 * time.Second
 
 // endPatience is how long who wants a container gone waits for the hooks of
-// its end.
+// its end, and for others who hold it.
 const endPatience = 10 * time.Second
 
 // aboutToStart tells whether the command that has recorded a start lives and

@@ -123,7 +123,7 @@ func (e *Engine) subnetPools() ([]network.Pool, error) {
 
 func (e *Engine) networkEvent(n cove.Network, status string) {
 	_ = e.events.Write(cove.Event{
-		ID: n.ID, Name: n.Name, Network: n.Name, Status: status, Time: time.Now(), Type: "network",
+		ID: n.ID, Network: n.Name, Status: status, Time: time.Now(), Type: "network",
 		Attributes: map[string]string{"driver": n.Driver},
 	})
 }

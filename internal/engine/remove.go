@@ -31,14 +31,10 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		if !o.Force {
 			return cove.E("", "", cove.WrongStatus, fmt.Errorf("cannot remove container %s as it is %s - running or paused containers cannot be removed without force: container state improper", h.ID, h.Status))
 		}
-		stop := StopOptions{Timeout: o.Timeout}
-		if stop.Timeout == nil {
-			stop.Timeout = new(uint)
-		}
 		if err := e.desire(h, cove.DesireStop); err != nil {
 			return err
 		}
-		err := e.stop(ctx, h, "remove container", stop)
+		err := e.stop(ctx, h, "remove container", o.stop())
 		if errors.Is(err, errSettledAway) {
 			return nil
 		}
@@ -56,6 +52,14 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		}
 	}
 	return e.removeHeld(h, o)
+}
+
+// stop says how a container that runs is to end.
+func (o RemoveOptions) stop() StopOptions {
+	if o.Timeout == nil {
+		o.Timeout = new(uint)
+	}
+	return StopOptions{Timeout: o.Timeout}
 }
 
 // removeHeld removes a container that does not run: the intent is recorded,
@@ -97,7 +101,11 @@ func (e *Engine) removeHeld(h *held, o RemoveOptions) error {
 	if err := e.drop(c); err != nil {
 		return err
 	}
-	e.emit(c, "remove")
+	ev := containerEvent(c, "remove")
+	if h.Run.Generation > 0 { // it has run
+		ev.ExitCode = &h.Run.ExitCode
+	}
+	_ = e.events.Write(ev)
 	return nil
 }
 
@@ -137,7 +145,7 @@ func (e *Engine) killMonitor(h *held) error {
 func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions) (*held, error) {
 	hold := e.holdAsIs
 	if o.Force {
-		hold = e.holdToEnd
+		hold = func(ctx context.Context, nameOrID string) (*held, error) { return e.holdToEnd(ctx, nameOrID, o.stop()) }
 	}
 	for {
 		h, err := hold(ctx, nameOrID)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -47,7 +48,7 @@ func engineWith(t *testing.T) (*Engine, *fakeRooms) {
 	return e, r
 }
 
-// fakeEvents keeps what it is told as "type status name".
+// fakeEvents keeps what it is told as "type status name", of networks theirs.
 type fakeEvents struct {
 	mu        sync.Mutex
 	all       []string // under mu
@@ -57,7 +58,7 @@ type fakeEvents struct {
 func (f *fakeEvents) Write(e cove.Event) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.all = append(f.all, e.Type+" "+e.Status+" "+e.Name)
+	f.all = append(f.all, e.Type+" "+e.Status+" "+cmp.Or(e.Name, e.Network))
 	f.inspected += e.InspectData
 	return nil
 }

@@ -116,7 +116,7 @@ func (h *held) settleEnd(ctx context.Context) error {
 	h.Run.Down, h.Run.Poststop = true, false
 	if h.Run.Exit == "" && !h.reported {
 		// Its exit is recorded; the monitor was killed after that.
-		if err := h.writeRun(); err != nil || !h.Spec.Remove || !h.Run.Checkpointed.IsZero() {
+		if err := h.writeRun(); err != nil || !h.goes() || !h.Run.Checkpointed.IsZero() {
 			return err
 		}
 		return h.settleAway(ctx)
@@ -130,7 +130,7 @@ func (h *held) settleEnd(ctx context.Context) error {
 		return err
 	}
 	_ = h.e.events.Write(diedEvent(&h.Container.Container, h.Run.ExitCode))
-	if h.Spec.Remove {
+	if h.goes() {
 		return h.settleAway(ctx)
 	}
 	h.due = (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)

@@ -38,6 +38,8 @@ type line struct {
 	Time              time.Time
 	Type              string
 	HealthStatus      string `json:"health_status,omitempty"`
+	HealthStreak      int    `json:"health_failing_streak,omitempty"`
+	HealthLog         string `json:"health_log,omitempty"`
 	Error             string `json:"error,omitempty"`
 	Attributes        map[string]string
 	InspectData       string `json:"ContainerInspectData,omitempty"`
@@ -47,7 +49,7 @@ type line struct {
 func encode(e cove.Event) ([]byte, error) {
 	raw, err := json.Marshal(line{
 		ContainerExitCode: e.ExitCode, ID: e.ID, Image: e.Image, Name: e.Name, Network: e.Network,
-		Status: e.Status, Time: e.Time, Type: e.Type, HealthStatus: e.Health, Error: e.Error, Attributes: e.Attributes,
+		Status: e.Status, Time: e.Time, Type: e.Type, HealthStatus: e.Health, HealthStreak: e.HealthStreak, HealthLog: e.HealthLog, Error: e.Error, Attributes: e.Attributes,
 		InspectData: e.InspectData,
 	})
 	return append(raw, '\n'), err
@@ -61,7 +63,7 @@ func decode(raw []byte) (e cove.Event, ok bool) {
 	}
 	return cove.Event{
 		ExitCode: l.ContainerExitCode, ID: l.ID, Image: l.Image, Name: l.Name, Network: l.Network,
-		Status: l.Status, Time: l.Time, Type: l.Type, Health: l.HealthStatus, Error: l.Error, Attributes: l.Attributes,
+		Status: l.Status, Time: l.Time, Type: l.Type, Health: l.HealthStatus, HealthStreak: l.HealthStreak, HealthLog: l.HealthLog, Error: l.Error, Attributes: l.Attributes,
 		InspectData: l.InspectData,
 	}, true
 }

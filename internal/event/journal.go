@@ -50,7 +50,7 @@ func (j *Journal) Write(e cove.Event) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	(&journal.Event{
-		Store: j.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Health: e.Health, Network: e.Network,
+		Store: j.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Health: e.Health, HealthStreak: e.HealthStreak, HealthLog: e.HealthLog, Network: e.Network,
 		Error: e.Error, InspectData: e.InspectData, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes,
 	}).Entry(&j.entry)
 	if err := j.socket.Send(&j.entry); err != nil {
@@ -64,7 +64,7 @@ func ReadJournal(ctx context.Context, store string, user int, o ReadOptions, eac
 	q := journalctl.Query{
 		Fields: []string{
 			journal.FieldEvent, journal.FieldType, journal.FieldTime, journal.FieldImage, journal.FieldName, journal.FieldID, journal.FieldExitCode,
-			journal.FieldLabels, journal.FieldHealth, journal.FieldNetwork, journal.FieldError, journal.FieldInspectData,
+			journal.FieldLabels, journal.FieldHealth, journal.FieldHealthStreak, journal.FieldHealthLog, journal.FieldNetwork, journal.FieldError, journal.FieldInspectData,
 		},
 		Match: []string{"SYSLOG_IDENTIFIER=" + journal.Identifier, journal.FieldStore + "=" + store},
 		User:  user,
@@ -104,8 +104,9 @@ func fromJournal(entry journalctl.Entry) (e cove.Event, ok bool) {
 	e = cove.Event{
 		ID: text(journal.FieldID), Image: text(journal.FieldImage), Name: text(journal.FieldName), Network: text(journal.FieldNetwork),
 		Status: text(journal.FieldEvent), Time: at, Type: text(journal.FieldType), Health: text(journal.FieldHealth), Error: text(journal.FieldError),
-		InspectData: text(journal.FieldInspectData),
+		InspectData: text(journal.FieldInspectData), HealthLog: text(journal.FieldHealthLog),
 	}
+	e.HealthStreak, _ = strconv.Atoi(text(journal.FieldHealthStreak)) // none where there is none
 	if code, err := strconv.Atoi(text(journal.FieldExitCode)); err == nil {
 		e.ExitCode = &code
 	}

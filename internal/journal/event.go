@@ -12,28 +12,31 @@ const Identifier = "cove"
 // Names of an event's fields, podman's but for the store's, which tells whose
 // engine's event it is.
 const (
-	FieldStore       = "COVE_STORE"
-	FieldEvent       = "PODMAN_EVENT"
-	FieldType        = "PODMAN_TYPE"
-	FieldTime        = "PODMAN_TIME"
-	FieldImage       = "PODMAN_IMAGE"
-	FieldName        = "PODMAN_NAME"
-	FieldID          = "PODMAN_ID"
-	FieldExitCode    = "PODMAN_EXIT_CODE"
-	FieldLabels      = "PODMAN_LABELS"
-	FieldHealth      = "PODMAN_HEALTH_STATUS"
-	FieldNetwork     = "PODMAN_NETWORK_NAME"
-	FieldError       = "PODMAN_ERROR"
-	FieldInspectData = "PODMAN_CONTAINER_INSPECT_DATA"
+	FieldStore        = "COVE_STORE"
+	FieldEvent        = "PODMAN_EVENT"
+	FieldType         = "PODMAN_TYPE"
+	FieldTime         = "PODMAN_TIME"
+	FieldImage        = "PODMAN_IMAGE"
+	FieldName         = "PODMAN_NAME"
+	FieldID           = "PODMAN_ID"
+	FieldExitCode     = "PODMAN_EXIT_CODE"
+	FieldLabels       = "PODMAN_LABELS"
+	FieldHealth       = "PODMAN_HEALTH_STATUS"
+	FieldHealthStreak = "PODMAN_HEALTH_FAILING_STREAK"
+	FieldHealthLog    = "PODMAN_HEALTH_LOG"
+	FieldNetwork      = "PODMAN_NETWORK_NAME"
+	FieldError        = "PODMAN_ERROR"
+	FieldInspectData  = "PODMAN_CONTAINER_INSPECT_DATA"
 )
 
 // Event is what an entry tells of an event.
 type Event struct {
-	Store, Status, Type, Image, Name, ID, Health, Network, Error, InspectData string
+	Store, Status, Type, Image, Name, ID, Health, HealthLog, Network, Error, InspectData string
 
-	Time     time.Time
-	ExitCode *int
-	Labels   map[string]string
+	Time         time.Time
+	ExitCode     *int
+	HealthStreak int
+	Labels       map[string]string
 }
 
 // Entry writes the event into entry.
@@ -60,6 +63,10 @@ func (e *Event) Entry(entry *Entry) {
 	entry.AddString(FieldName, e.Name)
 	entry.AddString(FieldID, e.ID)
 	entry.AddString(FieldHealth, e.Health)
+	if e.Health != "" {
+		entry.AddString(FieldHealthStreak, strconv.Itoa(e.HealthStreak))
+		entry.AddString(FieldHealthLog, e.HealthLog)
+	}
 	entry.AddString(FieldNetwork, e.Network)
 	entry.AddString(FieldError, e.Error)
 	entry.AddString(FieldInspectData, e.InspectData)

@@ -219,24 +219,24 @@ func openNamespace(j native.Join) (int, error) {
 }
 
 // await receives the child's next word. Its failure is an error.
-func (k *child) await(want ...wire.Kind) (wire.Kind, []int, error) {
+func (k *child) await(want ...wire.Kind) (wire.Kind, []byte, []int, error) {
 	buf := make([]byte, wire.Max)
 	kind, body, fds, err := wire.Receive(k.socket, buf)
 	if err != nil {
-		return 0, nil, k.died()
+		return 0, nil, nil, k.died()
 	}
 	for _, w := range want {
 		if kind == w {
-			return kind, fds, nil
+			return kind, body, fds, nil
 		}
 	}
 	if kind == wire.Failed {
 		f := new(wire.Failure)
 		if json.Unmarshal(body, f) == nil {
-			return 0, nil, monitor.FailureError(f)
+			return 0, nil, nil, monitor.FailureError(f)
 		}
 	}
-	return 0, nil, cove.E("prepare container", "", cove.Internal, errors.New("unexpected message from init"))
+	return 0, nil, nil, cove.E("prepare container", "", cove.Internal, errors.New("unexpected message from init"))
 }
 
 // died tells how the child ended without a word.

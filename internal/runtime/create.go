@@ -29,10 +29,10 @@ import (
 type CreateOptions struct {
 	Bundle        string
 	ConsoleSocket string
-	PIDFile       string
-	Preserve      int // descriptors from 3 on that the command keeps
-	NoPivot       bool
-	NoKeyring     bool
+	Telling
+	Preserve  int // descriptors from 3 on that the command keeps
+	NoPivot   bool
+	NoKeyring bool
 	// Listen are sockets of systemd's, the first of the descriptors from 3 on.
 	Listen int
 	// KeepTerminal gives the terminal's master to the caller where no console
@@ -56,8 +56,10 @@ type creation struct {
 	plan   *native.Compiled
 	groups *cgroups
 	child  *child
-	notify int // connection to the seccomp agent
-	start  int // the socket on which start will come
+	maker  *child // of the child, which it was itself; see descended
+	notify int    // connection to the seccomp agent
+	start  int    // the socket on which start will come
+	ns     int    // the process namespace that init stays outside of for now; -1
 	lock   int
 	users  map[string]int // user namespaces of idmapped mounts
 }
@@ -89,7 +91,7 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 		spec.Process.Env = append(spec.Process.Env, "LISTEN_FDS="+strconv.Itoa(o.Listen), "LISTEN_PID=1")
 		o.Preserve += o.Listen
 	}
-	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1}
+	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1, ns: -1}
 	c.record = record{
 		Version: recordVersion, ID: id, OCIVersion: spec.Version, Bundle: bundle, Rootfs: spec.Root.Path,
 		Created: time.Now().UTC(), Notes: spec.Annotations, Process: spec.Process,
@@ -221,7 +223,7 @@ func (c *creation) make() (*Born, error) {
 		}
 		master = -1
 	}
-	if err := writePIDFile(c.o.PIDFile, c.child.pid); err != nil {
+	if err := c.o.tell(c.child, "standard"); err != nil {
 		return nil, err
 	}
 	c.Complete = true
@@ -249,9 +251,16 @@ func (c *creation) clone() (err error) {
 		clone: c.plan.Clone, uids: c.spec.Linux.UIDMappings, gids: c.spec.Linux.GIDMappings,
 		stdio: [3]int{0, 1, 2}, preserve: c.o.Preserve,
 	}
+	if err := c.openProcesses(); err != nil {
+		return err
+	}
 	for _, j := range c.plan.Joins {
 		switch j.Flag {
 		case unix.CLONE_NEWNS: // by init, see send
+		case unix.CLONE_NEWPID:
+			if c.ns < 0 {
+				k.joins = append(k.joins, j)
+			}
 		case unix.CLONE_NEWUSER, unix.CLONE_NEWTIME:
 			fd, err := openNamespace(j)
 			if err != nil {
@@ -300,9 +309,13 @@ func (c *creation) send() (err error) {
 			body.Namespaces, fds = append(body.Namespaces, j.Flag), append(fds, fd)
 		}
 	}
+	ns := c.ns
+	if ns >= 0 {
+		body.Namespaces, fds = append(body.Namespaces, unix.CLONE_NEWPID), append(fds, ns)
+		c.ns = -1
+	}
 	mounts := 0
-	hand := func(m *plan.Mount, users int) error {
-		fd, err := ctrinit.Detached(m, users)
+	hand := func(m *plan.Mount, fd int, err error) error {
 		if err != nil {
 			return cove.E("mount", m.Source+" on "+m.Target, kindOf(err), err)
 		}
@@ -313,13 +326,21 @@ func (c *creation) send() (err error) {
 	}
 	if c.UserNamespace {
 		root := plan.Mount{Target: "/", Type: "bind", Source: p.Root.Path, Recursive: true}
-		if err := hand(&root, -1); err != nil {
+		fd, err := ctrinit.Detached(&root, -1)
+		if err := hand(&root, fd, err); err != nil {
 			return err
 		}
 		p.Root.Handed = root.Handed
 	}
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
+		if m.Type == "proc" && ns >= 0 {
+			fd, err := ctrinit.ProcOf(ns, m)
+			if err := hand(m, fd, err); err != nil {
+				return err
+			}
+			continue
+		}
 		if m.Type != "bind" || !c.UserNamespace && m.IDMap == nil {
 			continue
 		}
@@ -329,7 +350,8 @@ func (c *creation) send() (err error) {
 				return err
 			}
 		}
-		if err := hand(m, users); err != nil {
+		fd, err := ctrinit.Detached(m, users)
+		if err := hand(m, fd, err); err != nil {
 			return err
 		}
 	}
@@ -354,11 +376,17 @@ func (c *creation) send() (err error) {
 // gives the terminal's master, -1 without one.
 func (c *creation) prepared() (int, error) {
 	for {
-		kind, fds, err := c.child.await(wire.Mounted, wire.Ready)
+		kind, body, fds, err := c.child.await(wire.Mounted, wire.Started, wire.Ready)
 		if err != nil {
 			return -1, err
 		}
-		if kind == wire.Ready {
+		switch kind {
+		case wire.Started:
+			if err := c.descended(body); err != nil {
+				return -1, err
+			}
+			continue
+		case wire.Ready:
 			if len(fds) == 1 {
 				return fds[0], nil
 			}
@@ -383,7 +411,10 @@ func (c *creation) undo(err error) error {
 	if c.child != nil {
 		c.child.kill()
 	}
-	for _, fd := range []int{c.notify, c.start} {
+	if c.maker != nil {
+		c.maker.kill()
+	}
+	for _, fd := range []int{c.notify, c.start, c.ns} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
@@ -439,28 +470,6 @@ func (c *Container) remove() error {
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return cove.E("remove container", c.ID, cove.Internal, err)
-	}
-	return nil
-}
-
-func writePIDFile(path string, pid int) error {
-	if path == "" {
-		return nil
-	}
-	// Whoever looks for it finds a whole number in it.
-	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	// What is there already was left by one that was killed, or leads elsewhere.
-	_ = os.Remove(temp)
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err == nil {
-		_, err = f.WriteString(strconv.Itoa(pid))
-		err = errors.Join(err, f.Close())
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return cove.E("write pid file", path, cove.Internal, err)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"path"
@@ -22,9 +21,9 @@ import (
 // ExecOptions are the flags of exec.
 type ExecOptions struct {
 	ConsoleSocket string
-	PIDFile       string
-	Preserve      int
-	IgnorePaused  bool
+	Telling
+	Preserve     int
+	IgnorePaused bool
 	// Cgroups are below the container's own, by controller; "" is all.
 	Cgroups      map[string]string
 	KeepTerminal bool
@@ -149,7 +148,7 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 	if err := sendPlan(k, pl, wire.PrepareBody{Join: c.joins()}, []int{pidfd}); err != nil {
 		return -1, err
 	}
-	_, fds, err := k.await(wire.Ready)
+	_, _, fds, err := k.await(wire.Ready)
 	if err != nil {
 		return -1, err
 	}
@@ -167,7 +166,7 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 	}
 	apart := c.apart("pid")
 	if !apart {
-		if err := writePIDFile(o.PIDFile, k.pid); err != nil {
+		if err := o.tell(k, "setns"); err != nil {
 			return -1, err
 		}
 	}
@@ -175,40 +174,9 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 		return -1, k.died()
 	}
 	if apart {
-		return master, k.descend(o.PIDFile)
+		return master, k.descend(o.Telling, pl.OCI.Scheduler)
 	}
 	return master, executed(k.socket)
-}
-
-// descend waits for the process that the child has in the container's process
-// namespace, which takes its place, and for that to become the command.
-func (k *child) descend(pidFile string) error {
-	buf := make([]byte, wire.Max)
-	kind, body, _, err := wire.AwaitFrom(k.pid, k.socket, buf)
-	if err != nil {
-		return k.died()
-	}
-	var born wire.StartedBody
-	if kind != wire.Started || json.Unmarshal(body, &born) != nil {
-		return failed(kind, body)
-	}
-	maker := *k
-	k.pid = born.PID
-	if k.pidfd, err = unix.PidfdOpen(born.PID, 0); err == nil {
-		err = writePIDFile(pidFile, born.PID)
-	}
-	if err != nil {
-		_ = unix.Kill(born.PID, unix.SIGKILL)
-	}
-	_, _ = unix.Wait4(maker.pid, nil, 0, nil) // it does so once the command runs
-	_ = unix.Close(maker.pidfd)
-	if err != nil {
-		return cove.E("exec", "", kindOf(err), err)
-	}
-	if kind, body, _, err := wire.ReceiveFrom(maker.pid, k.socket, buf); err == nil {
-		return failed(kind, body)
-	}
-	return nil
 }
 
 // below gives the directories of cgroups below the container's.

@@ -66,20 +66,24 @@ func dialAgent(path string) (int, error) {
 
 // sendConsole gives a terminal's master to whoever listens at path.
 func sendConsole(path string, master int) error {
-	fail := func(err error) error { return cove.E("send terminal to", path, kindOf(err), err) }
-	fd, err := connect(path, unix.SOCK_STREAM)
-	if err != nil {
-		return fail(err)
-	}
-	defer unix.Close(fd)
 	name := "/dev/ptmx"
 	if n, err := unix.IoctlGetInt(master, unix.TIOCGPTN); err == nil {
 		name = "/dev/pts/" + strconv.Itoa(n)
 	}
-	if err := unix.Sendmsg(fd, []byte(name), unix.UnixRights(master), nil, unix.MSG_NOSIGNAL); err != nil {
-		return fail(err)
+	if err := sendFD(path, name, master); err != nil {
+		return cove.E("send terminal to", path, kindOf(err), err)
 	}
 	return nil
+}
+
+// sendFD sends a descriptor, with its name, to whoever listens at path.
+func sendFD(path, name string, fd int) error {
+	socket, err := connect(path, unix.SOCK_STREAM)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	return unix.Sendmsg(socket, []byte(name), unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
 }
 
 // sendPlan sends a plan with the descriptors that come with it.

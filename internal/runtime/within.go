@@ -71,7 +71,7 @@ func CloneWithin(socket int, args []string) {
 // cloned waits for init's descriptor, and reaps who sent it.
 func cloned(pid, socket int) (*child, error) {
 	k := &child{pid: pid, pidfd: -1, socket: socket}
-	_, fds, err := k.await(wire.Started)
+	_, _, fds, err := k.await(wire.Started)
 	_, _ = unix.Wait4(pid, nil, 0, nil)
 	if err != nil {
 		return nil, err

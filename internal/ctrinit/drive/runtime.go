@@ -127,11 +127,13 @@ func (r *request) do() *wire.Failure {
 }
 
 // environment is the runtime's: of ours, what is set for init to be small is
-// nothing to it.
+// nothing to it, nor is systemd's socket, which is for conmon to tell of itself:
+// runc would have the container tell, at a socket in its state directory, whose path
+// may be too long for one.
 func environment() (env []string) {
 	for _, e := range os.Environ() {
 		switch key, _, _ := strings.Cut(e, "="); key {
-		case "GOMAXPROCS", "GOGC", "GODEBUG":
+		case "GOMAXPROCS", "GOGC", "GODEBUG", "NOTIFY_SOCKET":
 		default:
 			env = append(env, e)
 		}

@@ -39,6 +39,17 @@ const saidMax = 2 << 10
 // fails ends it. await returns when a hook has ended, or kills it when its
 // time is over; nil waits and does nothing else.
 func Run(point string, hooks []plan.Hook, state plan.HookState, await func(*Running)) error {
+	return run(point, hooks, state, await, unix.SIGKILL)
+}
+
+// RunApart is Run of hooks that are born into another process namespace than the
+// caller's, and waits. They do not die with him: package syscall has them compare
+// their parent's number, and there they have none.
+func RunApart(point string, hooks []plan.Hook, state plan.HookState) error {
+	return run(point, hooks, state, nil, 0)
+}
+
+func run(point string, hooks []plan.Hook, state plan.HookState, await func(*Running), death unix.Signal) error {
 	if len(hooks) == 0 {
 		return nil
 	}
@@ -53,7 +64,7 @@ func Run(point string, hooks []plan.Hook, state plan.HookState, await func(*Runn
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for i := range hooks {
-		r, err := start(&hooks[i], text, state.Bundle)
+		r, err := start(&hooks[i], text, state.Bundle, death)
 		if err == nil {
 			await(r)
 			err = r.end()
@@ -67,7 +78,7 @@ func Run(point string, hooks []plan.Hook, state plan.HookState, await func(*Runn
 
 // start starts a hook, in dir if that can be entered: one that runs inside the
 // container has another root.
-func start(h *plan.Hook, state []byte, dir string) (*Running, error) {
+func start(h *plan.Hook, state []byte, dir string, death unix.Signal) (*Running, error) {
 	in, err := memory(state)
 	if err != nil {
 		return nil, err
@@ -90,7 +101,7 @@ func start(h *plan.Hook, state []byte, dir string) (*Running, error) {
 	env := append([]string{}, h.Env...) // none is none, not ours
 	pid, err := syscall.ForkExec(h.Path, args, &syscall.ProcAttr{
 		Dir: dir, Env: env, Files: []uintptr{uintptr(in), uintptr(out[1]), uintptr(out[1])},
-		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd},
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death, PidFD: &pidfd},
 	})
 	if err == nil && pidfd < 0 {
 		if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {

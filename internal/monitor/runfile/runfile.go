@@ -21,7 +21,6 @@ package runfile
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"hash/crc32"
 	"os"
@@ -33,6 +32,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/coldjson"
 )
 
 // Name is the file's name in the container's directory.
@@ -214,7 +214,7 @@ func (f *File) LetGo() {
 // the health checks, the older half and so on, then the text of an error.
 func encode(run *cove.Run, seq uint64) ([]byte, error) {
 	const room = slotSize - 100 // the head line is shorter
-	body, err := json.Marshal(run)
+	body, err := coldjson.Marshal(run)
 	if err != nil {
 		return nil, err
 	}
@@ -222,13 +222,13 @@ func encode(run *cove.Run, seq uint64) ([]byte, error) {
 	for len(body) > room && short.Health != nil && len(short.Health.Log) > 0 {
 		h := *short.Health
 		h.Log, short.Health = h.Log[(len(h.Log)+1)/2:], &h
-		if body, err = json.Marshal(&short); err != nil {
+		if body, err = coldjson.Marshal(&short); err != nil {
 			return nil, err
 		}
 	}
 	if len(body) > room {
 		short.Error = strings.ToValidUTF8(short.Error[:min(len(short.Error), room/8)], "")
-		if body, err = json.Marshal(&short); err != nil {
+		if body, err = coldjson.Marshal(&short); err != nil {
 			return nil, err
 		}
 	}
@@ -330,7 +330,7 @@ func Decode(data []byte) (seq uint64, run *cove.Run, err error) {
 		return 0, nil, ErrDamaged
 	}
 	run = new(cove.Run)
-	if err := json.Unmarshal(rest[:length], run); err != nil {
+	if err := coldjson.Unmarshal(rest[:length], run); err != nil {
 		return 0, nil, ErrDamaged
 	}
 	return seq, run, nil

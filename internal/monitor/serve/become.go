@@ -1,11 +1,11 @@
 package serve
 
 import (
-	"encoding/json"
 	"os"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -26,7 +26,7 @@ func Become() {
 
 func become(body []byte, fds []int) *wire.Failure {
 	var b wire.Become
-	if err := json.Unmarshal(body, &b); err != nil || len(b.Args) == 0 {
+	if err := coldjson.Unmarshal(body, &b); err != nil || len(b.Args) == 0 {
 		return wire.Fail("read the start", err)
 	}
 	if f := enterCgroups(b.Cgroups); f != nil {

@@ -1,11 +1,11 @@
 package serve
 
 import (
-	"encoding/json"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -77,7 +77,7 @@ func (m *Monitor) dumpEnded() {
 	case err == nil && kind == wire.Ready:
 		f = nil
 	case err == nil && kind == wire.Failed:
-		_ = json.Unmarshal(body, f)
+		_ = coldjson.Unmarshal(body, f)
 	}
 	m.forget(d.pidfd)
 	_ = unix.Close(d.socket)

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"os"
 	"path"
 	"slices"
@@ -10,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -112,12 +112,12 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		m.feed(c, body)
 	case wire.Resize:
 		var size wire.Size
-		if json.Unmarshal(body, &size) == nil {
+		if coldjson.Unmarshal(body, &size) == nil {
 			c.resize(size)
 		}
 	case wire.Attach:
 		var a wire.AttachBody
-		if json.Unmarshal(body, &a) == nil {
+		if coldjson.Unmarshal(body, &a) == nil {
 			c.output = a.Output
 			c.sendJSON(wire.Ack, nil)
 		}
@@ -131,14 +131,14 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		c.sendJSON(wire.Ack, nil)
 	case wire.Stop:
 		var s wire.StopBody
-		if json.Unmarshal(body, &s) == nil {
+		if coldjson.Unmarshal(body, &s) == nil {
 			m.stop(s.Signal, s.Timeout)
 			c.sendJSON(wire.Ack, nil)
 		}
 	case wire.Networks:
 		var n wire.NetworksBody
 		body, _, err := wire.Long(body, fds)
-		if err == nil && json.Unmarshal(body, &n) == nil && !m.ended {
+		if err == nil && coldjson.Unmarshal(body, &n) == nil && !m.ended {
 			m.env.Teardown.Nft, m.env.Teardown.Unlink = n.Nft, n.Unlink
 			m.endNames()
 			m.env.Resolver = n.Resolver
@@ -150,27 +150,27 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		}
 	case wire.Policy:
 		var r wire.Restart
-		if json.Unmarshal(body, &r) == nil {
+		if coldjson.Unmarshal(body, &r) == nil {
 			m.env.Restart.Policy, m.env.Restart.Retries = r.Policy, r.Retries
 			c.sendJSON(wire.Ack, nil)
 		}
 	case wire.Probes:
 		var h *wire.Health
 		body, _, err := wire.Long(body, fds)
-		if err == nil && json.Unmarshal(body, &h) == nil && !m.ended {
+		if err == nil && coldjson.Unmarshal(body, &h) == nil && !m.ended {
 			m.changeHealth(h)
 			c.sendJSON(wire.Ack, nil)
 		}
 	case wire.Checkpoint:
 		var b wire.CheckpointBody
-		if json.Unmarshal(body, &b) == nil {
+		if coldjson.Unmarshal(body, &b) == nil {
 			m.startDump(c, b)
 		}
 	case wire.HealthRun:
 		m.probeNow(c)
 	case wire.Exec:
 		var e wire.ExecBody
-		if json.Unmarshal(body, &e) != nil || len(fds) == 0 || !wire.Keepable(e.Keep) {
+		if coldjson.Unmarshal(body, &e) != nil || len(fds) == 0 || !wire.Keepable(e.Keep) {
 			c.sendJSON(wire.Failed, wire.Failure{Step: "exec", Text: "malformed request"})
 			return false
 		}

@@ -1,13 +1,13 @@
 package serve
 
 import (
-	"encoding/json"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/journal"
 )
 
@@ -15,10 +15,14 @@ import (
 func (m *Monitor) describe(status string, code int, now time.Time) cove.Event {
 	e := cove.Event{ID: m.env.ID, Image: m.env.Events.Image, Name: m.env.Name, Status: status, Time: now, Type: "container", Attributes: m.env.Events.Labels}
 	switch status {
-	case "died", "exec_died":
+	case "died", "exec_died", "remove":
 		e.ExitCode = &code
 	case "health_status":
-		e.Health = m.run.Health.Status
+		h := m.run.Health
+		e.Health, e.HealthStreak = h.Status, h.FailingStreak
+		if n := len(h.Log); n > 0 {
+			e.HealthLog = h.Log[n-1].Output
+		}
 	}
 	return e
 }
@@ -33,12 +37,12 @@ func (m *Monitor) event(status string, code int) {
 	if m.env.Events.Path == "" {
 		var entry journal.Entry
 		(&journal.Event{
-			Store: m.env.Events.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes, Health: e.Health,
+			Store: m.env.Events.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes, Health: e.Health, HealthStreak: e.HealthStreak, HealthLog: e.HealthLog,
 		}).Entry(&entry)
 		_ = m.journal.Send(&entry)
 		return
 	}
-	line, err := json.Marshal(e)
+	line, err := coldjson.Marshal(e)
 	if err != nil {
 		return
 	}

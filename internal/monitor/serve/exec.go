@@ -1,11 +1,11 @@
 package serve
 
 import (
-	"encoding/json"
 	"io"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -178,7 +178,7 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 		}
 	case kind == wire.Failed:
 		f := new(wire.Failure)
-		_ = json.Unmarshal(body, f)
+		_ = coldjson.Unmarshal(body, f)
 		if f.Errno == unix.ENOMEM && procfs.Ending(m.init.pid) {
 			f.Errno = unix.ESRCH // a process namespace that is being taken down takes nobody in, pid_namespaces(7)
 		}
@@ -219,7 +219,7 @@ func (m *Monitor) replace(e *execution, pid, pidfd int) {
 // reaps it, so its number is not another's.
 func takeChild(body []byte) (child, error) {
 	var started wire.StartedBody
-	if err := json.Unmarshal(body, &started); err != nil {
+	if err := coldjson.Unmarshal(body, &started); err != nil {
 		return child{}, err
 	}
 	if started.PID <= 1 { // these are no process to the kill below

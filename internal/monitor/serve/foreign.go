@@ -1,13 +1,13 @@
 package serve
 
 import (
-	"encoding/json"
 	"os"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -40,7 +40,7 @@ func (m *Monitor) takeForeign(body []byte) *wire.Failure {
 		return nil
 	}
 	var ready wire.ReadyBody
-	if err := json.Unmarshal(body, &ready); err != nil || ready.PID <= 0 {
+	if err := coldjson.Unmarshal(body, &ready); err != nil || ready.PID <= 0 {
 		return &wire.Failure{Step: "prepare the container", Text: "the driver has told no process"}
 	}
 	pidfd, err := unix.PidfdOpen(ready.PID, 0)
@@ -95,7 +95,7 @@ func driverDied(ws unix.WaitStatus) *wire.Failure {
 // do. False when the process is gone or was never there.
 func (m *Monitor) takeForeignExec(e *execution, body []byte) bool {
 	var ready wire.ReadyBody
-	if json.Unmarshal(body, &ready) != nil || ready.PID <= 0 {
+	if coldjson.Unmarshal(body, &ready) != nil || ready.PID <= 0 {
 		return false
 	}
 	pidfd, err := unix.PidfdOpen(ready.PID, 0)

@@ -212,7 +212,7 @@ func (m *Monitor) probed(code int, output string) {
 		c.sendJSON(wire.Exit, wire.ExitBody{Code: code})
 	}
 	h.asked = nil
-	if before != state.Status && m.env.Events != nil && !m.env.Events.NoHealth {
+	if m.env.Events != nil && !m.env.Events.NoHealth {
 		m.event("health_status", 0)
 	}
 	if failed {

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup/oom"
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -156,7 +156,7 @@ func (m *Monitor) prepareInit() *wire.Failure {
 		return errCalledOff
 	case kind == wire.Failed:
 		f := new(wire.Failure)
-		if json.Unmarshal(body, f) != nil {
+		if coldjson.Unmarshal(body, f) != nil {
 			f.Text = "init failed"
 		}
 		return f
@@ -213,7 +213,7 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 		if kind == wire.Go {
 			var more wire.GoBody
 			if body, _, err = wire.Long(body, fds); err == nil {
-				err = json.Unmarshal(body, &more)
+				err = coldjson.Unmarshal(body, &more)
 			}
 			if err != nil {
 				return wire.Fail("read the go", err)
@@ -301,7 +301,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	}
 	if err == nil && kind == wire.Failed {
 		f := new(wire.Failure)
-		if json.Unmarshal(body, f) != nil {
+		if coldjson.Unmarshal(body, f) != nil {
 			f.Text = "init failed"
 		}
 		return f

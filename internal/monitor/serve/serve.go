@@ -15,7 +15,6 @@
 package serve
 
 import (
-	"encoding/json"
 	"math"
 	"os"
 	"os/signal"
@@ -31,6 +30,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
 	"github.com/cove-engine/cove/internal/journal"
@@ -260,7 +260,7 @@ func (m *Monitor) receiveStart(buf []byte) *wire.Failure {
 			return &wire.Failure{Step: "receive the start", Text: "unexpected message"}
 		}
 		if body, fds, err = wire.Long(body, fds); err == nil {
-			err = json.Unmarshal(body, &m.env)
+			err = coldjson.Unmarshal(body, &m.env)
 		}
 		if err != nil {
 			return &wire.Failure{Step: "read the start", Text: err.Error()}

@@ -1,12 +1,12 @@
 package serve
 
 import (
-	"encoding/json"
 	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -48,7 +48,7 @@ func (m *Monitor) uplinkReady() *wire.Failure {
 		return wire.Fail("connect to the network", err)
 	case kind == wire.Failed:
 		f := new(wire.Failure)
-		if json.Unmarshal(body, f) != nil {
+		if coldjson.Unmarshal(body, f) != nil {
 			f.Text = "the network program failed"
 		}
 		return f

@@ -34,13 +34,14 @@
 package wire
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/coldjson"
 )
 
 // Version of the conversation. A monitor refuses a Start of a higher one.
@@ -126,13 +127,13 @@ func Packet(k Kind, v any) ([]byte, error) {
 	if v == nil {
 		return packet, nil
 	}
-	body, err := json.Marshal(v)
+	body, err := coldjson.Marshal(v)
 	return append(packet, body...), err
 }
 
 // SendJSON writes one packet whose body is v as JSON.
 func SendJSON(fd int, k Kind, v any, fds ...int) error {
-	body, err := json.Marshal(v)
+	body, err := coldjson.Marshal(v)
 	if err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func SendJSON(fd int, k Kind, v any, fds ...int) error {
 // SendLong is SendJSON of what may be longer than a packet, by ports and labels
 // without end: such a body comes as a file, the packet's last descriptor.
 func SendLong(fd int, k Kind, v any, fds ...int) error {
-	body, err := json.Marshal(v)
+	body, err := coldjson.Marshal(v)
 	if err != nil {
 		return err
 	}

@@ -172,6 +172,26 @@ func TestLoopbackGuard(t *testing.T) {
 	l.silent(a.Netns, "tcp", "127.0.0.1:77")
 }
 
+// Nor may a neighbour of the host, who sends 127.0.0.1's packets to it.
+func TestLoopbackFromOutside(t *testing.T) {
+	l := newLab(t)
+	web := l.container([]cove.PortMapping{
+		{HostPort: 8080, ContainerPort: 80, Protocol: "tcp", HostIP: "127.0.0.1"},
+		{HostPort: 8081, ContainerPort: 80, Protocol: "tcp"},
+	}, joined(bridgeNet(0), 0, "eth0"))
+	l.echo(web.Netns, "tcp", 80, "web")
+	l.sh(l.outside, "ip", "addr", "del", "127.0.0.1/8", "dev", "lo")
+	l.sh(l.outside, "ip", "route", "add", "127.0.0.1/32", "via", hostOut4.Addr().String(), "src", outside4.Addr().String())
+	l.sh(l.outside, "sh", "-c", "echo 1 >/proc/sys/net/ipv4/conf/net0/route_localnet")
+	l.answers(l.host, "tcp", "127.0.0.1:8080", "web", "")
+	for _, port := range []string{"8080", "8081"} {
+		l.silent(l.outside, "tcp", "127.0.0.1:"+port)
+	}
+	l.answers(l.outside, "tcp", at(hostOut4.Addr(), 8081), "web", outside4.Addr().String())
+	l.sh(l.host, "nft", "insert", "rule", "inet", "cove", "dnat-in", "jump", "publish")
+	l.answers(l.outside, "tcp", "127.0.0.1:8080", "web", "") // or the test proves nothing
+}
+
 func TestIsolation(t *testing.T) {
 	l := newLab(t)
 	mk := func(i int, isolate string, internal bool) cove.Network {

@@ -14,13 +14,13 @@ import (
 
 // rulesVersion counts the changes of the rules below. It is part of every
 // network's fingerprint, so that a new release rewrites what an old one made.
-const rulesVersion = 1
+const rulesVersion = 2
 
 // The table's parts:
 //
 //	chain guard       prerouting raw:  what bridges send to or from 127.0.0.0/8 is dropped
 //	chain forward     forward filter:  by the link it came from: from-BRIDGE; to an internal bridge: drop
-//	chain dnat-in     prerouting nat:  to an address of the host: publish
+//	chain dnat-in     prerouting nat:  to an address of the host that others may send to: publish
 //	chain dnat-out    output nat:      the same for what the host itself sends
 //	chain publish     destination by four maps: with and without host address, IPv4 and IPv6
 //	chain snat        postrouting nat: from 127.0.0.1 to a bridge: masquerade;
@@ -95,6 +95,9 @@ func (b *batch) base(nat bool) {
 		lookup(mapPort6Any, unix.NFT_REG32_00, unix.NFT_REG32_00), dnat(unix.NFPROTO_IPV6, 4))
 
 	b.hook(chainDNATIn, "nat", hookPrerouting, -100)
+	// What was published there is the host's alone, whose own packets have come
+	// by dnat-out. The kernel drops a neighbour's, but only after this hook.
+	b.rule(chainDNATIn, dest(loopback), verdict(verdictReturn))
 	b.rule(chainDNATIn, toHost, verdict(verdictJump, chainPublish))
 	b.hook(chainDNATOut, "nat", hookOutput, -100)
 	// Nothing can be sent on from ::1: the kernel has no route_localnet for

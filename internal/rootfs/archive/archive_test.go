@@ -354,6 +354,25 @@ func FuzzUnpack(f *testing.F) {
 	})
 }
 
+// A tree that is made by steps can be deeper than any path can say.
+func TestPackTooDeep(t *testing.T) {
+	top := openDir(t, t.TempDir())
+	at := top
+	for range 3000 {
+		must(t, unix.Mkdirat(at, "d", 0o755))
+		next, err := unix.Openat(at, "d", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		t.Cleanup(func() { _ = unix.Close(next) })
+		at = next
+	}
+	e, err := rootfs.OpenEntry(top, ".")
+	must(t, err)
+	defer e.Close()
+	if err := Pack(t.Context(), io.Discard, &e, "x"); !errors.Is(err, unix.ENAMETOOLONG) || len(err.Error()) > 200 {
+		t.Errorf("packed with %v", err)
+	}
+}
+
 func TestClean(t *testing.T) {
 	for in, want := range map[string]string{"a": "a", "/a/": "a", "./": "", ".": "", "a/../b": "b", "a/./b//c": "a/b/c", "..": "!", "a/../..": "!", "a\x00b": "!", "...": "..."} {
 		got, err := clean(in)

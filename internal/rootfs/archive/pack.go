@@ -108,6 +108,11 @@ func (p *packer) entry(e *rootfs.Entry, as string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		// A container makes trees of any depth by steps; nobody who reads the
+		// stream could name what is in them.
+		if len(as)+len(name) >= unix.PathMax {
+			return fmt.Errorf("%.100s...: %w", as, unix.ENAMETOOLONG)
+		}
 		if err := p.below(e, name, path.Join(as, name)); err != nil {
 			return err
 		}
