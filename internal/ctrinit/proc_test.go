@@ -3,6 +3,7 @@ package ctrinit
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,6 +21,9 @@ func TestCopiedProc(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: makes namespaces")
 	}
+	// What is started dies with this thread, which no other goroutine may end.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for _, c := range []struct {
 		script string
 		has    bool
