@@ -187,6 +187,29 @@ func TestRuntimeJoinedScheduler(t *testing.T) {
 	}
 }
 
+// A filter that is older than system calls of ours lets it be made, too, with
+// and without no-new-privileges; what it cannot do without is told.
+func TestRuntimeJoinedFilter(t *testing.T) {
+	_, b := joining(t, "echo well; sleep 62")
+	deny := func(names ...string) {
+		b.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: names, Action: specs.ActErrno}}}
+	}
+	for _, nnp := range []bool{false, true} {
+		b.Process.NoNewPrivileges = nnp
+		deny("close_range", "accept4", "pidfd_open", "sendmsg", "recvmsg", "poll", "clone3")
+		output := b.start()
+		b.until("it has run", func() bool { return output() != "" })
+		b.expect(output(), "well")
+		b.ok("exec", "c", "true")
+		b.ok("delete", "-f", "c")
+	}
+	b.Process.Args, b.Process.NoNewPrivileges = []string{"nosuch"}, false
+	b.refused("executable file not found in $PATH")
+	b.Process.Args = []string{"true"}
+	deny("clone")
+	b.refused("the seccomp profile has to allow clone")
+}
+
 // The process is given by descriptor, too, under runc's names.
 func TestRuntimePIDFDSocket(t *testing.T) {
 	for _, joins := range []bool{false, true} {

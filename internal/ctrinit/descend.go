@@ -45,7 +45,6 @@ type descent struct {
 // The child's steps.
 const (
 	stepReady = iota
-	stepDescriptors
 	stepSession
 	stepTerminal
 	stepDeath
@@ -54,7 +53,7 @@ const (
 	stepExec
 )
 
-var stepNames = [...]string{"start", "close descriptors", "setsid", "take the terminal", "die with the monitor", "set rlimits", "load the seccomp filter", "exec"}
+var stepNames = [...]string{"start", "setsid", "take the terminal", "die with the monitor", "set rlimits", "load the seccomp filter", "exec"}
 
 // openLine makes the connection between the child and us in place of the one to
 // the monitor, which the child does not get, and next to it that between the
@@ -113,13 +112,12 @@ func (p *process) descend(name string) *wire.Failure {
 	// The package's own exec gives back the soft limit of descriptors that the
 	// Go runtime has raised, and tells nobody else what it was.
 	_ = unix.Exec("", nil, nil)
-	// The attendant keeps what the child is not to have even for a moment.
-	if err := unix.CloseRange(uint(d.call+1), ^uint(0)>>1, unix.CLOSE_RANGE_UNSHARE); err != nil {
-		return wire.Fail("close descriptors", err)
+	if p.oci.notify >= 0 {
+		if f := p.part(); f != nil {
+			return f
+		}
 	}
-	if between := uint(d.line + 1); between < uint(d.call) {
-		_ = unix.CloseRange(between, uint(d.call-1), 0)
-	}
+	_ = unix.Close(control) // of this thread alone, see part
 	d.clone()
 	for {
 		var word [1]byte
@@ -130,6 +128,29 @@ func (p *process) descend(name string) *wire.Failure {
 			select {} // nothing more to be done here
 		}
 	}
+}
+
+// part leaves to the attendant alone what the child is not to have even for a
+// moment. What is still to be told of here goes by control. It comes before the
+// filter, which need not know close_range(2), but for one whose listener the
+// attendant has to get.
+func (p *process) part() *wire.Failure {
+	low, first, last := uint(p.line[1]), uint(control), uint(p.descent.call)
+	if first > last {
+		first, last = last, first
+	}
+	if err := unix.CloseRange(last+1, ^uint(0)>>1, unix.CLOSE_RANGE_UNSHARE); err != nil {
+		return wire.Fail("close descriptors", err)
+	}
+	for _, r := range [][2]uint{{low + 1, first - 1}, {first + 1, last - 1}} {
+		if r[0] > r[1] {
+			continue
+		}
+		if err := unix.CloseRange(r[0], r[1], 0); err != nil {
+			return wire.Fail("close descriptors", err)
+		}
+	}
+	return nil
 }
 
 // attendant readies another thread to see to the child. The one that has the
@@ -302,10 +323,7 @@ func (d *descent) become() {
 //go:nosplit
 //go:norace
 func (d *descent) prepare() (errno syscall.Errno) {
-	d.step = stepDescriptors
-	if _, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, d.line+1, ^uintptr(0)>>33, 0); errno != 0 {
-		return errno
-	}
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, d.call, 0, 0)
 	d.step = stepSession
 	if _, _, errno = syscall.RawSyscall(syscall.SYS_SETSID, 0, 0, 0); errno != 0 {
 		return errno

@@ -36,6 +36,11 @@ func (p *process) exec() *wire.Failure {
 	if err := unix.CloseRange(uint(3+pr.KeepFDs), ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return wire.Fail("close descriptors", err)
 	}
+	if p.descends && p.oci.notify < 0 {
+		if f := p.part(); f != nil {
+			return f
+		}
+	}
 	if pr.Umask != nil {
 		unix.Umask(int(*pr.Umask))
 	} else {
