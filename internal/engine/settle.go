@@ -48,6 +48,9 @@ func (h *held) settle(ctx context.Context) error {
 		// Its monitor has removed it since it was looked up.
 		return h.away()
 	}
+	if h.Status == cove.Removing && h.Spec.Remove {
+		return h.settleAway(ctx) // whoever was at it was killed: we have the lock
+	}
 	if h.Spec.Monitor != "" {
 		if done, err := h.settleConmon(ctx); done || err != nil {
 			return err

@@ -156,6 +156,19 @@ func TestRemoveSharedSince(t *testing.T) {
 	wantKind(t, share("late"), cove.WrongStatus, "is being removed")
 }
 
+// A container that was to go with its end goes when whoever was removing it was
+// killed; another one waits for its removal to be asked for again.
+func TestRemovalGoesOn(t *testing.T) {
+	for _, goes := range []bool{true, false} {
+		e, _ := engineWith(t)
+		c := stored(t, e, "c", func(c *cove.Container) { c.Spec.Remove, c.Intent = goes, cove.BeingRemoved })
+		left := e.leaves(t.Context(), "c")
+		if _, err := e.find(c.ID); left != goes || cove.Is(err, cove.NotFound) != goes {
+			t.Errorf("--rm %v: its name is free: %v; its record: %v", goes, left, err)
+		}
+	}
+}
+
 // Addresses are taken back of containers that have been taken down, not of one
 // that is being started once more, nor of one whose monitor was killed.
 func TestReclaim(t *testing.T) {
