@@ -41,12 +41,19 @@ func (e *Engine) attachRunning(ctx context.Context, h *held, o AttachOptions) (R
 		return result, noOutput(driver, "attach")
 	}
 	conn, err := e.dial(&h.Container)
+	if err == nil {
+		defer conn.Close()
+		if err = conn.Request(wire.Attach, wire.AttachBody{Output: true, Stdin: !o.NoStdin}); err != nil {
+			err = cove.E("attach to container", h.Name, cove.Internal, err)
+		}
+	}
+	if cove.Is(err, cove.NotFound) || errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		// It has ended since it was looked at.
+		h.release()
+		return e.lostExit(ctx, &h.Container, result)
+	}
 	if err != nil {
 		return result, err
-	}
-	defer conn.Close()
-	if err := conn.Request(wire.Attach, wire.AttachBody{Output: true, Stdin: !o.NoStdin}); err != nil {
-		return result, cove.E("attach to container", h.Name, cove.Internal, err)
 	}
 	h.release()
 	return e.follow(ctx, &h.Container, conn, o, result)
