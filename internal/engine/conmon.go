@@ -483,8 +483,12 @@ func (e *Engine) endGuard(id string) {
 func (e *Engine) settleRun(ctx context.Context, id string, generation uint64) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		now, err := e.recorded(id)
-		if err != nil || now == nil || now.Run.Generation != generation || now.Run.PID == 0 && now.Run.Down && !now.Spec.Remove {
+		if err != nil || now == nil {
 			return err
+		}
+		// What is being removed has a record longer than a run.
+		if now.Status != cove.Removing && (now.Run.Generation != generation || now.Run.PID == 0 && now.Run.Down && !now.Spec.Remove) {
+			return nil
 		}
 		l, err := e.locks.TryLock(ctx, lock.Container, id)
 		if err == nil {

@@ -169,6 +169,36 @@ func TestRemovalGoesOn(t *testing.T) {
 	}
 }
 
+// Who has seen a run with --rm to its end under conmon does not come back before the
+// container's name is free, be its directory gone already.
+func TestSettledRunIsGone(t *testing.T) {
+	e, _ := engineWith(t)
+	c := stored(t, e, "c", func(c *cove.Container) {
+		c.Spec.Remove, c.Spec.Monitor, c.Intent = true, "/usr/bin/conmon", cove.BeingRemoved
+	})
+	l, err := e.lockContainer(t.Context(), c.ID) // the exit command's
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(e.dir(c.ID)); err != nil {
+		t.Fatal(err)
+	}
+	settled := make(chan error, 1)
+	go func() { settled <- e.settleRun(t.Context(), c.ID, 1) }()
+	select {
+	case err := <-settled:
+		t.Errorf("it came back at once: %v", err)
+	case <-time.After(100 * time.Millisecond):
+		_ = l.Unlock()
+		if err := <-settled; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := e.find(c.ID); !cove.Is(err, cove.NotFound) {
+		t.Errorf("the record: %v", err)
+	}
+}
+
 // Addresses are taken back of containers that have been taken down, not of one
 // that is being started once more, nor of one whose monitor was killed.
 func TestReclaim(t *testing.T) {
