@@ -105,9 +105,17 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, container, nameOrID stri
 
 // leave takes the container held off a network.
 func (e *Engine) leave(ctx context.Context, h *held, n cove.Network) error {
+	return e.takeOff(ctx, h, func(c *cove.Container, i int) bool { return i == attachedTo(c, n) })
+}
+
+// takeOff takes the container held off the networks of the attachments that goes
+// tells, by their index.
+func (e *Engine) takeOff(ctx context.Context, h *held, goes func(c *cove.Container, i int) bool) error {
 	err := e.change(h.ID, func(c *cove.Container) error {
-		if i := attachedTo(c, n); i >= 0 {
-			c.Attachments[i].Pending = cove.Leaving
+		for i := range c.Attachments {
+			if goes(c, i) {
+				c.Attachments[i].Pending = cove.Leaving
+			}
 		}
 		h.Container.Container.Attachments = c.Attachments
 		return nil
@@ -195,18 +203,7 @@ func without(c *cove.Container, p cove.Pending) *cove.Container {
 func (e *Engine) settleNetworks(ctx context.Context, h *held) error {
 	joining := func(a cove.NetworkAttachment) bool { return a.Pending == cove.Joining }
 	if slices.ContainsFunc(h.Attachments, joining) {
-		err := e.change(h.ID, func(c *cove.Container) error {
-			for i := range c.Attachments {
-				if joining(c.Attachments[i]) {
-					c.Attachments[i].Pending = cove.Leaving
-				}
-			}
-			h.Container.Container.Attachments = c.Attachments
-			return nil
-		})
-		if err != nil {
-			return err
-		}
+		return e.takeOff(ctx, h, func(c *cove.Container, i int) bool { return joining(c.Attachments[i]) })
 	}
 	return e.completeNetworks(ctx, h)
 }
