@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// KeepGroups is crun's annotation of a container that is to keep the
+// supplementary groups of who starts it, when its value is "1": an ordinary user's
+// way to devices and files that are his by a group alone.
+const KeepGroups = "run.oci.keep_original_groups"
+
 // ContainerSpec is what was asked for: the one description of a container,
 // made by command line, API and YAML alike, stored as it was asked and turned
 // into an OCI runtime spec by internal/spec. A zero field means "the default

@@ -343,7 +343,7 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 		if len(s.Groups) > 1 {
 			return errors.New("the '--group-add keep-groups' option is not allowed with any other --group-add options")
 		}
-		return &refusedError{"group-add", "keep-groups"}
+		s.Groups = nil
 	}
 	if s.Labels, err = in.labels(o.labelFiles, o.labels); err != nil {
 		return err
@@ -364,6 +364,12 @@ func (o *containerFlags) process(s *cove.ContainerSpec, in surroundings) error {
 	s.Annotations, err = keyValues(o.annotations, func(string) error {
 		return errors.New("annotations must be formatted KEY=VALUE")
 	})
+	if err == nil && slices.Contains(o.groups, "keep-groups") {
+		if s.Annotations == nil {
+			s.Annotations = map[string]string{}
+		}
+		s.Annotations[cove.KeepGroups] = "1"
+	}
 	return err
 }
 

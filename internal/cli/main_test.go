@@ -53,7 +53,6 @@ func TestWithoutEngine(t *testing.T) {
 		{"ps --sort foo", 125, "", `"foo" is not a valid value.  Choose from: "command, created, id, image, names, runningfor, size, status"`},
 		{"ps --filter foo", 125, "", `invalid filter "foo"`},
 		{"ps --external", 125, "", "--external is not supported by cove yet"},
-		{"run --group-add keep-groups img", 125, "", "--group-add=keep-groups is not supported by cove yet"},
 		{"run --secret x img", 125, "", "Error: --secret is not supported by cove yet"},
 		{"run --systemd=always img", 125, "", "--systemd=always is not supported by cove yet"},
 		{"completion", 125, "", "name one shell"},

@@ -178,7 +178,10 @@ func (p *process) setCredentials() *wire.Failure {
 	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
 		return wire.Fail("keep capabilities", err)
 	}
-	errno := setgroups(pr.GIDs)
+	var errno unix.Errno
+	if !pr.KeepGroups {
+		errno = setgroups(pr.GIDs)
+	}
 	// In a user namespace that somebody without help has made, groups are
 	// denied and those of the caller stay, user_namespaces(7).
 	others := slices.ContainsFunc(pr.GIDs, func(g uint32) bool { return g != pr.GID })

@@ -300,7 +300,9 @@ func (p *process) setHome() {
 // those who ask then. access(2) asks for the real user; exec sets it for good.
 func (p *process) checkCommand() *wire.Failure {
 	pr := &p.plan.Process
-	_ = setgroups(pr.GIDs) // exec tells if it fails
+	if !pr.KeepGroups {
+		_ = setgroups(pr.GIDs) // exec tells if it fails
+	}
 	none := ^uintptr(0)
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(pr.GID), none, none); errno != 0 {
 		return wire.Fail("set group", errno)

@@ -122,6 +122,9 @@ func lack(f *features.Features, s *specs.Spec, v1 bool) string {
 			return "hooks." + kind
 		}
 	}
+	if _, runc := f.Annotations["org.opencontainers.runc.version"]; runc && s.Annotations[cove.KeepGroups] == "1" {
+		return "keeping the caller's groups"
+	}
 	has := f.Linux
 	if has == nil {
 		return ""

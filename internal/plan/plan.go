@@ -110,7 +110,9 @@ type Process struct {
 	UID    uint32   `json:"uid,omitempty"`
 	GID    uint32   `json:"gid,omitempty"`
 	GIDs   []uint32 `json:"gids,omitempty"`
-	Umask  *uint32  `json:"umask,omitempty"`
+	// KeepGroups leaves the process the groups of who starts it instead.
+	KeepGroups bool    `json:"keepgroups,omitempty"`
+	Umask      *uint32 `json:"umask,omitempty"`
 	// SetHome adds HOME from /etc/passwd when Env has none.
 	SetHome      bool     `json:"sethome,omitempty"`
 	Caps         Caps     `json:"caps"`

@@ -94,6 +94,7 @@ func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error
 		return nil, cove.E("exec", c.ID, cove.Unsupported, errors.New("linux.seccomp: SCMP_ACT_NOTIFY together with exec is not supported"))
 	}
 	compiled.OOMScoreAdj, compiled.KeepFDs = nil, o.Preserve
+	compiled.KeepGroups = c.Notes[cove.KeepGroups] == "1"
 	more, err := native.ExecOCI(p)
 	if err != nil {
 		return nil, err

@@ -156,6 +156,7 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 		c.Plan.Sysctl = append(c.Plan.Sysctl, [2]string{k, v})
 	}
 	c.Plan.Process, err = Process(s.Process, &o)
+	c.Plan.Process.KeepGroups = s.Annotations[cove.KeepGroups] == "1"
 	return c, err
 }
 
