@@ -156,6 +156,10 @@ func completeOptions(n *cove.Network) error {
 			if _, err := strconv.ParseBool(value); err != nil {
 				return invalid("true or false")
 			}
+		case optGatewayMode4, optGatewayMode6:
+			if value != gatewayNAT && value != gatewayUnprotected {
+				return unsupported(key + "=" + value + ": want " + gatewayNAT + " or " + gatewayUnprotected)
+			}
 		case optBridgeName:
 			if n.NetworkInterface != "" && n.NetworkInterface != value {
 				return invalid("the interface name " + n.NetworkInterface)

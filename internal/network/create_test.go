@@ -89,6 +89,8 @@ func TestComplete(t *testing.T) {
 		{opt("mtu", "-1"), cove.Invalid},
 		{opt("isolate", "perhaps"), cove.Invalid},
 		{opt("com.docker.network.bridge.enable_icc", "false"), cove.Unsupported},
+		{opt("com.docker.network.bridge.gateway_mode_ipv4", "routed"), cove.Unsupported},
+		{opt("com.docker.network.bridge.gateway_mode_ipv6", ""), cove.Unsupported},
 		{sub("10.89.0.128/25", ""), cove.InUse},
 		{sub("192.168.0.0/16", ""), cove.InUse},
 		{sub("10.1.0.0/24", "10.2.0.1"), cove.Invalid},

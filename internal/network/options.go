@@ -29,6 +29,14 @@ const (
 	optMode           = "mode"
 	optMasquerade     = "com.docker.network.bridge.enable_ip_masquerade"
 	optDefaultBridge  = "com.docker.network.bridge.default_bridge"
+	optGatewayMode4   = "com.docker.network.bridge.gateway_mode_ipv4"
+	optGatewayMode6   = "com.docker.network.bridge.gateway_mode_ipv6"
+)
+
+// Docker's gateway modes that there are.
+const (
+	gatewayNAT         = "nat"
+	gatewayUnprotected = "nat-unprotected"
 )
 
 // MTU is the network's MTU in bytes; 0 is the kernel's default.
@@ -54,6 +62,13 @@ func IsolateOf(n cove.Network) Isolate {
 		return IsolateYes
 	}
 	return IsolateNo
+}
+
+// Unprotected reports in which families who routes to a network's containers
+// from outside reaches all their ports, docker's gateway mode nat-unprotected.
+// Without it only published ports are reached, by the host's addresses.
+func Unprotected(n cove.Network) (v4, v6 bool) {
+	return n.Options[optGatewayMode4] == gatewayUnprotected, n.Options[optGatewayMode6] == gatewayUnprotected
 }
 
 // Metric is the metric of the network's default routes, if one is set.

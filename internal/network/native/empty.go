@@ -41,7 +41,7 @@ func (f *firewall) removeEmpty() error {
 		return err
 	}
 	empty := true
-	for _, set := range append([]string{setBridges, setIsolated, setStrict, mapFrom, mapTo, mapNAT, mapHairpin}, portMaps...) {
+	for _, set := range append([]string{setBridges, setIsolated, setStrict, setOpen4, setOpen6, mapFrom, mapTo, mapNAT, mapHairpin}, portMaps...) {
 		if err := f.listSet(set, func(element) { empty = false }); err != nil {
 			return err
 		}

@@ -192,6 +192,72 @@ func TestLoopbackFromOutside(t *testing.T) {
 	l.answers(l.outside, "tcp", "127.0.0.1:8080", "web", "") // or the test proves nothing
 }
 
+// Nor may a neighbour who routes a network's subnets to the host reach more of
+// its containers than what is published, unless the network is open to that.
+func TestDirectRouting(t *testing.T) {
+	l := newLab(t)
+	n := bridgeNet(0)
+	web := l.container([]cove.PortMapping{{HostPort: 8080, ContainerPort: 80, Protocol: "tcp"}}, joined(n, 0, "eth0"))
+	open, half := bridgeNet(1), bridgeNet(2)
+	for _, key := range []string{"ipv4", "ipv6"} {
+		open.Options["com.docker.network.bridge.gateway_mode_"+key] = "nat-unprotected"
+	}
+	half.Options["com.docker.network.bridge.gateway_mode_ipv6"] = "nat-unprotected"
+	half.Options["com.docker.network.bridge.gateway_mode_ipv4"] = "nat"
+	other := l.container(nil, joined(open, 0, "eth0"))
+	third := l.container(nil, joined(half, 0, "eth0"))
+	inner := bridgeNet(3)
+	inner.Internal = true
+	shut := l.container(nil, joined(inner, 0, "eth0"))
+	for name, c := range map[string]*container{"web": web, "open": other, "half": third, "shut": shut} {
+		for _, p := range []string{"tcp", "udp"} {
+			l.echo(c.Netns, p, 80, name)
+		}
+	}
+	for _, p := range []string{"tcp", "udp"} {
+		l.echo(l.outside, p, 80, "outside")
+	}
+	for i := range 4 {
+		l.sh(l.outside, "ip", "route", "add", bridgeNet(i).Subnets[0].Subnet.String(), "via", hostOut4.Addr().String())
+		l.sh(l.outside, "ip", "route", "add", bridgeNet(i).Subnets[1].Subnet.String(), "via", hostOut6.Addr().String())
+	}
+	check := func(c *container, family int, name string, reached bool) {
+		t.Helper()
+		if reached {
+			l.answers(l.outside, "tcp", at(c.addr(family), 80), name, "")
+		} else {
+			l.silent(l.outside, "tcp", at(c.addr(family), 80))
+		}
+	}
+	for family := range 2 {
+		check(web, family, "web", false)
+		l.silent(l.outside, "udp", at(web.addr(family), 80))
+		check(other, family, "open", true)
+		check(third, family, "half", family == 1)
+		check(shut, family, "shut", false)
+		// All else is as ever: published ports, the way out, the host, other bridges.
+		host, outside := []netip.Addr{hostOut4.Addr(), hostOut6.Addr()}[family], []netip.Addr{outside4.Addr(), outside6.Addr()}[family]
+		l.answers(l.outside, "tcp", at(host, 8080), "web", outside.String())
+		for _, p := range []string{"tcp", "udp"} {
+			l.answers(web.Netns, p, at(outside, 80), "outside", host.String())
+			l.answers(l.host, p, at(web.addr(family), 80), "web", "")
+			l.answers(other.Netns, p, at(web.addr(family), 80), "web", "")
+			l.answers(web.Netns, p, at(third.addr(family), 80), "half", "")
+		}
+	}
+	// An open network that is made anew without the options is shut.
+	again := bridgeNet(1)
+	l.container(nil, joined(again, 1, "eth0"))
+	check(other, 0, "open", false)
+	l.in(l.host, func() error { return Driver{}.RemoveNetwork(t.Context(), again) })
+
+	l.sh(l.host, "nft", "flush", "chain", "inet", "cove", "inward")
+	for family := range 2 { // or the test proves nothing
+		check(web, family, "web", true)
+		l.answers(l.outside, "udp", at(web.addr(family), 80), "web", "")
+	}
+}
+
 func TestIsolation(t *testing.T) {
 	l := newLab(t)
 	mk := func(i int, isolate string, internal bool) cove.Network {

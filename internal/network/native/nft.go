@@ -31,6 +31,8 @@ const (
 	payloadTransp   = uint32(2)
 	natDestination  = uint32(1) // NFT_NAT_DNAT
 	ctStatusDNAT    = uint32(1 << 5)
+	ctEstablished   = uint32(1 << 1) // NF_CT_STATE_BIT of enum ip_conntrack_info
+	ctRelated       = uint32(1 << 2)
 	hookPrerouting  = uint32(0)
 	hookForward     = uint32(2)
 	hookOutput      = uint32(3)
@@ -388,14 +390,24 @@ func translated(yes bool) expr {
 	if yes {
 		op = cmpNeq
 	}
+	return connection(unix.NFT_CT_STATUS, ctStatusDNAT, op)
+}
+
+// established matches packets of connections that have had an answer, and errors
+// about connections.
+func established(m *message) { connection(unix.NFT_CT_STATE, ctEstablished|ctRelated, cmpNeq)(m) }
+
+// connection matches packets whose connection has none (cmpEq) or any
+// (cmpNeq) of the bits given.
+func connection(key, bits, op uint32) expr {
 	return both(
 		func(m *message) {
 			m.expression("ct", func() {
-				m.be32(unix.NFTA_CT_KEY, unix.NFT_CT_STATUS)
+				m.be32(unix.NFTA_CT_KEY, key)
 				m.be32(unix.NFTA_CT_DREG, unix.NFT_REG_1)
 			})
 		},
-		mask(binary.NativeEndian.AppendUint32(nil, ctStatusDNAT)),
+		mask(binary.NativeEndian.AppendUint32(nil, bits)),
 		cmp(op, make([]byte, 4)))
 }
 

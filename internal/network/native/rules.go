@@ -14,12 +14,14 @@ import (
 
 // rulesVersion counts the changes of the rules below. It is part of every
 // network's fingerprint, so that a new release rewrites what an old one made.
-const rulesVersion = 2
+const rulesVersion = 3
 
 // The table's parts:
 //
 //	chain guard       prerouting raw:  what bridges send to or from 127.0.0.0/8 is dropped
-//	chain forward     forward filter:  by the link it came from: from-BRIDGE; to an internal bridge: drop
+//	chain forward     forward filter:  by the link it came from: from-BRIDGE; to an internal bridge: drop;
+//	                  to any other: inward
+//	chain inward      what comes from no bridge: only answers, and what was sent to a published port
 //	chain dnat-in     prerouting nat:  to an address of the host that others may send to: publish
 //	chain dnat-out    output nat:      the same for what the host itself sends
 //	chain publish     destination by four maps: with and without host address, IPv4 and IPv6
@@ -31,6 +33,7 @@ const rulesVersion = 2
 const (
 	chainGuard   = "guard"
 	chainForward = "forward"
+	chainInward  = "inward"
 	chainDNATIn  = "dnat-in"
 	chainDNATOut = "dnat-out"
 	chainPublish = "publish"
@@ -40,6 +43,8 @@ const (
 	setIsolated = "isolated" // with isolate=true or strict
 	setStrict   = "strict"   // with isolate=strict
 	mapFrom     = "from"     // bridge: jump from-BRIDGE; the comment is the network's fingerprint
+	setOpen4    = "open4"    // gateway_mode_ipv4=nat-unprotected
+	setOpen6    = "open6"    // gateway_mode_ipv6=nat-unprotected
 	mapTo       = "to"       // internal bridge: drop
 	mapNAT      = "nat"      // bridge: jump nat-BRIDGE
 	mapHairpin  = "hairpin"  // bridge: jump hairpin-BRIDGE
@@ -76,6 +81,18 @@ func (b *batch) base(nat bool) {
 	if !nat {
 		return
 	}
+	// Without translation a network is of use only to who routes to it.
+	b.set(setOpen4, typeIfname, ifnameLen, 0, 0)
+	b.set(setOpen6, typeIfname, ifnameLen, 0, 0)
+	b.chain(chainInward)
+	b.rule(chainInward, inSet(setBridges), verdict(verdictReturn))
+	b.rule(chainInward, established, verdict(verdictReturn))
+	b.rule(chainInward, translated(true), verdict(verdictReturn))
+	b.rule(chainInward, family(unix.NFPROTO_IPV4), outSet(setOpen4), verdict(verdictReturn))
+	b.rule(chainInward, family(unix.NFPROTO_IPV6), outSet(setOpen6), verdict(verdictReturn))
+	b.rule(chainInward, verdict(verdictDrop))
+	b.rule(chainForward, outSet(setBridges), verdict(verdictJump, chainInward))
+
 	b.set(mapNAT, typeIfname, ifnameLen, dataVerdict, 0)
 	b.set(mapHairpin, typeIfname, ifnameLen, dataVerdict, 0)
 	target4, target6 := typeIPv4<<6|typePort, typeIPv6<<6|typePort
@@ -166,6 +183,9 @@ func (b *batch) network(n *cove.Network, fingerprint string, nat bool) {
 	if !nat {
 		return
 	}
+	open4, open6 := network.Unprotected(*n)
+	b.member(element{set: setOpen4, key: key}, open4)
+	b.member(element{set: setOpen6, key: key}, open6)
 	masq := chainNAT(bridge)
 	b.chain(masq)
 	b.rule(masq, out(bridge), verdict(verdictReturn))
@@ -216,6 +236,8 @@ func (b *batch) removeNetwork(bridge string, nat bool) {
 	b.member(element{set: mapTo, key: key, isVerdict: true, verdict: verdictDrop}, false)
 	b.deleteChain(chainFrom(bridge))
 	if nat {
+		b.member(element{set: setOpen4, key: key}, false)
+		b.member(element{set: setOpen6, key: key}, false)
 		b.chain(chainNAT(bridge))
 		b.member(element{set: mapNAT, key: key, isVerdict: true, verdict: verdictJump, chain: chainNAT(bridge)}, false)
 		b.deleteChain(chainNAT(bridge))
@@ -228,15 +250,18 @@ func (b *batch) removeNetwork(bridge string, nat bool) {
 // fingerprint tells whether a network's rules are those of this release for
 // this definition on this host.
 func fingerprint(n *cove.Network, nat bool, docker dockerChains) string {
+	open4, open6 := network.Unprotected(*n)
 	text, _ := json.Marshal(struct {
 		Version  int
 		Bridge   string
 		Subnets  []cove.Subnet
 		Internal bool
 		Isolate  network.Isolate
+		Open4    bool
+		Open6    bool
 		NAT      bool
 		Docker   dockerChains
-	}{rulesVersion, n.NetworkInterface, n.Subnets, n.Internal, network.IsolateOf(*n), nat, docker})
+	}{rulesVersion, n.NetworkInterface, n.Subnets, n.Internal, network.IsolateOf(*n), open4, open6, nat, docker})
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
 }
