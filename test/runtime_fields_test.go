@@ -208,6 +208,22 @@ func TestRuntimeFields(t *testing.T) {
 			b.Mounts = append(b.Mounts, specs.Mount{Destination: "/m", Type: "tmpfs", Source: "tmpfs", Options: []string{"silent", "iversion", "ro"}},
 				specs.Mount{Destination: "/n", Type: "bind", Source: b.dir, Options: []string{"bind", "silent", "loud", "iversion", "noiversion"}})
 		}, "/m ro"},
+		{"tmpfs over a directory", "stat -c %a /covered /fresh", func(b *bundle) {
+			if err := os.Mkdir(filepath.Join(b.dir, "rootfs/covered"), 0o700); err != nil {
+				b.t.Fatal(err)
+			}
+			b.Mounts = append(b.Mounts, specs.Mount{Destination: "/covered", Type: "tmpfs", Source: "tmpfs"}, specs.Mount{Destination: "/fresh", Type: "tmpfs", Source: "tmpfs"})
+		}, "700\n1777"},
+		{"cwd that is missing", "pwd; stat -c %a:%u .", func(b *bundle) { b.Process.Cwd = "/not/there" }, "/not/there\n755:0"},
+		{"ambient that nobody inherits", "grep CapAmb /proc/self/status", func(b *bundle) {
+			b.Process.Capabilities = &specs.LinuxCapabilities{
+				Bounding: []string{"CAP_KILL", "CAP_CHOWN"}, Permitted: []string{"CAP_KILL", "CAP_CHOWN"}, Effective: []string{"CAP_KILL"},
+				Inheritable: []string{"CAP_CHOWN"}, Ambient: []string{"CAP_KILL", "CAP_CHOWN"},
+			}
+		}, "CapAmb:\t0000000000000001"},
+		{"bind with a file system's options", "ls /m/config.json", func(b *bundle) {
+			b.Mounts = append(b.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: b.dir, Options: []string{"bind", "sync", "dirsync", "mand"}})
+		}, "/m/config.json"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBundle(t, row.script)

@@ -2,6 +2,8 @@ package ctrinit
 
 import (
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -50,6 +52,9 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 		writable.Set &^= unix.MOUNT_ATTR_RDONLY
 		m = &writable
 	}
+	if m.Type == "tmpfs" {
+		m = likeCovered(root, m)
+	}
 	mfd, dir, err := p.detached(m)
 	if err != nil {
 		return wire.Fail(step, err)
@@ -70,6 +75,26 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 	}
 	_ = unix.Close(mfd)
 	return nil
+}
+
+// likeCovered gives a tmpfs without a mode that of the directory that it covers,
+// as every runtime does: the kernel's own is everybody's to write to.
+func likeCovered(root int, m *plan.Mount) *plan.Mount {
+	if slices.ContainsFunc(m.Data, func(o string) bool { return strings.HasPrefix(o, "mode=") }) {
+		return m
+	}
+	fd, err := rootfs.OpenIn(root, m.Target, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return m // it is to be made, or the mount will tell
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return m
+	}
+	like := *m
+	like.Data = append(slices.Clip(m.Data), "mode="+strconv.FormatUint(uint64(st.Mode&0o7777), 8))
+	return &like
 }
 
 // lockMounts makes those mounts read-only that had to be written to.
@@ -345,7 +370,8 @@ func (p *process) mountCgroups(root int, m *plan.Mount) error {
 		defer unix.Close(mfd)
 		return attach(root, mfd, true, m)
 	}
-	base, err := newFS("tmpfs", "cgroup", p.labelled("mode=755"), m.Set&^unix.MOUNT_ATTR_RDONLY)
+	set := m.Set | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC // as runc, whatever is asked
+	base, err := newFS("tmpfs", "cgroup", p.labelled("mode=755"), set&^unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -361,7 +387,7 @@ func (p *process) mountCgroups(root int, m *plan.Mount) error {
 		if err != nil {
 			return err
 		}
-		err = setAttr(sub, m.Set, 0, 0)
+		err = setAttr(sub, set, 0, 0)
 		if err == nil {
 			err = unix.MoveMount(sub, "", base, s[0], unix.MOVE_MOUNT_F_EMPTY_PATH)
 		}
@@ -370,7 +396,7 @@ func (p *process) mountCgroups(root int, m *plan.Mount) error {
 			return err
 		}
 	}
-	if m.Set&unix.MOUNT_ATTR_RDONLY != 0 {
+	if set&unix.MOUNT_ATTR_RDONLY != 0 {
 		return setAttr(base, unix.MOUNT_ATTR_RDONLY, 0, 0)
 	}
 	return nil

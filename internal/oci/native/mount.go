@@ -75,7 +75,7 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 		case "notmpcopyup":
 			continue
 		case "sync", "dirsync", "mand":
-			if o.Runtime && !bind { // words of fsconfig(2)
+			if o.Runtime { // words of fsconfig(2); a bind mount drops them, as mount(2) does
 				out.Data = append(out.Data, opt)
 				continue
 			}

@@ -156,6 +156,7 @@ func Compile(s *specs.Spec, o Options) (*Compiled, error) {
 		c.Plan.Sysctl = append(c.Plan.Sysctl, [2]string{k, v})
 	}
 	c.Plan.Process, err = Process(s.Process, &o)
+	c.Plan.Process.MakeCwd = c.Plan.Process.MakeCwd || o.Runtime // as runc
 	c.Plan.Process.KeepGroups = s.Annotations[cove.KeepGroups] == "1"
 	return c, err
 }
@@ -299,6 +300,8 @@ func Process(p *specs.Process, o *Options) (plan.Process, error) {
 				*set.bits |= 1 << n
 			}
 		}
+		// No others can be: capabilities(7).
+		out.Caps.Ambient &= out.Caps.Permitted & out.Caps.Inheritable
 	}
 	return out, nil
 }
