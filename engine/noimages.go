@@ -29,6 +29,6 @@ func (noImages) Ready() error { return nil }
 func (noImages) Hold(context.Context) (func() error, error) {
 	return func() error { return nil }, nil
 }
-func (noImages) List(context.Context, image.ListOptions) ([]image.Summary, error) { return nil, nil }
-func (noImages) Check(context.Context) ([]image.Damage, error)                    { return nil, nil }
-func (noImages) Retire(context.Context, image.Users) error                        { return nil }
+func (noImages) List(context.Context, image.ListOptions) ([]image.Summary, error)  { return nil, nil }
+func (noImages) Check(context.Context, func() image.Users) ([]image.Damage, error) { return nil, nil }
+func (noImages) Retire(context.Context, image.Users) error                         { return nil }

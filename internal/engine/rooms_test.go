@@ -116,7 +116,9 @@ type fakeImages struct {
 }
 
 // Check finds what the test has put there.
-func (f *fakeImages) Check(context.Context) ([]image.Damage, error) { return f.damage, nil }
+func (f *fakeImages) Check(context.Context, func() image.Users) ([]image.Damage, error) {
+	return f.damage, nil
+}
 
 func (f *fakeImages) find(name string) *image.Summary {
 	for i := range f.all {

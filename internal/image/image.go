@@ -75,8 +75,9 @@ type Images interface {
 	Prune(ctx context.Context, all bool, filters []string, users Users) ([]RemoveReport, error)
 
 	// Check compares the store with what it should hold, down to the content of
-	// every layer.
-	Check(ctx context.Context) ([]Damage, error)
+	// every layer. users is asked for, here and by a repair, when no container is
+	// being made, and tells of those that there are then.
+	Check(ctx context.Context, users func() Users) ([]Damage, error)
 
 	// Retire takes what is cove's own out of the store: pins, and the directory
 	// for blobs in flight. Images stay.
@@ -89,7 +90,7 @@ type Images interface {
 
 // Damage is what is wrong in the store.
 type Damage struct {
-	Kind, Object string // "layer" or "image", and its ID
+	Kind, Object string // "layer", "image" or "pin", and its ID or that of the pin's image
 	Problem      string
 	// Repair undoes it, nil where it takes a decision: what is damaged may be all
 	// that there is.

@@ -42,7 +42,9 @@ func (s *Store) Resolve(_ context.Context, nameOrID, platform string) (cove.Imag
 func (s *Store) Ready() error { return s.leave() }
 
 // Check leaves.
-func (s *Store) Check(context.Context) ([]image.Damage, error) { return nil, s.leave() }
+func (s *Store) Check(context.Context, func() image.Users) ([]image.Damage, error) {
+	return nil, s.leave()
+}
 
 // Hold keeps images from being removed.
 func (s *Store) Hold(ctx context.Context) (func() error, error) {

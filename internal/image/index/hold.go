@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -25,12 +26,25 @@ func Own(ctx context.Context, dir string) (release func() error, err error) {
 	return take(ctx, dir, syscall.LOCK_EX)
 }
 
-// take takes the lock file of dir.
-func take(ctx context.Context, dir string, how int) (func() error, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+// TryOwn is Own for who does not wait: somebody who holds makes release nil.
+func TryOwn(dir string) (release func() error, err error) {
+	f, err := open(dir)
+	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	switch err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err {
+	case nil:
+		return f.Close, nil
+	case syscall.EWOULDBLOCK:
+		return nil, f.Close()
+	default:
+		return nil, errors.Join(&fs.PathError{Op: "lock", Path: f.Name(), Err: err}, f.Close())
+	}
+}
+
+// take takes the lock file of dir.
+func take(ctx context.Context, dir string, how int) (func() error, error) {
+	f, err := open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +53,13 @@ func take(ctx context.Context, dir string, how int) (func() error, error) {
 		return nil, err
 	}
 	return f.Close, nil
+}
+
+func open(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 }
 
 // Patience is long enough for the removal of big images on a slow disk. Who has

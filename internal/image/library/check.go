@@ -10,11 +10,12 @@ import (
 	"go.podman.io/storage"
 
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/index"
 )
 
 // Check has the library look at every layer and image, except that it mounts none,
-// and looks for what killed copies by cove have left.
-func (s *Store) Check(ctx context.Context) ([]image.Damage, error) {
+// and looks for what killed copies by cove have left, and for pins of nothing.
+func (s *Store) Check(ctx context.Context, users func() image.Users) ([]image.Damage, error) {
 	const op = "check images"
 	return soon(ctx, op, "", func() ([]image.Damage, error) {
 		lib, err := s.library()
@@ -24,13 +25,16 @@ func (s *Store) Check(ctx context.Context) ([]image.Damage, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := s.check(lib)
+		found, err := s.check(lib, users)
 		return found, fail(op, "", err)
 	})
 }
 
-func (s *Store) check(lib *library) ([]image.Damage, error) {
-	var found []image.Damage
+func (s *Store) check(lib *library, users func() image.Users) ([]image.Damage, error) {
+	found, err := s.checkPins(lib, users)
+	if err != nil {
+		return nil, err
+	}
 	mine, err := s.openCopies()
 	if err != nil {
 		return nil, err
@@ -95,6 +99,35 @@ func (s *Store) check(lib *library) ([]image.Damage, error) {
 		}
 	}
 	return found, nil
+}
+
+// checkPins looks for pins that no image and no container needs, unless somebody
+// makes a container just now.
+func (s *Store) checkPins(lib *library, users func() image.Users) (found []image.Damage, err error) {
+	dir, err := s.indexDir()
+	if err != nil {
+		return nil, err
+	}
+	release, err := index.TryOwn(dir)
+	if err != nil || release == nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	surplus, err := lib.surplusPins(users())
+	for _, p := range surplus {
+		found = append(found, image.Damage{Kind: "pin", Object: p.id, Problem: "its image is gone and no container uses it",
+			Repair: func() error { return s.sweep(users()) }})
+	}
+	return found, err
+}
+
+// sweep removes what a removal would besides its images.
+func (s *Store) sweep(users image.Users) error {
+	_, release, err := s.remover(context.Background(), image.RemoveOptions{}, users)
+	if err != nil {
+		return err
+	}
+	return release()
 }
 
 // named tells whether a layer has a name, as pins do.

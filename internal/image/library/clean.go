@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -57,11 +58,33 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 }
 
 // copies is a file in which every copy into the store by cove writes which layers
-// it is about to make, and whose lock it shares. Who has the lock alone knows that
-// no copy runs, and that what is written there and belongs to no image is what one
-// that failed, or was killed, has left. Layers that other tools have made are not
-// written there: they may be part of a copy of theirs.
+// it is about to make, and every removal those of its images. All share its lock. Who has
+// the lock alone knows that no copy runs, and that what is written there and belongs to no
+// image is what one that failed, or was killed, has left.
+//
+// A layer's ID follows from its content, so another tool may make the same one
+// again: before a copy that was killed had made it, or after a removal. That may be
+// part of a copy of theirs, and is not the one that was written down: a copy's layers
+// carry copyFlag, and a removal writes down when each was made.
 type copies struct{ file *os.File }
+
+// copyFlag is in the record of each layer that a copy by cove has made.
+const copyFlag = "cove-copy"
+
+// note is a layer that a copy was about to make, or with made a removal to remove.
+type note struct {
+	id   string
+	made int64 // when, in nanoseconds since 1970; 0 of a copy's
+}
+
+// of tells whether a layer is the one that was written down.
+func (n note) of(lay *storage.Layer) bool {
+	if n.made != 0 {
+		return n.made == lay.Created.UnixNano()
+	}
+	_, ours := lay.Flags[copyFlag]
+	return ours
+}
 
 func (s *Store) openCopies() (*copies, error) {
 	dir, err := s.indexDir()
@@ -95,23 +118,26 @@ func (c *copies) alone() bool {
 	return syscall.Flock(int(c.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-// made takes note of a layer that is to be made, on the disk, as its record will be.
-// Not made after all, by us, takes it back.
-func (c *copies) made(layer string, not bool) error {
-	if not {
-		layer = "-" + layer
+// write takes note of layers, on the disk, as their records will be.
+func (c *copies) write(notes ...note) error {
+	var lines strings.Builder
+	for _, n := range notes {
+		lines.WriteString(n.id)
+		if n.made != 0 {
+			lines.WriteString(" " + strconv.FormatInt(n.made, 10))
+		}
+		lines.WriteByte('\n')
 	}
-	_, err := c.file.WriteString(layer + "\n")
-	if err == nil && !not {
-		err = unix.Fdatasync(int(c.file.Fd()))
+	if _, err := c.file.WriteString(lines.String()); err != nil {
+		return err
 	}
-	return err
+	return unix.Fdatasync(int(c.file.Fd()))
 }
 
 // leave takes note of a layer and of those below it, before the image or the pin
 // goes that they belong to.
 func (c *copies) leave(l *library, top string) error {
-	var all []string
+	var all []note
 	for id := top; id != ""; {
 		rec, err := l.store.Layer(id)
 		if errors.Is(err, storage.ErrLayerUnknown) {
@@ -120,35 +146,33 @@ func (c *copies) leave(l *library, top string) error {
 		if err != nil {
 			return err
 		}
-		all, id = append(all, id), rec.Parent
+		all, id = append(all, note{id, rec.Created.UnixNano()}), rec.Parent
 	}
 	slices.Reverse(all)
-	return c.made(strings.Join(all, "\n"), false)
+	return c.write(all...)
 }
 
 // left lists the layers in the order in which they were made.
-func (c *copies) left() ([]string, error) {
+func (c *copies) left() ([]note, error) {
 	if _, err := c.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
 	}
-	var layers []string
+	var notes []note
 	lines := bufio.NewScanner(c.file)
 	for lines.Scan() {
-		id := lines.Text()
-		if other, not := strings.CutPrefix(id, "-"); not {
-			layers = slices.DeleteFunc(layers, func(l string) bool { return l == other })
-		} else if !slices.Contains(layers, id) {
-			layers = append(layers, id)
-		}
+		id, made, _ := strings.Cut(lines.Text(), " ")
+		n := note{id: id}
+		n.made, _ = strconv.ParseInt(made, 10, 64)
+		notes = append(notes, n)
 	}
-	return layers, lines.Err()
+	return notes, lines.Err()
 }
 
 // remains lists the layers that a killed copy has left, children after their
 // parents. The lock is held alone.
 func (l *library) remains(c *copies) ([]string, error) {
-	layers, err := c.left()
-	if err != nil || len(layers) == 0 {
+	notes, err := c.left()
+	if err != nil || len(notes) == 0 {
 		return nil, err
 	}
 	all, err := l.store.Layers()
@@ -159,11 +183,19 @@ func (l *library) remains(c *copies) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	there := map[string]bool{}
-	for _, lay := range all {
-		there[lay.ID] = !lay.ReadOnly
+	there := map[string]*storage.Layer{}
+	for i, lay := range all {
+		if !lay.ReadOnly && !used[lay.ID] {
+			there[lay.ID] = &all[i]
+		}
 	}
-	return slices.DeleteFunc(layers, func(id string) bool { return used[id] || !there[id] }), nil
+	var remains []string
+	for _, n := range notes {
+		if lay := there[n.id]; lay != nil && n.of(lay) && !slices.Contains(remains, n.id) {
+			remains = append(remains, n.id)
+		}
+	}
+	return remains, nil
 }
 
 // used gives the layers that images, containers or pins need.

@@ -1,5 +1,12 @@
 package library
 
+import (
+	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/stringid"
+
+	"github.com/cove-engine/cove/internal/image"
+)
+
 const MostLayers = mostLayers
 
 // CountOpens counts how often s needs the libraries' store from now on.
@@ -25,27 +32,38 @@ func (s *Store) LayerIDs() ([]string, error) {
 }
 
 // MakeLayer makes a layer that belongs to nothing yet, as part of a copy by
-// another tool would be.
-func (s *Store) MakeLayer() (id string, err error) {
+// another tool would be, below parent unless that is "".
+func (s *Store) MakeLayer(id, parent string) (string, error) { return s.makeLayer(id, parent, nil) }
+
+// CopyLayer makes one as a copy by cove does that is killed before its image.
+func (s *Store) CopyLayer() (id string, err error) {
+	id = stringid.GenerateRandomID()
+	if err := s.Interrupted(id); err != nil {
+		return "", err
+	}
+	return s.makeLayer(id, "", &storage.LayerOptions{Flags: map[string]any{copyFlag: true}})
+}
+
+func (s *Store) makeLayer(id, parent string, o *storage.LayerOptions) (string, error) {
 	lib, err := s.library()
 	if err != nil {
 		return "", err
 	}
-	l, err := lib.store.CreateLayer("", "", nil, "", false, nil)
+	l, err := lib.store.CreateLayer(id, parent, nil, "", false, o)
 	if err != nil {
 		return "", err
 	}
 	return l.ID, nil
 }
 
-// Interrupted writes down a layer as a copy does that is killed before its image.
+// Interrupted writes down a layer as a copy does that is killed before it has made it.
 func (s *Store) Interrupted(layer string) error {
 	c, err := s.openCopies()
 	if err != nil {
 		return err
 	}
 	defer c.file.Close()
-	return c.made(layer, false)
+	return c.write(note{id: layer})
 }
 
 // BeginRemoval does what a removal does before it deletes an image's record.
@@ -64,4 +82,29 @@ func (s *Store) BeginRemoval(id string) error {
 		return err
 	}
 	return c.leave(lib, img.TopLayer)
+}
+
+// BeginPin makes the layers of an image's pin, and not the record of its container.
+func (s *Store) BeginPin(id string) error {
+	lib, err := s.library()
+	if err != nil {
+		return err
+	}
+	img, err := lib.store.Image(id)
+	if err != nil {
+		return err
+	}
+	if _, err = lib.store.CreateLayer(image.PinID("layer", id), img.TopLayer, []string{pinLayerPrefix + id}, "", false, nil); err == nil {
+		_, err = lib.store.CreateLayer(image.PinID("container layer", id), img.TopLayer, nil, "", true, nil)
+	}
+	return err
+}
+
+// NameLayer gives a layer a name.
+func (s *Store) NameLayer(id, name string) error {
+	lib, err := s.library()
+	if err != nil {
+		return err
+	}
+	return lib.store.AddNames(id, []string{name})
 }

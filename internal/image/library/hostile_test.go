@@ -448,7 +448,7 @@ func TestOthersLayersStay(t *testing.T) {
 	_, err := p.Load(context.Background(), dir, image.LoadOptions{Progress: writerFunc(func() {
 		if theirs == "" {
 			var err error
-			theirs, err = other.MakeLayer()
+			theirs, err = other.MakeLayer("", "")
 			must(t, err)
 		}
 	})})

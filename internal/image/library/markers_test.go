@@ -100,7 +100,7 @@ func TestMarkers(t *testing.T) {
 	// They go with the image, and those of killed makers with them.
 	dir := filepath.Join(p.opts.GraphRoot, image.MarkersDir)
 	must(t, os.MkdirAll(filepath.Join(dir, ".new-1", "above"), 0o700))
-	found, err := p.Check(ctx)
+	found, err := p.Check(ctx, noUsers)
 	must(t, err)
 	if len(found) != 1 || !strings.HasSuffix(found[0].Object, ".new-1") {
 		t.Errorf("check: %+v", found)

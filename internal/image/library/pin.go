@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.podman.io/storage"
@@ -64,6 +65,9 @@ func (l *library) pin(img *storage.Image) ([]string, error) {
 		return nil, fmt.Errorf("pin image %s: %w", img.ID, err)
 	}
 	if _, err = l.store.Container(ctr); errors.Is(err, storage.ErrContainerUnknown) {
+		if err := l.dropContainerLayer(img.ID); err != nil {
+			return nil, fmt.Errorf("pin image %s: %w", img.ID, err)
+		}
 		meta, _ := json.Marshal(pinMetadata{ContainerName: name, ImageID: img.ID, Owner: "cove"})
 		_, err = l.store.CreateContainer(ctr, []string{name}, img.ID, image.PinID("container layer", img.ID), string(meta),
 			&storage.ContainerOptions{})
@@ -95,6 +99,9 @@ func (l *library) unpin(imageID string) error {
 	if err != nil && !errors.Is(err, storage.ErrContainerUnknown) && !errors.Is(err, storage.ErrNotAContainer) {
 		return fmt.Errorf("unpin image %s: %w", imageID, err)
 	}
+	if err := l.dropContainerLayer(imageID); err != nil {
+		return fmt.Errorf("unpin image %s: %w", imageID, err)
+	}
 	err = l.store.DeleteLayer(image.PinID("layer", imageID))
 	if err != nil && !errors.Is(err, storage.ErrLayerUnknown) && !errors.Is(err, storage.ErrNotALayer) {
 		return fmt.Errorf("unpin image %s: %w", imageID, err)
@@ -102,34 +109,71 @@ func (l *library) unpin(imageID string) error {
 	return nil
 }
 
-// sweepPins removes the pins whose image another tool has force-removed and
-// that no container of cove's uses, with the layers that only the pin kept.
-func (l *library) sweepPins(c *copies, users image.Users) error {
+// dropContainerLayer removes the layer of a pin's container that was never recorded:
+// the library makes the layer first, and whoever pinned may have been killed between.
+func (l *library) dropContainerLayer(imageID string) error {
+	return ignore(l.store.DeleteLayer(image.PinID("container layer", imageID)), storage.ErrLayerUsedByContainer, storage.ErrLayerUnknown, storage.ErrNotALayer)
+}
+
+// a pinned image, which may be gone, and the layer that its pin keeps, "" when
+// that is not known any more.
+type pinnedImage struct{ id, top string }
+
+// pins lists the images that have a pin, or a part of one, in the order of the
+// store's layers.
+func (l *library) pins() ([]pinnedImage, error) {
 	layers, err := l.store.Layers()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var errs []error
+	containers, err := l.store.Containers()
+	if err != nil {
+		return nil, err
+	}
+	var all []pinnedImage
+	parent := map[string]string{}
 	for _, lay := range layers {
-		id, ok := pinned(lay.Names)
-		if !ok || l.imageExists(id) || len(of(users, id)) > 0 {
-			continue
+		parent[lay.ID] = lay.Parent
+		if id, ok := pinned(lay.Names, pinLayerPrefix); ok && lay.ID == image.PinID("layer", id) {
+			all = append(all, pinnedImage{id, lay.Parent})
 		}
-		errs = append(errs, l.retire(c, id, lay.Parent))
+	}
+	for _, ctr := range containers {
+		id, ok := pinned(ctr.Names, pinPrefix)
+		if ok && ctr.ID == image.PinID("container", id) && !slices.ContainsFunc(all, func(p pinnedImage) bool { return p.id == id }) {
+			all = append(all, pinnedImage{id, parent[ctr.LayerID]}) // another tool has taken the layer for waste
+		}
+	}
+	return all, nil
+}
+
+// surplusPins lists the pins whose image another tool has force-removed and that no
+// container of cove's uses. No container is being made meanwhile.
+func (l *library) surplusPins(users image.Users) ([]pinnedImage, error) {
+	all, err := l.pins()
+	return slices.DeleteFunc(all, func(p pinnedImage) bool { return l.imageExists(p.id) || len(of(users, p.id)) > 0 }), err
+}
+
+// sweepPins removes the surplus pins, with the layers that only they kept.
+func (l *library) sweepPins(c *copies, users image.Users) error {
+	surplus, err := l.surplusPins(users)
+	errs := []error{err}
+	for _, p := range surplus {
+		errs = append(errs, l.retire(c, p))
 	}
 	return errors.Join(errs...)
 }
 
 // retire removes the pin of an image that is gone, with the layers that only it
 // kept.
-func (l *library) retire(c *copies, id, top string) error {
-	if err := c.leave(l, top); err != nil {
+func (l *library) retire(c *copies, p pinnedImage) error {
+	if err := c.leave(l, p.top); err != nil {
 		return err
 	}
-	if err := l.unpin(id); err != nil {
+	if err := l.unpin(p.id); err != nil {
 		return err
 	}
-	return l.deleteUnused(top)
+	return l.deleteUnused(p.top)
 }
 
 // Retire removes the pins of images without users, and the directory for blobs in
@@ -144,16 +188,15 @@ func (s *Store) Retire(ctx context.Context, users image.Users) error {
 	if err != nil {
 		return fail(op, "", err)
 	}
-	layers, err := lib.store.Layers()
+	all, err := lib.pins()
 	errs := []error{err}
-	for _, lay := range layers {
-		id, ok := pinned(lay.Names)
+	for _, p := range all {
 		switch {
-		case !ok || len(of(users, id)) > 0:
-		case lib.imageExists(id):
-			errs = append(errs, lib.unpin(id))
+		case len(of(users, p.id)) > 0:
+		case lib.imageExists(p.id):
+			errs = append(errs, lib.unpin(p.id))
 		default:
-			errs = append(errs, lib.retire(mine, id, lay.Parent))
+			errs = append(errs, lib.retire(mine, p))
 		}
 	}
 	errs = append(errs, lib.cleanAlone(mine), mine.file.Close())
@@ -163,9 +206,10 @@ func (s *Store) Retire(ctx context.Context, users image.Users) error {
 	return fail(op, "", errors.Join(errs...))
 }
 
-func pinned(names []string) (imageID string, ok bool) {
+// pinned gives the image that a part of a pin is named after.
+func pinned(names []string, prefix string) (imageID string, ok bool) {
 	for _, n := range names {
-		if id, ok := strings.CutPrefix(n, pinLayerPrefix); ok && len(id) == cove.IDLength {
+		if id, ok := strings.CutPrefix(n, prefix); ok && len(id) == cove.IDLength {
 			return id, true
 		}
 	}

@@ -17,8 +17,7 @@ const orphanAge = 24 * time.Hour
 
 // Prune removes the images that have no name and no container, with all also
 // those that have names and no container, as far as filters (label, until,
-// …) allow. It also removes what killed copies and force-removed images have
-// left.
+// …) allow. It also removes what killed copies of other tools have left.
 func (s *Store) Prune(ctx context.Context, all bool, filters []string, users image.Users) ([]image.RemoveReport, error) {
 	const op = "prune images"
 	return soon(ctx, op, "", func() ([]image.RemoveReport, error) { return s.prune(ctx, op, all, filters, users) })
@@ -45,7 +44,7 @@ func (s *Store) prune(ctx context.Context, op string, all bool, filters []string
 			errs = append(errs, fail(op, img.ID(), err))
 		}
 	}
-	errs = append(errs, fail(op, "", r.lib.sweepPins(r.copies, users)), fail(op, "", r.lib.sweepOrphans()), release())
+	errs = append(errs, fail(op, "", r.lib.sweepOrphans()), release())
 	return r.reports, errors.Join(errs...)
 }
 

@@ -56,7 +56,8 @@ func (s *Store) remove(ctx context.Context, op string, names []string, o image.R
 	return r.reports, errors.Join(errs...)
 }
 
-// remover removes images one after the other, while no container is made.
+// remover removes images one after the other, while no container is made, and in the
+// end what force-removed images and killed copies have left.
 type remover struct {
 	image.RemoveOptions
 	lib     *library
@@ -84,7 +85,7 @@ func (s *Store) remover(ctx context.Context, o image.RemoveOptions, users image.
 		return nil, nil, errors.Join(err, release())
 	}
 	return &remover{RemoveOptions: o, lib: lib, users: users, copies: mine}, func() error {
-		return errors.Join(lib.cleanAlone(mine), mine.file.Close(), index.Clear(dir), lib.sweepMarkers(), lib.settle(), release())
+		return errors.Join(lib.sweepPins(mine, users), lib.cleanAlone(mine), mine.file.Close(), index.Clear(dir), lib.sweepMarkers(), lib.settle(), release())
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
+	"go.podman.io/storage/pkg/stringid"
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
@@ -83,42 +85,43 @@ func (l *library) settle() error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// making makes a layer, known by its ID beforehand unless that is "".
-func (s *incoming) making(id string, do func() (*storage.Layer, error)) (*storage.Layer, error) {
-	if id != "" {
-		if err := s.copies.made(id, false); err != nil {
-			return nil, err
-		}
+// making takes note of a layer that is to be made, and gives its ID and the options
+// that mark it as a copy's.
+func (s *incoming) making(id string, o *storage.LayerOptions) (string, *storage.LayerOptions, error) {
+	if id == "" {
+		id = stringid.GenerateRandomID()
 	}
-	layer, err := do()
-	switch {
-	case errors.Is(err, storage.ErrDuplicateID) && id != "":
-		err = errors.Join(err, s.copies.made(id, true))
-	case err == nil && id == "":
-		err = s.copies.made(layer.ID, false)
+	marked := storage.LayerOptions{}
+	if o != nil {
+		marked = *o
 	}
-	return layer, err
+	flags := map[string]any{copyFlag: true}
+	maps.Copy(flags, marked.Flags)
+	marked.Flags = flags
+	return id, &marked, s.copies.write(note{id: id})
 }
 
 // ApplyStagedLayer makes a layer of files that were fetched one by one.
-func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (*storage.Layer, error) {
-	return s.making(args.ID, func() (*storage.Layer, error) { return s.Store.ApplyStagedLayer(args) })
+func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (layer *storage.Layer, err error) {
+	if args.ID, args.LayerOptions, err = s.making(args.ID, args.LayerOptions); err != nil {
+		return nil, err
+	}
+	return s.Store.ApplyStagedLayer(args)
 }
 
 // PutLayer unpacks a layer, see [incoming.put].
 func (s *incoming) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
-	size := int64(-1)
-	layer, err := s.making(id, func() (layer *storage.Layer, err error) {
-		layer, size, err = s.put(id, parent, names, label, writeable, o, diff)
-		return layer, err
-	})
-	return layer, size, err
+	id, o, err := s.making(id, o)
+	if err != nil {
+		return nil, -1, err
+	}
+	return s.put(id, parent, names, label, writeable, o, diff)
 }
 
 // put unpacks a layer from the file where the library keeps its blob.
 func (s *incoming) put(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
 	file, ok := diff.(*os.File)
-	if !ok || o == nil || o.OriginalDigest == "" || o.UncompressedDigest == "" {
+	if !ok || o.OriginalDigest == "" || o.UncompressedDigest == "" {
 		return s.Store.PutLayer(id, parent, names, label, writeable, o, diff)
 	}
 	info, err := file.Stat()
