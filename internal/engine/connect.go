@@ -225,7 +225,9 @@ func (e *Engine) completeNetworks(ctx context.Context, h *held) error {
 	}
 	if h.Run.PID == 0 {
 		// Of what a killed command has made, its monitor knew nothing.
-		e.forgetNames(c)
+		if err := e.forgetNames(c); err != nil {
+			return err
+		}
 		if len(c.Ports) > 0 {
 			if err := e.networks.RemoveElements(ctx, c.ID); err != nil {
 				return err
@@ -286,7 +288,9 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 	if err != nil {
 		return err
 	}
-	e.forgetNames(before)
+	if err := e.forgetNames(before); err != nil {
+		return err
+	}
 	names, err := e.publishNames(after, is)
 	if err != nil {
 		return err

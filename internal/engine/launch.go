@@ -292,7 +292,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		if down.Unlink, err = e.publishNames(c, l.networks); err != nil {
 			return err
 		}
-		l.undo.add(func() error { e.forgetNames(c); return nil })
+		l.undo.add(func() error { return e.forgetNames(c) })
 		return nil
 	}
 	begin := func() error { return m.Start(l.envelope(), l.files) }

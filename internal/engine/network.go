@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -230,12 +232,17 @@ func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]str
 	return files, nil
 }
 
-func (e *Engine) forgetNames(c *cove.Container) {
+// forgetNames takes the files away that publishNames has made.
+func (e *Engine) forgetNames(c *cove.Container) error {
+	var errs []error
 	for i := range c.Attachments {
 		for _, name := range namesOf(c, &c.Attachments[i]) {
 			dir := filepath.Join(e.namesDir(), c.Attachments[i].Network, strings.ToLower(name))
-			_ = os.Remove(filepath.Join(dir, c.ID))
+			if err := os.Remove(filepath.Join(dir, c.ID)); !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
 			_ = os.Remove(dir) // if it was the last one
 		}
 	}
+	return errors.Join(errs...)
 }

@@ -228,7 +228,7 @@ func (e *Engine) clear(c *Container) error {
 	if len(c.Ports) > 0 {
 		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
 	}
-	e.forgetNames(&c.Container)
+	errs = append(errs, e.forgetNames(&c.Container))
 	if err := os.RemoveAll(filepath.Dir(e.socket(c.ID))); err != nil {
 		errs = append(errs, err)
 	}

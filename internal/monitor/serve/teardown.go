@@ -27,10 +27,10 @@ func (m *Monitor) teardown() (done bool) {
 	}
 	m.spaces = nil
 	for _, name := range t.Unlink {
-		_ = unix.Unlink(name)
+		done = gone(unix.Unlink(name)) && done
 	}
 	if m.env.Hooks != nil {
-		_ = os.RemoveAll(m.env.Hooks.State.Bundle)
+		done = os.RemoveAll(m.env.Hooks.State.Bundle) == nil && done
 	}
 	done = m.removeCgroups() && done
 	m.dropMountNamespace()
@@ -39,11 +39,13 @@ func (m *Monitor) teardown() (done bool) {
 		m.listen = -1
 	}
 	if m.env.Socket != "" {
-		_ = unix.Unlink(m.env.Socket)
-		_ = unix.Rmdir(path.Dir(m.env.Socket))
+		done = gone(unix.Unlink(m.env.Socket)) && gone(unix.Rmdir(path.Dir(m.env.Socket))) && done
 	}
 	if t.Remove && m.run.Removed {
 		m.event("remove", m.run.ExitCode)
 	}
 	return done
 }
+
+// gone tells whether what was to be removed, with that error, is not there.
+func gone(err error) bool { return err == nil || err == unix.ENOENT || err == unix.ENOTDIR }

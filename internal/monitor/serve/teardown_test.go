@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,20 +11,21 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 )
 
-// A monitor that could not remove a cgroup says so: with a run that is not down,
+// A monitor that could not remove something says so: with a run that is not down,
 // with --rm by a directory that has something in it.
 func TestTeardownIncomplete(t *testing.T) {
-	for _, busy := range []bool{false, true} {
+	for _, stuck := range []string{"", "cgroup", "name", "socket", "run/socket"} {
 		for _, remove := range []bool{false, true} {
 			at := t.TempDir()
-			dir, cgroup := filepath.Join(at, "c"), filepath.Join(at, "cgroup")
-			for _, d := range []string{dir, cgroup} {
-				if err := os.Mkdir(d, 0o700); err != nil {
+			dir := filepath.Join(at, "c")
+			for _, d := range []string{"c", "cgroup", "run"} {
+				if err := os.Mkdir(filepath.Join(at, d), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if busy { // a file is what rmdir(2) stumbles over here
-				if err := os.WriteFile(filepath.Join(cgroup, "file"), nil, 0o600); err != nil {
+			if stuck != "" { // what is not empty cannot be removed, nor a directory where a file is expected
+				full := filepath.Join(at, stuck, "full")
+				if err := errors.Join(os.MkdirAll(filepath.Dir(full), 0o700), os.WriteFile(full, nil, 0o600)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -33,15 +35,20 @@ func TestTeardownIncomplete(t *testing.T) {
 			}
 			defer f.Close()
 			m := newMonitor()
-			m.record, m.env.Dir, m.env.Cgroups = f, dir, []string{cgroup}
+			m.record, m.env.Dir, m.env.Cgroups = f, dir, []string{filepath.Join(at, "cgroup")}
+			m.env.Socket = filepath.Join(at, "run/socket")
+			if stuck == "socket" {
+				m.env.Socket = filepath.Join(at, "socket/attach")
+			}
+			m.env.Teardown.Unlink = []string{filepath.Join(at, "name")}
 			m.env.Teardown.Remove, m.env.Teardown.Removed = remove, filepath.Join(at, "removed")
 			m.conclude()
-			if m.run.Down != (!busy && !remove) {
-				t.Errorf("cgroup busy %v, --rm %v: down is %v", busy, remove, m.run.Down)
+			if m.run.Down != (stuck == "" && !remove) {
+				t.Errorf("%q stuck, --rm %v: down is %v", stuck, remove, m.run.Down)
 			}
 			left, _ := os.ReadDir(m.env.Teardown.Removed)
-			if (len(left) > 0) != (busy && remove) {
-				t.Errorf("cgroup busy %v, --rm %v: %d left of its directory", busy, remove, len(left))
+			if (len(left) > 0) != (stuck != "" && remove) {
+				t.Errorf("%q stuck, --rm %v: %d left of its directory", stuck, remove, len(left))
 			}
 		}
 	}
