@@ -74,7 +74,7 @@ func (m *Monitor) emptyCgroups() {
 	for wait := time.Millisecond; ; wait *= 2 {
 		left := false
 		for _, dir := range m.env.Cgroups {
-			if killAll(dir) {
+			if m.killAll(dir, wait > 50*time.Millisecond) {
 				left = true
 			}
 		}
@@ -97,8 +97,9 @@ func (m *Monitor) unpopulated() bool {
 }
 
 // killAll kills every process of a cgroup and of those below it, and tells
-// whether there were any.
-func killAll(dir string) bool {
+// whether there were any. All at once is for those that fork faster than they
+// are killed one by one, see birthless.
+func (m *Monitor) killAll(dir string, atOnce bool) bool {
 	data, err := os.ReadFile(dir + "/cgroup.procs")
 	if err != nil {
 		return false
@@ -109,11 +110,11 @@ func killAll(dir string) bool {
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
 	}
-	if found {
-		_ = writeFile(dir+"/cgroup.kill", []byte("1")) // version 2 only
+	if found && atOnce && writeFile(dir+"/cgroup.kill", []byte("1")) == nil { // version 2 only
+		m.birthless = true
 	}
 	for _, sub := range subdirs(dir) {
-		if killAll(sub) {
+		if m.killAll(sub, atOnce) {
 			found = true
 		}
 	}

@@ -240,8 +240,8 @@ func (m *Monitor) startupProbed(code int) (failed bool) {
 // endForHealth stops the run as a user would, for another to follow it whatever
 // the restart policy.
 func (m *Monitor) endForHealth() {
-	if m.stopping {
-		return
+	if m.stopping || m.unhealthy() {
+		return // the first word has set the time
 	}
 	m.run.Health.Restart = true
 	_ = m.record.Write(&m.run, false)

@@ -29,7 +29,7 @@ func (m *Monitor) clone(name string, stdio [3]int, keep []kept, flags uintptr, c
 	}
 	defer unix.Close(theirs)
 	cgroupFD := -1
-	if cgroup != "" {
+	if cgroup != "" && !m.birthless {
 		if cgroupFD, err = unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 			_ = unix.Close(ours)
 			return child{}, err
@@ -82,6 +82,15 @@ func (m *Monitor) clone(name string, stdio [3]int, keep []kept, flags uintptr, c
 		if pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 			_ = unix.Kill(pid, unix.SIGKILL)
 			_, _ = unix.Wait4(pid, nil, 0, nil)
+			_ = unix.Close(ours)
+			return child{}, err
+		}
+	}
+	if cgroup != "" && m.birthless {
+		if err := writeFile(cgroup+"/cgroup.procs", []byte(strconv.Itoa(pid))); err != nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = unix.Wait4(pid, nil, 0, nil)
+			_ = unix.Close(pidfd)
 			_ = unix.Close(ours)
 			return child{}, err
 		}

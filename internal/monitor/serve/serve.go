@@ -88,12 +88,16 @@ type Monitor struct {
 	over        bool          // it has been
 	unrecorded  bool          // it has, but it could not be written down
 	orphans     bool          // see keepOrphans
-	power       power         // see ordinary
-	score       string        // the caller's OOM score, once it is not ours any more: spare
-	health      prober
-	stopNames   func() // nil when no names are answered
-	stopPorts   func() // nil when no ports are forwarded
-	retarget    func() // tells it other addresses
+	// birthless says that cgroup.kill was written: from Linux 6.14 on whoever is
+	// born in such a cgroup is killed, too (kill_seq of kernel/cgroup/cgroup.c; seen
+	// on 6.18). Who moves in is not.
+	birthless bool
+	power     power  // see ordinary
+	score     string // the caller's OOM score, once it is not ours any more: spare
+	health    prober
+	stopNames func() // nil when no names are answered
+	stopPorts func() // nil when no ports are forwarded
+	retarget  func() // tells it other addresses
 	// Shared by all, since there is one thread: one read of output, one
 	// message of a client.
 	buf   [16 << 10]byte
