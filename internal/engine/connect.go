@@ -15,6 +15,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/network/teardown"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -274,17 +275,12 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 		return err
 	}
 	defer unix.Close(netns)
-	r := network.Request{ContainerID: h.ID, Netns: netns, Ports: after.Ports}
-	for i, n := range is {
-		r.Networks = append(r.Networks, network.Membership{Network: n, Attachment: after.Attachments[i]})
-	}
-	down, err := e.networks.Change(ctx, r)
-	if errors.As(err, new(*network.Taken)) {
-		if err := e.leaseAnew(ctx, &h.Container.Container, err); err != nil {
-			return err
-		}
-		return e.carryOut(ctx, h)
-	}
+	var down teardown.Teardown
+	err = e.whileTaken(ctx, &h.Container.Container, func() (err error) {
+		after = without(&h.Container.Container, cove.Leaving)
+		down, err = e.networks.Change(ctx, request(after, netns, is))
+		return err
+	})
 	if err != nil {
 		return err
 	}

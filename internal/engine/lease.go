@@ -147,36 +147,55 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return a
 }
 
+// join sets up the container's network.
+func (l *launch) join(ctx context.Context) (td teardown.Teardown, err error) {
+	written := l.c.Attachments // in its files
+	err = l.e.whileTaken(ctx, l.c, func() (err error) {
+		if !slices.EqualFunc(written, l.c.Attachments, sameAddresses) {
+			if err := l.e.writeFiles(l.c, l.extra.Hostname, l.networks); err != nil {
+				return err
+			}
+			written = l.c.Attachments
+		}
+		td, err = l.e.networks.Setup(ctx, request(l.c, l.netns, l.networks))
+		return err
+	})
+	return td, err
+}
+
+func sameAddresses(a, b cove.NetworkAttachment) bool { return slices.Equal(a.Addresses, b.Addresses) }
+
 // addressTries bounds how often a container gets other addresses because those
 // that it had were taken: each time by somebody who was faster.
 const addressTries = 8
 
-// join sets up the container's network. Where another container of the host has an
-// address of its, it gets another one.
-func (l *launch) join(ctx context.Context) (teardown.Teardown, error) {
+// whileTaken does what connects the container, and where another container of the
+// host has an address of its, does it again with another one. An address that was
+// asked for it keeps, and then that is the answer. The bridges of an ordinary user
+// are one store's: there the ledger is right, and what has the address is left over.
+func (e *Engine) whileTaken(ctx context.Context, c *cove.Container, connect func() error) error {
 	for try := 0; ; try++ {
-		td, err := l.e.setUpNetwork(ctx, l.c, l.netns, l.networks)
-		if try == addressTries || !errors.As(err, new(*network.Taken)) {
-			return td, err
+		err := connect()
+		var taken *network.Taken
+		if try == addressTries || !errors.As(err, &taken) {
+			return err
 		}
-		if err := l.e.leaseAnew(ctx, l.c, err); err != nil {
-			return td, err
+		asked := func(a cove.NetworkAttachment) bool { return slices.Contains(a.StaticIPs, taken.Addr) }
+		switch {
+		case e.lan != nil:
+			err = e.networks.RemoveLink(ctx, taken.Link)
+		case !slices.ContainsFunc(c.Attachments, asked):
+			err = e.leaseAnew(ctx, c)
 		}
-		if err := l.e.writeFiles(l.c, l.extra.Hostname, l.networks); err != nil {
-			return td, err
+		if err != nil {
+			return err
 		}
 	}
 }
 
-// leaseAnew gives the container addresses that no other container of the host has,
-// cause being that one has. Those that were asked for it keeps, and then cause is the
-// answer. The bridges of an ordinary user are one store's: there the ledger is right,
-// and what has the address is left over.
-func (e *Engine) leaseAnew(ctx context.Context, c *cove.Container, cause error) error {
-	var taken *network.Taken
-	if e.lan != nil && errors.As(cause, &taken) {
-		return e.networks.RemoveLink(ctx, taken.Link)
-	}
+// leaseAnew gives the container addresses that no other container of the host has
+// in the place of those that one has.
+func (e *Engine) leaseAnew(ctx context.Context, c *cove.Container) error {
 	held := map[netip.Addr]bool{}
 	r, err := e.networks.List(ctx)
 	for _, l := range r.Links {
@@ -194,9 +213,6 @@ func (e *Engine) leaseAnew(ctx context.Context, c *cove.Container, cause error) 
 		}
 		for i := range now.Attachments {
 			a := &now.Attachments[i]
-			if slices.ContainsFunc(a.StaticIPs, func(ip netip.Addr) bool { return held[ip] }) {
-				return cause
-			}
 			if !slices.ContainsFunc(a.Addresses, func(p netip.Prefix) bool { return held[p.Addr()] }) {
 				continue
 			}

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/network"
-	"github.com/cove-engine/cove/internal/network/teardown"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -169,13 +167,13 @@ func newNetNS() (int, error) {
 	return r.fd, nil
 }
 
-// setUpNetwork joins the container's namespace to its networks.
-func (e *Engine) setUpNetwork(ctx context.Context, c *cove.Container, netns int, networks []cove.Network) (teardown.Teardown, error) {
+// request asks for the container's namespace to be joined to its networks.
+func request(c *cove.Container, netns int, networks []cove.Network) network.Request {
 	r := network.Request{ContainerID: c.ID, Netns: netns, Ports: c.Ports}
 	for i, n := range networks {
 		r.Networks = append(r.Networks, network.Membership{Network: n, Attachment: c.Attachments[i]})
 	}
-	return e.networks.Setup(ctx, r)
+	return r
 }
 
 // networksOf reads the records of the container's networks.
