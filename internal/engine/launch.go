@@ -55,6 +55,9 @@ func (h *held) launch() *launch {
 					return err
 				}
 			}
+			if err := e.dropOutdated(tx, c); err != nil {
+				return err
+			}
 			if err := e.lease(tx, c, nil); err != nil {
 				return err
 			}

@@ -47,6 +47,29 @@ func (e *Engine) lease(tx state.Tx, c *cove.Container, held map[netip.Addr]bool)
 	return nil
 }
 
+// dropOutdated takes addresses of a container that does not run away that are in no
+// subnet of their network: the default network's is a setting.
+func (e *Engine) dropOutdated(tx state.Tx, c *cove.Container) error {
+	for i := range c.Attachments {
+		a := &c.Attachments[i]
+		n, err := e.getNetwork(tx, a.Network)
+		if err != nil {
+			return err
+		}
+		outdated := func(p netip.Prefix) bool {
+			return !slices.ContainsFunc(n.Subnets, func(s cove.Subnet) bool { return s.Subnet == p.Masked() })
+		}
+		if !slices.ContainsFunc(a.Addresses, outdated) {
+			continue
+		}
+		if err := tx.Unlease(n.Name, c.ID); err != nil {
+			return err
+		}
+		a.Addresses = nil
+	}
+	return nil
+}
+
 func wanted(static []netip.Addr, subnet netip.Prefix) netip.Addr {
 	for _, ip := range static {
 		if subnet.Contains(ip) {

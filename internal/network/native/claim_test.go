@@ -3,6 +3,8 @@ package native
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,4 +122,59 @@ func TestUnfinishedBridge(t *testing.T) {
 	if r := l.list(); len(r.Bridges) != 1 || r.Bridges[0].NetworkID != n.ID {
 		t.Errorf("reality %+v", r)
 	}
+}
+
+// TestSharedBridge: the default bridge is that of those whose containers are on it.
+func TestSharedBridge(t *testing.T) {
+	l := newLab(t)
+	n, other := bridgeNet(0), bridgeNet(7)
+	other.Name, other.NetworkInterface = n.Name, n.NetworkInterface
+	gateways := func(want cove.Network) {
+		t.Helper()
+		var got []netip.Prefix
+		l.in(l.host, func() error {
+			rt, err := open(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer rt.shut()
+			index, err := rt.index(n.NetworkInterface)
+			if err != nil {
+				return err
+			}
+			return addresses(rt, func(at uint32, p netip.Prefix) {
+				if int(at) == index {
+					got = append(got, p)
+				}
+			})
+		})
+		if len(got) != 2 || got[0].Masked() != want.Subnets[0].Subnet || got[1].Masked() != want.Subnets[1].Subnet {
+			t.Errorf("the bridge has %v", got)
+		}
+	}
+	first, err := l.try(joined(n, 0, "eth0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.echo(l.outside, "tcp", 80, "outside")
+	for _, subnets := range [][]cove.Subnet{other.Subnets, other.Subnets[:1], other.Subnets} {
+		refused := other
+		refused.Subnets = subnets
+		c, err := l.try(joined(refused, 0, "eth0"))
+		unix.Close(c.Netns)
+		if !cove.Is(err, cove.InUse) || !strings.Contains(err.Error(), "a container on it has 10.88.0.2, which is not in 10.88.7.0/24") {
+			t.Errorf("beside another store's container: %v", err)
+		}
+		gateways(n)
+	}
+	second := l.container(nil, joined(n, 1, "eth0"))
+	l.answers(second.Netns, "tcp", at(outside4.Addr(), 80), "outside", "")
+	l.answers(second.Netns, "tcp", at(outside6.Addr(), 80), "outside", "")
+	// The containers end, the bridge stays.
+	unix.Close(first.Netns) // the kernel clears it away when it has the time
+	l.sh(l.host, "ip", "link", "del", network.LinkName(second.ContainerID, 0))
+	third := l.container(nil, joined(other, 0, "eth0"))
+	gateways(other)
+	l.answers(third.Netns, "tcp", at(outside4.Addr(), 80), "outside", "")
+	l.answers(third.Netns, "tcp", at(outside6.Addr(), 80), "outside", "")
 }

@@ -329,6 +329,18 @@ func (m *message) address(index int, p netip.Prefix) {
 	m.end()
 }
 
+// dropAddress takes an address off a link.
+func (m *message) dropAddress(index int, p netip.Prefix) {
+	family := byte(unix.AF_INET)
+	if p.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	h := binary.NativeEndian.AppendUint32([]byte{family, byte(p.Bits()), 0, 0}, uint32(index))
+	m.begin(unix.RTM_DELADDR, 0, h...)
+	m.attr(unix.IFA_LOCAL, p.Addr().AsSlice())
+	m.end()
+}
+
 // route adds a route through a gateway; a dst of length 0 is the default one.
 func (m *message) route(index int, dst netip.Prefix, gateway netip.Addr, metric uint32) {
 	family := byte(unix.AF_INET)

@@ -26,7 +26,7 @@ func (d Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 	if err := links(rt, func(l link) { o.Links = append(o.Links, l.name) }); err != nil {
 		return fail(err)
 	}
-	if err := addresses(rt, func(_ uint32, p netip.Prefix) { o.Addresses = append(o.Addresses, p) }); err != nil {
+	if err := addresses(rt, func(_ uint32, p netip.Prefix) { o.Addresses = append(o.Addresses, p.Masked()) }); err != nil {
 		return fail(err)
 	}
 	var m message
@@ -47,7 +47,7 @@ func (d Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 }
 
 // addresses calls f for each address of the socket's namespace, but for link-local
-// ones, as its subnet and with the index of its link.
+// ones, with its prefix length and the index of its link.
 func addresses(rt socket, f func(index uint32, p netip.Prefix)) error {
 	var m message
 	const size = unix.SizeofIfAddrmsg
@@ -70,7 +70,7 @@ func addresses(rt socket, f func(index uint32, p netip.Prefix)) error {
 func prefixIn(b []byte, want uint16, bits int) (p netip.Prefix, ok bool) {
 	attributes(b, func(typ uint16, data []byte) {
 		if a, is := netip.AddrFromSlice(data); is && typ == want {
-			p, ok = netip.PrefixFrom(a, bits).Masked(), true
+			p, ok = netip.PrefixFrom(a, bits), true
 		}
 	})
 	return p, ok

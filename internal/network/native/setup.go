@@ -152,17 +152,34 @@ func settle(host socket, r *network.Request) error {
 	for i := range r.Networks {
 		m.ask(r.Networks[i].Network.NetworkInterface)
 	}
+	gateways := m.seq
+	var shared *cove.Network
 	for i := range r.Networks {
 		n := &r.Networks[i].Network
+		if n.NetworkInterface == network.DefaultBridge {
+			shared = n
+			if err := takeOver6(host, n); err != nil {
+				return err
+			}
+		}
 		index, err := host.index(n.NetworkInterface)
 		if err != nil {
 			return err
 		}
 		m.gateways(index, n)
 	}
-	// Those that a bridge has are refused with EEXIST.
-	if err := host.must(&m, unix.EEXIST); err != nil {
+	refused, err := host.do(&m)
+	if err != nil {
 		return os.NewSyscallError("set up bridges", err)
+	}
+	for _, x := range refused {
+		// Those that a bridge has.
+		if x.errno != unix.EEXIST {
+			return os.NewSyscallError("set up bridges", x.errno)
+		}
+	}
+	if int(m.seq-gateways) > len(refused) && shared != nil {
+		return takeOver(host, shared)
 	}
 	return nil
 }
