@@ -96,11 +96,11 @@ var law = []struct {
 	{"internal/oci", []string{"", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
 	{"internal/inspect", []string{""}, false, "it is pure"},
 	{"internal/mount", []string{""}, false, "it is pure"},
-	{"internal/config", []string{"", "internal/procfs"}, false, "tool rooms do not know each other"},
+	{"internal/config", []string{"", "internal/procfs", "internal/safepath"}, false, "tool rooms do not know each other"},
 	{"internal/rootfs/archive", []string{"", "internal/rootfs"}, false, "it packs what rootfs opens"},
 	{"internal/rootfs", []string{"", "internal/plan", "internal/procfs"}, true, "it is linked into the monitor"},
 	{"internal/rootless", []string{""}, true, "it runs before anything else does"},
-	{"internal/companion", []string{"", "internal/companion"}, false, "tool rooms do not know each other"},
+	{"internal/companion", []string{"", "internal/companion", "internal/safepath"}, false, "tool rooms do not know each other"},
 }
 
 // TestImports holds the law.

@@ -38,8 +38,9 @@ func main() {
 // becomeFull replaces this program by the full build, which does the command
 // from its beginning. It returns only when that cannot be.
 func becomeFull(conf *config.Config) error {
-	path, err := full.Program.Path(conf.Base()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) {
+	dirs := []string{conf.Base() + "/bin", conf.Scratch() + "/bin"}
+	path, err := full.Program.Path(dirs, conf.File.Engine.HelperBinariesDir.Get())
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EROFS) || cove.Is(err, cove.Denied) {
 		if memory, merr := full.Program.InMemory(); merr == nil {
 			path, err = memory, nil
 		}
@@ -49,5 +50,6 @@ func becomeFull(conf *config.Config) error {
 		return cove.E("become cove-full", "", cove.Internal, err)
 	}
 	interrupt.Leave()
+	conf.GiveBack()
 	return cove.E("exec", path, cove.Internal, rootless.Exec(path, os.Args))
 }

@@ -40,16 +40,32 @@ func (c Carried) Open() (io.ReadCloser, error) {
 	return gzip.NewReader(packed)
 }
 
-// Path gives the program's path in dir, where it is put if need be. Its file
-// name carries its checksum, so releases do not get in each other's way, and
-// it is used only if nobody but this user and root could have written it.
-// elsewhere are directories to look in when it is not carried.
-func (c Carried) Path(dir string, elsewhere []string) (string, error) {
+// Path gives the program's path in the first of dirs that serves, where it is put
+// if need be. Its file name carries its checksum, so releases do not get in each
+// other's way, and it is used only if nobody but this user and root could have
+// written it. elsewhere are directories to look in when it is not carried.
+func (c Carried) Path(dirs, elsewhere []string) (string, error) {
 	sum, err := c.Files.ReadFile("files/" + c.Name + ".sum")
 	if err != nil {
 		return installed(c.Name, elsewhere)
 	}
-	want := strings.TrimSpace(string(sum))
+	var why error
+	for _, dir := range dirs {
+		err := usable(dir)
+		switch {
+		case err == nil:
+			return c.in(dir, strings.TrimSpace(string(sum)))
+		case why == nil:
+			why = err
+		default:
+			why = fmt.Errorf("%w; %w", why, err)
+		}
+	}
+	return "", cove.E("unpack", c.Name, cove.Denied, why)
+}
+
+// in gives the program's path in dir, where it is put if need be.
+func (c Carried) in(dir, want string) (string, error) {
 	path := filepath.Join(dir, c.Name+"-"+want[:min(16, len(want))])
 	if trusted(path) {
 		return path, nil

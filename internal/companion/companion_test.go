@@ -38,7 +38,7 @@ func TestSweep(t *testing.T) {
 			}
 		}
 	}
-	path, err := c.Path(dir, nil)
+	path, err := c.Path([]string{dir}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

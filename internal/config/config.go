@@ -63,11 +63,17 @@ type Config struct {
 	beside beside
 	// set are the keys that containers.conf's files set, by the file that does.
 	set map[string]string
+	// passedOver is a directory of configuration files that are another user's.
+	passedOver string
+	// GiveBack has the environment be as it was before such a directory was passed
+	// over, for a program that takes this one's place and is to see it, too.
+	GiveBack func()
 }
 
 // Load reads the files. A broken one is an error of kind Invalid that names
 // the file and, where the format allows, the line.
 func Load(o Overrides) (*Config, error) {
+	others, back := ownFiles()
 	file, set, more, err := read(o.Modules)
 	if err != nil {
 		return nil, err
@@ -80,6 +86,7 @@ func Load(o Overrides) (*Config, error) {
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
 		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
 		set: set, beside: more, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore, Lasting: so.DisableVolatile,
+		passedOver: others, GiveBack: back,
 	}
 	if o.Transient != nil {
 		c.Transient = *o.Transient

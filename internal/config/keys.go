@@ -223,8 +223,12 @@ func (c *Config) Unfollowed() []Key {
 	return c.andOthers(c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused }))
 }
 
-// andOthers adds storage.conf's, and mounts.conf, where there is one.
+// andOthers adds storage.conf's, mounts.conf, where there is one, and another
+// user's files.
 func (c *Config) andOthers(all []Key) []Key {
+	if c.passedOver != "" {
+		all = append(all, Key{Name: "another user's files", File: c.passedOver, Known: true})
+	}
 	all = append(all, unusedStorage()...)
 	if k, there := c.mountsConf(); there {
 		all = append(all, k)

@@ -82,10 +82,11 @@ func (b Build) Engine(conf *config.Config) (*engine.Engine, error) {
 	}), nil
 }
 
-// carried gives a companion's path. It lies where what can be made again does.
+// carried gives a companion's path. It lies where what can be made again does, or
+// beside the store where nothing can be executed there.
 func carried(program companion.Carried, conf *config.Config) func() (string, error) {
 	return func() (string, error) {
-		return program.Path(conf.Scratch()+"/bin", conf.File.Engine.HelperBinariesDir.Get())
+		return program.Path([]string{conf.Scratch() + "/bin", conf.Base() + "/bin"}, conf.File.Engine.HelperBinariesDir.Get())
 	}
 }
 
