@@ -163,10 +163,23 @@ func (d *driver) run() *wire.Failure {
 		if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{}); err != nil {
 			return wire.Fail("report", err)
 		}
-		awaitGo()
+		awaitGo(-1)
+	}
+	starts := d.init == 0 && d.restore == nil && d.runtimeArgs == nil
+	if starts {
+		// What is created waits for its start, whoever dies: it is ours to end
+		// when the monitor does.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0); err != nil {
+			return wire.Fail("outlive the monitor", err)
+		}
 	}
 	pid, hand, f := d.create(root)
+	created := -1
+	if starts && pid != 0 {
+		created, _ = unix.PidfdOpen(pid, 0)
+	}
 	if f != nil {
+		end(created)
 		return f
 	}
 	var rights []int
@@ -174,25 +187,35 @@ func (d *driver) run() *wire.Failure {
 		rights = []int{hand}
 	}
 	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
+		end(created)
 		return wire.Fail("report", err)
 	}
-	if d.init != 0 || d.restore != nil || d.runtimeArgs != nil {
+	if !starts {
 		return nil
 	}
-	awaitGo()
+	awaitGo(created)
 	f = d.call("start", nil, patience, d.ID)
 	if f != nil {
 		d.blame(f, root)
+		end(created)
 	}
 	return f
 }
 
-// awaitGo returns when the container may run. If the start is called off, what
-// was created is the monitor's to end.
-func awaitGo() {
+// awaitGo returns when the container may run. If the start is called off, or the
+// monitor has died, it ends what was created.
+func awaitGo(created int) {
 	buf := make([]byte, 64)
 	if kind, _, _, err := wire.Receive(control, buf); err != nil || kind != wire.Go {
+		end(created)
 		os.Exit(1)
+	}
+}
+
+// end kills a process that was created and not started, by its pidfd.
+func end(created int) {
+	if created >= 0 {
+		_ = unix.PidfdSendSignal(created, unix.SIGKILL, nil, 0)
 	}
 }
 
@@ -370,6 +393,7 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 	case d.restore != nil:
 		command, args, limit = "restore", append(args, imageArgs(d.restore, "--detach")...), imagePatience
 	}
+	_ = unix.Unlinkat(d.dir, pidFile, 0) // of the run before
 	args = append(args, "--pid-file", d.scratch()+"/"+pidFile)
 	if command == "create" && d.NoKeyring {
 		args = append(args, "--no-new-keyring")
@@ -384,12 +408,14 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		args = append(args, "--console-socket", d.short(socket))
 	}
 	if f := d.call(command, args, limit, d.ID); f != nil {
+		// One that was called off at its end has created all the same.
+		pid, _ := d.readPID(pidFile)
 		if d.restore != nil {
 			explain(f, d.restore.Work+"/restore.log")
 		} else {
 			d.blame(f, root)
 		}
-		return 0, -1, f
+		return pid, -1, f
 	}
 	if listener >= 0 {
 		if master, f = takeTerminal(listener); f != nil {
