@@ -241,7 +241,7 @@ func (s *scene) close() error {
 			}
 		}
 	}
-	// The storage library's mount of its directory on itself.
+	// podman's mount of its store's directory on itself, when it was killed.
 	if err := syscall.Unmount(filepath.Join(s.root(), "overlay"), syscall.MNT_DETACH); err != nil && err != syscall.EINVAL && err != syscall.ENOENT {
 		errs = append(errs, &os.PathError{Op: "unmount", Path: s.root(), Err: err})
 	}

@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/engine"
 	"github.com/cove-engine/cove/internal/companion/monitor"
@@ -67,7 +65,6 @@ func roots(t *testing.T, o *engine.Options) (dir string) {
 	}
 	dir = t.TempDir()
 	o.Root, o.RunRoot = filepath.Join(dir, "root"), filepath.Join(dir, "run")
-	t.Cleanup(func() { _ = unix.Unmount(o.Root+"/overlay", 0) }) // made by the storage library
 	return dir
 }
 

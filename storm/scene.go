@@ -127,10 +127,6 @@ func (s *scene) close() error {
 	if r := s.run(0, "rm", "-af", "-t", "0"); r.code != 0 {
 		return errors.New(r.String())
 	}
-	// The storage library's mount of its directory on itself.
-	if err := syscall.Unmount(filepath.Join(s.root(), "overlay"), syscall.MNT_DETACH); err != nil && err != syscall.EINVAL {
-		return err
-	}
 	return nil
 }
 

@@ -81,8 +81,11 @@ func (h *house) remove() {
 // leaks lists what no container owns any more.
 func (h *house) leaks() []string {
 	var found []string
-	own := filepath.Join(h.root, "overlay") // containers/storage's bind mount on itself
-	if h.name == "docker" {
+	var own string
+	switch h.name {
+	case "podman":
+		own = filepath.Join(h.root, "overlay") // containers/storage's bind mount on itself
+	case "docker":
 		own = h.root // the daemon's, until it ends
 	}
 	for _, m := range mountsBelow(h.work, own) {

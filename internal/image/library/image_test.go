@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/cove-engine/cove"
@@ -51,7 +50,6 @@ func newPlace(t *testing.T, change ...func(*image.Options)) place {
 	for _, c := range change {
 		c(&o)
 	}
-	unmountAfter(t, o)
 	return place{library.Open(o), o}
 }
 
@@ -61,12 +59,6 @@ func storageConf(t testing.TB, dir string) {
 	conf := filepath.Join(dir, "storage.conf")
 	must(t, os.WriteFile(conf, fmt.Appendf(nil, "[storage]\ndriver = 'overlay'\ngraphroot = '%[1]s/root'\nrunroot = '%[1]s/run'\n", dir), 0o600))
 	t.Setenv("CONTAINERS_STORAGE_CONF", conf)
-}
-
-// unmountAfter undoes the bind mount of its own directory that the overlay
-// driver makes.
-func unmountAfter(t testing.TB, o image.Options) {
-	t.Cleanup(func() { syscall.Unmount(filepath.Join(o.GraphRoot, "overlay"), syscall.MNT_DETACH) })
 }
 
 // again is the same store as a next command sees it.

@@ -61,6 +61,8 @@ func (s *Store) locate() (storagetypes.StoreOptions, error) {
 	if s.opts.DriverOptions != nil {
 		o.GraphDriverOptions = s.opts.DriverOptions
 	}
+	// Else the driver binds its directory to itself, which outlasts the command.
+	o.GraphDriverOptions = slices.Concat(o.GraphDriverOptions, []string{"overlay.skip_mount_home=true"})
 	// The library's own containers are pins, which last; what a transient store
 	// is about are cove's.
 	o.TransientStore = false

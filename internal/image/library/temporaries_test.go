@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -28,6 +29,18 @@ func TestUnfinishedFiles(t *testing.T) {
 		if _, err := os.Lstat(name); err == nil {
 			t.Errorf("%s is still there", name)
 		}
+	}
+}
+
+// An open store has nothing mounted, whatever storage.conf says.
+func TestNothingMounted(t *testing.T) {
+	p := newPlace(t)
+	appendStorageConf(t, "[storage.options.overlay]\nskip_mount_home = 'false'")
+	p.mustLoad(t, small(t, "example.org/app:1"))
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	if strings.Contains(string(mounts), " "+p.opts.GraphRoot) {
+		t.Errorf("below %s: %s", p.opts.GraphRoot, mounts)
 	}
 }
 
