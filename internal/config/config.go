@@ -63,10 +63,10 @@ type Config struct {
 	beside beside
 	// set are the keys that containers.conf's files set, by the file that does.
 	set map[string]string
-	// passedOver is a directory of configuration files that are another user's.
-	passedOver string
-	// GiveBack has the environment be as it was before such a directory was passed
-	// over, for a program that takes this one's place and is to see it, too.
+	// passedOver are directories of the environment's that are another user's.
+	passedOver []string
+	// GiveBack has the environment be as it was before they were passed over, for a
+	// program that takes this one's place and is to see them, too.
 	GiveBack func()
 }
 

@@ -226,8 +226,8 @@ func (c *Config) Unfollowed() []Key {
 // andOthers adds storage.conf's, mounts.conf, where there is one, and another
 // user's files.
 func (c *Config) andOthers(all []Key) []Key {
-	if c.passedOver != "" {
-		all = append(all, Key{Name: "another user's files", File: c.passedOver, Known: true})
+	for _, dir := range c.passedOver {
+		all = append(all, Key{Name: "another user's files", File: dir, Known: true})
 	}
 	all = append(all, unusedStorage()...)
 	if k, there := c.mountsConf(); there {
