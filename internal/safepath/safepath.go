@@ -12,9 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check fails if somebody else than this user and root could put another thing
-// into path's place: by writing to it, to a directory above it, or to one that a
-// link on the way leads through. What is not there yet will be this user's.
+// Check fails if a directory on the way to path, path itself or where a link on the
+// way leads is another user's than this one or root, who could put another thing
+// into its place. What is not there yet will be this user's. A directory that its
+// owner lets everybody write to is his own wish.
 func Check(path string) error {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -37,8 +38,9 @@ func Check(path string) error {
 		if deepest == "" {
 			deepest = at
 		}
-		if err := others(at, st, root); err != nil {
-			return err
+		// Whoever owns / is root, in a user namespace, too, where he has no number.
+		if st.Uid != 0 && st.Uid != root.Uid && int(st.Uid) != os.Geteuid() {
+			return fmt.Errorf("%s is another user's (%d)", at, st.Uid)
 		}
 		linked = linked || st.Mode&unix.S_IFMT == unix.S_IFLNK
 		if at == "/" {
@@ -56,20 +58,4 @@ func Check(path string) error {
 		return err
 	}
 	return Check(there)
-}
-
-// others says who else may change what is at a path. Whoever owns / is root, in a
-// user namespace, too, where he has no number.
-func others(path string, st, root unix.Stat_t) error {
-	if st.Uid != 0 && st.Uid != root.Uid && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s is another user's (%d)", path, st.Uid)
-	}
-	if kind := st.Mode & unix.S_IFMT; kind == unix.S_IFLNK || kind == unix.S_IFDIR && st.Mode&unix.S_ISVTX != 0 {
-		return nil
-	}
-	group := st.Gid != 0 && st.Gid != root.Gid && int(st.Gid) != os.Getegid()
-	if st.Mode&0o002 != 0 || group && st.Mode&0o020 != 0 {
-		return fmt.Errorf("others may write to %s", path)
-	}
-	return nil
 }
