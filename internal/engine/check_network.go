@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,9 +83,7 @@ func (k *survey) uplink() {
 
 func (k *survey) links(r network.Reality) {
 	e := k.e
-	present := map[string]bool{}
 	for _, l := range r.Links {
-		present[l.Name] = !l.Loose
 		id := k.owner(l.OwnerPrefix)
 		if id == "" || k.running[id] {
 			continue
@@ -98,24 +97,69 @@ func (k *survey) links(r network.Reality) {
 	}
 	for id, c := range k.records {
 		for i := range c.Attachments {
-			name := network.LinkName(id, c.Attachments[i].Link)
-			if !k.running[id] || present[name] || c.Attachments[i].Pending != "" {
+			a := c.Attachments[i]
+			name := network.LinkName(id, a.Link)
+			if !k.running[id] || a.Pending != "" {
 				continue
 			}
-			k.suspicions = append(k.suspicions, suspicion{
-				Difference: Difference{Kind: "link", Object: name, Owner: id, Problem: "missing, and its container runs: it has no network " + c.Attachments[i].Network},
-				kind:       lock.Container, id: id, live: true,
-				still: func() (bool, error) {
-					if idle, err := k.idle(id); err != nil || idle {
-						return false, err
-					}
-					r, err := e.networks.List(k.ctx)
-					return !slices.ContainsFunc(r.Links, func(l network.Link) bool { return l.Name == name && !l.Loose }), err
-				},
-				repair: func() error { return k.reconnect(id) },
-			})
+			k.cutOff(r, "link", name, id, a.Network, func(r network.Reality) string { return linkProblem(r, name) })
+			if n := slices.IndexFunc(k.networks, func(n cove.Network) bool { return n.Name == a.Network }); n >= 0 {
+				n := &k.networks[n]
+				k.cutOff(r, "bridge", n.NetworkInterface, id, n.Name, func(r network.Reality) string { return bridgeProblem(r, n) })
+			}
 		}
 	}
+}
+
+// linkProblem says what keeps a container's link from its network; "" is nothing.
+func linkProblem(r network.Reality, name string) string {
+	i := slices.IndexFunc(r.Links, func(l network.Link) bool { return l.Name == name && !l.Loose })
+	switch {
+	case i < 0:
+		return "missing"
+	case !r.Links[i].Up:
+		return "down"
+	}
+	return ""
+}
+
+// bridgeProblem says what keeps a bridge from its network's containers. One that is
+// missing shows by their links.
+func bridgeProblem(r network.Reality, n *cove.Network) string {
+	for _, b := range r.Bridges {
+		if b.Name != n.NetworkInterface {
+			continue
+		}
+		if !b.Up {
+			return "down"
+		}
+		for _, s := range n.Subnets {
+			if s.Gateway.IsValid() && b.NetworkID != "" && !slices.Contains(b.Addresses, netip.PrefixFrom(s.Gateway, s.Subnet.Bits())) {
+				return "without its address " + s.Gateway.String()
+			}
+		}
+	}
+	return ""
+}
+
+// cutOff suspects that a running container is cut off from a network.
+func (k *survey) cutOff(r network.Reality, kind, object, id, name string, problem func(network.Reality) string) {
+	what := problem(r)
+	if what == "" || slices.ContainsFunc(k.suspicions, func(s suspicion) bool { return s.Kind == kind && s.Object == object }) {
+		return
+	}
+	k.suspicions = append(k.suspicions, suspicion{
+		Difference: Difference{Kind: kind, Object: object, Owner: id, Problem: what + ", and its container runs: it has no network " + name},
+		kind:       lock.Container, id: id, live: true,
+		still: func() (bool, error) {
+			if idle, err := k.idle(id); err != nil || idle {
+				return false, err
+			}
+			r, err := k.e.networks.List(k.ctx)
+			return problem(r) != "", err
+		},
+		repair: func() error { return k.reconnect(id) },
+	})
 }
 
 // reconnect makes a running container's networks anew, as far as they are not
@@ -209,7 +253,7 @@ func (k *survey) rules(r network.Reality) {
 				continue
 			}
 			k.suspicions = append(k.suspicions, suspicion{
-				Difference: Difference{Kind: "nft", Object: n.Name, Owner: id, Problem: "the network's rules are missing from the firewall, and a container is on it"},
+				Difference: Difference{Kind: "nft", Object: n.Name, Owner: id, Problem: "rules are missing from the firewall that the network needs, and a container is on it"},
 				kind:       lock.Container, id: id, live: true,
 				still: func() (bool, error) {
 					if idle, err := k.idle(id); err != nil || idle {

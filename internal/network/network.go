@@ -95,7 +95,8 @@ type Link struct {
 	Name string // cv + 12 digits + index
 	// OwnerPrefix is the start (12 digits) of the owning container's ID.
 	OwnerPrefix string
-	Loose       bool         // it leads to no bridge
+	Loose       bool // it leads to no bridge
+	Up          bool
 	Addresses   []netip.Addr // the container's, which no other of the host can have
 }
 
@@ -116,8 +117,10 @@ func (t *Taken) Error() string {
 type Bridge struct {
 	Name      string
 	NetworkID string // "" when only the firewall still knows it
-	Rules     bool   // the firewall knows it
-	Used      bool   // links lead to it, another store's containers' among them
+	Up        bool
+	Addresses []netip.Prefix // with the length of their subnets; link-local ones are left out
+	Rules     bool           // all of them are in the firewall
+	Used      bool           // links lead to it, another store's containers' among them
 }
 
 // Element is a published port in the firewall.

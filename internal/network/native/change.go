@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func (d Driver) Change(ctx context.Context, r network.Request) (teardown.Teardow
 	if err := unpublish(&r); err != nil {
 		return fail(err)
 	}
-	t, err := admit(&r)
+	t, err := admit(&r, true)
 	if err != nil {
 		return fail(err)
 	}
@@ -84,11 +85,33 @@ func relink(host socket, r *network.Request) error {
 		}
 	}
 	for i := range r.Networks {
-		if n := &r.Networks[i]; !there[linkName(r, n)] {
+		n := &r.Networks[i]
+		if !there[linkName(r, n)] {
 			if err := makeLink(host, r, n); err != nil {
 				return err
 			}
+			continue
 		}
+		// Somebody may have taken it down, or its bridge.
+		if _, err := ensureBridge(host, &n.Network); err != nil {
+			return err
+		}
+		if err := bringUp(host, linkName(r, n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bringUp(rt socket, name string) error {
+	index, err := rt.index(name)
+	if err != nil {
+		return err
+	}
+	var m message
+	m.up(index)
+	if err := rt.must(&m); err != nil {
+		return os.NewSyscallError("bring up "+name, err)
 	}
 	return nil
 }

@@ -60,8 +60,9 @@ func (f *firewall) commit(b *batch) ([]byte, error) {
 }
 
 // admit makes the container's networks' rules as far as they are missing and
-// publishes its ports, and gives what takes the ports back.
-func admit(r *network.Request) (teardown.Teardown, error) {
+// publishes its ports, and gives what takes the ports back. Afresh are the rules
+// made as if they were missing.
+func admit(r *network.Request, afresh bool) (teardown.Teardown, error) {
 	var none teardown.Teardown
 	ports, err := publications(r)
 	if err != nil {
@@ -81,6 +82,9 @@ func admit(r *network.Request) (teardown.Teardown, error) {
 			return none, without(len(ports) > 0, r)
 		}
 		return none, err
+	}
+	if afresh {
+		clear(known)
 	}
 	nat, err := f.admit(r, known, ports)
 	if err != nil {

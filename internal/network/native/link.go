@@ -376,6 +376,7 @@ func removeLink(rt socket, name string) error {
 type link struct {
 	index       uint32
 	name, alias string
+	up          bool
 	mac         []byte
 	kind        string       // "veth", "bridge", …
 	master      uint32       // index of the bridge that it is a port of, or 0
@@ -386,6 +387,7 @@ type link struct {
 // linkIn reads a struct ifinfomsg with its attributes.
 func linkIn(body []byte) (l link) {
 	l.index = binary.NativeEndian.Uint32(body[4:]) // ifi_index
+	l.up = binary.NativeEndian.Uint32(body[8:])&unix.IFF_UP != 0
 	attributes(body[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) {
 		switch typ {
 		case unix.IFLA_IFNAME:

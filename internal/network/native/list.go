@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -33,10 +34,10 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 	err = links(rt, func(l link) {
 		masters[l.master] = true
 		if owner, ok := network.LinkOwner(l.name); ok && l.kind == "veth" {
-			r.Links = append(r.Links, network.Link{Name: l.name, OwnerPrefix: owner, Loose: l.master == 0, Addresses: l.addresses})
+			r.Links = append(r.Links, network.Link{Name: l.name, OwnerPrefix: owner, Loose: l.master == 0, Up: l.up, Addresses: l.addresses})
 		}
 		if id, ok := ownBridge(l.alias); ok && l.kind == "bridge" {
-			r.Bridges = append(r.Bridges, network.Bridge{Name: l.name, NetworkID: id})
+			r.Bridges = append(r.Bridges, network.Bridge{Name: l.name, NetworkID: id, Up: l.up})
 			at[l.name] = l.index
 		}
 	})
@@ -45,6 +46,16 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 	}
 	for i := range r.Bridges {
 		r.Bridges[i].Used = masters[at[r.Bridges[i].Name]]
+	}
+	err = addresses(rt, func(index uint32, p netip.Prefix) {
+		for i := range r.Bridges {
+			if b := &r.Bridges[i]; at[b.Name] == index {
+				b.Addresses = append(b.Addresses, p)
+			}
+		}
+	})
+	if err != nil {
+		return fail(err)
 	}
 	f, err := openFirewall()
 	if err != nil {
@@ -68,6 +79,10 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 			return fail(err)
 		}
 	}
+	whole, err := f.whole()
+	if err != nil {
+		return fail(err)
+	}
 	err = f.listSet(mapFrom, func(e element) {
 		r.Ruled = true
 		name := cstring(e.key)
@@ -75,7 +90,7 @@ func (d Driver) List(ctx context.Context) (network.Reality, error) {
 		if i < 0 {
 			i, r.Bridges = len(r.Bridges), append(r.Bridges, network.Bridge{Name: name})
 		}
-		r.Bridges[i].Rules = true
+		r.Bridges[i].Rules = whole(name)
 	})
 	if !r.Ruled && len(r.Bridges) > 0 {
 		r.Ruled = f.able()

@@ -36,7 +36,7 @@ func (d Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 	err = rt.dump(&m, func(typ uint16, body []byte) {
 		if typ == unix.RTM_NEWROUTE && len(body) >= size && body[4] != unix.RT_TABLE_LOCAL && body[1] > 0 {
 			if p, ok := prefixIn(body[size:], unix.RTA_DST, int(body[1])); ok && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
-				o.Routes = append(o.Routes, p)
+				o.Routes = append(o.Routes, p.Masked())
 			}
 		}
 	})

@@ -48,7 +48,7 @@ func (d Driver) Setup(ctx context.Context, r network.Request) (teardown.Teardown
 	if err := join(host, inside, &r); err != nil {
 		return fail(kindOf(err), errors.Join(err, leave(host, &r)))
 	}
-	t, err := admit(&r)
+	t, err := admit(&r, false)
 	if err != nil {
 		return fail(kindOf(err), errors.Join(err, leave(host, &r)))
 	}
