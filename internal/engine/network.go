@@ -195,15 +195,30 @@ func (e *Engine) networksOf(tx state.Tx, c *cove.Container) ([]cove.Network, err
 // is swept away there would not be missed before a name is not found.
 func (e *Engine) namesDir() string { return filepath.Join(e.conf.Home(), "names") }
 
-// namesOf are the names of the container on a network.
+// namesOf are the names by which the container is found on a network.
 func namesOf(c *cove.Container, a *cove.NetworkAttachment) []string {
 	names := append([]string{c.Name, c.ID[:cove.ShortIDLength]}, a.Aliases...)
 	if c.Spec.Hostname != "" {
 		names = append(names, c.Spec.Hostname)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !findable(name) })
 	slices.Sort(names)
 	return slices.Compact(names)
 }
+
+// findable reports whether a name can be asked for, RFC 1035's with the
+// underscore of containers' names. Aliases may be anything, as podman's; others as a
+// path would lead out of the network's directory.
+func findable(name string) bool {
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, nameCharacters) != "" {
+			return false
+		}
+	}
+	return len(name) <= 253
+}
+
+const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 
 // publishNames makes the container findable, and gives the files that do it.
 func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]string, error) {
@@ -218,10 +233,7 @@ func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]str
 		}
 		for _, name := range namesOf(c, &c.Attachments[i]) {
 			file := filepath.Join(e.namesDir(), n.Name, strings.ToLower(name), c.ID)
-			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-				return files, cove.E("publish name", name, fileKind(err), err)
-			}
-			if err := os.WriteFile(file, []byte(lines.String()), 0o644); err != nil {
+			if err := publishName(file, lines.String()); err != nil {
 				return files, cove.E("publish name", name, fileKind(err), err)
 			}
 			files = append(files, file)
@@ -230,16 +242,30 @@ func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]str
 	return files, nil
 }
 
+// publishName writes a name's file, whose directory the last one of that name may
+// just be taking along.
+func publishName(file, lines string) (err error) {
+	for range 8 {
+		if err = os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			return err
+		}
+		if err = os.WriteFile(file, []byte(lines), 0o644); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
+}
+
 // forgetNames takes the files away that publishNames has made.
 func (e *Engine) forgetNames(c *cove.Container) error {
 	var errs []error
 	for i := range c.Attachments {
 		for _, name := range namesOf(c, &c.Attachments[i]) {
 			dir := filepath.Join(e.namesDir(), c.Attachments[i].Network, strings.ToLower(name))
-			if err := os.Remove(filepath.Join(dir, c.ID)); !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
+			if err := unix.Unlink(filepath.Join(dir, c.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, os.NewSyscallError("remove name "+name, err))
 			}
-			_ = os.Remove(dir) // if it was the last one
+			_ = unix.Rmdir(dir) // if it was the last one
 		}
 	}
 	return errors.Join(errs...)

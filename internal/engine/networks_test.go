@@ -2,10 +2,12 @@ package engine
 
 import (
 	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cove-engine/cove"
@@ -203,5 +205,48 @@ func TestInternalNamesStayInside(t *testing.T) {
 	}
 	if r := e.resolver(c, []cove.Network{in, out}); r == nil || len(r.Upstream) != 1 {
 		t.Errorf("with a way out: %+v, want one server to ask", r)
+	}
+}
+
+// What nobody can ask for is no path either, and the last one of a name takes its
+// directory along.
+func TestPublishedNames(t *testing.T) {
+	e, _ := engineWith(t)
+	n, err := e.CreateNetwork(t.Context(), cove.Network{Name: "front", DNSEnabled: true}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := stored(t, e, "web", func(c *cove.Container) {
+		onNetwork("front")(c)
+		c.Spec.Hostname = "a/../../back/web"
+		c.Attachments[0].Aliases = []string{"../../x", "..", ".ptr", "a/b", "a b", "", "Www.Example.org", strings.Repeat("a", 64), strings.Repeat("ab.", 90)}
+	})
+	files, err := e.publishNames(c, []cove.Network{n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []string
+	err = filepath.WalkDir(e.conf.Home(), func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Base(path) == c.ID && filepath.Dir(path) != e.conf.Containers() {
+			there = append(there, path)
+		}
+		return err
+	})
+	var want []string
+	for _, name := range []string{c.ID[:12], "web", "www.example.org"} {
+		want = append(want, filepath.Join(e.namesDir(), "front", name, c.ID))
+	}
+	slices.Sort(files)
+	if err != nil || !slices.Equal(there, want) || !slices.Equal(files, want) {
+		t.Errorf("published %q, said %q, want %q: %v", there, files, want, err)
+	}
+	for _, file := range files { // as the monitor does
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.forget(c)
+	if left, err := os.ReadDir(filepath.Join(e.namesDir(), "front")); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }

@@ -211,6 +211,7 @@ func (e *Engine) dropRecord(tx state.Tx, c *cove.Container) error {
 func (e *Engine) forget(c *cove.Container) {
 	_ = rootfs.RemoveTree(e.dir(c.ID))
 	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
+	_ = e.forgetNames(c)
 	_ = e.locks.Forget(lock.Container, c.ID)
 	_ = rootfs.RemoveTree(e.removedDir(c.ID))
 	removeCIDFile(c)
