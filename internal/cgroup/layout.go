@@ -144,6 +144,19 @@ func (l *Layout) delegation(root, self string) {
 	}
 }
 
+// Under is the layout for cgroups that somebody has made below base, who may have
+// been another user or in another cgroup than the caller; "" is the caller's own.
+func (l Layout) Under(base string) Layout {
+	if base == "" || base == l.Base {
+		return l
+	}
+	l.Base, l.Writable, l.Nested, l.Controllers = base, true, false, nil
+	if text, err := readFile(l.Mount+base+"/cgroup.subtree_control", 4096); err == nil {
+		l.Controllers = strings.Fields(string(text))
+	}
+	return l
+}
+
 // writable reports whether the caller can make directories in dir, by
 // permission and by mount.
 func writable(dir string) bool {

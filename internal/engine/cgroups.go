@@ -218,7 +218,7 @@ func (e *Engine) cgroupDirs(c *cove.Container) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, _, err := layout.Set(cgroupPath(c), &specs.LinuxResources{})
+	set, _, err := layout.Under(c.CgroupBase).Set(cgroupPath(c), &specs.LinuxResources{})
 	return set.Dirs, err
 }
 

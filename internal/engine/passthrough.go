@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 
@@ -64,8 +63,7 @@ func (e *Engine) unitEntries(c *cove.Container, driver string) []string {
 	if err != nil || !layout.Unified { // the journal knows systemd's own hierarchy alone
 		return nil
 	}
-	base := cmp.Or(c.CgroupBase, layout.Base) // ours may be another one than its starter's
-	return []string{stream, "_SYSTEMD_CGROUP=" + base + cgroupPath(c)}
+	return []string{stream, "_SYSTEMD_CGROUP=" + layout.Under(c.CgroupBase).Base + cgroupPath(c)}
 }
 
 // noOutput is why the log of a container cannot be read, or nobody attach to it;

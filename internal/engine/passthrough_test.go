@@ -24,4 +24,12 @@ func TestUnitEntriesFromElsewhere(t *testing.T) {
 	if got := e.unitEntries(c, "passthrough"); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
+
+	// So are the container's cgroups, by root, too.
+	e.cgroups = func() (cgroup.Layout, error) {
+		return cgroup.Layout{Unified: true, Mount: "/m", Writable: true}, nil
+	}
+	if got, err := e.cgroupDirs(c); err != nil || !slices.Equal(got, []string{"/m/delegated" + cgroupPath(c)}) {
+		t.Errorf("cgroups %q, %v", got, err)
+	}
 }

@@ -38,6 +38,7 @@ func (e *Engine) Update(ctx context.Context, nameOrID string, edit func(*cove.Co
 	if err := l.describe(ctx); err != nil { // refuses what a start would
 		return "", nil, err
 	}
+	l.layout = l.layout.Under(h.CgroupBase)
 	if h.Run.PID != 0 {
 		if !reflect.DeepEqual(c.Spec.Resources, h.Spec.Resources) {
 			if err := l.limit(); err != nil {
