@@ -33,7 +33,11 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, mine.file.Close()) }()
+	end := watched().keep()
+	defer func() {
+		err = errors.Join(err, mine.file.Close())
+		end(err)
+	}()
 	into := &incoming{Store: lib.store, ctx: ctx, copies: mine}
 	rt, err := libimage.RuntimeFromStore(into, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {

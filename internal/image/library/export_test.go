@@ -1,6 +1,8 @@
 package library
 
 import (
+	"syscall"
+
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/stringid"
 
@@ -108,3 +110,19 @@ func (s *Store) NameLayer(id, name string) error {
 	}
 	return lib.store.AddNames(id, []string{name})
 }
+
+// FailNames has s fail from now on where an image is given a name.
+func (s *Store) FailNames() {
+	open := s.library
+	s.library = func() (*library, error) {
+		lib, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &library{lib.runtime, nameless{lib.store}}, nil
+	}
+}
+
+type nameless struct{ storage.Store }
+
+func (nameless) AddNames(string, []string) error { return syscall.EIO }

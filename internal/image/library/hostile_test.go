@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/imagetest"
@@ -466,3 +468,30 @@ func TestOthersLayersStay(t *testing.T) {
 type writerFunc func()
 
 func (f writerFunc) Write(p []byte) (int, error) { f(); return len(p), nil }
+
+// A copy of an image that was there before fails when all but its names is written:
+// the library takes the image back, which is not the copy's.
+func TestFailedCopyOfImageThatIsThere(t *testing.T) {
+	p := newPlace(t)
+	img := small(t, "example.org/app:1")
+	p.mustLoad(t, img)
+	var logged bytes.Buffer
+	level := logrus.GetLevel()
+	logrus.SetOutput(&logged)
+	logrus.SetLevel(logrus.WarnLevel) // the program's own
+	defer func() { logrus.SetOutput(os.Stderr); logrus.SetLevel(level) }()
+	file := filepath.Join(t.TempDir(), "image.tar")
+	must(t, os.WriteFile(file, imagetest.DockerArchive(t, img), 0o600))
+	failing := p.again()
+	failing.FailNames()
+	_, err := failing.Load(t.Context(), file, image.LoadOptions{})
+	if !errors.Is(err, syscall.EIO) {
+		t.Fatalf("the load has not failed: %v", err)
+	}
+	if logged.Len() > 0 {
+		t.Errorf("logged beside the error: %s", &logged)
+	}
+	if ok, err := p.again().Exists(img.Name); err != nil || !ok {
+		t.Errorf("the image is gone: %v", err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -59,6 +60,18 @@ func (s *incoming) CreateImage(id string, names []string, layer, metadata string
 		s.images = append(s.images, img.ID)
 	}
 	return img, err
+}
+
+// DeleteImage is how the library takes back an image that it could not finish. One that
+// was there before this copy stays: the library would delete it as well.
+func (s *incoming) DeleteImage(id string, commit bool) ([]string, error) {
+	s.mu.Lock()
+	made := slices.Contains(s.images, id)
+	s.mu.Unlock()
+	if !made {
+		return nil, nil
+	}
+	return s.Store.DeleteImage(id, commit)
 }
 
 // syncTree writes to the disk what the file system of a directory has not yet.
