@@ -25,7 +25,14 @@ import (
 // that the copy has left: the library commits layers one by one and leaves those
 // before the failing one to a next attempt that may never come, and it looks at
 // some things of an image only when it has stored it.
-func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.SystemContext, copy func(*libimage.Runtime) error) (err error) {
+func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.SystemContext, copy func(*libimage.Runtime) error) error {
+	end := watched().keep()
+	err := s.copyOrClean(ctx, lib, sys, copy)
+	end(err) // not after a panic, which is told in one line, too
+	return err
+}
+
+func (s *Store) copyOrClean(ctx context.Context, lib *library, sys *imagetypes.SystemContext, copy func(*libimage.Runtime) error) (err error) {
 	if sys == nil {
 		sys = lib.runtime.SystemContext()
 	}
@@ -33,11 +40,7 @@ func (s *Store) orClean(ctx context.Context, lib *library, sys *imagetypes.Syste
 	if err != nil {
 		return err
 	}
-	end := watched().keep()
-	defer func() {
-		err = errors.Join(err, mine.file.Close())
-		end(err)
-	}()
+	defer func() { err = errors.Join(err, mine.file.Close()) }()
 	into := &incoming{Store: lib.store, ctx: ctx, copies: mine}
 	rt, err := libimage.RuntimeFromStore(into, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {

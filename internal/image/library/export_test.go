@@ -1,8 +1,12 @@
 package library
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"syscall"
 
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/stringid"
 
@@ -121,6 +125,33 @@ func (s *Store) FailNames() {
 		}
 		return &library{lib.runtime, nameless{lib.store}}, nil
 	}
+}
+
+// FailData has s fail where an image is given what it has beside its layers, once,
+// as the library does when the data is written and their record is not.
+func (s *Store) FailData() {
+	open := s.library
+	s.library = func() (*library, error) {
+		lib, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &library{lib.runtime, &dataless{Store: lib.store}}, nil
+	}
+}
+
+type dataless struct {
+	storage.Store
+	failed bool
+}
+
+func (d *dataless) SetImageBigData(id, key string, data []byte, digest func([]byte) (digest.Digest, error)) error {
+	if d.failed || key != "manifest" {
+		return d.Store.SetImageBigData(id, key, data, digest)
+	}
+	d.failed = true
+	file := filepath.Join(d.GraphRoot(), "overlay-images", id, key)
+	return errors.Join(os.WriteFile(file, []byte("new"), 0o600), syscall.EIO)
 }
 
 type nameless struct{ storage.Store }

@@ -24,6 +24,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/image/imagetest"
+	"github.com/cove-engine/cove/internal/image/library"
 	"github.com/cove-engine/cove/internal/image/registrytest"
 )
 
@@ -470,7 +471,7 @@ type writerFunc func()
 func (f writerFunc) Write(p []byte) (int, error) { f(); return len(p), nil }
 
 // A copy of an image that was there before fails when all but its names is written:
-// the library takes the image back, which is not the copy's.
+// the library takes the image back, which is not the copy's. Or it fails before.
 func TestFailedCopyOfImageThatIsThere(t *testing.T) {
 	p := newPlace(t)
 	img := small(t, "example.org/app:1")
@@ -482,11 +483,15 @@ func TestFailedCopyOfImageThatIsThere(t *testing.T) {
 	defer func() { logrus.SetOutput(os.Stderr); logrus.SetLevel(level) }()
 	file := filepath.Join(t.TempDir(), "image.tar")
 	must(t, os.WriteFile(file, imagetest.DockerArchive(t, img), 0o600))
-	failing := p.again()
-	failing.FailNames()
-	_, err := failing.Load(t.Context(), file, image.LoadOptions{})
-	if !errors.Is(err, syscall.EIO) {
-		t.Fatalf("the load has not failed: %v", err)
+	for _, fail := range []func(*library.Store){(*library.Store).FailNames, (*library.Store).FailData} {
+		failing := p.again()
+		fail(failing)
+		if _, err := failing.Load(t.Context(), file, image.LoadOptions{}); !errors.Is(err, syscall.EIO) {
+			t.Fatalf("the load has not failed: %v", err)
+		}
+		if got := p.problems(t, false); got != "" {
+			t.Errorf("damaged: %s", got)
+		}
 	}
 	if logged.Len() > 0 {
 		t.Errorf("logged beside the error: %s", &logged)

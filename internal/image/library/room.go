@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/archive"
 	"go.podman.io/storage/pkg/stringid"
@@ -72,6 +73,19 @@ func (s *incoming) DeleteImage(id string, commit bool) ([]string, error) {
 		return nil, nil
 	}
 	return s.Store.DeleteImage(id, commit)
+}
+
+// SetImageBigData writes what an image has beside its layers. When it fails for one
+// that was there before, the file may have been written and not the record of its
+// size, and the image would be damaged: what it had is written back.
+func (s *incoming) SetImageBigData(id, key string, data []byte, digest func([]byte) (digest.Digest, error)) error {
+	before, none := s.ImageBigData(id, key)
+	err := s.Store.SetImageBigData(id, key, data, digest)
+	if err != nil && none == nil {
+		// The file comes first; of the record it is as good as what there was.
+		_ = s.Store.SetImageBigData(id, key, before, digest)
+	}
+	return err
 }
 
 // syncTree writes to the disk what the file system of a directory has not yet.
