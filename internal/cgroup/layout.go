@@ -53,6 +53,13 @@ type Hierarchy struct {
 	Own         string   // directory of the caller's cgroup; "" when it is not to be seen
 }
 
+// Has tells whether a cgroup lies in the hierarchy of version 1 that has the controller.
+func (l Layout) Has(dir, controller string) bool {
+	return slices.ContainsFunc(l.Hierarchies, func(h Hierarchy) bool {
+		return strings.HasPrefix(dir, h.Mount+"/") && slices.Contains(h.Controllers, controller)
+	})
+}
+
 // hybrid reports whether cgroups are also made in a version 2 hierarchy that
 // only groups: systemd keeps account of its units there, and its cgroup.kill
 // ends all members at once.

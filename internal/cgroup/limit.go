@@ -99,12 +99,17 @@ func (p *plan) cpusets() {
 	}
 }
 
-// pids limits the number of tasks; any negative number is no limit.
+// pids limits the number of tasks; any negative number is no limit, and so is 0,
+// as for runc and for engines that hand it on.
 func (p *plan) pids() {
 	if p.r.Pids == nil || p.r.Pids.Limit == nil {
 		return
 	}
-	p.put("pids", "pids.limit", "pids.max", orMax(*p.r.Pids.Limit))
+	limit := *p.r.Pids.Limit
+	if limit == 0 {
+		limit = -1
+	}
+	p.put("pids", "pids.limit", pidsMax, orMax(limit))
 }
 
 // hugepages limits use and, where the kernel counts them, reservations.

@@ -112,6 +112,17 @@ func walkFD(fd int, name string, visit func(fd int) error) error {
 	return nil
 }
 
+// EnterThread puts one thread into cgroups of version 1. Those that a process has
+// beside its first thread end with its exec.
+func EnterThread(dirs []string, tid int) error {
+	for _, d := range dirs {
+		if err := writeFile(d+"/tasks", strconv.Itoa(tid)); err != nil {
+			return cove.E("join cgroup", d, kind(err), err)
+		}
+	}
+	return nil
+}
+
 // Enter puts a process into the cgroups.
 func Enter(dirs []string, pid int) error {
 	for _, d := range dirs {

@@ -84,6 +84,23 @@ func (l Layout) SetAll(p string, r *specs.LinuxResources) (Set, []string, error)
 	return plan{l: l, r: r, all: true}.make(p)
 }
 
+// pidsMax is the file of the limit of tasks.
+const pidsMax = "pids.max"
+
+// Tasks takes the limit of tasks out of s and gives it alone, for Apply: what makes
+// a container may have more threads than its command is allowed.
+func (s *Set) Tasks() Set {
+	var tasks Set
+	isLimit := func(w Write) bool { return path.Base(w.File) == pidsMax }
+	for _, w := range s.Writes {
+		if isLimit(w) {
+			tasks.Writes = append(tasks.Writes, w)
+		}
+	}
+	s.Writes = slices.DeleteFunc(slices.Clone(s.Writes), isLimit)
+	return tasks
+}
+
 func (pl plan) make(p string) (Set, []string, error) {
 	if p == "" {
 		return Set{}, nil, nil

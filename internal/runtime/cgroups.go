@@ -15,6 +15,7 @@ import (
 type cgroups struct {
 	layout cgroup.Layout
 	set    cgroup.Set
+	tasks  cgroup.Set // the limit of tasks, which init's own threads are not to meet
 	path   string
 	scope  *cgroup.Scope // systemd's, around init
 }
@@ -51,6 +52,7 @@ func (r *Runtime) planCgroups(s *specs.Spec, id string) (*cgroups, error) {
 	if g.scope != nil {
 		g.set = g.set.Delegated()
 	}
+	g.tasks = g.set.Tasks()
 	return g, nil
 }
 
@@ -92,7 +94,7 @@ func scopeOf(text, id string) (*cgroup.Scope, error) {
 	return &cgroup.Scope{Name: name + ".scope", Slice: slice, Description: "container " + id}, nil
 }
 
-// make makes them with init inside.
+// make makes them with init inside, and without the limit of tasks.
 func (g *cgroups) make(pid int) error {
 	if g.scope != nil {
 		g.scope.PID = pid

@@ -223,6 +223,10 @@ func (c *creation) make() (*Born, error) {
 		}
 		master = -1
 	}
+	// Nothing of the container's has run yet. Init has all the threads it needs.
+	if err := c.groups.tasks.Apply(); err != nil {
+		return nil, err
+	}
 	if err := c.o.tell(c.child, "standard"); err != nil {
 		return nil, err
 	}

@@ -135,10 +135,14 @@ func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*chil
 // runExec sees the process to its command.
 func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.Plan, pidfd int) (int, error) {
 	dirs, err := c.below(o.Cgroups)
-	if err == nil {
-		err = c.enterCgroups(dirs, k.pid)
-	}
 	if err != nil {
+		return -1, err
+	}
+	counting, others, err := countTasks(dirs)
+	if err != nil {
+		return -1, err
+	}
+	if err := c.enterCgroups(others, k.pid); err != nil {
 		return -1, err
 	}
 	if p.OOMScoreAdj != nil {
@@ -156,6 +160,9 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 	master := -1
 	if len(fds) == 1 {
 		master = fds[0]
+	}
+	if err := cgroup.EnterThread(counting, k.pid); err != nil {
+		return -1, err
 	}
 	if o.ConsoleSocket != "" && master >= 0 {
 		err := sendConsole(o.ConsoleSocket, master)
@@ -193,10 +200,7 @@ func (c *Container) below(names map[string]string) ([]string, error) {
 	for controller, name := range names {
 		found := false
 		for i, d := range c.Cgroups {
-			has := controller == "" || slices.ContainsFunc(layout.Hierarchies, func(h cgroup.Hierarchy) bool {
-				return strings.HasPrefix(d, h.Mount+"/") && slices.Contains(h.Controllers, controller)
-			})
-			if !has {
+			if controller != "" && !layout.Has(d, controller) {
 				continue
 			}
 			found = true
@@ -209,6 +213,24 @@ func (c *Container) below(names map[string]string) ([]string, error) {
 		}
 	}
 	return dirs, nil
+}
+
+// countTasks parts the cgroups of version 1 that limit the number of tasks from the
+// others. Only the thread that becomes the command goes there, when all threads
+// are made. A cgroup of version 2 takes whole processes, at once with all limits.
+func countTasks(dirs []string) (counting, others []string, err error) {
+	layout, err := cgroup.Detect()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, d := range dirs {
+		if layout.Has(d, "pids") {
+			counting = append(counting, d)
+		} else {
+			others = append(others, d)
+		}
+	}
+	return counting, others, nil
 }
 
 // enterCgroups puts a process into cgroups. A version 2 cgroup that the
