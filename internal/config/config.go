@@ -121,7 +121,7 @@ func Load(o Overrides) (*Config, error) {
 			return nil, cove.E("find "+*p, "", cove.Internal, err)
 		}
 	}
-	return c, nil
+	return c, c.checkValues()
 }
 
 var loadedOnce atomic.Bool

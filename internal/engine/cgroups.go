@@ -46,6 +46,9 @@ func (e *Engine) cgroupManager() string {
 // cgroupsManaged chooses the manager and refuses a parent that is not of its
 // kind, in podman's words.
 func (d *draft) cgroupsManaged() error {
+	if m := d.e.conf.File.Engine.CgroupManager; m != "" && m != cgroupfs && m != systemd {
+		return cove.E("", "", cove.Invalid, fmt.Errorf("unsupported Cgroup manager: %s - cannot validate cgroup parent: invalid argument", m))
+	}
 	d.c.CgroupManager = d.e.cgroupManager()
 	if err := d.cgroupsMade(); err != nil {
 		return err
