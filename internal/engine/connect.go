@@ -298,7 +298,7 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 	if e.lan != nil {
 		body.Forward.Targets = targets(after, is)
 	}
-	if after.Spec.Remove && after.Spec.CIDFile != "" {
+	if after.Spec.Remove && hasCIDFile(after) {
 		body.Unlink = append(body.Unlink, after.Spec.CIDFile)
 	}
 	conn, err := e.dial(&h.Container)

@@ -535,7 +535,7 @@ func (d *draft) claimName(tx state.Tx) error {
 // removeCIDFile removes the file of --cidfile with the container, as podman
 // does, unless it has become somebody else's.
 func removeCIDFile(c *cove.Container) {
-	if c.Spec.CIDFile == "" {
+	if !hasCIDFile(c) {
 		return
 	}
 	f, err := os.OpenFile(c.Spec.CIDFile, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -549,18 +549,41 @@ func removeCIDFile(c *cove.Container) {
 	}
 }
 
+// hasCIDFile tells whether there is a file to remove with the container. A pipe or
+// /dev/null is no such file.
+func hasCIDFile(c *cove.Container) bool {
+	if c.Spec.CIDFile == "" {
+		return false
+	}
+	info, err := os.Lstat(c.Spec.CIDFile)
+	return err == nil && info.Mode().IsRegular()
+}
+
 // writeCIDFile tells the container's ID to who asked for it with --cidfile,
-// over an older one's as podman 5 does.
+// over an older one's as podman 5 does. Over anything else podman writes, too, and
+// removes it with the container: that is refused.
 func writeCIDFile(c *cove.Container) error {
 	name := c.Spec.CIDFile
 	if name == "" {
 		return nil
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return cove.E("write", name, fileKind(err), err)
 	}
-	_, err = f.WriteString(c.ID)
+	if info, serr := f.Stat(); serr == nil && info.Mode().IsRegular() {
+		var old [cove.IDLength + 2]byte
+		n, _ := io.ReadFull(f, old[:])
+		if text := strings.TrimSuffix(string(old[:n]), "\n"); text != "" && !isID(text) {
+			_ = f.Close()
+			return cove.E("write", name, cove.Invalid, errors.New("container ID file found that holds something else: name another one, or remove it"))
+		}
+		_, _ = f.Seek(0, io.SeekStart)
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteString(c.ID)
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -315,7 +315,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 	if err := l.writePidFiles(l.monitorPID); err != nil {
 		return err
 	}
-	if c.Spec.Remove && c.Spec.CIDFile != "" {
+	if c.Spec.Remove && hasCIDFile(c) {
 		down.Unlink = append(down.Unlink, c.Spec.CIDFile)
 	}
 	gone := time.Now()
