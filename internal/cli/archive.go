@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // pack writes the file or directory src as a tar stream, its first entry
@@ -153,7 +155,8 @@ func rename(w io.Writer, tr *tar.Reader, first *tar.Header, name string) error {
 
 // unpack writes a container's tar stream below root, its first entry named
 // name ("" puts a directory's contents there). The stream is hostile: no
-// entry leaves root, no device is made, ownership is the caller's.
+// entry leaves root, ownership is the caller's, and devices are passed over, as
+// podman does: what the container may not open would be open to who may open the copy.
 func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overwrite bool) error {
 	top := first.Name
 	type dir struct {
@@ -161,6 +164,7 @@ func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overw
 		h    *tar.Header
 	}
 	var dirs []dir
+	devices := map[string]bool{} // by all their names
 	for h := first; ; {
 		as, err := entryName(h.Name, top, name)
 		if err != nil {
@@ -169,7 +173,9 @@ func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overw
 		if as == "" {
 			as = "."
 		}
-		if err := unpackOne(root, tr, h, as, top, name, overwrite); err != nil {
+		if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeLink && devices[h.Linkname] {
+			devices[h.Name] = true
+		} else if err := unpackOne(root, tr, h, as, top, name, overwrite); err != nil {
 			return err
 		}
 		if h.Typeflag == tar.TypeDir && as != "." {
@@ -249,8 +255,16 @@ func unpackOne(root *os.Root, tr *tar.Reader, h *tar.Header, as, top, name strin
 			return err
 		}
 		return root.Link(target, as)
-	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		return fmt.Errorf("%s: devices and pipes are not copied out of a container", h.Name)
+	case tar.TypeFifo:
+		dir, err := root.Open(path.Dir(as))
+		if err != nil {
+			return err
+		}
+		err = os.NewSyscallError("mkfifo", unix.Mkfifoat(int(dir.Fd()), path.Base(as), 0o600))
+		if err = errors.Join(err, dir.Close()); err != nil {
+			return err
+		}
+		return errors.Join(root.Chmod(as, h.FileInfo().Mode().Perm()), root.Chtimes(as, h.ModTime, h.ModTime))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 
 type cpOptions struct {
 	*app
-	archive, overwrite, quiet bool
+	overwrite, quiet bool
 }
 
 func cpCommand(a *app) *cobra.Command {
@@ -42,7 +43,8 @@ Exit codes:
 		},
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), args[0], args[1]) },
 	}
-	c.Flags().BoolVarP(&o.archive, "archive", "a", true, "Chown copied files to the primary uid/gid of the destination container.")
+	// podman gives them to the container's user either way, docker without it.
+	c.Flags().BoolP("archive", "a", true, "Chown copied files to the primary uid/gid of the destination container (always done)")
 	c.Flags().BoolVar(&o.overwrite, "overwrite", false, "Allow to overwrite directories with non-directories and vice versa")
 	c.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "Suppress progress output (there is none)")
 	refuse(c.Flags(), []unsupported{{name: "follow-link", short: "L", bool: true}, {name: "pause", bool: true, accept: []string{"true", "false"}}})
@@ -185,7 +187,14 @@ func (o *cpOptions) to(ctx context.Context, e Engine, src, name, dst string) err
 		if !st.IsDir() && st.Mode()&fs.ModeSymlink == 0 {
 			return errors.New("destination must be a directory when copying from stdin")
 		}
-		return e.CopyTo(ctx, name, dst, o.In, !o.archive, o.overwrite)
+		if err := e.NeedImages(); err != nil { // for xz and zstd; the input could not be read once more
+			return err
+		}
+		in := bufio.NewReader(o.In)
+		if _, err := in.Peek(1); errors.Is(err, io.EOF) {
+			return errors.New("source must be a (compressed) tar archive when copying from stdin")
+		}
+		return e.CopyTo(ctx, name, dst, in, false, o.overwrite)
 	}
 	st, err := os.Stat(src)
 	if err != nil {
@@ -196,7 +205,7 @@ func (o *cpOptions) to(ctx context.Context, e Engine, src, name, dst string) err
 		return err
 	}
 	return pipe(func(w io.Writer) error { return pack(w, src, to.name) },
-		func(r io.Reader) error { return e.CopyTo(ctx, name, to.dir, r, !o.archive, o.overwrite) })
+		func(r io.Reader) error { return e.CopyTo(ctx, name, to.dir, r, false, o.overwrite) })
 }
 
 // between copies from container to container.
@@ -216,7 +225,7 @@ func (o *cpOptions) between(ctx context.Context, e Engine, sc, sp, dc, dp string
 		return err
 	}
 	return pipe(func(w io.Writer) error { return rename(w, tr, first, to.name) },
-		func(r io.Reader) error { return e.CopyTo(ctx, dc, to.dir, r, !o.archive, o.overwrite) })
+		func(r io.Reader) error { return e.CopyTo(ctx, dc, to.dir, r, false, o.overwrite) })
 }
 
 // pipe runs make and take joined by a pipe and gives the error that came

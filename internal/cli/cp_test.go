@@ -97,7 +97,6 @@ func TestUnpackHostile(t *testing.T) {
 		"absolute":       {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "/evil", Typeflag: tar.TypeReg, Mode: 0o644}},
 		"through a link": {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/l", Typeflag: tar.TypeSymlink, Linkname: "../.."}, {Name: "d/l/evil", Typeflag: tar.TypeReg, Mode: 0o644}},
 		"hard link out":  {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/h", Typeflag: tar.TypeLink, Linkname: "../secret"}},
-		"device":         {{Name: "d", Typeflag: tar.TypeChar, Mode: 0o644, Devmajor: 1, Devminor: 3}},
 		"another top":    {{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "e", Typeflag: tar.TypeReg, Mode: 0o644}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +133,44 @@ func TestUnpackHostile(t *testing.T) {
 				t.Errorf("something lies outside: %v", list)
 			}
 		})
+	}
+}
+
+// Devices are passed over, with their further names, and what comes after them is
+// not; pipes are made.
+func TestUnpackSpecial(t *testing.T) {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	for _, h := range []tar.Header{
+		{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o755}, {Name: "d/c", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3},
+		{Name: "d/b", Typeflag: tar.TypeBlock, Mode: 0o666, Devmajor: 7}, {Name: "d/h", Typeflag: tar.TypeLink, Linkname: "d/c"},
+		{Name: "d/p", Typeflag: tar.TypeFifo, Mode: 0o622}, {Name: "d/z", Typeflag: tar.TypeReg, Mode: 0o644},
+	} {
+		if err := tw.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tw.Close()
+	dst := t.TempDir()
+	root, err := os.OpenRoot(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	tr := tar.NewReader(&b)
+	first, err := tr.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unpack(root, tr, first, "o", false); err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir(dst + "/o")
+	if err != nil || len(list) != 2 || list[0].Name() != "p" || list[1].Name() != "z" {
+		t.Errorf("%v, %v", list, err)
+	}
+	if st, err := os.Lstat(dst + "/o/p"); err != nil || st.Mode() != os.ModeNamedPipe|0o622 {
+		t.Errorf("%v, %v", st.Mode(), err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -145,7 +146,7 @@ func (s *stream) Close() error {
 	return err
 }
 
-// CopyTo unpacks a tar stream into the directory dir. With keepOwner the
+// CopyTo unpacks a tar stream, which may be compressed, into the directory dir. With keepOwner the
 // stream's owners stay, else the container's user owns all; with overwrite a
 // directory may replace a file and the reverse. The stream is read to its end
 // first, so that the container is not locked while its sender is waited for.
@@ -156,7 +157,12 @@ func (e *Engine) CopyTo(ctx context.Context, nameOrID, dir string, stream io.Rea
 	if err := e.prepareHome(); err != nil {
 		return err
 	}
-	spooled, err := spool(ctx, e.conf.Home(), stream)
+	plain, err := e.decompress(stream)
+	if err != nil {
+		return cove.E("copy to container", nameOrID, cove.Invalid, err)
+	}
+	defer plain.Close()
+	spooled, err := spool(ctx, e.conf.Home(), plain)
 	if err != nil {
 		return cove.E("copy to container", nameOrID, fileKind(err), err)
 	}
@@ -245,6 +251,17 @@ func spool(ctx context.Context, dir string, r io.Reader) (io.ReadCloser, error) 
 	}{io.MultiReader(begin, f), f}, nil
 }
 
+// decompress reads a stream that may be compressed: what [archive.Unpack] does
+// not know is the image library's.
+func (e *Engine) decompress(r io.Reader) (io.ReadCloser, error) {
+	b := bufio.NewReader(r)
+	head, _ := b.Peek(6)
+	if strings.HasPrefix(string(head), "\xfd7zXZ\x00") || strings.HasPrefix(string(head), "\x28\xb5\x2f\xfd") {
+		return e.images.Decompress(b)
+	}
+	return io.NopCloser(b), nil
+}
+
 // absolute joins a relative path to the container's working directory; it
 // keeps a final "/" or "/.".
 func (h *held) absolute(name string) string {
@@ -298,6 +315,10 @@ var errJustEnding = errors.New("it is just ending or being restarted")
 func (h *held) root(ctx context.Context, readOnly bool, wanted string) (int, error) {
 	if h.Run.PID != 0 {
 		fd, err := h.live(true)
+		if err == nil && !readOnly && h.Spec.ReadOnly {
+			// It is the command that may not write there.
+			err = rootfs.Writable(fd)
+		}
 		if err == nil {
 			return fd, nil
 		}

@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -45,12 +43,9 @@ func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) err
 	if err != nil {
 		return err
 	}
-	plain := bufio.NewReader(r)
-	stream := io.ReadCloser(io.NopCloser(plain))
-	if byLibrary(plain) {
-		if stream, err = e.images.Decompress(plain); err != nil {
-			return cove.E("import volume", v.Name, cove.Invalid, err)
-		}
+	stream, err := e.decompress(r)
+	if err != nil {
+		return cove.E("import volume", v.Name, cove.Invalid, err)
 	}
 	defer stream.Close()
 	spooled, err := spool(ctx, e.conf.Home(), stream)
@@ -88,12 +83,6 @@ func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) err
 		return cove.E("import volume", v.Name, kind, err)
 	}
 	return nil
-}
-
-// byLibrary tells a compression that the image library alone reads: xz, zstd.
-func byLibrary(r *bufio.Reader) bool {
-	head, _ := r.Peek(6)
-	return strings.HasPrefix(string(head), "\xfd7zXZ\x00") || strings.HasPrefix(string(head), "\x28\xb5\x2f\xfd")
 }
 
 // openVolume opens a volume's directory, whatever that is by now.

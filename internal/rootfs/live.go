@@ -30,6 +30,13 @@ func OpenLive(pid int, start uint64, place string, mounts bool) (int, error) {
 	})
 }
 
+// Writable lets the caller write to the root that [OpenLive] gave, but not to what
+// else is mounted there. To the container it stays read-only.
+func Writable(live int) error {
+	attr := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	return os.NewSyscallError("mount_setattr", unix.MountSetattr(live, "", unix.AT_EMPTY_PATH, &attr))
+}
+
 // Alone gives a mount namespace in which there is nothing but what the running
 // container has mounted at place. It lasts as long as somebody has it open,
 // whatever becomes of the container, and keeps nothing else of it.

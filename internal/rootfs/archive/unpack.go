@@ -24,6 +24,12 @@ import (
 // tar stream, or holds an entry that may not be unpacked.
 var ErrRefused = errors.New("refused")
 
+// noArchive is an [ErrRefused] of what is no tar stream from its beginning.
+type noArchive struct{}
+
+func (noArchive) Error() string        { return "source must be a (compressed) tar archive" }
+func (noArchive) Is(target error) bool { return target == ErrRefused }
+
 // Options say how a stream is unpacked.
 type Options struct {
 	// Owner, when not nil, is given to everything: user, group. Otherwise
@@ -48,6 +54,7 @@ func Unpack(ctx context.Context, dir int, r io.Reader, o Options) error {
 	u := unpacker{Options: o, dir: dir, parent: -1, buf: make([]byte, 128<<10)}
 	defer u.forgetParent()
 	tr := tar.NewReader(plain)
+	begun := false
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -56,9 +63,13 @@ func Unpack(ctx context.Context, dir int, r io.Reader, o Options) error {
 		if errors.Is(err, io.EOF) {
 			return u.setTimes()
 		}
+		if !begun && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)) {
+			return noArchive{}
+		}
 		if err != nil {
 			return refuse("read archive", err)
 		}
+		begun = true
 		if err := u.entry(h, cancelled{ctx, tr}); err != nil {
 			return fmt.Errorf("unpack %q: %w", h.Name, err)
 		}
@@ -74,7 +85,7 @@ func decompress(r io.Reader) (io.Reader, error) {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, refuse("read archive", err)
+			return nil, noArchive{}
 		}
 		return z, nil
 	case bytes.HasPrefix(magic, []byte("BZh")):
@@ -159,7 +170,10 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		as = ".cove-" + rand.Text()
 	}
 	if err := u.make(parent, as, h, content); err != nil {
-		return errors.Join(err, ignoreGone(unix.Unlinkat(parent, as, 0)))
+		if removal := unix.Unlinkat(parent, as, 0); !errors.Is(err, removal) {
+			err = errors.Join(err, ignoreGone(removal))
+		}
+		return err
 	}
 	if !exists {
 		return nil
