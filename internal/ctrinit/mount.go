@@ -337,6 +337,8 @@ func checkTarget(target int, m *plan.Mount) error {
 	}
 	inProc := st.Type == unix.PROC_SUPER_MAGIC
 	switch {
+	case path.Clean(m.Target) == "/proc" && m.Type != "proc" && (m.Type != "bind" || !isProc(m.Source)):
+		return targetError("it is in the place of /proc")
 	case inProc && m.Type == "bind" && isProc(m.Source):
 	case inProc && !procFiles[path.Clean(m.Target)]:
 		return targetError("it is inside /proc")
