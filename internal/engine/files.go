@@ -344,8 +344,11 @@ func hostResolver() (servers, search, options []string) {
 }
 
 // containerEnv is /run/.containerenv, by which programs know that they are in
-// a container.
+// a container. Of which, and of what engine's, it tells a privileged one alone.
 func containerEnv(c *cove.Container, rootless bool) string {
+	if !c.Spec.Privileged {
+		return ""
+	}
 	r := 0
 	if rootless {
 		r = 1
