@@ -81,9 +81,13 @@ func ResolveUser(pr *plan.Process, a *plan.Accounts, root int) *wire.Failure {
 	if entry != nil && !hasGroup {
 		pr.GIDs = append(pr.GIDs, memberships(group, entry[0])...)
 	}
-	// The primary group is one of the groups, as getgroups(2) shows it after
-	// a login.
-	all := []uint32{pr.GID}
+	// The primary group of a user who was asked for is one of the groups, as
+	// getgroups(2) shows it after a login. Who changes root's own user by
+	// setuid(2) alone is to keep none of root's.
+	var all []uint32
+	if pr.User != "" {
+		all = []uint32{pr.GID}
+	}
 	for _, gid := range pr.GIDs {
 		if !slices.Contains(all, gid) {
 			all = append(all, gid)
