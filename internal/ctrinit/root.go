@@ -28,6 +28,11 @@ func (p *process) enterRoot() *wire.Failure {
 	if f != nil {
 		return f
 	}
+	if p.plan.OCI == nil {
+		if err := LinkMtab(root); err != nil {
+			return wire.Fail("make /etc/mtab", err)
+		}
+	}
 	null, err := openNull()
 	if err != nil {
 		return wire.Fail("open /dev/null", err)
@@ -123,6 +128,23 @@ func (p *process) openRoot() (int, *wire.Failure) {
 		return -1, wire.Fail("open root "+r.Path, err)
 	}
 	return fd, nil
+}
+
+// LinkMtab gives a root file system its /etc/mtab, by which mount(8) and others
+// find what is mounted, where the image has none and the root can have one.
+// It is called before anything is mounted in there: a directory of the host's on
+// /etc gets none.
+func LinkMtab(root int) error {
+	etc, err := rootfs.MakeDir(root, "/etc")
+	if err == nil {
+		defer unix.Close(etc)
+		err = unix.Symlinkat("/proc/mounts", etc, "mtab")
+	}
+	switch err {
+	case unix.EEXIST, unix.EROFS, unix.EACCES, unix.EPERM, unix.ENOTDIR, unix.ELOOP:
+		return nil
+	}
+	return err
 }
 
 func loopbackUp() error {

@@ -208,7 +208,7 @@ func (h *held) changes() ([]Change, error) {
 
 // mountedAlways are the places that a start makes in every container.
 func mountedAlways() []string {
-	return []string{"/dev", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/proc", "/run", "/run/.containerenv", "/run/notify", "/run/secrets", "/sys"}
+	return []string{"/dev", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf", "/proc", "/run", "/run/.containerenv", "/run/notify", "/run/secrets", "/sys"}
 }
 
 // compare lists what the writable layer upper changes of the root lower.

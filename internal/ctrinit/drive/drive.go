@@ -146,6 +146,11 @@ func (d *driver) run() *wire.Failure {
 	if f != nil {
 		return f
 	}
+	if d.init == 0 {
+		if err := ctrinit.LinkMtab(root); err != nil {
+			return wire.Fail("make /etc/mtab", err)
+		}
+	}
 	if f := ctrinit.ResolveUser(&d.Process, d.Accounts, root); f != nil {
 		return f
 	}
