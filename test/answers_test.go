@@ -173,8 +173,9 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?( ?[+-]\d\d:?\d\d|Z)?( [A-Z]{3,4})?( m=\S+)?`), "TIME"},
 	{regexp.MustCompile(`\b(\d+ (second|minute|hour|day|week|month|year)s?|Less than a second|About a minute)( ago)?\b`), "AGE"},
 	{regexp.MustCompile(`\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b`), "MAC"},
-	{regexp.MustCompile(`\b10\.8[78]\.\d+\.\d+\b`), "ADDRESS"}, // of the default network
-	{regexp.MustCompile(`(\S) {2,}`), "$1  "},                  // tables are as wide as the rest
+	{regexp.MustCompile(`\b10\.8[78]\.\d+\.\d+\b`), "ADDRESS"},       // of the default network
+	{regexp.MustCompile(`dial tcp \[::1\]:`), "dial tcp 127.0.0.1:"}, // localhost, as this host has it
+	{regexp.MustCompile(`(\S) {2,}`), "$1  "},                        // tables are as wide as the rest
 	{regexp.MustCompile("(['`\"])cove( [a-z ]*(COMMAND|--help)?['`\"])"), "${1}podman$2"},
 	{regexp.MustCompile(`\bcontainer=cove\b`), "container=podman"},
 	{regexp.MustCompile(`(container_images_oci|runctop|runctmpdir)\d+`), "$1"},
