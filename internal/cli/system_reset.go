@@ -16,7 +16,7 @@ func systemResetCommand(a *app) *cobra.Command {
 		Example: "  cove system reset\n  cove rmi --all --force && cove system reset --force",
 		Args:    takesNone,
 		RunE: func(c *cobra.Command, _ []string) error {
-			eng, err := a.engine()
+			eng, err := a.imageEngine() // before it asks: the program that acts does
 			if err != nil {
 				return err
 			}
