@@ -75,7 +75,7 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		}
 		if why != "" {
 			out.Status = cove.Exited
-			out.Run.PID, out.Run.Exit, out.Run.Finished = 0, why, time.Now() // when it was found out
+			out.Run.PID, out.Run.Exit, out.Run.Finished = 0, why, time.Now().Round(0) // when it was found out
 			out.Run.ExitCode = lostCode
 			if why == exitUnknown {
 				out.Run.ExitCode = -1
@@ -142,12 +142,13 @@ func lostInCrash(c *Container) bool {
 	return c.Status == cove.Exited && c.Run.Exit == exitUnknown && !c.Run.Down
 }
 
-// bootTime is when this boot began: what an earlier one has left running had
-// ended by then.
+// bootTime is when this boot began, to the second, as /proc/stat has it: what an
+// earlier one has left running had ended by then.
 func bootTime() time.Time {
-	var info unix.Sysinfo_t
-	_ = unix.Sysinfo(&info) // cannot fail
-	return time.Now().Add(-time.Duration(info.Uptime) * time.Second)
+	var up unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail
+	// Round: it is no moment of this boot, of which Go's clock could tell.
+	return time.Now().Add(-time.Duration(up.Nano())).Round(0).Truncate(time.Second)
 }
 
 // lost tells why a run that its file calls running is not, "" when it is; alive

@@ -64,6 +64,9 @@ func TestMachineStopped(t *testing.T) {
 				if since := time.Since(now.Run.Finished); since < 0 || since > time.Since(bootTime())+time.Minute {
 					t.Errorf("ended %v ago", since)
 				}
+				if text := now.Run.Finished.String(); strings.Contains(text, "m=") {
+					t.Errorf("ended at %s, by the clock of this process", text)
+				}
 			}
 			check(e.look(c))
 			if got := differences(t, e, false); len(got) > 0 {
