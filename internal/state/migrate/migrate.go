@@ -88,8 +88,11 @@ func Find(a, b Place) (Place, error) {
 	case !inA:
 		return b, nil
 	}
-	const tries = 20 // the two are not looked at in one moment
-	for n := range tries {
+	// The two are not looked at in one moment: what cannot be is believed when it
+	// is seen so often in a row.
+	const tries, believed = 100, 20
+	strange := 0
+	for range tries {
 		sa, err := a.standing()
 		if err != nil {
 			return a, err
@@ -111,19 +114,19 @@ func Find(a, b Place) (Place, error) {
 			err = finish(a, b)
 		case [2]standing{coming, moved}, [2]standing{inUse, moved}:
 			err = finish(b, a)
-		case [2]standing{inUse, inUse}:
-			if n == tries-1 {
+		default:
+			if strange++; strange < believed {
+				time.Sleep(5 * time.Millisecond)
+				continue
+			}
+			if sa == inUse {
 				return a, cove.E("find state", "", cove.Internal, fmt.Errorf(
 					"%s and %s are two stores, each complete: move the one away that is not to be used", a.Path(), b.Path()))
 			}
-			time.Sleep(5 * time.Millisecond)
-		default:
-			if n == tries-1 {
-				return a, cove.E("find state", "", cove.Internal, fmt.Errorf(
-					"neither %s nor %s is in use, and the store that they were made from is gone: put it back", a.Path(), b.Path()))
-			}
-			time.Sleep(5 * time.Millisecond)
+			return a, cove.E("find state", "", cove.Internal, fmt.Errorf(
+				"neither %s nor %s is in use, and the store that they were made from is gone: put it back", a.Path(), b.Path()))
 		}
+		strange = 0
 		if err != nil && !errors.Is(err, turnstile.ErrNone) { // gone meanwhile: look again
 			return a, err
 		}
