@@ -148,17 +148,24 @@ func (k *survey) cutOff(r network.Reality, kind, object, id, name string, proble
 	if what == "" || slices.ContainsFunc(k.suspicions, func(s suspicion) bool { return s.Kind == kind && s.Object == object }) {
 		return
 	}
+	k.unconnected(Difference{Kind: kind, Object: object, Owner: id, Problem: what + ", and its container runs: it has no network " + name},
+		func(r network.Reality) bool { return problem(r) != "" })
+}
+
+// unconnected suspects that a running container, the difference's owner, lacks
+// something of its networks, as long as still says so; they are made anew for it.
+func (k *survey) unconnected(d Difference, still func(network.Reality) bool) {
 	k.suspicions = append(k.suspicions, suspicion{
-		Difference: Difference{Kind: kind, Object: object, Owner: id, Problem: what + ", and its container runs: it has no network " + name},
-		kind:       lock.Container, id: id, live: true,
+		Difference: d,
+		kind:       lock.Container, id: d.Owner, live: true,
 		still: func() (bool, error) {
-			if idle, err := k.idle(id); err != nil || idle {
+			if idle, err := k.idle(d.Owner); err != nil || idle {
 				return false, err
 			}
 			r, err := k.e.networks.List(k.ctx)
-			return problem(r) != "", err
+			return still(r), err
 		},
-		repair: func() error { return k.reconnect(id) },
+		repair: func() error { return k.reconnect(d.Owner) },
 	})
 }
 
@@ -222,18 +229,8 @@ func (k *survey) elements(r network.Reality) {
 		if e.lan != nil || !k.running[id] || !k.reaches(c) || len(missing) == 0 {
 			continue
 		}
-		k.suspicions = append(k.suspicions, suspicion{
-			Difference: Difference{Kind: "nft", Object: strings.Join(missing, " "), Owner: id, Problem: "published by a container that runs, and missing from the firewall"},
-			kind:       lock.Container, id: id, live: true,
-			still: func() (bool, error) {
-				if idle, err := k.idle(id); err != nil || idle {
-					return false, err
-				}
-				there, err := now()
-				return len(lacking(c, there[id])) > 0, err
-			},
-			repair: func() error { return k.reconnect(id) },
-		})
+		k.unconnected(Difference{Kind: "nft", Object: strings.Join(missing, " "), Owner: id, Problem: "published by a container that runs, and missing from the firewall"},
+			func(r network.Reality) bool { return len(lacking(c, list(r)[id])) > 0 })
 	}
 }
 
@@ -252,18 +249,8 @@ func (k *survey) rules(r network.Reality) {
 			if !k.running[id] || !slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return a.Network == n.Name && a.Pending == "" }) {
 				continue
 			}
-			k.suspicions = append(k.suspicions, suspicion{
-				Difference: Difference{Kind: "nft", Object: n.Name, Owner: id, Problem: "rules are missing from the firewall that the network needs, and a container is on it"},
-				kind:       lock.Container, id: id, live: true,
-				still: func() (bool, error) {
-					if idle, err := k.idle(id); err != nil || idle {
-						return false, err
-					}
-					r, err := k.e.networks.List(k.ctx)
-					return missing(r, n), err
-				},
-				repair: func() error { return k.reconnect(id) },
-			})
+			k.unconnected(Difference{Kind: "nft", Object: n.Name, Owner: id, Problem: "rules are missing from the firewall that the network needs, and a container is on it"},
+				func(r network.Reality) bool { return missing(r, n) })
 			break
 		}
 	}

@@ -201,15 +201,24 @@ func (s socket) receiveFlags(f func(typ, flags uint16, seq uint32, body []byte))
 	if err != nil {
 		return os.NewSyscallError("netlink receive", err)
 	}
-	for b := buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
+	if !messages(buf[:n], f) {
+		return os.NewSyscallError("netlink receive", unix.EBADMSG)
+	}
+	return nil
+}
+
+// messages gives netlink messages, one after another in b, to f, and tells whether
+// all of it are such.
+func messages(b []byte, f func(typ, flags uint16, seq uint32, body []byte)) bool {
+	for len(b) >= unix.SizeofNlMsghdr {
 		size := int(binary.NativeEndian.Uint32(b))
 		if size < unix.SizeofNlMsghdr || size > len(b) {
-			return os.NewSyscallError("netlink receive", unix.EBADMSG)
+			return false
 		}
 		f(binary.NativeEndian.Uint16(b[4:]), binary.NativeEndian.Uint16(b[6:]), binary.NativeEndian.Uint32(b[8:]), b[unix.SizeofNlMsghdr:size])
 		b = b[min((size+3)&^3, len(b)):]
 	}
-	return nil
+	return true
 }
 
 // index looks a link up by name in the socket's namespace, without taking

@@ -1,27 +1,13 @@
 package native
 
 import (
-	"encoding/binary"
 	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// rulesOf calls f with the table and chain of each rule that b, netlink messages
-// one after another, would make.
-func rulesOf(b []byte, f func(table, chain string)) {
-	for len(b) >= unix.NLMSG_HDRLEN {
-		size := int(binary.NativeEndian.Uint32(b))
-		if size < unix.NLMSG_HDRLEN || size > len(b) {
-			return
-		}
-		if binary.NativeEndian.Uint16(b[4:]) == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE {
-			f(chainOf(b[unix.NLMSG_HDRLEN:size]))
-		}
-		b = b[min((size+3)&^3, len(b)):]
-	}
-}
+const newRule = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE
 
 // chainOf is where the rule in a message's body is.
 func chainOf(body []byte) (table, chain string) {
@@ -47,7 +33,7 @@ func (f *firewall) rules() (map[string]int, error) {
 	m.end()
 	n := map[string]int{}
 	err := f.dump(&m, func(typ uint16, body []byte) {
-		if table, chain := chainOf(body); typ == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWRULE && table == tableName {
+		if table, chain := chainOf(body); typ == newRule && table == tableName {
 			n[chain]++
 		}
 	})
@@ -75,7 +61,11 @@ func (f *firewall) whole() (func(bridge string) bool, error) {
 	b := newBatch()
 	b.base(nat)
 	shared, want := true, map[string]int{}
-	rulesOf(b.b, func(_, chain string) { want[chain]++ })
+	messages(b.b, func(typ, _ uint16, _ uint32, body []byte) {
+		if _, chain := chainOf(body); typ == newRule {
+			want[chain]++
+		}
+	})
 	for chain, n := range want {
 		shared = shared && there[chain] == n
 	}
