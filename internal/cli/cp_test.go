@@ -68,20 +68,7 @@ func TestPackAndUnpack(t *testing.T) {
 	if err := pack(&b, filepath.Join(src, "s"), "new"); err != nil {
 		t.Fatal(err)
 	}
-	dst := t.TempDir()
-	root, err := os.OpenRoot(dst)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	tr := tar.NewReader(&b)
-	first, err := tr.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unpack(root, tr, first, "other", false); err != nil {
-		t.Fatal(err)
-	}
+	dst := unpacked(t, &b, "other")
 	for name, want := range map[string]string{"other/f": "one", "other/d/g": "two", "other/l": "one", "other/h": "one"} {
 		got, err := os.ReadFile(filepath.Join(dst, name))
 		if err != nil || string(got) != want {
@@ -151,20 +138,7 @@ func TestUnpackSpecial(t *testing.T) {
 		}
 	}
 	tw.Close()
-	dst := t.TempDir()
-	root, err := os.OpenRoot(dst)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer root.Close()
-	tr := tar.NewReader(&b)
-	first, err := tr.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unpack(root, tr, first, "o", false); err != nil {
-		t.Fatal(err)
-	}
+	dst := unpacked(t, &b, "o")
 	list, err := os.ReadDir(dst + "/o")
 	if err != nil || len(list) != 2 || list[0].Name() != "p" || list[1].Name() != "z" {
 		t.Errorf("%v, %v", list, err)
@@ -172,6 +146,26 @@ func TestUnpackSpecial(t *testing.T) {
 	if st, err := os.Lstat(dst + "/o/p"); err != nil || st.Mode() != os.ModeNamedPipe|0o622 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}
+}
+
+// unpacked unpacks a stream as name and gives the directory that it is in.
+func unpacked(t *testing.T, stream io.Reader, name string) string {
+	t.Helper()
+	dst := t.TempDir()
+	root, err := os.OpenRoot(dst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	tr := tar.NewReader(stream)
+	first, err := tr.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unpack(root, tr, first, name, false); err != nil {
+		t.Fatal(err)
+	}
+	return dst
 }
 
 func TestRenameStream(t *testing.T) {
