@@ -152,7 +152,7 @@ func Main(args []string) {
 		m.giveUp(f)
 	}
 	m.serve()
-	os.Exit(0)
+	os.Exit(m.run.ExitCode) // for systemd, where a unit's main process is its container's monitor, as conmon
 }
 
 // toKeep reads which descriptors are the command's.
