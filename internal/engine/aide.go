@@ -213,6 +213,7 @@ func (e *Engine) lostAide(c *Container) *wire.Envelope {
 	if err != nil || json.Unmarshal(text, env) != nil {
 		return nil
 	}
+	env.Name = c.Name
 	// The container may have been connected to others since.
 	var networks []cove.Network
 	err = e.store.View(func(tx state.Tx) error {

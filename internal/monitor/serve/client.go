@@ -154,6 +154,12 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			m.env.Restart.Policy, m.env.Restart.Retries = r.Policy, r.Retries
 			c.sendJSON(wire.Ack, nil)
 		}
+	case wire.Rename:
+		var r wire.RenameBody
+		if coldjson.Unmarshal(body, &r) == nil {
+			m.env.Name = r.Name
+			c.sendJSON(wire.Ack, nil)
+		}
 	case wire.Probes:
 		var h *wire.Health
 		body, _, err := wire.Long(body, fds)

@@ -242,6 +242,11 @@ type AttachBody struct {
 	Stdin  bool `json:"stdin"`
 }
 
+// RenameBody is the body of Rename.
+type RenameBody struct {
+	Name string `json:"name"`
+}
+
 // StopBody is the body of Stop: signal now, SIGKILL after the time-out, no
 // restart. Signal 0 only forbids the restart.
 type StopBody struct {

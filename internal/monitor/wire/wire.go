@@ -90,6 +90,9 @@ const (
 	Policy Kind = 'Y'
 	// Probes changes the health check [client] with [Health], null for none.
 	Probes Kind = 'L'
+	// Rename gives the container another name in what the monitor tells [client]
+	// with [RenameBody].
+	Rename Kind = 'I'
 	// Checkpoint asks for one [client] with [CheckpointBody]; Ack when the images
 	// are on the disk, Failed when the container runs on instead.
 	Checkpoint Kind = 'K'
