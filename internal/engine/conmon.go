@@ -388,6 +388,7 @@ func (e *Engine) speakConmon(c *Container, attached *conmon.Stream) (*monitor.Co
 	return conmon.Open(conmon.Watched{
 		Bundle: e.bundle(c.ID),
 		Signal: func(sig unix.Signal) error { return e.signal(&now, sig) },
+		Drops:  func(sig unix.Signal) bool { return procfs.Drops(now.Run.PID, sig) },
 		Stopping: func() { // under the container's lock
 			if run, err := f.Read(); err == nil && run.PID == now.Run.PID {
 				run.Stopping = true

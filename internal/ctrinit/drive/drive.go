@@ -5,7 +5,7 @@
 // and ends once the runtime has started it. The monitor is the container's
 // parent from then on, since it takes in orphans.
 //
-// Standard library and x/sys only.
+// Standard library, x/sys and what else the monitor has only.
 package drive
 
 import (
@@ -24,6 +24,7 @@ import (
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -203,8 +204,19 @@ func (d *driver) run() *wire.Failure {
 	if f != nil {
 		d.blame(f, root)
 		end(created)
+		return f
 	}
-	return f
+	awaitExec(pid)
+	return nil
+}
+
+// awaitExec returns when a container's process is the command: a runtime may say
+// that it has started it when its own init only is about to execute that, which
+// would take a signal for its own. It does not matter to one that takes long.
+func awaitExec(pid int) {
+	for limit := time.Now().Add(time.Second); !procfs.Executed(pid) && time.Now().Before(limit); {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // awaitGo returns when the container may run. If the start is called off, or the

@@ -107,6 +107,9 @@ func Guard(args []string) {
 			}
 			break
 		}
+		if pid, err := strconv.Atoi(args[1]); err == nil {
+			awaitExec(pid)
+		}
 		_ = wire.SendJSON(control, wire.Started, wire.StartedBody{})
 	}
 	os.Exit(0)

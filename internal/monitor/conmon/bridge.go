@@ -17,8 +17,10 @@ import (
 // Watched is a running container as a conversation about it needs to know it.
 type Watched struct {
 	Bundle string
-	// Signal sends a signal to the container's init.
+	// Signal sends a signal to the container's init; Drops tells that it would be
+	// lost on it.
 	Signal func(unix.Signal) error
+	Drops  func(unix.Signal) bool
 	// Stopping records that a user has asked for the end.
 	Stopping func()
 	// Ended waits for the end and tells it; Settle takes the container down
@@ -58,7 +60,7 @@ func Open(w Watched, attached *Stream) (*monitor.Conn, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() { b.tell(ctx) })
-	parts.Go(func() { b.serve(); cancel() })
+	parts.Go(func() { b.serve(ctx); cancel() })
 	go func() {
 		parts.Wait()
 		_ = unix.Close(b.fd)
@@ -119,14 +121,14 @@ func (b *bridge) tell(ctx context.Context) {
 }
 
 // serve handles what is asked until the asker is gone.
-func (b *bridge) serve() {
+func (b *bridge) serve(ctx context.Context) {
 	buf := make([]byte, 64<<10)
 	for {
 		kind, body, fds, err := wire.Receive(b.fd, buf)
 		if err != nil {
 			break
 		}
-		if !b.handle(kind, body, fds) {
+		if !b.handle(ctx, kind, body, fds) {
 			break
 		}
 		for _, fd := range fds {
@@ -149,7 +151,7 @@ func (b *bridge) serve() {
 }
 
 // handle carries out a request; false ends the conversation.
-func (b *bridge) handle(kind wire.Kind, body []byte, fds []int) bool {
+func (b *bridge) handle(ctx context.Context, kind wire.Kind, body []byte, fds []int) bool {
 	if b.aide != nil {
 		return b.aide.Send(kind, body, fds...) == nil
 	}
@@ -186,7 +188,7 @@ func (b *bridge) handle(kind wire.Kind, body []byte, fds []int) bool {
 	case wire.Stop:
 		var s wire.StopBody
 		if json.Unmarshal(body, &s) == nil {
-			b.stop(s)
+			b.stop(ctx, s)
 		}
 	case wire.Exec, wire.HealthRun, wire.Networks:
 		aide, err := b.Aide(kind)
@@ -209,16 +211,27 @@ func (b *bridge) handle(kind wire.Kind, body []byte, fds []int) bool {
 
 // stop ends the container as a monitor does: the signal now, SIGKILL after the
 // time-out, if this process lives that long.
-func (b *bridge) stop(s wire.StopBody) {
+func (b *bridge) stop(ctx context.Context, s wire.StopBody) {
 	b.stopped.Store(true)
 	b.Stopping()
 	b.sendJSON(wire.Ack, nil)
 	if s.Signal == 0 {
 		return
 	}
-	_ = b.Signal(unix.Signal(s.Signal))
+	b.signalHeard(ctx, unix.Signal(s.Signal), 2*time.Millisecond)
 	if s.Signal != int(unix.SIGKILL) {
 		b.kill = time.AfterFunc(time.Duration(s.Timeout)*time.Second, func() { _ = b.Signal(unix.SIGKILL) })
+	}
+}
+
+// signalHeard sends init a signal when it is not lost on it, as a monitor does.
+func (b *bridge) signalHeard(ctx context.Context, sig unix.Signal, pause time.Duration) {
+	switch {
+	case ctx.Err() != nil: // who asked has gone
+	case b.Drops(sig):
+		time.AfterFunc(pause, func() { b.signalHeard(ctx, sig, min(2*pause, 100*time.Millisecond)) })
+	default:
+		_ = b.Signal(sig)
 	}
 }
 

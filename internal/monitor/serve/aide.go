@@ -131,8 +131,7 @@ func (m *Monitor) leave() {
 	m.endUplink()
 	m.endPorts()
 	m.releasePorts()
-	m.cancel(m.killTimer)
-	m.killTimer = nil
+	m.forgetSignals()
 	m.forget(m.init.pidfd)
 	m.init.pid, m.ended = 0, true
 	if m.listen >= 0 {

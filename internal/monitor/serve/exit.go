@@ -9,6 +9,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup/oom"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -43,15 +44,32 @@ func (m *Monitor) stop(sig int, timeout uint) {
 // terminate sends init a signal, and SIGKILL if it has not ended in so many
 // seconds.
 func (m *Monitor) terminate(sig int, timeout uint) {
-	_ = unix.PidfdSendSignal(m.init.pidfd, unix.Signal(sig), nil, 0)
-	m.cancel(m.killTimer)
-	m.killTimer = nil
+	m.forgetSignals()
+	m.signalHeard(unix.Signal(sig), 2*time.Millisecond)
 	if sig != int(unix.SIGKILL) {
 		m.killTimer = m.after(time.Duration(timeout)*time.Second, func() {
 			m.killTimer = nil
 			_ = unix.PidfdSendSignal(m.init.pidfd, unix.SIGKILL, nil, 0)
 		})
 	}
+}
+
+// signalHeard sends init a signal when it is not lost on it: a command that has
+// just begun may not have its handlers yet. It looks again after a pause.
+func (m *Monitor) signalHeard(sig unix.Signal, pause time.Duration) {
+	m.signalTimer = nil
+	if !procfs.Drops(m.init.pid, sig) {
+		_ = unix.PidfdSendSignal(m.init.pidfd, sig, nil, 0)
+		return
+	}
+	m.signalTimer = m.after(pause, func() { m.signalHeard(sig, min(2*pause, 100*time.Millisecond)) })
+}
+
+// forgetSignals sends init none of those that are still due.
+func (m *Monitor) forgetSignals() {
+	m.cancel(m.signalTimer)
+	m.cancel(m.killTimer)
+	m.signalTimer, m.killTimer = nil, nil
 }
 
 // initExited reaps init and decides what comes next.
@@ -62,8 +80,7 @@ func (m *Monitor) initExited() {
 	}
 	m.init.pid = 0
 	m.forget(m.init.pidfd)
-	m.cancel(m.killTimer)
-	m.killTimer = nil
+	m.forgetSignals()
 	m.stopHealth()
 	// The exit is not told before nothing of the container runs any more.
 	m.emptyCgroups()

@@ -80,6 +80,7 @@ type Monitor struct {
 	hooked      bool          // hooks of this run may have run: poststop is due
 	calledOff   bool          // the start being prepared is not to be
 	driverTimer *timer        // SIGKILL of a driver that was called off
+	signalTimer *timer        // a stop's signal, while init would not hear it
 	killTimer   *timer        // SIGKILL after a stop's time-out
 	backoff     time.Duration // before the next restart by policy
 	reconnects  time.Duration // the same of the uplink
