@@ -99,10 +99,6 @@ func (s surroundings) envFile(into []string, path string) ([]string, error) {
 		if l == "" || l[0] == '#' {
 			continue
 		}
-		name, _, _ := strings.Cut(l, "=")
-		if strings.ContainsAny(name, " \t") {
-			return nil, fmt.Errorf("parsing env file %q: name %q has white spaces, poorly formatted name", path, name)
-		}
 		if into, err = s.envLine(into, l); err != nil {
 			return nil, fmt.Errorf("parsing env file %q: %w", path, err)
 		}

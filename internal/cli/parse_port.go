@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/cove-engine/cove"
@@ -44,7 +44,7 @@ func parsePublish(v string) ([]cove.PortMapping, error) {
 			return nil, errPortFormat
 		}
 	}
-	ctr, n, err := parsePorts(rest)
+	ctr, n, err := cove.ParsePorts(rest)
 	if err != nil {
 		return nil, fmt.Errorf("parsing container port: %w", err)
 	}
@@ -61,7 +61,7 @@ func parsePublish(v string) ([]cove.PortMapping, error) {
 		}
 	}
 	if hasHost && host != "" {
-		first, hn, err := parsePorts(host)
+		first, hn, err := cove.ParsePorts(host)
 		if err != nil {
 			return nil, fmt.Errorf("parsing host port: %w", err)
 		}
@@ -85,47 +85,8 @@ func parsePublish(v string) ([]cove.PortMapping, error) {
 
 var errPortFormat = errors.New("invalid port format - format is [[hostIP:]hostPort:]containerPort")
 
-// parsePorts reads PORT or PORT-PORT and gives the first and how many.
-func parsePorts(s string) (uint16, uint16, error) {
-	if s == "" {
-		return 0, 0, errors.New("must provide a non-empty container port to publish")
-	}
-	begin, end, isRange := strings.Cut(s, "-")
-	first, err := parsePort(begin)
-	if err != nil {
-		return 0, 0, err
-	}
-	if !isRange {
-		return first, 1, nil
-	}
-	if strings.Contains(end, "-") {
-		return 0, 0, errors.New("invalid port format - port ranges are formatted as startPort-stopPort")
-	}
-	last, err := parsePort(end)
-	if err != nil {
-		return 0, 0, err
-	}
-	if last <= first {
-		if last == first {
-			return first, 1, nil
-		}
-		return 0, 0, fmt.Errorf("the end port of a range must be higher than the start port - %d is not higher than %d", last, first)
-	}
-	return first, last - first + 1, nil
-}
-
-func parsePort(s string) (uint16, error) {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return 0, fmt.Errorf("invalid port number: %w", err)
-	}
-	if n < 1 || n > 65535 {
-		return 0, fmt.Errorf("port numbers must be between 1 and 65535 (inclusive), got %d", n)
-	}
-	return uint16(n), nil
-}
-
-// parsePublishes reads all -p flags and refuses one host port taken twice.
+// parsePublishes reads all -p flags. What two of them ask for counts once, and one host
+// port for two ports of the container is refused.
 func parsePublishes(values []string) ([]cove.PortMapping, error) {
 	var all []cove.PortMapping
 	for _, v := range values {
@@ -137,11 +98,9 @@ func parsePublishes(values []string) ([]cove.PortMapping, error) {
 			return nil, err
 		}
 		for _, m := range ms {
+			all = slices.DeleteFunc(all, func(o cove.PortMapping) bool { return joinPorts(&m, o) })
 			for _, o := range all {
 				if portsClash(o, m) {
-					if o == m {
-						continue
-					}
 					return nil, fmt.Errorf("conflicting port mappings for host port %d (protocol %s)", m.HostPort, m.Protocol)
 				}
 			}
@@ -149,6 +108,26 @@ func parsePublishes(values []string) ([]cove.PortMapping, error) {
 		}
 	}
 	return all, nil
+}
+
+// joinPorts has m ask for what o does, too, if some of it is the same; else it gives false.
+func joinPorts(m *cove.PortMapping, o cove.PortMapping) bool {
+	everywhere := func(ip string) bool { return ip == "" || ip == "0.0.0.0" }
+	if m.Protocol != o.Protocol || m.HostIP != o.HostIP && !(everywhere(m.HostIP) && everywhere(o.HostIP)) {
+		return false
+	}
+	if chosen := m.HostPort == 0; chosen != (o.HostPort == 0) || !chosen && m.HostPort-m.ContainerPort != o.HostPort-o.ContainerPort {
+		return false
+	}
+	endM, endO := int(m.ContainerPort)+int(m.Range), int(o.ContainerPort)+int(o.Range)
+	if endM <= int(o.ContainerPort) || endO <= int(m.ContainerPort) {
+		return false
+	}
+	if o.ContainerPort < m.ContainerPort {
+		m.ContainerPort, m.HostPort = o.ContainerPort, o.HostPort
+	}
+	m.Range = uint16(max(endM, endO) - int(m.ContainerPort))
+	return true
 }
 
 func portsClash(a, b cove.PortMapping) bool {
@@ -163,7 +142,7 @@ func checkExpose(list []string) error {
 		if has && proto != "tcp" && proto != "udp" && proto != "sctp" {
 			return fmt.Errorf("invalid protocol for --expose: %s", e)
 		}
-		if _, _, err := parsePorts(ports); err != nil {
+		if _, _, err := cove.ParsePorts(ports); err != nil {
 			return fmt.Errorf("invalid range format for --expose: %s: %w", e, err)
 		}
 	}

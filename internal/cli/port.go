@@ -66,7 +66,7 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 		if has {
 			proto = p
 		}
-		if _, err := parsePort(number); err != nil {
+		if _, err := cove.ParsePort(number); err != nil {
 			return err
 		}
 		if proto != "tcp" && proto != "udp" && proto != "sctp" {

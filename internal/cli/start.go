@@ -17,6 +17,7 @@ type startOptions struct {
 	selection
 	attach, interactive, sigProxy bool
 	detachKeys                    string
+	set                           func(flag string) bool // was given
 }
 
 func startCommand(a *app) *cobra.Command {
@@ -40,6 +41,7 @@ Exit codes:
 }
 
 func (o *startOptions) flags(fs *pflag.FlagSet) {
+	o.set = fs.Changed
 	o.selection.flags(fs, "Alf", "Start")
 	refuse(fs, []unsupported{{name: "checkpoint"}, {name: "checkpoint-dir"}}) // docker's; podman and cove have restore
 	fs.BoolVarP(&o.attach, "attach", "a", false, "Attach container's STDOUT and STDERR")
@@ -55,6 +57,9 @@ func (o *startOptions) run(ctx context.Context, args []string) error {
 	attached := o.attach || o.interactive
 	if attached && (len(args) > 1 || o.all) {
 		return errors.New("you cannot start and attach multiple containers at once")
+	}
+	if o.set("sig-proxy") && o.sigProxy && !o.attach {
+		return errors.New("you cannot use sig-proxy without --attach")
 	}
 	filters, err := splitFilters(o.filters)
 	if err != nil {

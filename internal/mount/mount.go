@@ -69,7 +69,7 @@ func parseVolume(dir, v string) (cove.Mount, error) {
 			m.Type, m.Source = "bind", abs(dir, m.Source)
 		}
 	}
-	if len(parts) == 3 && parts[2] != "" {
+	if len(parts) == 3 {
 		m.Options = strings.Split(parts[2], ",")
 		if err := checkVolumeOptions(&m); err != nil {
 			return m, err
@@ -100,11 +100,24 @@ func splitVolume(v string) []string {
 	return append(parts, b.String())
 }
 
-// exclusive are options of which one mount takes one of each line.
-var exclusive = [...][]string{
-	{"ro", "rw"}, {"z", "Z"}, {"exec", "noexec"}, {"dev", "nodev"}, {"suid", "nosuid"}, {"copy", "nocopy"}, {"bind", "rbind"},
-	{"shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"},
+// exclusive are options of which one mount takes one of each line, once; podman's name for the line.
+var exclusive = [...]struct {
+	name  string
+	words []string
+}{
+	{"'rw' or 'ro'", []string{"rw", "ro"}},
+	{"'z', 'Z', or 'O'", []string{"z", "Z", "O"}},
+	{"'U'", []string{"U"}},
+	{"'noexec' or 'exec'", []string{"noexec", "exec"}},
+	{"'nodev' or 'dev'", []string{"nodev", "dev"}},
+	{"'nosuid' or 'suid'", []string{"nosuid", "suid"}},
+	{"'copy' or 'nocopy'", []string{"copy", "nocopy"}},
+	{"'no-dereference'", []string{"no-dereference"}},
+	{"'[r]bind'", []string{"bind", "rbind"}},
+	{"'[r]shared', '[r]private', '[r]slave' or '[r]unbindable'", propagations},
 }
+
+var propagations = []string{"shared", "rshared", "slave", "rslave", "private", "rprivate", "unbindable", "runbindable"}
 
 func checkVolumeOptions(m *cove.Mount) error {
 	kept := m.Options[:0:0]
@@ -119,17 +132,22 @@ func checkVolumeOptions(m *cove.Mount) error {
 		}
 	}
 	m.Options = kept
-	for _, line := range exclusive {
-		var got string
+	for _, e := range exclusive {
+		given := 0
 		for _, o := range kept {
-			if !slices.Contains(line, o) {
-				continue
+			if slices.Contains(e.words, o) {
+				given++
 			}
-			if got != "" {
-				return fmt.Errorf("invalid options %q, can only specify 1 %q option", strings.Join(kept, ","), strings.Join(line, "|"))
-			}
-			got = o
 		}
+		if given > 1 {
+			return fmt.Errorf("invalid options %q, can only specify 1 %s option", strings.Join(kept, ", "), e.name)
+		}
+	}
+	besideO := func(o string) bool {
+		return o != "O" && o != "U" && !strings.HasPrefix(o, "upperdir=") && !strings.HasPrefix(o, "workdir=")
+	}
+	if slices.Contains(kept, "O") && slices.ContainsFunc(kept, besideO) {
+		return errors.New("can't use 'O' with other options")
 	}
 	return nil
 }
@@ -160,15 +178,13 @@ func parseMount(dir, v string) (cove.Mount, error) {
 	if err != nil {
 		return m, errors.New(mountSyntax)
 	}
-	m.Type = "volume"
-	rest := fields[:0:0]
-	for _, f := range fields {
-		if t, ok := strings.CutPrefix(f, "type="); ok {
-			m.Type = t
-		} else {
-			rest = append(rest, f)
-		}
+	// A second type is an option that no mount has.
+	i := slices.IndexFunc(fields, func(f string) bool { return strings.HasPrefix(f, "type=") })
+	if i < 0 {
+		return m, errors.New(mountSyntax)
 	}
+	m.Type = strings.TrimPrefix(fields[i], "type=")
+	rest := slices.Delete(fields, i, i+1)
 	switch m.Type {
 	case "bind", "volume", "tmpfs", "ramfs", "devpts", "image":
 	case "glob", "artifact":
@@ -231,6 +247,9 @@ func (p *mountParser) field(f string) error {
 		if err := needs(); err != nil {
 			return err
 		}
+		if m.Destination != "" {
+			return fmt.Errorf("cannot pass %q option more than once", key)
+		}
 		m.Destination = value
 	case "ro", "readonly", "rw", "readwrite":
 		if m.Type == "image" {
@@ -267,7 +286,7 @@ func (p *mountParser) field(f string) error {
 		if m.Type != "bind" {
 			return bad
 		}
-		if !slices.Contains(exclusive[len(exclusive)-1], value) {
+		if !slices.Contains(propagations, value) {
 			return fmt.Errorf("%s: invalid mount propagation %q", key, value)
 		}
 		option(value)
@@ -468,10 +487,22 @@ func CheckFrom(list []string) error {
 		if !has {
 			continue
 		}
+		given := map[string]int{}
 		for o := range strings.SplitSeq(opts, ",") {
-			if o != "z" && o != "ro" && o != "rw" {
+			switch o {
+			case "z":
+				given["z"]++
+			case "ro", "rw":
+				given["access"]++
+			default:
 				return fmt.Errorf("invalid option %q specified - volumes from another container can only use z,ro,rw options", o)
 			}
+		}
+		if given["z"] > 1 {
+			return errors.New("cannot set :z more than once in mount options")
+		}
+		if given["access"] > 1 {
+			return errors.New("cannot set ro or rw options more than once")
 		}
 	}
 	return nil
