@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
+	"github.com/cove-engine/cove/internal/spec"
 )
 
 // StatPath looks at a path inside a container, stopped or not, without
@@ -208,10 +210,7 @@ func (e *Engine) CopyTo(ctx context.Context, nameOrID, dir string, stream io.Rea
 
 // containerUser is user[:group] as the container runs, "" for root.
 func containerUser(c *cove.Container) string {
-	if c.Spec.User != "" {
-		return c.Spec.User
-	}
-	return c.Image.User
+	return spec.UserAndGroup(cmp.Or(c.Spec.User, c.Image.User))
 }
 
 // spoolInMemory is how much of a stream is kept without a file, bytes.

@@ -20,6 +20,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/spec"
 )
 
 // Exec runs one more process in a running container. It takes no lock and
@@ -128,6 +129,7 @@ func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Pl
 		return nil, cove.E("read plan of container", c.Name, cove.Internal, err)
 	}
 	p := whole.Process
+	x.User = spec.UserAndGroup(x.User)
 	p.Args, p.Terminal, p.MakeCwd, p.Reaper, p.OOMScoreAdj = x.Command, x.Terminal, false, false, nil
 	p.Env = x.environment(p.Env)
 	if x.Terminal {

@@ -359,6 +359,16 @@ func statBeneath(dir int, name string) (st unix.Stat_t, err error) {
 // they are the image's, and may be anything.
 const userDatabaseLimit = 10 << 20
 
+// imageUser turns user[:group] into numbers by the files of the container's image.
+func (e *Engine) imageUser(c *cove.Container, user string) (uid, gid int, err error) {
+	root, err := rootfs.Open(e.imageRoot(c))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer unix.Close(root)
+	return userOf(root, user)
+}
+
 // userOf turns user[:group], names or numbers, into numbers by the files of
 // the root, passwd(5) and group(5); "" is root. A number needs no entry.
 func userOf(root int, user string) (uid, gid int, err error) {

@@ -30,6 +30,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		RootPath: e.conf.Merged(), Files: e.files(c), OverlayDir: filepath.Join(e.dir(c.ID), "overlays"),
 		VolumePath: func(name string) (string, error) { return e.volumeData(name), nil },
 		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices, LookupUser: lookupUser,
+		ImageUser: func(user string) (uid, gid int, err error) { return e.imageUser(c, user) },
 	}
 	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
 		h.RootPath = c.Spec.Rootfs

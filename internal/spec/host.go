@@ -16,6 +16,8 @@ type Host struct {
 	UID, GID uint32
 	// LookupUser finds a user of the host's, by name or number.
 	LookupUser func(name string) (HostUser, bool)
+	// ImageUser turns user[:group] into numbers, by the files of the image.
+	ImageUser func(user string) (uid, gid int, err error)
 	// AvailableGIDs is how many group IDs a rootless caller has; 0 is not
 	// known, and taken as enough.
 	AvailableGIDs int

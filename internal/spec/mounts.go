@@ -437,14 +437,16 @@ func (b *builder) tmpfs(m cove.Mount) (specs.Mount, error) {
 		return specs.Mount{}, err
 	}
 	if o.chown {
-		uid, group, _ := strings.Cut(b.extra.User, ":")
-		_, uidOK, _ := parseID(uid)
-		_, gidOK, _ := parseID(group)
-		if b.extra.User != "" && !(uidOK && gidOK) {
-			return specs.Mount{}, unsupported("mount %s: option U of a %s mount needs a user and group by number", m.Destination, m.Type)
+		uid, gid := int(b.out.Process.User.UID), int(b.out.Process.User.GID)
+		user, group, _ := strings.Cut(b.extra.User, ":")
+		_, userOK, _ := parseID(user)
+		_, groupOK, _ := parseID(group)
+		if user != "" && !(userOK && groupOK) {
+			if uid, gid, err = b.host.ImageUser(b.extra.User); err != nil {
+				return specs.Mount{}, err
+			}
 		}
-		u := b.out.Process.User
-		o.oci = append(o.oci, fmt.Sprintf("uid=%d", u.UID), fmt.Sprintf("gid=%d", u.GID))
+		o.oci = append(o.oci, fmt.Sprintf("uid=%d", uid), fmt.Sprintf("gid=%d", gid))
 	}
 	return specs.Mount{Destination: m.Destination, Type: m.Type, Source: m.Type, Options: o.oci}, nil
 }

@@ -129,13 +129,8 @@ func (b *builder) user() error {
 	if strings.ContainsAny(u, "\x00\n") {
 		return invalid("invalid user specification %q: must be user[:group]", u)
 	}
-	// As podman and docker read it: no user is root, more fields are nothing.
-	name, rest, _ := strings.Cut(u, ":")
-	group, _, _ := strings.Cut(rest, ":")
-	if u = name; group != "" {
-		name = cmp.Or(name, "0")
-		u = name + ":" + group
-	}
+	u = UserAndGroup(u)
+	name, group, _ := strings.Cut(u, ":")
 	out := &b.out.Process.User
 	if name != "" {
 		out.Username = u
@@ -170,6 +165,15 @@ func (b *builder) user() error {
 	b.extra.User = u
 	b.extra.Groups = slices.Clone(b.in.Groups)
 	return nil
+}
+
+// UserAndGroup is what podman and docker read of u: of a group alone the user is root, and more fields are nothing.
+func UserAndGroup(u string) string {
+	name, rest, _ := strings.Cut(u, ":")
+	if group, _, _ := strings.Cut(rest, ":"); group != "" {
+		return cmp.Or(name, "0") + ":" + group
+	}
+	return name
 }
 
 // maxID is the largest user or group ID: the kernel's own signed limit, as
