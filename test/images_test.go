@@ -19,6 +19,9 @@ const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 //
 //	bb.tar      localhost/bb: busybox with every applet, users root, nobody and web
 //	strange.tar localhost/strange: bb with fields that say nothing
+//	hasty.tar   localhost/hasty: bb with ports by podman's own rules, and a check that never rests
+//	noport.tar  localhost/noport: bb with a port that there is not
+//	devlink.tar localhost/devlink: bb with a link in place of /dev
 //	svc.tar     localhost/svc: bb with every field of the configuration set
 //	odd.tar     localhost/odd: bb below a layer with overlay's own attributes and others
 //	escape.tar  localhost/escape: a bad layer with an escape sequence in a name
@@ -76,6 +79,14 @@ func makeImages(t *testing.T, dir string) string {
 	put("strange.tar", imagetest.DockerArchive(t, imagetest.Image{
 		Name: "localhost/strange:latest", Layers: [][]byte{base}, Env: []string{path}, User: ":::", Volumes: []string{""}, StopSignal: "-9",
 		Healthcheck: json.RawMessage(`{"Test":["CMD"]}`), Cmd: []string{"id", "-u"},
+	}))
+	put("hasty.tar", imagetest.DockerArchive(t, imagetest.Image{
+		Name: "localhost/hasty:latest", Layers: [][]byte{base}, Env: []string{path}, Ports: []string{"80-81/TCP,udp", "90/"},
+		Healthcheck: json.RawMessage(`{"Test":["CMD","true"],"Interval":1,"Timeout":-1,"StartPeriod":1}`),
+	}))
+	put("noport.tar", imagetest.DockerArchive(t, imagetest.Image{Name: "localhost/noport:latest", Layers: [][]byte{base}, Ports: []string{"99999/tcp"}}))
+	put("devlink.tar", imagetest.DockerArchive(t, imagetest.Image{
+		Name: "localhost/devlink:latest", Layers: [][]byte{base, imagetest.Layer(t, imagetest.Files{"dev": "-> /etc"})}, Env: []string{path},
 	}))
 	put("odd.tar", imagetest.DockerArchive(t, imagetest.Image{
 		Name: "localhost/odd:latest", Layers: [][]byte{base, oddLayer(t)}, Env: []string{path}, Volumes: []string{"relative"}, Cmd: []string{"cat", "\x1b[2J"},

@@ -35,8 +35,11 @@ func (p *process) makeDevices(root int) *wire.Failure {
 		return nil
 	}
 	dev, err := openPlain(root, "/dev")
+	if err == unix.ELOOP {
+		err = targetError("the image has a link in its place")
+	}
 	if err != nil {
-		return wire.Fail("open /dev", err)
+		return wire.Fail("fill /dev", err)
 	}
 	defer unix.Close(dev)
 	for _, l := range devLinks {

@@ -13,6 +13,9 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
+// never is the interval of a check that no clock starts.
+const never = -1 * time.Nanosecond
+
 // healthCheck is the container's health check with every default filled in,
 // nil without one. What was asked lies over what the image says.
 func healthCheck(c *cove.Container) *cove.HealthCheck {
@@ -24,6 +27,16 @@ func healthCheck(c *cove.Container) *cove.HealthCheck {
 		h = *c.Image.Health
 		if len(h.Test) == 1 && h.Test[0] == "CMD" {
 			h.Test = nil // no command: nothing to be checked
+		}
+		// Others run an image whose times nobody can mean.
+		for _, d := range []*time.Duration{&h.Interval, &h.Timeout, &h.StartPeriod} {
+			switch {
+			case d == &h.Interval && *d == never:
+			case *d < 0:
+				*d = 0
+			case *d > 0:
+				*d = max(*d, time.Millisecond)
+			}
 		}
 	}
 	if asked := c.Spec.Health; asked != nil {
@@ -88,8 +101,7 @@ func (h *held) dialHealth() (*monitor.Conn, error) {
 	return h.e.dial(&h.Container)
 }
 
-// validHealth refuses times that an image may have and nobody can mean, by
-// docker's rule.
+// validHealth refuses times that nobody can mean, by docker's rule.
 func validHealth(h *cove.HealthCheck) error {
 	if h == nil {
 		return nil
@@ -98,8 +110,7 @@ func validHealth(h *cove.HealthCheck) error {
 		name string
 		time time.Duration
 	}{{"interval", h.Interval}, {"timeout", h.Timeout}, {"start period", h.StartPeriod}} {
-		never := d.name == "interval" && d.time == -1
-		if d.time != 0 && d.time < time.Millisecond && !never {
+		if d.time != 0 && d.time < time.Millisecond && !(d.name == "interval" && d.time == never) {
 			return fmt.Errorf("the health check's %s of %s is less than %s", d.name, d.time, time.Millisecond)
 		}
 	}

@@ -1,10 +1,10 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/cove-engine/cove"
@@ -16,34 +16,61 @@ import (
 func (d *draft) ports() error {
 	c := d.c
 	defer func() { c.Ports = d.e.publishedOn(c.Ports) }()
+	var all []cove.PortMapping
+	image := c.Image.ExposedPorts
+	c.Image.ExposedPorts = nil
+	for _, text := range image {
+		ports, err := exposed(text)
+		if err != nil {
+			return cove.E("", "", cove.Invalid, fmt.Errorf("unable to convert image EXPOSE: %w", err))
+		}
+		for _, m := range ports {
+			number, _, _ := strings.Cut(text, "/")
+			c.Image.ExposedPorts = append(c.Image.ExposedPorts, number+"/"+m.Protocol)
+		}
+		all = append(all, ports...)
+	}
 	if !c.Spec.PublishAll {
 		return nil
 	}
+	for _, text := range c.Spec.Expose {
+		ports, err := exposed(text)
+		if err != nil {
+			return cove.E("expose port", text, cove.Invalid, err)
+		}
+		all = append(all, ports...)
+	}
 	c.Ports = slices.Clone(c.Ports)
-	for _, text := range append(slices.Clone(c.Image.ExposedPorts), c.Spec.Expose...) {
-		number, proto, ok := strings.Cut(text, "/")
-		if !ok {
-			proto = "tcp"
-		}
-		first, last, isRange := strings.Cut(number, "-")
-		if !isRange {
-			last = first
-		}
-		from, err := strconv.ParseUint(first, 10, 16)
-		to, err2 := strconv.ParseUint(last, 10, 16)
-		if err != nil || err2 != nil || from == 0 || to < from {
-			return cove.E("", "", cove.Invalid, fmt.Errorf("invalid port to expose %q", text))
-		}
-		for p := from; p <= to; p++ {
-			published := slices.ContainsFunc(c.Ports, func(m cove.PortMapping) bool {
-				return m.Protocol == proto && uint64(m.ContainerPort) <= p && p < uint64(m.ContainerPort)+uint64(max(m.Range, 1))
+	for _, m := range all {
+		for i := range m.Range {
+			port := m.ContainerPort + i
+			published := slices.ContainsFunc(c.Ports, func(o cove.PortMapping) bool {
+				return o.Protocol == m.Protocol && o.ContainerPort <= port && int(port) < int(o.ContainerPort)+int(max(o.Range, 1))
 			})
 			if !published {
-				c.Ports = append(c.Ports, cove.PortMapping{ContainerPort: uint16(p), Range: 1, Protocol: proto})
+				c.Ports = append(c.Ports, cove.PortMapping{ContainerPort: port, Range: 1, Protocol: m.Protocol})
 			}
 		}
 	}
 	return nil
+}
+
+// exposed reads PORT[-END][/PROTOCOL[,PROTOCOL]…].
+func exposed(text string) (all []cove.PortMapping, err error) {
+	ports, protocols, _ := strings.Cut(text, "/")
+	first, count, err := cove.ParsePorts(ports)
+	if err != nil {
+		return nil, err
+	}
+	for p := range strings.SplitSeq(cmp.Or(strings.ToLower(protocols), "tcp"), ",") {
+		switch p {
+		case "tcp", "udp", "sctp":
+			all = append(all, cove.PortMapping{ContainerPort: first, Range: count, Protocol: p})
+		default:
+			return nil, fmt.Errorf("unrecognized protocol %q in port mapping", p)
+		}
+	}
+	return all, nil
 }
 
 // choosePorts chooses the host ports that are left to us, for a container that is
