@@ -459,9 +459,11 @@ func (o *containerFlags) resources(s *cove.ContainerSpec, _ surroundings) error 
 		return err
 	}
 	var err error
-	if s.Resources.CgroupConf, err = keyValues(o.cgroupConf, func(v string) error {
-		return fmt.Errorf("--cgroup-conf %q: want KEY=VALUE", v)
-	}); err != nil {
+	errCgroupConf := errors.New("--cgroup-conf must be formatted KEY=VALUE")
+	if slices.ContainsFunc(o.cgroupConf, func(v string) bool { return !strings.Contains(v, "=") }) {
+		return errCgroupConf
+	}
+	if s.Resources.CgroupConf, err = keyValues(o.cgroupConf, func(string) error { return errCgroupConf }); err != nil {
 		return err
 	}
 	if o.set("oom-score-adj") {

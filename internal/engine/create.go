@@ -220,6 +220,9 @@ func (d *draft) supported() error {
 	if s.StartupHealth != nil && healthCheck(d.c) == nil {
 		return cove.E("", "", cove.Invalid, errors.New("cannot set a startup healthcheck when there is no regular healthcheck: invalid argument"))
 	}
+	if h := s.Health; h != nil && h.OnFailure != "" && h.OnFailure != "none" && healthCheck(d.c) == nil {
+		return cove.E("", "", cove.Invalid, fmt.Errorf("cannot set on-failure action to %s without a health check", h.OnFailure))
+	}
 	if err := validHealth(healthCheck(d.c)); err != nil {
 		return cove.E("create container", s.Name, cove.Invalid, err)
 	}

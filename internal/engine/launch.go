@@ -351,14 +351,18 @@ func (l *launch) prepareVolumes(ctx context.Context) error {
 			}
 		case w.Upper != "" && w.Chown:
 			return cove.E("prepare mount", w.Destination, cove.Unsupported, errors.New("mount options O and U together are not supported by cove yet"))
-		case w.Upper != "":
-			if w.Temporary {
-				if err := rootfs.RemoveTree(filepath.Dir(w.Upper)); err != nil {
-					return cove.E("prepare mount", w.Destination, fileKind(err), err)
-				}
+		case w.Temporary:
+			if err := rootfs.RemoveTree(filepath.Dir(w.Upper)); err != nil {
+				return cove.E("prepare mount", w.Destination, fileKind(err), err)
 			}
 			for _, dir := range []string{w.Upper, w.Work} {
 				if err := os.MkdirAll(dir, 0o755); err != nil {
+					return cove.E("prepare mount", w.Destination, fileKind(err), err)
+				}
+			}
+		default:
+			for _, dir := range []string{w.Upper, w.Work} {
+				if _, err := os.Stat(dir); err != nil {
 					return cove.E("prepare mount", w.Destination, fileKind(err), err)
 				}
 			}
