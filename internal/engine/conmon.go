@@ -604,11 +604,9 @@ func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) erro
 		return nil
 	}
 	h.due = true
-	if _, err := e.startHeld(ctx, h, StartOptions{}); err != nil {
-		return err
-	}
 	e.emit(&h.Container.Container, "restart")
-	return nil
+	_, err = e.startHeld(ctx, h, StartOptions{})
+	return err
 }
 
 // recorded looks at a container by its full ID; nil when there is none.

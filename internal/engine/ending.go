@@ -101,9 +101,6 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	if err != nil {
 		return err
 	}
-	if !o.killed {
-		e.emit(&stopped.Container, "stop")
-	}
 	if h.Run.PID != 0 && h.Run.Generation != stopped.Run.Generation {
 		return nil // somebody has started it again
 	}
@@ -161,7 +158,7 @@ func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout 
 		err = e.thaw(&h.Container)
 	}
 	if err == nil {
-		err = conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout})
+		err = conn.Request(wire.Stop, wire.StopBody{Signal: int(sig), Timeout: timeout, Tell: !o.untold})
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
 			err = errEnding
@@ -170,6 +167,9 @@ func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout 
 	if err != nil {
 		conn.Close()
 		return nil, 0, err
+	}
+	if h.Spec.Monitor != "" && !o.untold {
+		e.emit(&h.Container.Container, "stop") // with the lock: nobody else tells the end before it
 	}
 	return conn, timeout, nil
 }
@@ -294,15 +294,14 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 	}
 	id := h.ID
 	if err = refuseTerminal(e.logDriver(&h.Container.Container)); err == nil {
+		e.emit(&h.Container.Container, "restart")
 		err = e.stop(ctx, h, "restart container", o)
 	}
 	h.release()
 	if err != nil {
 		return err
 	}
-	if _, err = e.Start(ctx, id, StartOptions{}); err == nil {
-		e.emit(&h.Container.Container, "restart")
-	}
+	_, err = e.Start(ctx, id, StartOptions{})
 	return err
 }
 
@@ -315,7 +314,7 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	if err != nil {
 		return err
 	}
-	o := StopOptions{Timeout: new(uint), killed: true}
+	o := StopOptions{Timeout: new(uint), untold: true}
 	hold := e.holdAsIs
 	if sig == unix.SIGKILL {
 		hold = func(ctx context.Context, nameOrID string) (*held, error) {

@@ -55,6 +55,7 @@ func (e *Engine) attachRunning(ctx context.Context, h *held, o AttachOptions) (R
 	if err != nil {
 		return result, err
 	}
+	e.emit(&h.Container.Container, "attach")
 	h.release()
 	return e.follow(ctx, &h.Container, conn, o, result)
 }

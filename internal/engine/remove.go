@@ -59,7 +59,7 @@ func (o RemoveOptions) stop() StopOptions {
 	if o.Timeout == nil {
 		o.Timeout = new(uint)
 	}
-	return StopOptions{Timeout: o.Timeout}
+	return StopOptions{Timeout: o.Timeout, untold: true}
 }
 
 // removeHeld removes a container that does not run: the intent is recorded,

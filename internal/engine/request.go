@@ -101,7 +101,7 @@ type StopOptions struct {
 	// for each.
 	Warn func(text string)
 
-	killed bool // by Kill, which tells the event log itself
+	untold bool // the event log is not told of it, but of what it is a part of
 }
 
 // RemoveOptions are for Remove.

@@ -66,6 +66,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		case !l.held(), l.overtaken:
 		case spec.Remove || ctx.Err() != nil:
 			err = errors.Join(err, e.removeAnonymous(d.c, e.lockUnder), e.drop(d.c))
+			e.emit(d.c, "remove")
 		default:
 			err = e.runFailed(d.c, err)
 		}

@@ -132,6 +132,7 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 	case wire.Stop:
 		var s wire.StopBody
 		if coldjson.Unmarshal(body, &s) == nil {
+			m.tellStop = m.tellStop || s.Tell
 			m.stop(s.Signal, s.Timeout)
 			c.sendJSON(wire.Ack, nil)
 		}

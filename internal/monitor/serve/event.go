@@ -28,28 +28,39 @@ func (m *Monitor) describe(status string, code int, now time.Time) cove.Event {
 }
 
 // event tells the journal, or appends to the event log: one write, so lines do
-// not mix.
-func (m *Monitor) event(status string, code int) {
+// not mix. Several statuses are one after the other; code is for those that have
+// one.
+func (m *Monitor) event(code int, statuses ...string) {
 	if m.env.Events == nil {
 		return
 	}
-	e := m.describe(status, code, time.Now())
+	var lines []byte
+	for _, status := range statuses {
+		lines = append(lines, m.tell(m.describe(status, code, time.Now()))...)
+	}
+	if len(lines) > 0 {
+		appendEvent(m.env.Events.Path, lines, m.env.Events.Max)
+	}
+}
+
+// tell tells the journal of an event, or gives its line for the log.
+func (m *Monitor) tell(e cove.Event) (line []byte) {
 	if m.env.Events.Path == "" {
 		var entry journal.Entry
 		(&journal.Event{
 			Store: m.env.Events.Store, Status: e.Status, Type: e.Type, Image: e.Image, Name: e.Name, ID: e.ID, Time: e.Time, ExitCode: e.ExitCode, Labels: e.Attributes, Health: e.Health, HealthStreak: e.HealthStreak, HealthLog: e.HealthLog,
 		}).Entry(&entry)
 		_ = m.journal.Send(&entry)
-		return
+		return nil
 	}
 	line, err := coldjson.Marshal(e)
 	if err != nil {
-		return
+		return nil
 	}
-	appendEvent(m.env.Events.Path, append(line, '\n'), m.env.Events.Max)
+	return append(line, '\n')
 }
 
-// appendEvent appends a line to the event log. One that has become too long is
+// appendEvent appends lines to the event log. One that has become too long is
 // put aside as commands do it (package event): health checks and restarts write
 // for months without one. It waits for nobody's lock; then it gets longer.
 func appendEvent(path string, line []byte, most int64) {

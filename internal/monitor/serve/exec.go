@@ -19,6 +19,7 @@ type execution struct {
 	maker    child
 	ending   bool    // it has been killed, whoever it is
 	over     bool    // the child has ended before its maker
+	refused  bool    // it has not become the command
 	told     bool    // the event log knows of it
 	client   *client // nil once it is gone, or for our own probes
 	master   int
@@ -150,9 +151,9 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 	case err != nil:
 		m.forget(e.socket)
 		e.socket = -1
-		if e.done == nil {
+		if e.done == nil && !e.refused {
 			e.told = true
-			m.event("exec", 0)
+			m.event(0, "exec")
 		}
 		if e.client != nil {
 			e.client.sendJSON(wire.Started, wire.StartedBody{PID: e.pid})
@@ -184,7 +185,7 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 		}
 		e.failed(f)
 		e.failed = func(*wire.Failure) {}
-		e.client = nil
+		e.client, e.refused = nil, true
 	}
 }
 
@@ -271,7 +272,7 @@ func (m *Monitor) execExited(e *execution) {
 		code = 128 + int(ws.Signal())
 	}
 	if e.told {
-		m.event("exec_died", code)
+		m.event(code, "exec_died")
 	}
 	if c := e.client; c != nil {
 		// First: a client that cannot be told is dropped with its exec.

@@ -98,7 +98,11 @@ func (m *Monitor) initExited() {
 	}
 	m.run.PID, m.run.PIDStart, m.run.Stopping = 0, 0, false
 	m.run.ExitCode, m.run.Finished = code, time.Now()
-	m.event("died", code)
+	if m.tellStop {
+		m.event(code, "stop", "died")
+	} else {
+		m.event(code, "died")
+	}
 	if m.mayRestart(code) {
 		m.restartLater()
 		return
@@ -164,8 +168,7 @@ func (m *Monitor) restart() {
 		m.finish()
 		return
 	}
-	m.event("restart", 0)
-	m.event("start", 0)
+	m.event(0, "restart", "init", "start")
 	m.startHealth()
 	m.poststart(nil)
 }

@@ -213,7 +213,7 @@ func (m *Monitor) probed(code int, output string) {
 	}
 	h.asked = nil
 	if m.env.Events != nil && !m.env.Events.NoHealth {
-		m.event("health_status", 0)
+		m.event(0, "health_status")
 	}
 	if failed {
 		m.endForHealth()

@@ -244,8 +244,12 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 	if f := m.letGo(); f != nil {
 		return f
 	}
-	if !m.restores {
-		m.event("start", 0)
+	switch {
+	case m.restores:
+	case m.env.AttachOut:
+		m.event(0, "init", "start", "attach")
+	default:
+		m.event(0, "init", "start")
 	}
 	err := wire.SendJSON(control, wire.Started, wire.StartedBody{PID: m.init.pid, PIDStart: m.run.PIDStart, Monitor: os.Getpid()})
 	if err != nil && err != unix.EPIPE { // whoever is gone need not be told, who is there would wait

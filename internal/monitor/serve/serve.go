@@ -76,6 +76,7 @@ type Monitor struct {
 	execs   map[int]*execution
 
 	stopping    bool          // a user asked for the end: no restart
+	tellStop    bool          // and that is told
 	hook        *hook.Running // that is waited for
 	hooked      bool          // hooks of this run may have run: poststop is due
 	calledOff   bool          // the start being prepared is not to be

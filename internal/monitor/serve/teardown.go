@@ -42,7 +42,7 @@ func (m *Monitor) teardown() (done bool) {
 		done = gone(unix.Unlink(m.env.Socket)) && gone(unix.Rmdir(path.Dir(m.env.Socket))) && done
 	}
 	if t.Remove && m.run.Removed {
-		m.event("remove", m.run.ExitCode)
+		m.event(m.run.ExitCode, "remove")
 	}
 	return done
 }

@@ -252,6 +252,8 @@ type RenameBody struct {
 type StopBody struct {
 	Signal  int  `json:"signal"`
 	Timeout uint `json:"timeout"` // seconds
+	// Tell has the event "stop" told before the end's own.
+	Tell bool `json:"tell,omitempty"`
 }
 
 // ExecBody is the body of Exec. Descriptors: the plan, then stdin, stdout and
