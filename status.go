@@ -13,6 +13,7 @@ const (
 	Stopping Status = "stopping" // asked to stop, init still lives
 	Exited   Status = "exited"   // init ended; the exit is recorded
 	Removing Status = "removing" // the record waits for its remains to go
+	Unknown  Status = "unknown"  // what was recorded of it cannot be read
 )
 
 // Intent is what a container's record says is under way. It is written before

@@ -143,6 +143,9 @@ func (o *psOptions) show(list []engine.Container, now time.Time) error {
 	rows := make([]psRow, len(list))
 	for i, c := range list {
 		rows[i] = newPsRow(c, now, o.noTrunc, o.wantsSize())
+		if c.Unread != nil {
+			o.warn(c.Unread.Error())
+		}
 		if ns && running(c) {
 			rows[i].Namespaces = namespacesOf(c.Run.PID)
 		}

@@ -321,6 +321,9 @@ func (c *Config) Locks() string { return filepath.Join(c.Home(), "locks") }
 // record.
 func (c *Config) Removed() string { return filepath.Join(c.Home(), "removed") }
 
+// Aside is where the check puts what it cannot read.
+func (c *Config) Aside() string { return filepath.Join(c.Home(), "aside") }
+
 // Merged is an empty directory on which each container's root file system is
 // mounted, in a mount namespace of the container's own.
 func (c *Config) Merged() string { return filepath.Join(c.Home(), "merged") }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -50,6 +49,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 		return nil, err
 	}
 	k.identity()
+	k.damage()
 	k.containers(quick)
 	k.cgroups()
 	k.network()
@@ -99,6 +99,7 @@ type survey struct {
 	ctx context.Context
 
 	records  map[string]*cove.Container
+	damaged  []damagedRecord
 	marks    map[string]bool // removed by their monitors
 	running  map[string]bool
 	traces   map[string]bool // container IDs that are or were this store's
@@ -144,7 +145,12 @@ func (k *survey) read() error {
 		return err
 	}
 	err = e.store.View(func(tx state.Tx) (err error) {
-		k.records, k.volume = map[string]*cove.Container{}, nil
+		k.records, k.volume, k.damaged = map[string]*cove.Container{}, nil, nil
+		broken := func(b state.Bucket, id string, err error) (name string) {
+			name, _ = nameOf(tx, b, id)
+			k.damaged = append(k.damaged, damagedRecord{b, id, name, err})
+			return name
+		}
 		if k.networks, err = e.allNetworks(tx); err != nil {
 			return err
 		}
@@ -153,8 +159,9 @@ func (k *survey) read() error {
 		}
 		err = tx.List(state.Volumes, func(id string, raw []byte) error {
 			var v cove.Volume
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return cove.E("read volume record", id, cove.Internal, err)
+			if err := state.Decode(state.Volumes, id, raw, &v); err != nil {
+				broken(state.Volumes, id, err)
+				v = cove.Volume{Name: id}
 			}
 			k.volume = append(k.volume, v)
 			return nil
@@ -162,10 +169,22 @@ func (k *survey) read() error {
 		if err != nil {
 			return err
 		}
-		return tx.List(state.Containers, func(id string, raw []byte) error {
-			c, err := decodeContainer(raw)
-			k.records[id] = c
+		err = tx.List(state.Networks, func(id string, raw []byte) error {
+			if _, err := decodeNetwork(tx, id, raw); errors.Is(err, state.ErrDamaged) {
+				broken(state.Networks, id, err)
+			}
+			return nil
+		})
+		if err != nil {
 			return err
+		}
+		return tx.List(state.Containers, func(id string, raw []byte) error {
+			c, err := decodeContainer(id, raw)
+			if err != nil {
+				c = e.stub(id, broken(state.Containers, id, err))
+			}
+			k.records[id] = c
+			return nil
 		})
 	})
 	if err != nil {
@@ -278,9 +297,9 @@ func (k *survey) unknown(kind lock.Kind, id string) bool {
 	err := k.e.store.View(func(tx state.Tx) error {
 		switch kind {
 		case lock.Container:
-			return tx.Get(state.Containers, id, new(cove.Container))
+			return tx.Get(state.Containers, id, new(struct{}))
 		case lock.Volume:
-			return tx.Get(state.Volumes, id, new(cove.Volume))
+			return tx.Get(state.Volumes, id, new(struct{}))
 		case lock.Network:
 			going, err := goingNetworks(tx)
 			if err != nil || slices.ContainsFunc(going, func(n cove.Network) bool { return n.Name == id }) {
@@ -297,8 +316,11 @@ func (k *survey) unknown(kind lock.Kind, id string) bool {
 // now is a container as it is at this moment; nil when there is no record, or
 // only one that waits for being dropped.
 func (k *survey) now(id string) (*Container, error) {
-	c := new(cove.Container)
-	err := k.e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+	var c *cove.Container
+	err := k.e.store.View(func(tx state.Tx) (err error) { c, err = k.e.glance(tx, id); return err })
+	if errors.Is(err, state.ErrDamaged) {
+		err = nil // which is a difference of its own
+	}
 	if cove.Is(err, cove.NotFound) || err == nil && k.e.gone(id) {
 		return nil, nil
 	}

@@ -82,7 +82,12 @@ func (k *survey) containers(quick bool) {
 			s.kind, s.id, s.Owner = lock.Container, id, id
 			k.suspicions = append(k.suspicions, s)
 		}
+		unread := slices.ContainsFunc(k.damaged, func(d damagedRecord) bool { return d.b == state.Containers && d.id == id })
 		now, err := e.look(c)
+		if unread {
+			k.running[id] = now.Run.PID != 0 || alive(e.dir(id))
+			continue // k.damage tells of it
+		}
 		if err != nil {
 			add(suspicion{
 				Difference: Difference{Kind: "run file", Object: filepath.Join(e.dir(id), "run"), Problem: err.Error()}, live: true,

@@ -61,11 +61,12 @@ func (l leaseOff) problem() string {
 }
 
 func leasesOff(tx state.Tx, name string) ([]leaseOff, error) {
-	want := map[netip.Addr]string{}
+	want, unread := map[netip.Addr]string{}, map[string]bool{}
 	err := tx.List(state.Containers, func(id string, raw []byte) error {
-		c, err := decodeContainer(raw)
+		c, err := decodeContainer(id, raw)
 		if err != nil {
-			return err
+			unread[id] = true // it keeps its addresses
+			return nil
 		}
 		for _, a := range c.Attachments {
 			for _, p := range a.Addresses {
@@ -83,7 +84,7 @@ func leasesOff(tx state.Tx, name string) ([]leaseOff, error) {
 	err = tx.Leases(name, func(a netip.Addr, owner string) error {
 		if want[a] == owner {
 			delete(want, a)
-		} else {
+		} else if !unread[owner] {
 			off = append(off, leaseOff{a, owner, true})
 		}
 		return nil

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -60,14 +59,15 @@ func namesOff(tx state.Tx, b state.Bucket) (extra, missing []named, err error) {
 	if b == state.Containers {
 		buckets = append(buckets, state.Pods) // one space of names
 	}
-	records := map[string]string{}
+	records, unread := map[string]string{}, map[string]bool{}
 	for _, b := range buckets {
 		err := tx.List(b, func(id string, raw []byte) error {
 			var r struct {
 				Name string `json:"name"`
 			}
 			if err := json.Unmarshal(raw, &r); err != nil {
-				return cove.E("read record", id, cove.Internal, err)
+				unread[id] = true // it keeps its name
+				return nil
 			}
 			records[id] = r.Name
 			return nil
@@ -77,6 +77,9 @@ func namesOff(tx state.Tx, b state.Bucket) (extra, missing []named, err error) {
 		}
 	}
 	err = tx.Names(b, func(name, id string) error {
+		if unread[id] {
+			return nil
+		}
 		if records[id] != name {
 			extra = append(extra, named{id, name})
 		} else {

@@ -242,7 +242,7 @@ func (k *survey) rules(r network.Reality) {
 	}
 	for i := range k.networks {
 		n := &k.networks[i]
-		if !missing(r, n) {
+		if n.Driver == "" || !missing(r, n) { // "": its record is damaged
 			continue
 		}
 		for id, c := range k.records {
@@ -270,25 +270,39 @@ func lacking(c *cove.Container, there []string) (missing []string) {
 }
 
 // bridges looks for those of networks that were this store's: a network's ID
-// is made from its name, and its lock file tells the name.
+// is made from its name, and its lock file, or another network of that name, tells
+// the name.
 func (k *survey) bridges(r network.Reality) {
 	e := k.e
+	var names []string
+	for _, o := range k.locks {
+		if o.Kind == lock.Network {
+			names = append(names, o.ID)
+		}
+	}
+	for _, n := range k.networks {
+		if !slices.Contains(names, n.Name) {
+			names = append(names, n.Name)
+		}
+	}
 	for _, b := range r.Bridges {
-		known := func(n cove.Network) bool { return n.ID == b.NetworkID }
+		known := func(n cove.Network) bool {
+			return n.ID == b.NetworkID && (n.NetworkInterface == b.Name || n.Driver == "") // "": its record is damaged
+		}
 		if b.NetworkID == "" || slices.ContainsFunc(k.networks, known) || slices.ContainsFunc(k.going, known) {
 			continue
 		}
-		for _, o := range k.locks {
-			if o.Kind != lock.Network || network.ID(o.ID) != b.NetworkID {
+		for _, name := range names {
+			if network.ID(name) != b.NetworkID {
 				continue
 			}
-			name := o.ID
 			k.suspicions = append(k.suspicions, suspicion{
-				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record"},
+				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record, or another bridge"},
 				kind:       lock.Network, id: name,
 				still: func() (bool, error) {
-					if !k.unknown(lock.Network, name) {
-						return false, nil
+					var all []cove.Network
+					if err := e.store.View(func(tx state.Tx) (err error) { all, err = e.allNetworks(tx); return err }); err != nil || slices.ContainsFunc(all, known) {
+						return false, err
 					}
 					r, err := e.networks.List(k.ctx)
 					return slices.ContainsFunc(r.Bridges, func(now network.Bridge) bool {

@@ -28,6 +28,9 @@ func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error
 	ctx = lock.Track(ctx) // many are stopped at the same time
 	h, err := e.holdToEnd(ctx, nameOrID, o)
 	if err != nil {
+		if h, err = e.withForce(ctx, nameOrID, err); err == nil {
+			err = e.stopDamaged(ctx, h, o)
+		}
 		return err
 	}
 	defer h.release()

@@ -35,6 +35,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,9 +131,11 @@ func New(conf *config.Config, p Parts) *Engine {
 // running gives the name of a container that runs; "" for none.
 func (e *Engine) running(tx state.Tx) (name string, err error) {
 	err = tx.List(state.Containers, func(id string, raw []byte) error {
-		c := new(cove.Container)
-		if err := json.Unmarshal(raw, c); err != nil {
-			return cove.E("read record", id, cove.Internal, err)
+		c, err := decodeContainer(id, raw)
+		if errors.Is(err, state.ErrDamaged) {
+			c = e.stub(id, id)
+		} else if err != nil {
+			return err
 		}
 		if seen, err := e.look(c); err == nil && seen.Run.PID != 0 {
 			name = c.Name

@@ -65,6 +65,21 @@ type imageUsers struct {
 
 func (e *Engine) imageUsers() imageUsers { return usersIn(e.records, e.recordsBeside) }
 
+// shownUsers is imageUsers for who only shows them: records that cannot be read are
+// passed over.
+func (e *Engine) shownUsers() imageUsers {
+	whole := func(records func() ([]*cove.Container, error)) func() ([]*cove.Container, error) {
+		return func() ([]*cove.Container, error) {
+			all, err := records()
+			if errors.Is(err, state.ErrDamaged) {
+				err = nil
+			}
+			return all, err
+		}
+	}
+	return usersIn(whole(e.records), whole(e.recordsBeside))
+}
+
 func usersIn(stores ...func() ([]*cove.Container, error)) imageUsers {
 	read := sync.OnceValues(func() (map[string][]string, error) {
 		users := map[string][]string{}
@@ -120,24 +135,30 @@ func (e *Engine) recordsBeside() ([]*cove.Container, error) {
 	return recordsIn(s)
 }
 
+// recordsIn are those of a store. With an error for which damaged ones are the reason
+// there are all others.
 func recordsIn(s state.Store) (all []*cove.Container, err error) {
+	var damaged []error
 	err = s.View(func(tx state.Tx) error {
-		all = nil
-		return tx.List(state.Containers, func(_ string, raw []byte) error {
-			c, err := decodeContainer(raw)
-			all = append(all, c)
-			return err
+		all, damaged = nil, nil
+		return tx.List(state.Containers, func(id string, raw []byte) error {
+			if c, err := decodeContainer(id, raw); err != nil {
+				damaged = append(damaged, err)
+			} else {
+				all = append(all, c)
+			}
+			return nil
 		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	return all, nil
+	return all, errors.Join(damaged...)
 }
 
 // Images lists images, with the number of containers of each.
 func (e *Engine) Images(ctx context.Context, o image.ListOptions) ([]image.Summary, error) {
-	users := e.imageUsers()
+	users := e.shownUsers()
 	o.Users = users.of
 	all, err := e.images.List(ctx, o)
 	if err == nil {

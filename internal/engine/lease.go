@@ -98,23 +98,18 @@ func (e *Engine) leaseIn(tx state.Tx, n cove.Network, s cove.Subnet, want netip.
 // on theirs. They get others when they start.
 func (e *Engine) reclaim(tx state.Tx, name string) error {
 	var idle []string
-	err := tx.List(state.Containers, func(id string, raw []byte) error {
-		c, err := decodeContainer(raw)
-		if err != nil {
-			return err
-		}
+	err := readable(tx, func(c *cove.Container) {
 		on := slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool {
 			return a.Network == name && len(a.Addresses) > 0 && len(a.StaticIPs) == 0
 		})
 		if !on {
-			return nil
+			return
 		}
 		// One that is being started, or that nobody has taken down yet, still
 		// has links and firewall elements with its address.
 		if now, err := e.look(c); err == nil && now.Run.PID == 0 && !now.unsettled() && (c.Desired == cove.DesireStop || now.Status == cove.Exited) {
-			idle = append(idle, id)
+			idle = append(idle, c.ID)
 		}
-		return nil
 	})
 	if err != nil {
 		return err

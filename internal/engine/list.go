@@ -34,12 +34,12 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	for _, id := range e.removedMarks() {
 		gone[id] = true
 	}
-	var records [][]byte
+	var records []rawRecord
 	err = e.store.View(func(tx state.Tx) error {
 		records = nil
 		return tx.List(state.Containers, func(id string, raw []byte) error {
 			if !gone[id] {
-				records = append(records, bytes.Clone(raw))
+				records = append(records, rawRecord{id, bytes.Clone(raw)})
 			}
 			return nil
 		})
@@ -47,10 +47,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	looked, err := e.lookAtAll(records)
-	if err != nil {
-		return nil, err
-	}
+	looked := e.lookAtAll(records)
 	for _, id := range e.removedMarks() {
 		gone[id] = true // since the records were read
 	}
@@ -58,7 +55,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	var chosen []*Container // a Container is too large to be moved about
 	for i := range looked {
 		now := &looked[i]
-		if !all && now.Status != cove.Running || !match(now) || now.Status == cove.Created && gone[now.ID] {
+		if !all && now.Status != cove.Running && !now.livesUnread() || !match(now) || now.Status == cove.Created && gone[now.ID] {
 			continue
 		}
 		chosen = append(chosen, now)
@@ -83,18 +80,26 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	return out, nil
 }
 
+// rawRecord is a container's record as the store holds it.
+type rawRecord struct {
+	id  string
+	raw []byte
+}
+
 // lookAtAll looks at many containers, on all processors: one is a tenth of a
 // millisecond or two.
-func (e *Engine) lookAtAll(records [][]byte) ([]Container, error) {
-	out, errs := make([]Container, len(records)), make([]error, len(records))
+func (e *Engine) lookAtAll(records []rawRecord) []Container {
+	out := make([]Container, len(records))
 	var next atomic.Int64
 	look := func() {
 		for i := int(next.Add(1)) - 1; i < len(records); i = int(next.Add(1)) - 1 {
-			c, err := decodeContainer(records[i])
+			c, err := decodeContainer(records[i].id, records[i].raw)
 			if err == nil {
 				out[i], err = e.look(c)
 			}
-			errs[i] = err
+			if err != nil {
+				out[i] = e.unread(records[i].id, c, err)
+			}
 		}
 	}
 	const each = 16 // so many are worth a thread
@@ -104,7 +109,7 @@ func (e *Engine) lookAtAll(records [][]byte) ([]Container, error) {
 	}
 	look()
 	wg.Wait()
-	return out, errors.Join(errs...)
+	return out
 }
 
 // Container gives one container as it is now.

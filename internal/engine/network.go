@@ -127,12 +127,15 @@ func (e *Engine) builtinNetwork() cove.Network {
 	}
 }
 
-// getNetwork reads a network's record; the default one is always there.
+// getNetwork reads a network's record; the default one is always there. Of a damaged
+// one it gives, with the error that says so, ID and name.
 func (e *Engine) getNetwork(tx state.Tx, name string) (cove.Network, error) {
 	var n cove.Network
 	id, err := tx.Find(state.Networks, name)
 	if err == nil {
-		err = tx.Get(state.Networks, id, &n)
+		if err = tx.Get(state.Networks, id, &n); errors.Is(err, state.ErrDamaged) {
+			return stubNetwork(tx, id), err
+		}
 		return n, err
 	}
 	if b := e.builtinNetwork(); cove.Is(err, cove.NotFound) && (name == b.Name || name == b.ID) {

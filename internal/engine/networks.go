@@ -128,13 +128,14 @@ func (e *Engine) networkEvent(n cove.Network, status string) {
 	})
 }
 
-// allNetworks reads every network, the built-in one too, by name.
+// allNetworks reads every network, the built-in one too, by name. Of one whose
+// record is damaged it gives ID and name.
 func (e *Engine) allNetworks(tx state.Tx) ([]cove.Network, error) {
 	all := []cove.Network{e.builtinNetwork()}
 	err := tx.List(state.Networks, func(id string, raw []byte) error {
-		var n cove.Network
-		if err := json.Unmarshal(raw, &n); err != nil {
-			return cove.E("read network record", id, cove.Internal, err)
+		n, err := decodeNetwork(tx, id, raw)
+		if err != nil && !errors.Is(err, state.ErrDamaged) {
+			return err
 		}
 		if n.Name == all[0].Name { // the built-in one, changed
 			all[0] = n
@@ -160,7 +161,7 @@ func (e *Engine) findNetwork(tx state.Tx, nameOrID string) (cove.Network, error)
 func networkUsers(tx state.Tx) (map[string][]string, error) {
 	users := map[string][]string{}
 	err := tx.List(state.Containers, func(id string, raw []byte) error {
-		c, err := decodeContainer(raw)
+		c, err := decodeContainer(id, raw)
 		if err != nil {
 			return err
 		}
@@ -365,12 +366,10 @@ func (e *Engine) Network(ctx context.Context, nameOrID string) (inspect.Network,
 			return err
 		}
 		on = nil
-		return tx.List(state.Containers, func(id string, raw []byte) error {
-			c, err := decodeContainer(raw)
-			if err == nil && attachmentTo(c, out.Name) != nil {
+		return readable(tx, func(c *cove.Container) {
+			if attachmentTo(c, out.Name) != nil {
 				on = append(on, c)
 			}
-			return err
 		})
 	})
 	if err != nil {
@@ -429,7 +428,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOpt
 	var n cove.Network
 	var users []string
 	err := e.store.View(func(tx state.Tx) (err error) {
-		if n, err = e.findNetwork(tx, nameOrID); err != nil {
+		if n, err = e.findNetwork(tx, nameOrID); err != nil && !(o.Force && errors.Is(err, state.ErrDamaged)) {
 			return err
 		}
 		all, err := e.presentUsers(tx)
@@ -439,7 +438,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOpt
 	if err != nil {
 		return "", err
 	}
-	if n.Name == e.defaultNetwork() {
+	if n.Name == e.defaultNetwork() && n.Driver != "" { // of a damaged one the built-in comes back
 		return "", cove.E("", "", cove.Invalid, fmt.Errorf("default network %s cannot be removed", n.Name))
 	}
 	if len(users) > 0 && !o.Force {
@@ -451,7 +450,18 @@ func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOpt
 			return "", err
 		}
 	}
-	return n.Name, e.dropNetwork(ctx, n)
+	return n.Name, e.dropNetwork(ctx, n, o.Force)
+}
+
+// bridgeOf finds the bridge of a network whose record is damaged, "" for none.
+func (e *Engine) bridgeOf(ctx context.Context, id string) string {
+	r, _ := e.networks.List(ctx)
+	for _, b := range r.Bridges {
+		if b.NetworkID == id {
+			return b.Name
+		}
+	}
+	return ""
 }
 
 func networkInUse(n cove.Network) error {
@@ -460,8 +470,9 @@ func networkInUse(n cove.Network) error {
 
 // dropNetwork removes a network that no container is on. First its record is
 // put aside, so that no container can be put on it any more; then the kernel's
-// part goes, last what was put aside.
-func (e *Engine) dropNetwork(ctx context.Context, n cove.Network) error {
+// part goes, last what was put aside. damaged tells to do so if its record cannot be
+// read.
+func (e *Engine) dropNetwork(ctx context.Context, n cove.Network, damaged bool) error {
 	if err := e.prepareHome(); err != nil {
 		return err
 	}
@@ -473,7 +484,9 @@ func (e *Engine) dropNetwork(ctx context.Context, n cove.Network) error {
 	err = e.update(func(tx state.Tx) error {
 		var err error
 		name := n.Name
-		if n, err = e.getNetwork(tx, name); err != nil {
+		if n, err = e.getNetwork(tx, name); damaged && errors.Is(err, state.ErrDamaged) {
+			n.NetworkInterface = e.bridgeOf(ctx, n.ID)
+		} else if err != nil {
 			if cove.Is(err, cove.NotFound) {
 				_ = e.locks.Forget(lock.Network, name) // it was made by asking for it
 			}
@@ -613,7 +626,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, filters map[string][]string)
 		if n.Name == e.defaultNetwork() {
 			continue
 		}
-		switch err := e.dropNetwork(ctx, n); {
+		switch err := e.dropNetwork(ctx, n, false); {
 		case err == nil:
 			names = append(names, n.Name)
 		case !cove.Is(err, cove.InUse) && !cove.Is(err, cove.NotFound):

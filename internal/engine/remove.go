@@ -23,6 +23,11 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 	if errors.Is(err, errSettledAway) {
 		return nil
 	}
+	if err != nil && o.Force {
+		if h, err = e.withForce(ctx, nameOrID, err); err == nil {
+			return e.removeDamaged(ctx, h)
+		}
+	}
 	if err != nil {
 		return err
 	}

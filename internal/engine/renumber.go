@@ -1,9 +1,8 @@
 package engine
 
 import (
-	"encoding/json"
+	"errors"
 
-	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -27,9 +26,9 @@ func (e *Engine) Renumber() error {
 			}
 		}
 		return tx.List(state.Networks, func(id string, raw []byte) error {
-			var n cove.Network
-			if err := json.Unmarshal(raw, &n); err != nil {
-				return cove.E("read network record", id, cove.Internal, err)
+			n, err := decodeNetwork(tx, id, raw)
+			if err != nil && !errors.Is(err, state.ErrDamaged) {
+				return err
 			}
 			objects = append(objects, lock.Object{Kind: lock.Network, ID: n.Name})
 			return nil

@@ -125,6 +125,9 @@ type Container struct {
 	// Settings of the engine that belong to it.
 	GraphRoot, VolumePath, Driver          string
 	Runtime, CgroupManager, DefaultNetwork string
+	// Unread tells why its record or its run file cannot be read: the status is
+	// unknown, and of the record there may be nothing but ID and name.
+	Unread error
 	// recorded is the generation of the last start, which Run may not have
 	// come to.
 	recorded uint64

@@ -441,7 +441,7 @@ func sharedLayers(images []image.Summary) map[string]int64 {
 // file's size, so it takes time.
 func (e *Engine) DiskUsage(ctx context.Context) (inspect.DiskUsage, error) {
 	var u inspect.DiskUsage
-	users := e.imageUsers()
+	users := e.shownUsers()
 	images, err := e.images.List(ctx, image.ListOptions{All: true, Users: users.of, Layers: true})
 	if err != nil {
 		return u, err

@@ -41,6 +41,11 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 			err := tx.Get(state.Containers, id, c)
 			if cove.Is(err, cove.NotFound) {
 				c.ID = id
+			} else if errors.Is(err, state.ErrDamaged) {
+				c = &cove.Container{ID: id}
+				if err := e.dropDamaged(tx, id); err != nil {
+					return err
+				}
 			} else if err != nil {
 				return err
 			} else if e.ownsVolumes(tx, c) {
@@ -102,17 +107,13 @@ func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 	if lost, err = e.removedAgain(tx); err != nil {
 		return nil, err
 	}
-	err = tx.List(state.Containers, func(id string, raw []byte) error {
-		c, err := decodeContainer(raw)
+	err = readable(tx, func(c *cove.Container) {
 		switch {
-		case err != nil:
-			return err
 		case c.Spec.Remove && c.Run.Generation > 0 && procfs.OtherBoot(c.Run.BootID):
-			lost = append(lost, id)
+			lost = append(lost, c.ID)
 		case c.Intent != cove.BeingRemoved:
 			_ = e.makeDir(c) // or whoever needs it finds out why not
 		}
-		return nil
 	})
 	if err == nil {
 		err = tx.List(state.Volumes, func(id string, raw []byte) error {
@@ -165,7 +166,12 @@ func (e *Engine) finishRemovals() (ready []string) {
 				continue
 			}
 			c := &cove.Container{ID: id}
-			_ = e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+			_ = e.store.View(func(tx state.Tx) error {
+				if known, _ := e.glance(tx, id); known != nil {
+					c = known
+				}
+				return nil
+			})
 			if e.clear(&Container{Container: *c}) != nil {
 				continue
 			}
@@ -215,12 +221,4 @@ func (e *Engine) forget(c *cove.Container) {
 	_ = e.locks.Forget(lock.Container, c.ID)
 	_ = rootfs.RemoveTree(e.removedDir(c.ID))
 	removeCIDFile(c)
-}
-
-func decodeContainer(raw []byte) (*cove.Container, error) {
-	c := new(cove.Container)
-	if err := json.Unmarshal(raw, c); err != nil {
-		return nil, cove.E("read container record", "", cove.Internal, err)
-	}
-	return c, nil
 }

@@ -229,7 +229,7 @@ func (e *Engine) VolumeUsers(name string) ([]string, error) {
 	err := e.store.View(func(tx state.Tx) error {
 		users = nil
 		return tx.List(state.Containers, func(id string, raw []byte) error {
-			c, err := decodeContainer(raw)
+			c, err := decodeContainer(id, raw)
 			if err != nil {
 				return err
 			}
@@ -250,6 +250,11 @@ func usesVolume(c *cove.Container, name string) bool {
 // only Force (with the containers that use it) and Timeout count.
 func (e *Engine) RemoveVolume(ctx context.Context, name string, o RemoveOptions) (string, error) {
 	v, err := e.findVolume(name)
+	if errors.Is(err, state.ErrDamaged) && o.Force {
+		if v.Name, err = e.renewVolume(ctx, name); err == nil {
+			return e.RemoveVolume(ctx, v.Name, o)
+		}
+	}
 	if err != nil {
 		return "", err
 	}
@@ -330,10 +335,10 @@ func (noLock) Unlock() error { return nil }
 // the one excepted, that uses a volume.
 func (e *Engine) volumeUser(tx state.Tx, name, except string) error {
 	return tx.List(state.Containers, func(id string, raw []byte) error {
-		if !bytes.Contains(raw, []byte(name)) {
+		if !bytes.Contains(raw, []byte(name)) && bytes.HasPrefix(raw, []byte("{")) && bytes.HasSuffix(raw, []byte("}")) {
 			return nil // most: decoding all would take long
 		}
-		c, err := decodeContainer(raw)
+		c, err := decodeContainer(id, raw)
 		if err == nil && id != except && usesVolume(c, name) && !e.gone(id) {
 			err = cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+id+": volume is being used"))
 		}

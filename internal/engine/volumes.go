@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -88,8 +87,8 @@ func (e *Engine) volumesAndLinks() ([]cove.Volume, map[string]int, error) {
 		all, links = nil, map[string]int{}
 		err := tx.List(state.Volumes, func(id string, raw []byte) error {
 			var v cove.Volume
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return cove.E("read volume record", id, cove.Internal, err)
+			if err := state.Decode(state.Volumes, id, raw, &v); err != nil {
+				v = cove.Volume{Name: id} // that much is known
 			}
 			all = append(all, v)
 			return nil
@@ -97,18 +96,13 @@ func (e *Engine) volumesAndLinks() ([]cove.Volume, map[string]int, error) {
 		if err != nil {
 			return err
 		}
-		return tx.List(state.Containers, func(id string, raw []byte) error {
-			if gone[id] {
-				return nil
-			}
-			c, err := decodeContainer(raw)
-			if err != nil {
-				return err
+		return readable(tx, func(c *cove.Container) {
+			if gone[c.ID] {
+				return
 			}
 			for _, name := range volumesOf(c) {
 				links[name]++
 			}
-			return nil
 		})
 	})
 	return all, links, err

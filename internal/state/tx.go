@@ -28,8 +28,33 @@ func (t tx) Get(b Bucket, id string, into any) error {
 	if raw == nil {
 		return notFound(b, id)
 	}
-	if err := json.Unmarshal(raw, into); err != nil {
-		return cove.E("read record", one(b)+" "+id, cove.Internal, err)
+	if _, whether := into.(*struct{}); whether {
+		return nil
+	}
+	return Decode(b, id, raw, into)
+}
+
+// ErrDamaged tells that a record cannot be read.
+var ErrDamaged = errors.New("it is damaged")
+
+// Decode reads what the store holds of id. The error is one of [ErrDamaged] when
+// that is no record, or another's, and says how to go on.
+func Decode(b Bucket, id string, raw []byte, into any) error {
+	err := json.Unmarshal(raw, into)
+	own := id
+	switch r := into.(type) {
+	case *cove.Container:
+		own = r.ID
+	case *cove.Volume:
+		own = r.Name
+	case *cove.Network:
+		own = r.ID
+	}
+	if err == nil && own != id {
+		err = fmt.Errorf("it says that it is %q's", clip(own))
+	}
+	if err != nil {
+		return cove.E("read record of "+one(b), id, cove.Internal, fmt.Errorf("%w: %w; %s", ErrDamaged, err, wayOn(b, id)))
 	}
 	return nil
 }

@@ -62,3 +62,15 @@ func nameTaken(holder Bucket, name, id string) error {
 	}
 	return cove.E("", "", cove.Exists, cause)
 }
+
+// wayOn tells what to do about a damaged record.
+func wayOn(b Bucket, id string) string {
+	kind := ""
+	switch b {
+	case Volumes:
+		return fmt.Sprintf(`"cove system check --repair" makes it anew, "cove volume rm -f %s" removes the volume`, id)
+	case Networks:
+		kind = "network "
+	}
+	return fmt.Sprintf(`"cove system check --repair" puts it aside, "cove %srm -f %s" removes it`, kind, id[:min(cove.ShortIDLength, len(id))])
+}

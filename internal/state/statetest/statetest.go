@@ -342,7 +342,7 @@ func testRollback(t *testing.T, b Backend) {
 		_, e1 := tx.Next("seq")
 		_, e2 := tx.Lease("net", netip.MustParsePrefix("10.0.0.0/24"), netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.9"), netip.Addr{}, nil, "kept")
 		return errors.Join(e1, e2, tx.Put(state.Containers, "new", container("new")), tx.Claim(state.Containers, "new", "new"),
-			tx.Put(state.Containers, "kept", cove.Container{Name: "changed"}), tx.Delete(state.Containers, "new"), tx.SetMeta("m", []byte("x")))
+			tx.Put(state.Containers, "kept", cove.Container{ID: "kept", Name: "changed"}), tx.Delete(state.Containers, "new"), tx.SetMeta("m", []byte("x")))
 	}
 	if err := s.Update(func(tx state.Tx) error { return errors.Join(all(tx), io.ErrUnexpectedEOF) }); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("Update gave %v, want fn's error", err)
@@ -388,8 +388,8 @@ func testIsolation(t *testing.T, b Backend) {
 	write := func(n int) error {
 		return s.Update(func(tx state.Tx) error {
 			return errors.Join(
-				tx.Put(state.Containers, "x", cove.Container{Name: fmt.Sprint(n)}),
-				tx.Put(state.Containers, "y", cove.Container{Name: fmt.Sprint(n)}))
+				tx.Put(state.Containers, "x", cove.Container{ID: "x", Name: fmt.Sprint(n)}),
+				tx.Put(state.Containers, "y", cove.Container{ID: "y", Name: fmt.Sprint(n)}))
 		})
 	}
 	if err := write(0); err != nil {
@@ -443,7 +443,7 @@ func testWriteWhileListing(t *testing.T, b Backend) {
 			if n%3 == 0 {
 				return tx.Delete(state.Containers, id)
 			}
-			return tx.Put(state.Containers, id, cove.Container{Name: strings.Repeat("long", 500)})
+			return tx.Put(state.Containers, id, cove.Container{ID: id, Name: strings.Repeat("long", 500)})
 		})
 		if n != 1000 {
 			t.Errorf("listed %d", n)
