@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +40,7 @@ import (
 // So a run has ended when its exit is told, or when conmon is gone.
 
 // chooseMonitor decides what watches a new container.
-func (e *Engine) chooseMonitor(c *cove.Container) (err error) {
+func (e *Engine) chooseMonitor(ctx context.Context, c *cove.Container) (err error) {
 	if c.Spec.Monitor == "" {
 		if c.Spec.Monitor, err = e.conf.Monitor(); err != nil {
 			return err
@@ -51,7 +53,21 @@ func (e *Engine) chooseMonitor(c *cove.Container) (err error) {
 	if err != nil {
 		return err
 	}
-	return conmon.Check(program)
+	version, err := askConmon(ctx, program)
+	if err != nil {
+		return err
+	}
+	return conmon.Check(program, version)
+}
+
+// askConmon gives what a program says that its version is.
+func askConmon(ctx context.Context, program string) (string, error) {
+	out, err := askProgram(ctx, program, "--version")
+	if err != nil {
+		return "", cove.E("ask the version of conmon", program, cmp.Or(cove.KindOf(err), cove.Invalid), err)
+	}
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line, nil
 }
 
 // conmonProgram finds conmon: a path as it is, the name by containers.conf's
@@ -121,6 +137,8 @@ type conmonStart struct {
 	conn  *monitor.Conn
 	birth conmon.Birth
 	env   wire.Envelope
+	said  *os.File // its standard error; nil where that is the container's
+	words string   // the end of what it has said there, when it is over
 	// aide are the descriptors that are an aide's in the place of conmon's.
 	aide []monitor.File
 }
@@ -131,12 +149,29 @@ func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: l.stdio(), Cgroup: cgroup})
+	stdio := l.stdio()
+	var said *os.File
+	if stdio == nil {
+		fd, err := unix.MemfdCreate("conmon", unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, cove.E("start monitor", "", cove.Internal, err)
+		}
+		said = os.NewFile(uintptr(fd), "conmon")
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			_ = said.Close()
+			return nil, cove.E("start monitor", "", cove.Internal, err)
+		}
+		defer null.Close()
+		stdio = []uintptr{null.Fd(), null.Fd(), said.Fd()}
+	}
+	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: stdio, Cgroup: cgroup})
 	if err != nil {
+		_ = said.Close()
 		return nil, err
 	}
 	c := l.c
-	return &conmonStart{Starting: s, l: l, birth: conmon.Birth{
+	return &conmonStart{Starting: s, l: l, said: said, birth: conmon.Birth{
 		Program: conmonPath, ID: c.ID, Name: c.Name, Bundle: l.e.bundle(c.ID), Exits: l.e.exits(c.ID),
 		Runtime: []string{program, "drive"},
 	}}, nil
@@ -217,10 +252,40 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	if err == nil {
 		err = s.SendJSON(wire.Prepare, prepare, plan...)
 	}
+	if errors.Is(err, unix.EPIPE) {
+		err = monitor.ErrEnded
+	}
 	if err != nil {
 		return cove.E("start container", env.Name, cove.Internal, err)
 	}
 	return nil
+}
+
+// why tells of a conmon that has ended by itself which one it was, how it has
+// ended and what it said: after Abort.
+func (s *conmonStart) why(err error) error {
+	if !errors.Is(err, monitor.ErrEnded) {
+		return err
+	}
+	text := fmt.Sprintf("conmon %s has ended: %s", s.birth.Program, s.End())
+	if s.words != "" {
+		text += "; it said: " + s.words
+	}
+	return cove.E("start container", s.l.c.Name, cove.Unavailable, errors.New(text))
+}
+
+// listened takes the end of what conmon has said, and hears no more.
+func (s *conmonStart) listened() {
+	if s.said == nil {
+		return
+	}
+	const most = 300
+	words := make([]byte, most)
+	end, _ := s.said.Seek(0, io.SeekEnd)
+	n, _ := s.said.ReadAt(words, max(0, end-most))
+	s.words = strings.Join(strings.Fields(string(words[:n])), " ")
+	_ = s.said.Close()
+	s.said = nil
 }
 
 // note records conmon in the run file beside what is true of the run before.
@@ -348,6 +413,7 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 		return started, err
 	}
 	s.Starting.Close()
+	s.listened()
 	_ = s.told.Close()
 	return wire.StartedBody{PID: pid, PIDStart: run.PIDStart, Monitor: run.MonitorPID}, nil
 }
@@ -360,6 +426,7 @@ func (s *conmonStart) Conversation() *monitor.Conn { return s.conn }
 func (s *conmonStart) Abort() (killed bool) {
 	_ = s.Send(wire.Done, nil)
 	s.Kill()
+	s.listened()
 	if s.told != nil {
 		_ = s.told.Close()
 	}

@@ -119,7 +119,7 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 		Desired: cove.DesireStop, CommandLine: o.CommandLine, Ports: spec.Ports, Attachments: spec.Networks,
 	}
 	d.c = c
-	if err := e.chooseMonitor(c); err != nil {
+	if err := e.chooseMonitor(ctx, c); err != nil {
 		return nil, err
 	}
 	if spec.Rootfs != "" {

@@ -38,10 +38,10 @@ type asked struct {
 // askPatience is how long a runtime may take to answer a command.
 const askPatience = 10 * time.Second
 
-// askRuntime runs a command of a runtime that the engine waits for itself, and gives
+// askProgram runs a command of a runtime, or of conmon, that the engine waits for itself, and gives
 // its output. When that takes too long, ctx ends, or this process does, it is
 // killed; with what it has started, where there is still somebody to do so.
-func askRuntime(ctx context.Context, program string, args ...string) ([]byte, error) {
+func askProgram(ctx context.Context, program string, args ...string) ([]byte, error) {
 	within, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
 	cmd := exec.CommandContext(within, program, args...)
@@ -87,7 +87,7 @@ func (e *Engine) features(ctx context.Context, program string) (*features.Featur
 }
 
 func askFeatures(ctx context.Context, program string) (*features.Features, error) {
-	out, err := askRuntime(ctx, program, "features")
+	out, err := askProgram(ctx, program, "features")
 	if cove.Is(err, cove.Unavailable) || ctx.Err() != nil {
 		return nil, err
 	}
@@ -256,7 +256,7 @@ func (e *Engine) canCheckpoint(ctx context.Context, program string) (bool, error
 			}
 		}
 	}
-	_, err = askRuntime(ctx, program, "checkpoint", "--help")
+	_, err = askProgram(ctx, program, "checkpoint", "--help")
 	if cove.Is(err, cove.Unavailable) || ctx.Err() != nil {
 		return false, err
 	}

@@ -270,7 +270,7 @@ func (e *Engine) forgetForeign(c *cove.Container) {
 		return
 	}
 	if f, err := e.foreign(c); err == nil {
-		_, _ = askRuntime(context.Background(), f.Runtime[0], append(slices.Clone(f.Runtime[1:]), "delete", "--force", c.ID)...)
+		_, _ = askProgram(context.Background(), f.Runtime[0], append(slices.Clone(f.Runtime[1:]), "delete", "--force", c.ID)...)
 	}
 }
 

@@ -191,6 +191,9 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		if l.overtaken {
 			return nil, err
 		}
+		if s, is := m.(*conmonStart); is {
+			err = s.why(err)
+		}
 		if words := runfile.LastWords(l.e.dir(l.c.ID)); words != "" {
 			err = fmt.Errorf("%w: %s", err, words)
 		}

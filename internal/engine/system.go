@@ -25,7 +25,6 @@ import (
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
-	"github.com/cove-engine/cove/internal/monitor/conmon"
 )
 
 // Info describes the host, the stores and the registries in podman's shape.
@@ -73,7 +72,7 @@ func (e *Engine) hostInfo(ctx context.Context, layout cgroup.Layout) inspect.Hos
 	if name, err := e.conf.Monitor(); err == nil && name != "" {
 		if program, err := e.conmonProgram(name); err == nil {
 			h.Conmon.Path = program
-			if version, err := conmon.Version(program); err == nil {
+			if version, err := askConmon(ctx, program); err == nil {
 				h.Conmon.Version = version
 			}
 		}
@@ -108,7 +107,7 @@ func (e *Engine) runtimeInfo(ctx context.Context, name string) *inspect.RuntimeI
 		return info
 	}
 	info.Path = program
-	if out, err := askRuntime(ctx, program, "--version"); err == nil {
+	if out, err := askProgram(ctx, program, "--version"); err == nil {
 		info.Version = strings.TrimSpace(string(out[:min(len(out), 4096)]))
 	}
 	return info

@@ -298,7 +298,7 @@ func (s *Starting) why(id string, err error) error {
 		return expect(kind, body, wire.Ready)
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) {
-		err = errors.New("the monitor has ended unexpectedly")
+		err = ErrEnded
 	}
 	return cove.E("start container", id, cove.Internal, err)
 }
@@ -312,7 +312,7 @@ func (c *Conn) Hooked() error {
 		kind, body, _, err := c.receive()
 		if err != nil {
 			if err == io.EOF {
-				err = errors.New("the monitor has ended unexpectedly")
+				err = ErrEnded
 			}
 			return cove.E("start container", "", cove.Internal, err)
 		}
@@ -354,6 +354,14 @@ func (s *Starting) Kill() {
 		_ = unix.Kill(s.pid, unix.SIGKILL)
 		<-s.reaped
 	}
+}
+
+// End is how the monitor's process has ended, once it is gone.
+func (s *Starting) End() string {
+	if s.status.Signaled() {
+		return "signal: " + s.status.Signal().String()
+	}
+	return "exit status " + strconv.Itoa(s.status.ExitStatus())
 }
 
 // Conversation is the connection to the monitor once its container runs.
@@ -524,6 +532,9 @@ const (
 
 // ErrNoAnswer says that a monitor has not answered in that time.
 var ErrNoAnswer = errors.New("the monitor does not answer")
+
+// ErrEnded says that a monitor has ended, and has not been asked to.
+var ErrEnded = errors.New("the monitor has ended unexpectedly")
 
 // limit gives every wait on the connection an end, 0 none.
 func (c *Conn) limit(d time.Duration) {

@@ -13,8 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -107,22 +108,9 @@ func (b *Birth) special() bool {
 // minimum is the oldest conmon that podman 5 takes.
 var minimum = [3]int{2, 0, 24}
 
-// Version is what the program says that it is.
-func Version(program string) (string, error) {
-	out, err := exec.Command(program, "--version").Output()
-	if err != nil {
-		return "", cove.E("ask the version of conmon", program, cove.Invalid, err)
-	}
-	line, _, _ := strings.Cut(string(out), "\n")
-	return line, nil
-}
-
-// Check refuses a program that is not conmon or too old a one.
-func Check(program string) error {
-	line, err := Version(program)
-	if err != nil {
-		return err
-	}
+// Check refuses a program that is not conmon or too old a one, by what it says
+// that its version is.
+func Check(program, line string) error {
 	text, is := strings.CutPrefix(line, "conmon version ")
 	have := [3]int{}
 	for i, part := range strings.SplitN(strings.TrimSpace(text), ".", 3) {
@@ -157,7 +145,11 @@ func Created(pipe *os.File, limit time.Duration) (pid int, err error) {
 		Message   string
 	}
 	if err := json.NewDecoder(pipe).Decode(&told); err != nil {
-		return 0, cove.E("start container", "", cove.Unavailable, errors.New("conmon has told no process: it has ended unexpectedly or does not answer"))
+		why := errors.New("conmon has told no process")
+		if errors.Is(err, io.EOF) {
+			why = monitor.ErrEnded
+		}
+		return 0, cove.E("start container", "", cove.Unavailable, why)
 	}
 	if told.Data == nil {
 		told.Data = told.PID
