@@ -151,7 +151,7 @@ func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
 	}
 	stdio := l.stdio()
 	var said *os.File
-	if stdio == nil {
+	if !l.through() { // else they are the container's
 		fd, err := unix.MemfdCreate("conmon", unix.MFD_CLOEXEC)
 		if err != nil {
 			return nil, cove.E("start monitor", "", cove.Internal, err)
