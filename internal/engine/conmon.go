@@ -165,7 +165,7 @@ func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
 		defer null.Close()
 		stdio = []uintptr{null.Fd(), null.Fd(), said.Fd()}
 	}
-	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: stdio, Cgroup: cgroup})
+	s, err := monitor.Fork(program, monitor.Birth{Name: "cove-conmon", Stdio: stdio, Cgroup: cgroup, Sibling: l.ofUnit()})
 	if err != nil {
 		_ = said.Close()
 		return nil, err

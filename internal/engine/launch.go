@@ -172,7 +172,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		}
 		m, err = monitor.Fork(program, monitor.Birth{
 			Flags: clone, Terminal: l.c.Spec.Terminal, Stdin: l.c.Spec.Stdin && !l.through(), Through: l.through(), Stdio: l.stdio(),
-			Foreign: l.foreign != nil, Keep: l.keep, Cgroup: unified,
+			Foreign: l.foreign != nil, Keep: l.keep, Cgroup: unified, Sibling: l.ofUnit(),
 		})
 		return err
 	})

@@ -4,10 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 
 	"github.com/cove-engine/cove"
 )
+
+// ofUnit tells that who watches the container is to be the main process of a unit
+// that is being started. (Process 1 has no siblings.)
+func (l *launch) ofUnit() bool {
+	s := &l.c.Spec
+	return (s.SDNotify == "conmon" || s.SDNotify == "healthy") && s.SDNotifySocket != "" && os.Getenv("NOTIFY_SOCKET") == s.SDNotifySocket && os.Getpid() != 1
+}
 
 // announce tells the service manager who watches the container, and, unless
 // that is to wait for its health, that it is ready: sd_notify(3). As with

@@ -31,6 +31,7 @@ type Conn struct {
 type Starting struct {
 	Conn
 	pid    int
+	pidfd  *os.File        // of one that is not our child
 	reaped chan struct{}   // closed when the monitor's process is gone
 	status unix.WaitStatus // by then
 	// guard is who answers in the monitor's place where conmon is that, a
@@ -50,6 +51,9 @@ type Birth struct {
 	Keep []int
 	// Name is the program's argv[0]; "" is that of a monitor.
 	Name string
+	// Sibling makes the monitor a child of our own parent: systemd kills a unit's main
+	// process at once when it was another's child as it was told of it.
+	Sibling bool
 	// Cgroup is the directory of a version 2 cgroup that the monitor is born
 	// in, -1 for the caller's.
 	Cgroup int
@@ -91,6 +95,10 @@ func Fork(program string, b Birth) (*Starting, error) {
 		streams += []string{":", ","}[min(i, 1)] + strconv.Itoa(fd)
 		files = append(files, uintptr(fd))
 	}
+	sys, pidfd := &syscall.SysProcAttr{UseCgroupFD: b.Cgroup >= 0, CgroupFD: b.Cgroup}, -1
+	if b.Sibling { // clone3(2), which it takes to be born in a cgroup, has no siblings
+		sys.Cloneflags, sys.PidFD, sys.UseCgroupFD = unix.CLONE_PARENT, &pidfd, false
+	}
 	pid, err := syscall.ForkExec(program,
 		[]string{cmp.Or(b.Name, "cove-monitor"), strconv.Itoa(wire.Version), strconv.FormatUint(uint64(b.Flags), 10), streams},
 		&syscall.ProcAttr{
@@ -99,24 +107,64 @@ func Fork(program string, b Birth) (*Starting, error) {
 			// few pages kept.
 			Env:   []string{"GOMAXPROCS=1", "GOGC=20", "GODEBUG=madvdontneed=1", "PATH=" + os.Getenv("PATH")},
 			Files: files,
-			Sys:   &syscall.SysProcAttr{UseCgroupFD: b.Cgroup >= 0, CgroupFD: b.Cgroup},
+			Sys:   sys,
 		})
 	if err != nil {
 		_ = unix.Close(ours)
 		return nil, cove.E("start monitor", program, cove.Internal, err)
 	}
 	s := &Starting{Conn: Conn{fd: ours}, pid: pid, reaped: make(chan struct{}), guard: -1}
-	s.limit(startLimit)
-	// The monitor stays our child for as long as both live.
-	go func() {
-		defer close(s.reaped)
-		for {
-			if _, err := unix.Wait4(pid, &s.status, 0, nil); err != unix.EINTR {
-				return
-			}
+	if b.Sibling {
+		s.pidfd = os.NewFile(uintptr(pidfd), "pidfd") // closed with it
+		if b.Cgroup >= 0 {
+			err = enter(b.Cgroup, pid)
 		}
-	}()
+	}
+	s.limit(startLimit)
+	go s.reap()
+	if err != nil {
+		s.Kill()
+		return nil, cove.E("start monitor", "", cove.Internal, err)
+	}
 	return s, nil
+}
+
+// enter puts a process into the cgroup of that directory.
+func enter(dir, pid int) error {
+	fd, err := unix.Openat(dir, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(strconv.Itoa(pid)))
+		_ = unix.Close(fd)
+	}
+	return err
+}
+
+// reap waits for the monitor's end. One that is no child of ours may have been
+// killed as far as we know.
+func (s *Starting) reap() {
+	defer close(s.reaped)
+	for {
+		var err error
+		if s.pidfd == nil {
+			_, err = unix.Wait4(s.pid, &s.status, 0, nil)
+		} else {
+			s.status = unix.WaitStatus(unix.SIGKILL)
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(s.pidfd.Fd()), Events: unix.POLLIN}}, -1)
+		}
+		if err != unix.EINTR {
+			return
+		}
+	}
+}
+
+// kill ends the process. The number is its own as long as nobody has reaped it.
+func (s *Starting) kill() {
+	if s.pidfd == nil {
+		_ = unix.Kill(s.pid, unix.SIGKILL)
+	} else {
+		_ = unix.PidfdSendSignal(int(s.pidfd.Fd()), unix.SIGKILL, nil, 0)
+	}
+	<-s.reaped
 }
 
 // Clone lets the monitor clone init, in the version 2 cgroup at path unless
@@ -338,8 +386,7 @@ func (s *Starting) Abort() (killed bool) {
 	select {
 	case <-s.reaped:
 	case <-time.After(answerLimit):
-		_ = unix.Kill(s.pid, unix.SIGKILL) // somebody has stopped it
-		<-s.reaped
+		s.kill() // somebody has stopped it
 	}
 	return s.status.Signaled()
 }
@@ -351,8 +398,7 @@ func (s *Starting) Kill() {
 	select {
 	case <-s.reaped:
 	default:
-		_ = unix.Kill(s.pid, unix.SIGKILL)
-		<-s.reaped
+		s.kill()
 	}
 }
 
