@@ -3,11 +3,14 @@ package cgroup
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
@@ -31,6 +34,108 @@ type Scope struct {
 	Description string
 	PID         int           // its first process
 	StopTimeout time.Duration // between SIGTERM and SIGKILL when systemd stops it
+	Shares      Shares
+}
+
+// Shares are what a cgroup has in comparison with those beside it, as systemd's
+// properties. What lies within a scope has no say there, so the scope has them, too.
+// (Weights of single devices are left within.)
+type Shares struct {
+	CPUWeight, IOWeight  *uint64 // 0 for the processor is idle
+	MemoryLow, MemoryMin *uint64 // bytes
+}
+
+// Shares are those among a container's limits, nil for none.
+func (l Layout) Shares(r *specs.LinuxResources) (found Shares, err error) {
+	if r == nil {
+		return found, nil
+	}
+	set, _, err := l.Set("/any", &specs.LinuxResources{CPU: r.CPU, BlockIO: r.BlockIO, Memory: r.Memory, Unified: r.Unified})
+	for _, w := range set.Writes {
+		if path.Base(w.File) == "io.bfq.weight" && w.Else != nil {
+			w = *w.Else
+		}
+		value, wrong := strconv.ParseUint(w.Value, 10, 64)
+		if w.Value == "max" {
+			value, wrong = math.MaxUint64, nil
+		}
+		if wrong != nil {
+			continue
+		}
+		switch path.Base(w.File) {
+		case "cpu.weight":
+			found.CPUWeight = &value
+		case "cpu.idle":
+			if idle := uint64(0); value == 1 {
+				found.CPUWeight = &idle
+			}
+		case "io.weight":
+			found.IOWeight = &value
+		case "memory.low":
+			found.MemoryLow = &value
+		case "memory.min":
+			found.MemoryMin = &value
+		}
+	}
+	return found, err
+}
+
+func (w *encoder) shares(s Shares) {
+	for _, p := range []struct {
+		name  string
+		value *uint64
+	}{{"CPUWeight", s.CPUWeight}, {"IOWeight", s.IOWeight}, {"MemoryLow", s.MemoryLow}, {"MemoryMin", s.MemoryMin}} {
+		if p.value != nil {
+			w.property(p.name, *p.value)
+		}
+	}
+}
+
+// Share gives the running scope its shares, those that there are.
+func (s Scope) Share() error {
+	if s.Shares == (Shares{}) {
+		return nil
+	}
+	var w encoder
+	w.string(s.Name)
+	w.uint32(1) // until the next boot
+	w.array(func() { w.shares(s.Shares) })
+	c, err := ask("SetUnitProperties", "sba(sv)", w.Bytes())
+	if err != nil {
+		return cove.E("change scope", s.Name, cove.Unavailable, err)
+	}
+	defer c.close()
+	for {
+		a, err := c.receive()
+		if err == nil && a.reply == 1 && a.kind == methodError {
+			err = a.refusal()
+		}
+		if err != nil {
+			return cove.E("change scope", s.Name, cove.Unavailable, err)
+		}
+		if a.reply == 1 {
+			return nil
+		}
+	}
+}
+
+// ask calls a method of systemd's manager. Whoever asks closes the connection.
+func ask(member, signature string, body []byte) (*connection, error) {
+	c, err := dial(systemdSocket, scopePatience)
+	if err != nil {
+		return nil, err
+	}
+	err = c.send(call("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", member, signature, body))
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// refusal is what an error answer says.
+func (a answer) refusal() error {
+	return errors.New(strings.Join(append([]string{a.err}, a.strings...), ": "))
 }
 
 // Path is the scope's cgroup from the root: slices nest by their names, so
@@ -86,11 +191,6 @@ func (s Scope) Start() error {
 var errUnitExists = errors.New("a unit of that name is there")
 
 func (s Scope) start() error {
-	c, err := dial(systemdSocket, scopePatience)
-	if err != nil {
-		return err
-	}
-	defer c.close()
 	var w encoder
 	w.string(s.Name)
 	w.string("fail") // when another job for the unit is under way
@@ -101,13 +201,14 @@ func (s Scope) start() error {
 		w.property("CollectMode", "inactive-or-failed")
 		w.property("TimeoutStopUSec", uint64(s.StopTimeout.Microseconds()))
 		w.property("PIDs", []uint32{uint32(s.PID)})
+		w.shares(s.Shares)
 	})
 	w.array(func() {}) // no auxiliary units
-	err = c.send(call("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager",
-		"StartTransientUnit", "ssa(sv)a(sa(sv))", w.Bytes()))
+	c, err := ask("StartTransientUnit", "ssa(sv)a(sa(sv))", w.Bytes())
 	if err != nil {
 		return err
 	}
+	defer c.close()
 	// The answer is a job; its end is told to every connection of this kind.
 	job := ""
 	var ended [][]string
@@ -126,7 +227,7 @@ func (s Scope) start() error {
 			if a.err == "org.freedesktop.systemd1.UnitExists" {
 				return errUnitExists
 			}
-			return errors.New(strings.Join(append([]string{a.err}, a.strings...), ": "))
+			return a.refusal()
 		case a.kind == methodReturn && a.reply == 1 && len(a.strings) == 1:
 			job = a.strings[0]
 		case a.kind == signal && a.member == "JobRemoved" && len(a.strings) == 3:

@@ -169,12 +169,12 @@ func scopeName(id string) string { return "cove-" + id + ".scope" }
 // startScope makes the container's scope around its monitor. conmon's exit command,
 // which starts a container anew, is in the scope of the run before, and so is what
 // it forks: that scope stays, or it would wait for its own end.
-func (e *Engine) startScope(c *cove.Container, layout cgroup.Layout, monitor int) error {
+func (e *Engine) startScope(c *cove.Container, layout cgroup.Layout, shares cgroup.Shares, monitor int) error {
 	s := scopeOf(c)
 	if s.Inside() {
 		return nil
 	}
-	s.PID, s.StopTimeout = monitor, time.Duration(e.stopTimeout(c)+10)*time.Second
+	s.PID, s.StopTimeout, s.Shares = monitor, time.Duration(e.stopTimeout(c)+10)*time.Second, shares
 	if err := s.Start(); err != nil {
 		return err
 	}

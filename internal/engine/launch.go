@@ -239,6 +239,13 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		fd  int
 		err error
 	}
+	var shares cgroup.Shares
+	if c.CgroupManager == systemd {
+		var err error
+		if shares, err = l.layout.Shares(l.spec.Linux.Resources); err != nil {
+			return err
+		}
+	}
 	netns := make(chan netnsResult, 1)
 	if ownNet {
 		go func() {
@@ -249,7 +256,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 	if c.CgroupManager == systemd {
 		// It dies with the monitor, so it may come before the record.
 		l.scope = make(chan error, 1)
-		go func() { l.scope <- e.startScope(c, l.layout, m.MonitorPID()) }()
+		go func() { l.scope <- e.startScope(c, l.layout, shares, m.MonitorPID()) }()
 	}
 	err := l.record()
 	if ownNet {

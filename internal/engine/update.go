@@ -84,12 +84,20 @@ func (l *launch) limit() error {
 		refuse := true
 		m.CheckBeforeUpdate = &refuse
 	}
-	set, warnings, err := l.layout.Set(l.spec.Linux.CgroupsPath, &specs.LinuxResources{Memory: all.Memory, CPU: all.CPU, Pids: all.Pids, BlockIO: all.BlockIO})
+	r := &specs.LinuxResources{Memory: all.Memory, CPU: all.CPU, Pids: all.Pids, BlockIO: all.BlockIO}
+	set, warnings, err := l.layout.Set(l.spec.Linux.CgroupsPath, r)
 	if err != nil {
 		return err
 	}
 	if l.c.CgroupManager == systemd {
 		set = set.Delegated()
+		scope := scopeOf(l.c)
+		if scope.Shares, err = l.layout.Shares(r); err == nil {
+			err = scope.Share()
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for _, w := range warnings {
 		if !slices.Contains(l.warnings, w) {

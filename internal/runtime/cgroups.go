@@ -51,6 +51,9 @@ func (r *Runtime) planCgroups(s *specs.Spec, id string) (*cgroups, error) {
 	}
 	if g.scope != nil {
 		g.set = g.set.Delegated()
+		if g.scope.Shares, err = layout.Shares(s.Linux.Resources); err != nil {
+			return nil, err
+		}
 	}
 	g.tasks = g.set.Tasks()
 	return g, nil

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"path"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -33,5 +34,16 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 	for _, w := range warnings {
 		r.warn(w)
 	}
-	return set.Apply()
+	if err := set.Apply(); err != nil {
+		return err
+	}
+	at := path.Dir(c.CgroupPath)
+	if !layout.Systemd() || path.Base(c.CgroupPath) != scoped || path.Ext(at) != ".scope" {
+		return nil
+	}
+	scope := cgroup.Scope{Name: path.Base(at)}
+	if scope.Shares, err = layout.Shares(limits); err != nil {
+		return err
+	}
+	return scope.Share()
 }
