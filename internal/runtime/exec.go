@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -215,13 +216,25 @@ func (c *Container) below(names map[string]string) ([]string, error) {
 	return dirs, nil
 }
 
+// execTasks is how many threads and children an exec has at most before it is the command.
+const execTasks = 8
+
 // countTasks parts the cgroups of version 1 that limit the number of tasks from the
 // others. Only the thread that becomes the command goes there, when all threads
-// are made. A cgroup of version 2 takes whole processes, at once with all limits.
+// are made. A cgroup of version 2 takes whole processes, at once with all limits, and
+// has to have room for them.
 func countTasks(dirs []string) (counting, others []string, err error) {
 	layout, err := cgroup.Detect()
 	if err != nil {
 		return nil, nil, err
+	}
+	if layout.Unified {
+		for _, d := range dirs {
+			if room, limited := cgroup.RoomForTasks(d); limited && room < execTasks {
+				return nil, nil, cove.E("", "", cove.Unavailable, fmt.Errorf("start the process: %w: the limit of tasks leaves no room for the %d that an exec takes", unix.EAGAIN, execTasks))
+			}
+		}
+		return nil, dirs, nil
 	}
 	for _, d := range dirs {
 		if layout.Has(d, "pids") {

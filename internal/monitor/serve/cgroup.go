@@ -62,6 +62,52 @@ func writeFile(name string, data []byte) error {
 	return err
 }
 
+// ourTasks is how many threads and children init or an exec has at most before it
+// is the command. (Version 1 does not come to know them: a thread joins alone.)
+const ourTasks = 8
+
+// liftTasks lifts a limit of tasks in the version 2 cgroup that init is going to be
+// born in, if its threads would meet it, until limitTasks.
+func (m *Monitor) liftTasks(cgroup string) {
+	if limit, limited := tasksIn(cgroup + "/pids.max"); limited && limit < ourTasks && writeFile(cgroup+"/pids.max", []byte("max")) == nil {
+		m.tasks = strconv.Itoa(limit)
+	}
+}
+
+// limitTasks sets the limit that was lifted, unless somebody has set one since.
+func (m *Monitor) limitTasks() error {
+	limit := m.tasks
+	m.tasks = ""
+	if limit == "" {
+		return nil
+	}
+	file := m.env.Unified + "/pids.max"
+	if _, limited := tasksIn(file); limited {
+		return nil
+	}
+	return writeFile(file, []byte(limit))
+}
+
+// lacksTasks tells that the version 2 cgroup's limit leaves no room for an exec,
+// whose runtime would end it with a page of its own.
+func (m *Monitor) lacksTasks() bool {
+	limit, limited := tasksIn(m.env.Unified + "/pids.max")
+	if !limited {
+		return false
+	}
+	now, known := tasksIn(m.env.Unified + "/pids.current")
+	return known && now > limit-ourTasks
+}
+
+// tasksIn reads a number of tasks; "max" is none.
+func tasksIn(file string) (n int, ok bool) {
+	data, err := os.ReadFile(file)
+	if err == nil {
+		n, err = strconv.Atoi(strings.TrimSpace(string(data)))
+	}
+	return n, err == nil
+}
+
 // emptyCgroups kills whatever is left in the container's cgroups: with a
 // shared pid namespace, or a dead init that was not reaped, there may be
 // survivors. It returns once they are empty, or after two seconds.

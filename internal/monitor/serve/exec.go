@@ -2,6 +2,7 @@ package serve
 
 import (
 	"io"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -70,6 +71,10 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 	}
 	if m.dump != nil {
 		e.failed(&wire.Failure{Step: "exec", Text: "a checkpoint of the container is being made"})
+		return
+	}
+	if m.env.Unified != "" && m.lacksTasks() {
+		e.failed(&wire.Failure{Step: "start the process", Errno: unix.EAGAIN, Text: "resource temporarily unavailable: the limit of tasks leaves no room for the " + strconv.Itoa(ourTasks) + " that an exec takes"})
 		return
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)

@@ -106,6 +106,7 @@ func (m *Monitor) cloneInit(terminal, stdin bool, cgroup string) *wire.Failure {
 	if err != nil {
 		return wire.Fail("make the container's streams", err)
 	}
+	m.liftTasks(cgroup)
 	m.init, err = m.clone(m.program(), theirs, m.keep, m.flags, cgroup)
 	m.streams.closeTheirs(theirs)
 	for _, k := range m.keep {
@@ -285,6 +286,9 @@ func (m *Monitor) letGo() *wire.Failure {
 		m.holdMounts()
 	}
 	m.writePidFile()
+	if err := m.limitTasks(); err != nil {
+		return wire.Fail("limit the number of tasks", err)
+	}
 	switch err := wire.Send(m.init.socket, wire.Go, nil); {
 	case err == unix.EPIPE:
 		return m.initDied()

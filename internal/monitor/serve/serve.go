@@ -94,6 +94,7 @@ type Monitor struct {
 	// born in such a cgroup is killed, too (kill_seq of kernel/cgroup/cgroup.c; seen
 	// on 6.18). Who moves in is not.
 	birthless bool
+	tasks     string // the limit that liftTasks has lifted
 	power     power  // see ordinary
 	score     string // the caller's OOM score, once it is not ours any more: spare
 	health    prober
