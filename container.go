@@ -368,6 +368,9 @@ type Run struct {
 
 	Stopping bool    `json:"stopping,omitempty"`
 	Health   *Health `json:"health,omitempty"`
+	// Execs are the IDs of the further processes that commands have put into the
+	// container and that still run, the oldest first.
+	Execs []string `json:"execs,omitempty"`
 }
 
 // Health is the outcome of the health checks of the present run.

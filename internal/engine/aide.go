@@ -38,7 +38,7 @@ func mergeAide(c *Container) {
 	if err != nil || aide.Generation != c.Run.Generation || aide.BootID != c.Run.BootID {
 		return
 	}
-	c.Run.Disconnected = aide.Disconnected
+	c.Run.Disconnected, c.Run.Execs = aide.Disconnected, aide.Execs
 	if checked {
 		c.Run.Health, c.Run.Stopping = aide.Health, c.Run.Stopping || aide.Stopping
 	}

@@ -75,7 +75,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	}
 	defer conn.Close()
 	id := newID()
-	r := &execRun{session: session{conn: conn, streams: o.Streams, terminal: x.Terminal}, spec: x}
+	r := &execRun{session: session{conn: conn, streams: o.Streams, terminal: x.Terminal}, id: id, spec: x}
 	if err := r.start(planFD, o.Streams.Terminal); err != nil {
 		return ExecResult{}, e.execFailed(rec.ID, err)
 	}
@@ -224,6 +224,7 @@ func planFile(p any) (*os.File, error) {
 // our own, not through the monitor.
 type execRun struct {
 	session
+	id      string
 	spec    ExecSpec
 	in      *os.File // our end of stdin; nil without
 	out     []*os.File
@@ -271,7 +272,7 @@ func (r *execRun) start(planFD *os.File, terminal *os.File) error {
 		}
 	}
 	fds = append(fds, r.spec.Keep...)
-	body := wire.ExecBody{Version: wire.Version, Terminal: r.spec.Terminal, Detach: r.spec.Detach, Keep: r.spec.Keep}
+	body := wire.ExecBody{Version: wire.Version, Terminal: r.spec.Terminal, Detach: r.spec.Detach, ID: r.id, Keep: r.spec.Keep}
 	if err := r.conn.SendJSON(wire.Exec, body, fds...); err != nil {
 		return cove.E("exec", "", cove.Internal, err)
 	}

@@ -407,6 +407,9 @@ func Container(c cove.Container, f Facts) *ContainerData {
 
 		KubeExitCodePropagation: "invalid", // podman's word for none
 	}
+	if c.Run.PID != 0 {
+		d.ExecIDs = list(c.Run.Execs)
+	}
 	d.EffectiveCaps = capabilities(c)
 	d.BoundingCaps = d.EffectiveCaps
 	if user, _, _ := strings.Cut(cmp.Or(c.Spec.User, c.Image.User), ":"); user != "" && user != "root" && user != "0" && !c.Spec.Privileged {

@@ -210,8 +210,9 @@ func (f *File) LetGo() {
 	f.fd = -1
 }
 
-// encode makes a slot's content. What does not fit gives way: first the log of
-// the health checks, the older half and so on, then the text of an error.
+// encode makes a slot's content. What does not fit gives way: first the execs,
+// the older half and so on, then the log of the health checks in the same way, then
+// the text of an error.
 func encode(run *cove.Run, seq uint64) ([]byte, error) {
 	const room = slotSize - 100 // the head line is shorter
 	body, err := coldjson.Marshal(run)
@@ -219,6 +220,12 @@ func encode(run *cove.Run, seq uint64) ([]byte, error) {
 		return nil, err
 	}
 	short := *run
+	for len(body) > room && len(short.Execs) > 0 {
+		short.Execs = short.Execs[(len(short.Execs)+1)/2:]
+		if body, err = coldjson.Marshal(&short); err != nil {
+			return nil, err
+		}
+	}
 	for len(body) > room && short.Health != nil && len(short.Health.Log) > 0 {
 		h := *short.Health
 		h.Log, short.Health = h.Log[(len(h.Log)+1)/2:], &h

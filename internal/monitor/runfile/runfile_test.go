@@ -197,6 +197,9 @@ func TestLarge(t *testing.T) {
 	for range 5 {
 		run.Health.Log = append(run.Health.Log, cove.HealthProbe{Output: strings.Repeat("\x02", 20<<10)})
 	}
+	for range 1000 {
+		run.Execs = append(run.Execs, strings.Repeat("e", 64))
+	}
 	if err := open(t, dir).Write(&run, false); err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +210,7 @@ func TestLarge(t *testing.T) {
 	if got.ExitCode != 3 || !got.Finished.Equal(run.Finished) || got.Health.Status != "healthy" || len(got.Error) == 0 {
 		t.Errorf("got %+v", got)
 	}
-	if len(run.Health.Log) != 5 {
+	if len(run.Health.Log) != 5 || len(run.Execs) != 1000 {
 		t.Error("the caller's run was changed")
 	}
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"io"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -18,8 +19,9 @@ type execution struct {
 	child
 	// maker is who has had the child, until it has ended: see descended.
 	maker    child
-	ending   bool    // it has been killed, whoever it is
-	over     bool    // the child has ended before its maker
+	ending   bool // it has been killed, whoever it is
+	over     bool // the child has ended before its maker
+	id       string
 	refused  bool    // it has not become the command
 	told     bool    // the event log knows of it
 	client   *client // nil once it is gone, or for our own probes
@@ -43,7 +45,7 @@ func (m *Monitor) startExec(c *client, body wire.ExecBody, fds []int) {
 		}
 		stdio = stdio[:first]
 	}
-	e := &execution{client: c, master: -1, detached: body.Detach}
+	e := &execution{client: c, master: -1, detached: body.Detach, id: body.ID}
 	c.exec = e
 	e.failed = func(f *wire.Failure) {
 		if e.client != nil {
@@ -159,6 +161,7 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 		if e.done == nil && !e.refused {
 			e.told = true
 			m.event(0, "exec")
+			m.list(e, true)
 		}
 		if e.client != nil {
 			e.client.sendJSON(wire.Started, wire.StartedBody{PID: e.pid})
@@ -278,6 +281,7 @@ func (m *Monitor) execExited(e *execution) {
 	}
 	if e.told {
 		m.event(code, "exec_died")
+		m.list(e, false)
 	}
 	if c := e.client; c != nil {
 		// First: a client that cannot be told is dropped with its exec.
@@ -287,6 +291,20 @@ func (m *Monitor) execExited(e *execution) {
 	if e.done != nil {
 		e.done(code)
 	}
+}
+
+// list records that an exec runs, or no longer does, for who looks at the
+// container.
+func (m *Monitor) list(e *execution, runs bool) {
+	if m.run.PID == 0 { // or an aide for this exec alone
+		return
+	}
+	if runs {
+		m.run.Execs = append(m.run.Execs, e.id)
+	} else {
+		m.run.Execs = slices.DeleteFunc(m.run.Execs, func(id string) bool { return id == e.id })
+	}
+	_ = m.record.Write(&m.run, false)
 }
 
 // discard reads and drops the output of a terminal that nobody looks at any

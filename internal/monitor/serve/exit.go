@@ -96,7 +96,7 @@ func (m *Monitor) initExited() {
 	if m.dumped {
 		code, m.run.Checkpointed, m.run.Restored = 0, time.Now(), time.Time{}
 	}
-	m.run.PID, m.run.PIDStart, m.run.Stopping = 0, 0, false
+	m.run.PID, m.run.PIDStart, m.run.Stopping, m.run.Execs = 0, 0, false, nil
 	m.run.ExitCode, m.run.Finished = code, time.Now()
 	if m.tellStop {
 		m.event(code, "stop", "died")

@@ -263,6 +263,8 @@ type ExecBody struct {
 	Version  int  `json:"version"`
 	Terminal bool `json:"tty,omitempty"`
 	Detach   bool `json:"detach,omitempty"`
+	// ID is what the process is called while it runs.
+	ID string `json:"id,omitempty"`
 	// Keep is for the monitor's own processes alone, no other OCI runtime's.
 	Keep []int `json:"keep,omitempty"`
 }
