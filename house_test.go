@@ -72,7 +72,7 @@ var law = []struct {
 	std     bool     // else only the standard library and golang.org/x/sys
 	why     string
 }{
-	{"internal/monitor/serve", []string{"", "internal/cgroup/oom", "internal/coldjson", "internal/ctrinit", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
+	{"internal/monitor/serve", []string{"", "internal/cgroup/oom", "internal/coldjson", "internal/ctrinit", "internal/interrupt/early", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
 	{"internal/monitor", []string{"", "internal/coldjson", "internal/monitor", "internal/plan"}, true, "it is linked into the monitor"},
 	{"internal/ctrinit", []string{"internal/coldjson", "internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/procfs", "internal/rootfs/overlay", "internal/rootfs"}, true, "it is linked into the monitor"},
 	{"internal/journal/journalctl", []string{""}, false, "it is the door to a program"},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/interrupt"
 	"github.com/cove-engine/cove/internal/rootless"
 )
 
@@ -61,5 +62,6 @@ func (a *app) unshare(command []string) error {
 			return err
 		}
 	}
+	interrupt.Leave()
 	return cove.E("unshare", path, cove.NotExecutable, rootless.Exec(path, command))
 }

@@ -171,8 +171,7 @@ func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func
 	var others <-chan time.Time
 	back := func() {}
 	if proxy && !s.terminal {
-		back = interrupt.Forward()
-		signal.Notify(ch, promptSignals...)
+		back = interrupt.Forward(ch, promptSignals...)
 		others = time.After(otherSignals)
 	}
 	if s.terminal {

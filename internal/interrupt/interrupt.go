@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/interrupt/early"
 )
 
 // grace is what a command gets to undo what it was doing.
@@ -32,6 +34,10 @@ var (
 	listening chan os.Signal
 	left      bool
 	heard     atomic.Int32
+
+	// command is the context of [Context], and end is what ends it.
+	command context.Context
+	end     context.CancelCauseFunc
 )
 
 // caught is the cause of a context that a signal has ended.
@@ -42,30 +48,57 @@ func (c caught) Error() string { return "interrupted by " + unix.SignalName(c.si
 func (c caught) Is(err error) bool { return err == context.Canceled }
 
 // Context gives the context of a command. Signals are listened to after a
-// moment: asking for them costs a thread, and a command that has not lived that
-// long has nothing to undo that being killed would not.
+// moment: asking for them costs a thread. Until then they end the command at once,
+// and are taken note of from [Note] on.
 func Context(after time.Duration) context.Context {
-	ctx, end := context.WithCancelCause(context.Background())
+	command, end = context.WithCancelCause(context.Background())
 	if after == 0 {
-		listen(end)
+		listen()
 	} else {
-		time.AfterFunc(after, func() { listen(end) })
+		time.AfterFunc(after, listen)
 	}
-	return ctx
+	return command
 }
 
-func listen(end context.CancelCauseFunc) {
+// Note has signals wait until they are listened to: it is for who is about to make
+// something that would have to be undone.
+func Note() {
 	mu.Lock()
 	defer mu.Unlock()
-	if left {
+	if listening != nil {
 		return
 	}
-	ch := make(chan os.Signal, 2) // both at once: what finds no room is lost
+	for _, s := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
+		if !signal.Ignored(s) {
+			early.Note(s)
+		}
+	}
+}
+
+// Hear ends the command's context by a signal that was taken note of, without
+// waiting for the moment at which signals are listened to.
+func Hear() {
+	if early.Noted() != 0 {
+		listen()
+		<-command.Done()
+	}
+}
+
+func listen() {
+	mu.Lock()
+	defer mu.Unlock()
+	if left || listening != nil {
+		return
+	}
+	ch := make(chan os.Signal, 3) // an early one and both at once: what finds no room is lost
 	listening = ch
 	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
 		if !signal.Ignored(s) { // as nohup and shells' background jobs are
 			signal.Notify(ch, s)
 		}
+	}
+	if s := early.End(); s != 0 {
+		ch <- s
 	}
 	go func() {
 		for s := range ch {
@@ -95,6 +128,9 @@ func Leave() {
 	mu.Lock()
 	defer mu.Unlock()
 	left = true
+	if s := early.End(); s != 0 {
+		die(s)
+	}
 	if listening != nil {
 		signal.Stop(listening) // and what was on its way has come
 		select {
@@ -108,10 +144,14 @@ func Leave() {
 	}
 }
 
-// Forward leaves the signals to somebody who passes them on to a container,
-// until back is called.
-func Forward() (back func()) {
+// Forward gives signals, with one that has come early, to somebody who passes them
+// on to a container, until back is called.
+func Forward(to chan<- os.Signal, signals ...os.Signal) (back func()) {
 	elsewhere.Add(1)
+	signal.Notify(to, signals...)
+	if s := early.End(); s != 0 {
+		to <- s
+	}
 	return func() { elsewhere.Add(-1) }
 }
 
@@ -126,6 +166,9 @@ func Ask() (back func()) {
 func Exit(ctx context.Context, code int) {
 	if c, ok := errors.AsType[caught](context.Cause(ctx)); ok {
 		die(c.signal)
+	}
+	if s := early.End(); s != 0 {
+		die(s)
 	}
 	os.Exit(code)
 }

@@ -19,15 +19,42 @@ func TestMain(m *testing.M) {
 	if role == "" {
 		os.Exit(m.Run())
 	}
-	ctx := Context(0)
+	after := time.Duration(0)
+	if strings.HasPrefix(role, "early") {
+		after = 200 * time.Millisecond
+	}
+	ctx := Context(after)
+	signals := make(chan os.Signal, 3)
 	switch role {
 	case "forwards":
-		Forward()
+		Forward(signals, syscall.SIGINT, syscall.SIGTERM)
 	case "asks":
 		Ask()
+	case "early", "early at go", "early and done", "early and forwards", "early becomes another":
+		Note()
 	}
 	fmt.Println("ready")
+	if strings.HasPrefix(role, "early") {
+		time.Sleep(100 * time.Millisecond) // the signal comes
+	}
 	switch role {
+	case "early at go":
+		Hear()
+		if ctx.Err() == nil {
+			fmt.Println("not heard")
+		}
+	case "early and done":
+		fmt.Println("done")
+		Exit(ctx, 0)
+	case "early and forwards":
+		Forward(signals, syscall.SIGINT, syscall.SIGTERM)
+		fmt.Println("forwards", <-signals)
+		time.Sleep(300 * time.Millisecond)
+		Exit(ctx, 3)
+	case "early becomes another":
+		Leave()
+		fmt.Println("the other")
+		os.Exit(0)
 	case "stuck", "asks":
 		time.Sleep(time.Minute)
 	case "forwards":
@@ -59,6 +86,12 @@ func TestSignals(t *testing.T) {
 		{"forwards", []syscall.Signal{syscall.SIGINT, syscall.SIGTERM}, "", 0, 3},
 		{"becomes another", []syscall.Signal{syscall.SIGTERM}, "", syscall.SIGTERM, -1},
 		{"becomes another", nil, "the other", 0, 0},
+		{"early", []syscall.Signal{syscall.SIGTERM}, "undone", syscall.SIGTERM, -1},
+		{"early", []syscall.Signal{syscall.SIGINT}, "undone", syscall.SIGINT, -1},
+		{"early at go", []syscall.Signal{syscall.SIGINT}, "undone", syscall.SIGINT, -1},
+		{"early and done", []syscall.Signal{syscall.SIGTERM}, "done", syscall.SIGTERM, -1},
+		{"early and forwards", []syscall.Signal{syscall.SIGTERM}, "forwards terminated", 0, 3},
+		{"early becomes another", []syscall.Signal{syscall.SIGTERM}, "", syscall.SIGTERM, -1},
 	} {
 		t.Run(test.role, func(t *testing.T) {
 			t.Parallel()

@@ -33,6 +33,7 @@ func Main(b wiring.Build, signals time.Duration) {
 		if err != nil {
 			return nil, err
 		}
+		interrupt.Note() // not before: entering is an exec
 		return open(b, g)
 	}))
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/coldjson"
+	"github.com/cove-engine/cove/internal/interrupt/early"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -57,7 +58,7 @@ func become(body []byte, fds []int) *wire.Failure {
 	// What is ignored stays so across exec, down to the container: an interrupt
 	// where a shell has started us in the background.
 	for s := unix.Signal(1); s < 32; s++ {
-		setAction(s, &sigaction{}, nil)
+		early.Default(s)
 	}
 	return wire.Fail("run "+b.Args[0], unix.Exec(b.Args[0], b.Args, b.Env))
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
+	"github.com/cove-engine/cove/internal/interrupt/early"
 	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/monitor/forward"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
@@ -123,7 +124,8 @@ type child struct {
 // makes the container); behind ":" and with commas between them, the numbers that
 // descriptors from 4 on have for the command. Descriptor 3 is the socket to cove.
 func Main(args []string) {
-	noteSignals()
+	early.Note(unix.SIGTERM)
+	early.Note(unix.SIGINT)
 	runtime.LockOSThread()
 	// A monitor makes no garbage as long as nobody speaks with it, and the
 	// collector, which otherwise runs every two minutes all the same, keeps for
@@ -372,7 +374,7 @@ func (m *Monitor) serve() {
 
 // signalsAfter is when a monitor begins to listen to signals: a goroutine and a
 // thread, more than many a container's whole life takes. Until then they are
-// taken note of: noteSignals.
+// taken note of ([early.Note]).
 const signalsAfter = 100 * time.Millisecond
 
 // watchSignals brings the signals that mean something to a monitor into the
@@ -397,7 +399,7 @@ func (m *Monitor) watchSignals() {
 			m.stop(m.env.StopSignal, m.env.StopTimeout)
 		}
 	}, signals...)
-	if signalNoted() {
+	if early.End() != 0 {
 		m.stop(m.env.StopSignal, m.env.StopTimeout)
 	}
 }

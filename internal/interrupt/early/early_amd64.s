@@ -1,8 +1,8 @@
 #include "textflag.h"
 
-// note is a signal handler, called by the kernel: see early.go.
+// note is a signal handler, called by the kernel with the signal's number: see early.go.
 TEXT note<>(SB),NOSPLIT|NOFRAME,$0
-	MOVL	$1, ·noted(SB)
+	MOVL	DI, ·noted(SB)
 	RET
 
 TEXT back<>(SB),NOSPLIT|NOFRAME,$0
