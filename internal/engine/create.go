@@ -461,6 +461,9 @@ func (d *draft) write(desired cove.Desired) error {
 			if d.joins, err = d.e.networksOf(tx, c); err != nil {
 				return err
 			}
+			if err := noteStart(tx, c, c.StartedBy); err != nil {
+				return err
+			}
 		}
 		return tx.Put(state.Containers, c.ID, c)
 	})

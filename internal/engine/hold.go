@@ -172,21 +172,8 @@ func (e *Engine) callOff(c *cove.Container) {
 
 // holdLocked is holdAsIs with the lock taken; it is released on error.
 func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held, error) {
-	h, c := &held{e: e, lock: l}, new(cove.Container)
-	// Once more under the lock: it may have changed or gone.
-	err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
-	if err == nil {
-		h.Container, err = e.look(c)
-	}
-	if err == nil && h.aboutToStart(c) {
-		err = cove.E("find container", c.Name, cove.Unavailable, fmt.Errorf("%w by process %d", errAboutToStart, c.StartedBy.PID))
-	}
-	if err == nil && e.undecided(&h.Container) {
-		err = cove.E("find container", c.Name, cove.Unavailable, errAboutToStart)
-	}
-	if err == nil && h.Run.PID == 0 && h.Run.Poststop && c.Spec.Monitor == "" && alive(h.Dir) {
-		err = cove.E("find container", c.Name, cove.Unavailable, errHooksRun)
-	}
+	h := &held{e: e, lock: l}
+	err := h.read(id)
 	if err == nil {
 		err = h.settle(ctx)
 	}
@@ -200,6 +187,27 @@ func (e *Engine) holdLocked(ctx context.Context, id string, l lock.Held) (*held,
 		return nil, err
 	}
 	return h, nil
+}
+
+// read looks at the container whose lock is held, once more: it may have changed
+// or gone. One that somebody has without its lock is an error.
+func (h *held) read(id string) error {
+	e, c := h.e, new(cove.Container)
+	err := e.store.View(func(tx state.Tx) error { return tx.Get(state.Containers, id, c) })
+	if err == nil {
+		h.Container, err = e.look(c)
+	}
+	switch {
+	case err != nil:
+		return err
+	case h.aboutToStart(c):
+		return cove.E("find container", c.Name, cove.Unavailable, fmt.Errorf("%w by process %d", errAboutToStart, c.StartedBy.PID))
+	case e.undecided(&h.Container):
+		return cove.E("find container", c.Name, cove.Unavailable, errAboutToStart)
+	case h.Run.PID == 0 && h.Run.Poststop && c.Spec.Monitor == "" && alive(h.Dir):
+		return cove.E("find container", c.Name, cove.Unavailable, errHooksRun)
+	}
+	return nil
 }
 
 // startPatience is how long a run that has recorded its container is expected

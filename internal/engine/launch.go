@@ -15,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/interrupt"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
@@ -41,6 +42,10 @@ func (h *held) launch() *launch {
 		}
 	}
 	l.record = func() error {
+		us, err := thisProcess()
+		if err != nil {
+			return err
+		}
 		return e.update(func(tx state.Tx) error {
 			c := new(cove.Container)
 			if err := tx.Get(state.Containers, h.ID, c); err != nil {
@@ -50,10 +55,10 @@ func (h *held) launch() *launch {
 			c.Run.Generation, c.Run.BootID = h.Run.Generation+1, procfs.BootID()
 			c.StartedBy = cove.Process{}
 			if l.hooks != nil { // somebody may look at it in between
-				var err error
-				if c.StartedBy, err = thisProcess(); err != nil {
-					return err
-				}
+				c.StartedBy = us
+			}
+			if err := noteStart(tx, c, us); err != nil {
+				return err
 			}
 			if err := e.dropOutdated(tx, c); err != nil {
 				return err
@@ -292,6 +297,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 	if l.uplink, err = e.uplink(c); err != nil { // now that the ports are known
 		return err
 	}
+	interrupt.Hear()
 	if err := ctx.Err(); err != nil {
 		return err
 	}

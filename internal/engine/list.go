@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -55,6 +56,17 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	var chosen []*Container // a Container is too large to be moved about
 	for i := range looked {
 		now := &looked[i]
+		if now.Status == cove.Created && now.cutShort() && !procfs.Lives(now.StartedBy.PID, now.StartedBy.Start) && e.heal(ctx, now) {
+			// It may have gone with that; there are no names of it but here.
+			again, err := e.Container(ctx, now.ID, false)
+			if cove.Is(err, cove.NotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			now = &again
+		}
 		if !all && now.Status != cove.Running && !now.livesUnread() || !match(now) || now.Status == cove.Created && gone[now.ID] {
 			continue
 		}

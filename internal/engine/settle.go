@@ -79,14 +79,18 @@ func (h *held) settle(ctx context.Context) error {
 
 // settleCreated finishes or undoes what made a container that has never run.
 func (h *held) settleCreated(ctx context.Context) error {
-	if h.Spec.Remove && h.Desired == cove.DesireRun {
-		// Its run was killed before the command was let go: we have the lock.
+	if h.neverRan() { // we have the lock
 		return h.settleAway(ctx)
 	}
+	return h.remake()
+}
+
+// remake makes what a container has from its beginning: whoever recorded it may
+// have been killed before the next steps, or in them.
+func (h *held) remake() error {
 	if exists(filepath.Join(h.Dir, lastMade)) {
 		return nil
 	}
-	// Whoever recorded it was killed before the next steps, or in them.
 	if err := h.e.makeVolumeDirs(&h.Container.Container); err != nil {
 		return err
 	}

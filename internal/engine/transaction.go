@@ -16,17 +16,22 @@ import (
 )
 
 // update runs a write transaction; before it, it drops the records of
-// containers whose monitors have removed them.
+// containers whose monitors have removed them, and settles starts that were cut
+// short.
 func (e *Engine) update(fn func(state.Tx) error) error {
 	if err := e.prepareHome(); err != nil {
 		return err
 	}
 	ready := e.finishRemovals()
 	var dropped, waiting []*cove.Container
+	var cut []string
 	drop := func(tx state.Tx) error {
 		dropped, waiting = dropped[:0], waiting[:0]
 		lost, err := e.lostWithBoot(tx)
 		if err != nil {
+			return err
+		}
+		if cut, err = e.startsCut(tx); err != nil {
 			return err
 		}
 		for _, id := range lost {
@@ -59,28 +64,32 @@ func (e *Engine) update(fn func(state.Tx) error) error {
 		}
 		return nil
 	}
-	errWaiting := errors.New("volumes first")
-	err := e.store.Update(func(tx state.Tx) error {
-		if err := drop(tx); err != nil {
-			return err
-		}
-		if len(waiting) > 0 {
-			return errWaiting
-		}
-		return fn(tx)
-	})
-	if errors.Is(err, errWaiting) {
-		for _, c := range waiting {
-			// One that cannot go now goes with a later write. Whoever has a
-			// volume's lock may be who writes here: nobody is waited for.
-			_ = e.removeAnonymous(c, e.locks.TryLock)
-		}
+	errFirst := errors.New("something has to be done first")
+	var err error
+	for pass := range 3 { // to settle starts is to find more volumes
 		err = e.store.Update(func(tx state.Tx) error {
 			if err := drop(tx); err != nil {
 				return err
 			}
+			if pass < 2 && (len(waiting) > 0 || len(cut) > 0) {
+				return errFirst
+			}
 			return fn(tx)
 		})
+		if !errors.Is(err, errFirst) {
+			break
+		}
+		// What cannot be done now is left to a later write. Whoever has a lock
+		// may be who writes here: nobody is waited for.
+		for _, c := range waiting {
+			_ = e.removeAnonymous(c, e.locks.TryLock)
+		}
+		for _, id := range cut {
+			e.settleStart(id)
+		}
+		if len(cut) > 0 {
+			ready = e.finishRemovals()
+		}
 	}
 	if err != nil {
 		return err
