@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -113,32 +114,57 @@ func mergeStruct(stored, fresh json.RawMessage, t reflect.Type) (json.RawMessage
 	return json.Marshal(now)
 }
 
-// mergeSlice finds the stored element of a list again by what t knows of it.
+// mergeSlice finds the stored element of a list again by what t knows of it, or
+// else, for one that has changed, by what tells it from the others.
 func mergeSlice(stored, fresh json.RawMessage, t reflect.Type) (json.RawMessage, error) {
 	var was, now []json.RawMessage
 	if json.Unmarshal(stored, &was) != nil || json.Unmarshal(fresh, &now) != nil {
 		return fresh, nil
 	}
-	left := map[string][]json.RawMessage{} // by what is known
-	for _, w := range was {
+	known := make([]json.RawMessage, len(was)) // what t knows of them
+	for i, w := range was {
 		v := reflect.New(t)
 		if json.Unmarshal(w, v.Interface()) != nil {
 			continue
 		}
-		if known, err := json.Marshal(v.Interface()); err == nil {
-			left[string(known)] = append(left[string(known)], w)
+		if k, err := json.Marshal(v.Interface()); err == nil {
+			known[i] = k
 		}
 	}
-	for i, n := range now {
-		if same := left[string(n)]; len(same) > 0 {
-			left[string(n)] = same[1:]
+	merged := make([]bool, len(now))
+	for _, same := range []func(a, b json.RawMessage) bool{
+		func(a, b json.RawMessage) bool { return bytes.Equal(a, b) },
+		func(a, b json.RawMessage) bool { key := keyOf(a, t); return key != "" && key == keyOf(b, t) },
+	} {
+		for i, n := range now {
+			at := slices.IndexFunc(known, func(k json.RawMessage) bool { return k != nil && same(k, n) })
+			if merged[i] || at < 0 {
+				continue
+			}
 			var err error
-			if now[i], err = merge(same[0], n, t); err != nil {
+			if now[i], err = merge(was[at], n, t); err != nil {
 				return nil, err
 			}
+			merged[i], known[at] = true, nil
 		}
 	}
 	return json.Marshal(now)
+}
+
+// keys are the fields that tell the elements of a list apart: the first one that
+// their type has.
+var keys = []string{"id", "name", "network", "destination", "containerpath", "path", "subnet", "container_port"}
+
+// keyOf is that field of an element, "" for none.
+func keyOf(element json.RawMessage, t reflect.Type) string {
+	known := fields(structOf(t))
+	for _, key := range keys {
+		if f, ok := known[key]; ok {
+			o, _ := object(element)
+			return string(o[f.name])
+		}
+	}
+	return ""
 }
 
 // object takes a JSON object apart; ok is false for anything else.

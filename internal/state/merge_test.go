@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -73,6 +74,36 @@ func rewrite[T any](t *testing.T, stored []byte) {
 	twice, err := keepUnknown(out, fresh, record)
 	if err != nil || !sameJSON(twice, out) {
 		t.Fatalf("%s became %s and then %s, %v", stored, out, twice, err)
+	}
+}
+
+// What is not known of a list's element stays with it when what is known changes,
+// goes with it, and is not another's.
+func TestKeepUnknownInLists(t *testing.T) {
+	stored := []byte(`{"attachments":[{"network":"n1","new":1},{"network":"n2","new":2},{"network":"n3","new":3}],` +
+		`"mounts":[{"type":"bind","destination":"/a","new":4}],"ports":[{"host_ip":"","container_port":80,"host_port":0,"range":1,"protocol":"tcp","new":5}]}`)
+	var c cove.Container
+	if err := json.Unmarshal(stored, &c); err != nil {
+		t.Fatal(err)
+	}
+	c.Attachments = append(c.Attachments[1:], cove.NetworkAttachment{Network: "n4"})
+	c.Attachments[0].MAC = "02:00:00:00:00:01"
+	c.Mounts[0].Source, c.Ports[0].HostPort = "/b", 8080
+	fresh, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := keepUnknown(stored, fresh, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type element struct{ New int }
+	var got struct{ Attachments, Mounts, Ports []element }
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(got); text != "{[{2} {3} {0}] [{4}] [{5}]}" {
+		t.Errorf("%s in %s", text, out)
 	}
 }
 
