@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -268,7 +269,7 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 				return s.Difference, false, err
 			}
 			_ = l.Unlock()
-			s.note(s.verb())
+			s.mend(s.verb)
 			return s.Difference, true, nil
 		}
 	}
@@ -279,14 +280,21 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 	switch {
 	case !repair:
 	case s.repair != nil:
-		s.note(s.repair())
+		s.mend(s.repair)
 	case s.verb != nil:
-		s.note(s.verb())
+		s.mend(s.verb)
 	}
 	return s.Difference, true, nil
 }
 
-func (s *suspicion) note(err error) {
+// mend carries out a repair and looks whether that has helped.
+func (s *suspicion) mend(repair func() error) {
+	err := repair()
+	if err == nil {
+		if is, serr := s.still(); serr != nil || is {
+			err = cmp.Or(serr, errors.New("it is there again"))
+		}
+	}
 	if s.Repaired = err == nil; err != nil {
 		s.Problem += "; repairing it failed: " + err.Error()
 	}

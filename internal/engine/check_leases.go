@@ -96,16 +96,15 @@ func leasesOff(tx state.Tx, name string) ([]leaseOff, error) {
 	return off, err
 }
 
-// fixLease makes an owner's leases on a network those that its record has.
+// fixLease frees an address that no record has, or leases to an owner what its
+// record has.
 func fixLease(tx state.Tx, name string, l leaseOff) error {
 	now, err := leasesOff(tx, name)
 	if err != nil || !slices.Contains(now, l) {
 		return err
 	}
 	if l.extra {
-		if err := tx.Unlease(name, l.owner); err != nil {
-			return err
-		}
+		return tx.Free(name, l.addr)
 	}
 	c := new(cove.Container)
 	if err := tx.Get(state.Containers, l.owner, c); err != nil {

@@ -331,3 +331,13 @@ func TestCheckMakesNoLocks(t *testing.T) {
 		t.Errorf("locks: %v, %v", known, err)
 	}
 }
+
+// A repair that has not helped is none.
+func TestRepairWithoutEffect(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		s := suspicion{still: func() (bool, error) { return there, nil }}
+		if s.mend(func() error { return nil }); s.Repaired == there {
+			t.Errorf("still there %v: repaired %v", there, s.Repaired)
+		}
+	}
+}

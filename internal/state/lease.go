@@ -187,6 +187,19 @@ func (t tx) Unlease(network, owner string) error {
 }
 
 // giveBack frees one leased address and splits its run.
+func (t tx) Free(network string, a netip.Addr) error {
+	owner, err := t.rows.Get(tableLeases, leaseKey(network, a))
+	if err != nil || owner == nil {
+		return err
+	}
+	owners := network + "\x00" + string(owner) + "\x00" + key16(a)
+	if err := t.giveBack(network, a); err != nil {
+		return err
+	}
+	return t.rows.Delete(tableOwners, owners)
+}
+
+// giveBack makes an address free again, but for what its owner's rows say.
 func (t tx) giveBack(network string, a netip.Addr) error {
 	if err := t.rows.Delete(tableLeases, leaseKey(network, a)); err != nil {
 		return err

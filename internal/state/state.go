@@ -97,6 +97,9 @@ type Tx interface {
 	// Unlease frees all addresses of owner on network; with owner "" all
 	// of the network, which is then forgotten.
 	Unlease(network, owner string) error
+	// Free frees one address of network, whoever has it: where the rows
+	// disagree, Unlease may not come upon it.
+	Free(network string, a netip.Addr) error
 	// Leases calls each for every lease on network in order of address.
 	Leases(network string, each func(a netip.Addr, owner string) error) error
 
