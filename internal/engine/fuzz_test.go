@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
@@ -79,7 +80,7 @@ func FuzzMonitor(f *testing.F) {
 				return (&execRun{session: session{conn: c}}).awaitStart(t.Context())
 			},
 			func(c *monitor.Conn) error { return c.Request(wire.Stop, wire.StopBody{}) },
-			func(c *monitor.Conn) error { _, err := c.Probe(t.Context()); return err },
+			func(c *monitor.Conn) error { _, err := c.Probe(t.Context(), time.Second); return err },
 			(*monitor.Conn).Hooked,
 		} {
 			ours, theirs, err := wire.Pair()

@@ -84,7 +84,11 @@ func (e *Engine) CheckHealth(ctx context.Context, nameOrID string) (healthy bool
 		return false, err
 	}
 	defer conn.Close()
-	code, err := conn.Probe(ctx)
+	timeout := healthCheck(&h.Container.Container).Timeout
+	if s := h.Spec.StartupHealth; s != nil {
+		timeout = max(timeout, s.Timeout)
+	}
+	code, err := conn.Probe(ctx, timeout)
 	if err != nil {
 		return false, cove.E("run health check of container", h.Name, cove.KindOf(err), err)
 	}

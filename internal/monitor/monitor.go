@@ -533,8 +533,10 @@ func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
 
 // Probe has the monitor run the container's health check now, or wait for the
 // one that runs, and gives its exit code, -1 when it could not be run or took
-// too long.
-func (c *Conn) Probe(ctx context.Context) (code int, err error) {
+// too long: timeout is what it may take.
+func (c *Conn) Probe(ctx context.Context, timeout time.Duration) (code int, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*timeout+answerLimit, ErrNoAnswer)
+	defer cancel()
 	err = c.ask(ctx, wire.HealthRun, nil, func(kind wire.Kind, answer []byte) (done bool, err error) {
 		if kind != wire.Exit {
 			return true, expect(kind, answer, wire.Exit)
