@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/network/teardown"
@@ -28,6 +29,9 @@ func (e *Engine) ConnectNetwork(ctx context.Context, container string, a cove.Ne
 		return err
 	}
 	defer h.release()
+	if err := monitorStopped(&h.Container); err != nil {
+		return cove.E("change networks of container", h.Name, cove.Unavailable, err)
+	}
 	running := h.Run.PID != 0
 	connected := false
 	var n cove.Network
@@ -86,6 +90,9 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, container, nameOrID stri
 		return err
 	}
 	defer h.release()
+	if err := monitorStopped(&h.Container); err != nil && !force {
+		return cove.E("change networks of container", h.Name, cove.Unavailable, err)
+	}
 	var n cove.Network
 	err = e.store.View(func(tx state.Tx) (err error) {
 		n, err = e.findNetwork(tx, nameOrID)
@@ -159,6 +166,18 @@ func (e *Engine) holdBridged(ctx context.Context, nameOrID string) (*held, error
 // betweenRuns is how long a change of a container's networks waits for its
 // next run.
 const betweenRuns = 2 * time.Second
+
+// monitorStopped is the error of a container that runs whose monitor somebody has
+// stopped, which will not answer; nil else.
+func monitorStopped(c *Container) error {
+	if c.Run.PID == 0 || c.Spec.Monitor != "" {
+		return nil // conmon is not asked for anything
+	}
+	if state, _, err := procfs.Look(c.Run.MonitorPID); err != nil || state != 'T' && state != 't' {
+		return nil
+	}
+	return fmt.Errorf("its monitor, process %d, is stopped: let it go on (kill -CONT %d), or stop the container", c.Run.MonitorPID, c.Run.MonitorPID)
+}
 
 func (e *Engine) connectionEvent(h *held, network, status string) {
 	_ = e.events.Write(cove.Event{ID: h.ID, Name: h.Name, Network: network, Status: status, Time: time.Now(), Type: "network"})
@@ -306,10 +325,13 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 		return err
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, monitor.ErrNoAnswer)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = unix.Shutdown(conn.FD(), unix.SHUT_RDWR) })()
 	if err := conn.Request(wire.Networks, body); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return cove.E("tell the monitor of container", h.Name, cove.Unavailable, err)
 	}
 	return nil

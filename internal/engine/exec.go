@@ -48,6 +48,9 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if c.Run.PID == 0 || c.Status == cove.Paused {
 		return ExecResult{}, errNoExec
 	}
+	if pending(&c.Container) {
+		e.heal(ctx, &c)
+	}
 	_ = e.settleUplink(&c) // it may want to be reached
 	if len(x.Command) == 0 {
 		return ExecResult{}, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))

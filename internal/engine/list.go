@@ -56,8 +56,9 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	var chosen []*Container // a Container is too large to be moved about
 	for i := range looked {
 		now := &looked[i]
-		if now.Status == cove.Created && now.cutShort() && !procfs.Lives(now.StartedBy.PID, now.StartedBy.Start) && e.heal(ctx, now) {
-			// It may have gone with that; there are no names of it but here.
+		ghost := now.Status == cove.Created && now.cutShort() && !procfs.Lives(now.StartedBy.PID, now.StartedBy.Start)
+		if (ghost || pending(&now.Container)) && e.heal(ctx, now) {
+			// It may have gone with that.
 			again, err := e.Container(ctx, now.ID, false)
 			if cove.Is(err, cove.NotFound) {
 				continue

@@ -22,7 +22,8 @@ import (
 // container. They do not wait for its lock: whoever holds it does the same. What
 // fails is left to a verb that changes something.
 func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
-	if (!c.unsettled() || alive(c.Dir)) && e.lostAide(c) == nil {
+	halfway := pending(&c.Container) && monitorStopped(c) == nil // of a stopped one nothing can be had
+	if (!c.unsettled() || alive(c.Dir)) && e.lostAide(c) == nil && !halfway {
 		return false
 	}
 	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)

@@ -320,28 +320,51 @@ func (l *keepingLocks) Forget(k lock.Kind, id string) error {
 // A connect to a network that was cut short, or has failed and could not take itself
 // back, is taken back by whoever comes next; a disconnect is completed.
 func TestPendingNetworks(t *testing.T) {
-	for _, pending := range []cove.Pending{cove.Joining, cove.Leaving} {
-		e, _ := engineWith(t)
-		if _, err := e.CreateNetwork(t.Context(), cove.Network{Name: "n"}, false); err != nil {
-			t.Fatal(err)
-		}
-		c := stored(t, e, "c", func(c *cove.Container) {
-			c.Attachments = []cove.NetworkAttachment{{Network: "podman", Interface: "eth0"}, {Network: "n", Interface: "eth1", Link: 1, Pending: pending}}
-		})
-		h, err := e.hold(t.Context(), "c")
-		if err != nil {
-			t.Fatal(err)
-		}
-		h.release()
-		leases := 0
-		inStore(t, e, func(tx state.Tx) error {
-			if err := tx.Leases("n", func(netip.Addr, string) error { leases++; return nil }); err != nil {
+	for name, verb := range map[string]func(e *Engine) error{
+		"cp, say": func(e *Engine) error {
+			h, err := e.hold(t.Context(), "c")
+			if err == nil {
+				h.release()
+			}
+			return err
+		},
+		"inspect": func(e *Engine) error { _, err := e.Container(t.Context(), "c", false); return err },
+		"ps":      func(e *Engine) error { _, err := e.List(t.Context(), ListOptions{}); return err },
+		"top": func(e *Engine) error {
+			if _, err := e.Top(t.Context(), "c", nil); !cove.Is(err, cove.WrongStatus) {
 				return err
 			}
-			return tx.Get(state.Containers, c.ID, c)
-		})
-		if len(c.Attachments) != 1 || c.Attachments[0].Network != "podman" || leases != 0 {
-			t.Errorf("%s: %+v, %d leases", pending, c.Attachments, leases)
+			return nil
+		},
+		"logs": func(e *Engine) error {
+			return e.Logs(t.Context(), "c", LogOptions{}, func(LogLine) error { return nil })
+		},
+	} {
+		for _, pending := range []cove.Pending{cove.Joining, cove.Leaving} {
+			t.Run(name+" after "+string(pending), func(t *testing.T) { pendingNetworks(t, pending, verb) })
 		}
+	}
+}
+
+func pendingNetworks(t *testing.T, pending cove.Pending, verb func(*Engine) error) {
+	e, _ := engineWith(t)
+	if _, err := e.CreateNetwork(t.Context(), cove.Network{Name: "n"}, false); err != nil {
+		t.Fatal(err)
+	}
+	c := stored(t, e, "c", func(c *cove.Container) {
+		c.Attachments = []cove.NetworkAttachment{{Network: "podman", Interface: "eth0"}, {Network: "n", Interface: "eth1", Link: 1, Pending: pending}}
+	})
+	if err := verb(e); err != nil {
+		t.Fatal(err)
+	}
+	leases := 0
+	inStore(t, e, func(tx state.Tx) error {
+		if err := tx.Leases("n", func(netip.Addr, string) error { leases++; return nil }); err != nil {
+			return err
+		}
+		return tx.Get(state.Containers, c.ID, c)
+	})
+	if len(c.Attachments) != 1 || c.Attachments[0].Network != "podman" || leases != 0 {
+		t.Errorf("%+v, %d leases", c.Attachments, leases)
 	}
 }
