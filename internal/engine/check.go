@@ -61,6 +61,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	k.directories()
 	k.sockets()
 	k.publishedNames()
+	k.unpublished()
 	k.volumes()
 	k.nameIndex()
 	k.leases()

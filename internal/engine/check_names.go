@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -92,4 +94,60 @@ func namesOff(tx state.Tx, b state.Bucket) (extra, missing []named, err error) {
 	}
 	slices.SortFunc(missing, func(a, b named) int { return strings.Compare(a.id, b.id) })
 	return extra, missing, err
+}
+
+// unpublished looks for names that running containers have lost: somebody has swept
+// the files away by which name servers know them.
+func (k *survey) unpublished() {
+	e := k.e
+	for id := range k.records {
+		if !k.running[id] {
+			continue
+		}
+		missing := func() (p publication, is bool, err error) {
+			now, err := k.now(id)
+			if err != nil || now == nil || now.Run.PID == 0 || pending(&now.Container) {
+				return p, false, err
+			}
+			all, err := e.publications(&now.Container)
+			// Whatever it is called since it was started, its ID is among them.
+			i := slices.IndexFunc(all, func(p publication) bool { return p.name == id[:cove.ShortIDLength] && !exists(p.file) })
+			if i < 0 {
+				return p, false, err
+			}
+			return all[i], true, err
+		}
+		p, is, err := missing()
+		k.fail(err)
+		if !is {
+			continue
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "name", Object: p.network + "/" + p.name, Owner: id, Problem: "its container runs, and the network's name server does not know it"},
+			kind:       lock.Container, id: id, live: true,
+			still: func() (bool, error) { _, is, err := missing(); return is, err },
+			repair: func() error {
+				all, err := e.publications(k.records[id])
+				for _, p := range all {
+					if err == nil && !exists(p.file) {
+						err = publishName(p.file, p.lines)
+					}
+				}
+				return err
+			},
+		})
+	}
+}
+
+// publications are all names of a container that runs.
+func (e *Engine) publications(c *cove.Container) ([]publication, error) {
+	var networks []cove.Network
+	err := e.store.View(func(tx state.Tx) (err error) {
+		networks, err = e.networksOf(tx, c)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e.published(c, networks), nil
 }

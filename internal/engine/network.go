@@ -226,6 +226,20 @@ const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 // publishNames makes the container findable, and gives the files that do it.
 func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]string, error) {
 	var files []string
+	for _, p := range e.published(c, networks) {
+		if err := publishName(p.file, p.lines); err != nil {
+			return files, cove.E("publish name", p.name, fileKind(err), err)
+		}
+		files = append(files, p.file)
+	}
+	return files, nil
+}
+
+// publication is a name of a container on a network, and the file that says so.
+type publication struct{ network, name, file, lines string }
+
+// published are those of a container that runs.
+func (e *Engine) published(c *cove.Container, networks []cove.Network) (all []publication) {
 	for i, n := range networks {
 		if !n.DNSEnabled {
 			continue
@@ -235,14 +249,10 @@ func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]str
 			lines.WriteString(p.Addr().String() + "\n")
 		}
 		for _, name := range namesOf(c, &c.Attachments[i]) {
-			file := filepath.Join(e.namesDir(), n.Name, strings.ToLower(name), c.ID)
-			if err := publishName(file, lines.String()); err != nil {
-				return files, cove.E("publish name", name, fileKind(err), err)
-			}
-			files = append(files, file)
+			all = append(all, publication{n.Name, name, filepath.Join(e.namesDir(), n.Name, strings.ToLower(name), c.ID), lines.String()})
 		}
 	}
-	return files, nil
+	return all
 }
 
 // publishName writes a name's file, whose directory the last one of that name may
