@@ -24,7 +24,7 @@ func (e *Engine) Network(ctx context.Context, nameOrID string) (NetworkData, err
 }
 
 // RemoveNetwork removes a network and gives its name. Of o only Force (with
-// the containers on it) and Timeout count.
+// the containers on it), Timeout and Warn count.
 func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOptions) (string, error) {
 	return e.now().RemoveNetwork(ctx, nameOrID, o)
 }

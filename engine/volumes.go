@@ -24,7 +24,7 @@ func (e *Engine) Volume(ctx context.Context, name string) (VolumeData, error) {
 }
 
 // RemoveVolume removes a volume with its content and gives its full name. Of o
-// only Force (with the containers that use it) and Timeout count.
+// only Force (with the containers that use it), Timeout and Warn count.
 func (e *Engine) RemoveVolume(ctx context.Context, name string, o RemoveOptions) (string, error) {
 	return e.now().RemoveVolume(ctx, name, o)
 }

@@ -21,7 +21,7 @@ func networkRemoveCommand(a *app) *cobra.Command {
 			if c.Flags().Changed("time") && !o.Force {
 				return usagef("--force option must be specified to use the --time option")
 			}
-			o.Timeout = stopTimeout(c, timeout)
+			o.Timeout, o.Warn = stopTimeout(c, timeout), a.warn
 			eng, err := a.engine()
 			if err != nil {
 				return err

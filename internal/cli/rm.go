@@ -60,7 +60,7 @@ func (o *rmOptions) run(ctx context.Context, args []string) error {
 		return codedByKind(err, rmCodes())
 	}
 	err = o.eachTogether(ctx, ts, o.ignore, func(t target) error {
-		return e.Remove(ctx, t.name, engine.RemoveOptions{Force: o.force, Volumes: o.volumes, Depend: o.depend, Timeout: o.timeout()})
+		return e.Remove(ctx, t.name, engine.RemoveOptions{Force: o.force, Volumes: o.volumes, Depend: o.depend, Timeout: o.timeout(), Warn: o.warn})
 	})
 	return codedByKind(err, rmCodes())
 }

@@ -27,7 +27,7 @@ func volumeRemoveCommand(a *app) *cobra.Command {
 			if (len(args) > 0) == all {
 				return usagef("choose either one or more volumes or all")
 			}
-			o.Timeout = stopTimeout(c, timeout)
+			o.Timeout, o.Warn = stopTimeout(c, timeout), a.warn
 			eng, err := a.engine()
 			if err != nil {
 				return err

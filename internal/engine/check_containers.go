@@ -100,7 +100,7 @@ func (k *survey) containers(quick bool) {
 			add(suspicion{
 				Difference: Difference{Kind: "record", Object: c.Name, Problem: "its removal was cut short"}, live: true,
 				still: func() (bool, error) { n, err := k.now(id); return n != nil && n.Intent == cove.BeingRemoved, err },
-				verb:  func() error { return e.Remove(k.ctx, id, RemoveOptions{Force: true}) },
+				verb:  func() error { return e.Remove(k.ctx, id, RemoveOptions{Force: true, Timeout: new(uint)}) },
 			})
 			continue
 		}

@@ -108,7 +108,8 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 			return nil, err
 		}
 		if o.Replace {
-			err := e.Remove(ctx, spec.Name, RemoveOptions{Force: true})
+			warn := func(text string) { d.warnings = append(d.warnings, text) }
+			err := e.Remove(ctx, spec.Name, RemoveOptions{Force: true, Warn: warn})
 			if err != nil && !cove.Is(err, cove.NotFound) {
 				return nil, err
 			}

@@ -445,7 +445,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOpt
 		return "", networkInUse(n)
 	}
 	for _, id := range users {
-		err := e.Remove(ctx, id, RemoveOptions{Force: true, Timeout: o.Timeout})
+		err := e.Remove(ctx, id, RemoveOptions{Force: true, Timeout: o.Timeout, Warn: o.Warn})
 		if err != nil && !cove.Is(err, cove.NotFound) {
 			return "", err
 		}

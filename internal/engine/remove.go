@@ -39,7 +39,11 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		if err := e.desire(h, cove.DesireStop); err != nil {
 			return err
 		}
-		err := e.stop(ctx, h, "remove container", o.stop())
+		how := o.stop()
+		if h.Status == cove.Paused {
+			how.Timeout = new(uint) // it can do nothing with its time
+		}
+		err := e.stop(ctx, h, "remove container", how)
 		if errors.Is(err, errSettledAway) {
 			return nil
 		}
@@ -61,10 +65,7 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 
 // stop says how a container that runs is to end.
 func (o RemoveOptions) stop() StopOptions {
-	if o.Timeout == nil {
-		o.Timeout = new(uint)
-	}
-	return StopOptions{Timeout: o.Timeout, untold: true}
+	return StopOptions{Timeout: o.Timeout, Warn: o.Warn, untold: true}
 }
 
 // removeHeld removes a container that does not run: the intent is recorded,

@@ -106,10 +106,12 @@ type StopOptions struct {
 
 // RemoveOptions are for Remove.
 type RemoveOptions struct {
-	Force   bool // kill it first when it runs
-	Volumes bool // with its anonymous volumes
-	Depend  bool // with the containers that depend on it
-	Timeout *uint
+	Force   bool  // stop it first when it runs
+	Volumes bool  // with its anonymous volumes
+	Depend  bool  // with the containers that depend on it
+	Timeout *uint // seconds before SIGKILL; nil: the container's own
+	// Warn is that of [StopOptions].
+	Warn func(text string)
 }
 
 // Container is a container as it is at one moment: its record with the run

@@ -61,7 +61,8 @@ func (e *Engine) removeRecorded(ctx context.Context) error {
 	all, err := e.records()
 	errs := []error{err}
 	for _, c := range all {
-		err := e.Remove(ctx, c.ID, RemoveOptions{Force: true, Volumes: true, Depend: true})
+		// What they would want to bring into order goes, too.
+		err := e.Remove(ctx, c.ID, RemoveOptions{Force: true, Volumes: true, Depend: true, Timeout: new(uint)})
 		if !cove.Is(err, cove.NotFound) {
 			errs = append(errs, err)
 		}

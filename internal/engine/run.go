@@ -90,7 +90,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	result, err = e.follow(ctx, &now, conn, o.Attach, result)
 	if result.OutputLost && spec.Remove && !spec.Terminal {
 		// It was run for its output. A terminal hangs up on one that goes on.
-		return result, errors.Join(err, e.Remove(ctx, d.c.ID, RemoveOptions{Force: true, Volumes: true}))
+		return result, errors.Join(err, e.Remove(ctx, d.c.ID, RemoveOptions{Force: true, Volumes: true, Timeout: new(uint)}))
 	}
 	if err == nil && !result.Detached && spec.Remove && slices.ContainsFunc(d.c.Mounts, func(m cove.Mount) bool { return m.Anonymous }) {
 		// The record would go with the next write; its volumes are not to

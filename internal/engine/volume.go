@@ -266,7 +266,7 @@ func (e *Engine) RemoveVolume(ctx context.Context, name string, o RemoveOptions)
 		return "", cove.E("", "", cove.InUse, errors.New("volume "+v.Name+" is being used by the following container(s): "+strings.Join(users, ", ")+": volume is being used"))
 	}
 	for _, id := range users {
-		err := e.Remove(ctx, id, RemoveOptions{Force: true, Timeout: o.Timeout})
+		err := e.Remove(ctx, id, RemoveOptions{Force: true, Timeout: o.Timeout, Warn: o.Warn})
 		if err != nil && !cove.Is(err, cove.NotFound) {
 			return "", err
 		}
