@@ -19,6 +19,7 @@ type deed struct {
 	flags   []string   // before the verb, of every command
 	whole   bool       // what it starts ends by itself, and is followed to its end
 	images  bool       // it is about images: the check looks at layers, too
+	unnamed bool       // nobody will ever name what it makes
 	resumed bool       // when it has failed, by whoever comes next: what it removes is half gone
 }
 
@@ -122,6 +123,7 @@ func (s *scene) ownDeeds() []deed {
 	deeds := []deed{
 		{name: "run", command: onImage("run --name x -p 127.0.0.1:8123:80 -v vol:/data -v /data2", "true"), roles: all, whole: true},
 		{name: "run --rm", command: onImage("run --rm --name x -v /data2", "true"), roles: all, whole: true},
+		{name: "run --rm unnamed", command: onImage("run --rm -v /data2", "true"), roles: all, whole: true, unnamed: true},
 		{name: "run -d", command: running, roles: all},
 		{name: "run --network", prepare: [][]string{w("network create n")}, command: onImage("run --rm --network n --name x", "true"), roles: all, whole: true},
 		{name: "run --pid", prepare: [][]string{w("run -d --name y " + image + " sleep 100000")}, command: onImage("run --rm --pid container:y --name x", "true"), roles: all, whole: true},

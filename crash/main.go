@@ -456,6 +456,28 @@ func (s *scene) checked(d deed) string {
 	return "system check: " + r.String()
 }
 
+// ghosts are containers that a list goes on to show although nobody has a name for
+// them any more. They are not named before: that would settle them.
+func (s *scene) ghosts() string {
+	var id string
+	for deadline := time.Now().Add(grace); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		id = ""
+		r := s.run(w("ps -a --no-trunc --format {{.ID}}/{{.Names}}")...)
+		if r.code != 0 {
+			return "ps: " + r.String()
+		}
+		for line := range strings.FieldsFuncSeq(r.out, func(c rune) bool { return c == '\n' }) {
+			if first, name, _ := strings.Cut(line, "/"); name != "other" {
+				id = first
+			}
+		}
+		if id == "" {
+			return ""
+		}
+	}
+	return fmt.Sprintf("ps shows %s, of which inspect says: %s", id, s.run("inspect", "-f", "{{.State.Status}}", id))
+}
+
 // clean removes what the deed made and says what is wrong all the same.
 func (s *scene) clean(d deed) (v verdict) {
 	for _, name := range d.files {
@@ -465,6 +487,9 @@ func (s *scene) clean(d deed) (v verdict) {
 	}
 	if r := s.lookAtOther(); !s.alone && r.out != s.other {
 		return v.and(verdict{lost: fmt.Sprintf("the other container: %s, it was %s", r, s.other)})
+	}
+	if d.unnamed {
+		v = v.and(verdict{lost: s.ghosts()})
 	}
 	for _, args := range slices.Concat(d.tidy, tidy) {
 		if r := s.run(args...); r.code != 0 {
