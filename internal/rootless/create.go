@@ -2,6 +2,7 @@ package rootless
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -77,7 +78,8 @@ func mapIDs(pid, uid, gid int, warn func(string)) error {
 	failed := make(chan error, 2)
 	go func() { failed <- mapByProgram("newuidmap", pid, uid, uids) }()
 	go func() { failed <- mapByProgram("newgidmap", pid, gid, gids) }()
-	return errors.Join(<-failed, <-failed)
+	first, second := <-failed, <-failed
+	return cmp.Or(first, second) // mostly they fail for the same reason
 }
 
 // mapByProgram has the system's program write the map, newuidmap(1).
@@ -93,9 +95,18 @@ func mapByProgram(program string, pid, own int, subordinate []idRange) error {
 		return cove.E("make user namespace", "", cove.Unavailable, fmt.Errorf("%s is needed to map subordinate IDs and is not installed (package uidmap or shadow-utils)", program))
 	}
 	if err != nil {
-		return cove.E("make user namespace", "", cove.Denied, fmt.Errorf("%s: %w: %s", program, err, strings.Join(strings.Fields(string(out)), " ")))
+		return cove.E("make user namespace", "", cove.Denied, fmt.Errorf("%s: %w%s", program, err, said(out)))
 	}
 	return nil
+}
+
+// said is what a program has printed, in one line, behind a colon.
+func said(out []byte) string {
+	words := strings.Fields(string(out))
+	if len(words) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(words, " ")
 }
 
 // mapOne maps the user alone, which needs nobody's help, user_namespaces(7).
