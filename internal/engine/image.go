@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -128,6 +130,9 @@ func (e *Engine) records() ([]*cove.Container, error) {
 
 // recordsBeside are those of the other store on this graph root.
 func (e *Engine) recordsBeside() ([]*cove.Container, error) {
+	if _, err := os.Lstat(e.conf.Beside().Home()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // the store cannot tell that of a read-only file system
+	}
 	s, err := e.beside()
 	if err != nil {
 		return nil, err

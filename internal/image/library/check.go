@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"syscall"
 
 	"go.podman.io/storage"
 
@@ -19,11 +18,11 @@ func (s *Store) Check(ctx context.Context, users func() image.Users) ([]image.Da
 	const op = "check images"
 	return soon(ctx, op, "", func() ([]image.Damage, error) {
 		lib, err := s.library()
-		if errors.Is(err, syscall.EROFS) {
-			return nil, nil // the library opens none that it could not write to
-		}
 		if err != nil {
 			return nil, err
+		}
+		if lib.readOnly {
+			return nil, nil // the library's check changes what it looks at
 		}
 		found, err := s.check(lib, users)
 		return found, fail(op, "", err)

@@ -123,7 +123,7 @@ func (s *Store) FailNames() {
 		if err != nil {
 			return nil, err
 		}
-		return &library{lib.runtime, nameless{lib.store}}, nil
+		return &library{runtime: lib.runtime, store: nameless{lib.store}}, nil
 	}
 }
 
@@ -136,7 +136,7 @@ func (s *Store) FailData() {
 		if err != nil {
 			return nil, err
 		}
-		return &library{lib.runtime, &dataless{Store: lib.store}}, nil
+		return &library{runtime: lib.runtime, store: &dataless{Store: lib.store}}, nil
 	}
 }
 

@@ -19,7 +19,7 @@ func (s *Store) Import(ctx context.Context, source string, o image.ImportOptions
 }
 
 func (s *Store) importFrom(ctx context.Context, op, source string, o image.ImportOptions) (string, error) {
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return "", err
 	}

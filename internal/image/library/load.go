@@ -45,7 +45,7 @@ func (s *Store) LoadFrom(ctx context.Context, r io.Reader, o image.LoadOptions) 
 }
 
 func (s *Store) loadFrom(ctx context.Context, op string, r io.Reader, o image.LoadOptions) ([]string, error) {
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (s *Store) load(ctx context.Context, op, object, reference string, o image.
 	if err != nil {
 		return nil, cove.E(op, object, cove.Invalid, err)
 	}
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,7 @@ func (l *library) retire(c *copies, p pinnedImage) error {
 // flight. An image that another tool has force-removed goes with its last pin.
 func (s *Store) Retire(ctx context.Context, users image.Users) error {
 	const op = "unpin images"
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (s *Store) pull(ctx context.Context, op, name string, o image.PullOptions) 
 	if err != nil {
 		return nil, err
 	}
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ type remover struct {
 }
 
 func (s *Store) remover(ctx context.Context, o image.RemoveOptions, users image.Users) (*remover, func() error, error) {
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -38,6 +38,8 @@ type Store struct {
 type library struct {
 	runtime *libimage.Runtime
 	store   storage.Store
+	// readOnly tells that the images' file system is: see overReadOnly.
+	readOnly bool
 }
 
 // Open names the store without touching it.
@@ -107,6 +109,11 @@ func (s *Store) open() (*library, error) {
 	if sys.BigFilesTemporaryDir, err = transferDir(o.GraphRoot, sys.BigFilesTemporaryDir); err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
+	images := o.GraphRoot
+	readOnly, err := overReadOnly(&o)
+	if err != nil {
+		return nil, fail("open image store", images, err)
+	}
 	nameLinks(filepath.Join(cmp.Or(o.ImageStore, o.GraphRoot), "overlay"))
 	st, err := storage.GetStore(o)
 	if err != nil {
@@ -120,7 +127,7 @@ func (s *Store) open() (*library, error) {
 	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
 	}
-	return &library{runtime: rt, store: confined{st}}, nil
+	return &library{runtime: rt, store: confined{st}, readOnly: readOnly}, nil
 }
 
 // Close forgets the opened store, so that another one reads storage.conf

@@ -7,7 +7,7 @@ import (
 // Tag gives the image called nameOrID the further names.
 func (s *Store) Tag(nameOrID string, names ...string) error {
 	const op = "tag image"
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (s *Store) Tag(nameOrID string, names ...string) error {
 // given. The image stays.
 func (s *Store) Untag(nameOrID string, names ...string) error {
 	const op = "untag image"
-	lib, err := s.library()
+	lib, err := s.writable()
 	if err != nil {
 		return err
 	}
