@@ -157,7 +157,11 @@ func (h *held) undoStart() error {
 	if err := h.e.clear(&h.Container); err != nil {
 		return err
 	}
-	return h.notStarted(h.recorded, nil)
+	err := h.notStarted(h.recorded, nil)
+	if isFull(err) {
+		err = nil // a removal makes room, and another start finds out; who comes next undoes it again
+	}
+	return err
 }
 
 // settleUplink connects an ordinary user's bridges anew when what did it was

@@ -125,10 +125,11 @@ func (h *held) notStarted(generation uint64, cause error) error {
 	if cause != nil {
 		h.Run.Error = cause.Error()
 	}
-	if err := h.writeRun(); err != nil {
-		return errors.Join(cause, err)
+	err := h.writeRun()
+	if cause != nil && (isFull(err) && isFull(cause) || errors.Is(err, unix.EROFS) && errors.Is(cause, unix.EROFS)) {
+		err = nil // it says no more than the cause, and whoever comes next writes it down
 	}
-	return cause
+	return errors.Join(cause, err)
 }
 
 func exitCodeOf(err error) int {
