@@ -169,11 +169,12 @@ func (e *plainError) Unwrap() error { return e.err }
 
 // plain makes the libraries' lists of errors ("2 errors occurred: …" over
 // several lines) one line, and shows what a terminal would obey: names of a
-// hostile layer's files are in them.
+// hostile layer's files are in them. A reference without a name ends in a colon
+// and has another one follow.
 func plain(err error) error {
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), ":: ", ": ")
 	if !strings.ContainsFunc(text, unicode.IsControl) {
-		return err
+		return &plainError{text, err}
 	}
 	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
 	for i, l := range lines {

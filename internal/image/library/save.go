@@ -53,7 +53,7 @@ func (s *Store) save(ctx context.Context, op, object string, names []string, o i
 	}
 	opts := &libimage.SaveOptions{CopyOptions: libimage.CopyOptions{
 		DirForceCompress: o.Compress, OciAcceptUncompressedLayers: o.AcceptUncompressed,
-		SignaturePolicyPath: o.SignaturePolicy, Writer: o.Progress, PolicyAllowStorage: true,
+		SignaturePolicyPath: o.SignaturePolicy, Writer: o.Progress,
 	}}
 	if !o.MultiImageArchive {
 		opts.AdditionalTags, names = names[1:], names[:1]
