@@ -15,7 +15,11 @@ import (
 // containers are its own affair begins with an empty one. What else containers.conf
 // says, Create lays under any.
 func (e *Engine) Defaults() (cove.ContainerSpec, error) {
-	d, err := e.now().Defaults()
+	g, err := e.opened()
+	if err != nil {
+		return cove.ContainerSpec{}, err
+	}
+	d, err := g.Defaults()
 	d.Spec.HostEnv = engine.HostEnv(d.Environ(os.Environ()), d.EnvHost, d.HTTPProxy)
 	return d.Spec, err
 }

@@ -150,6 +150,7 @@ type generation struct {
 	*engine.Engine
 	conf   *config.Config
 	images *library.Store // nil without
+	closed bool           // nothing is to be had of it
 }
 
 // Open opens an engine. It makes nothing on disk; a broken configuration file is an
@@ -202,7 +203,7 @@ func (e *Engine) load() (*generation, error) {
 	build := wiring.Build{
 		Images: func(_ *config.Config, o image.Options) image.Images {
 			if e.options.WithoutImages {
-				return withoutImages()
+				return withoutImages(errNoImages)
 			}
 			g.images = library.Open(o)
 			return g.images
@@ -224,7 +225,10 @@ func (e *Engine) load() (*generation, error) {
 func (e *Engine) Reload() error {
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
-	old := e.now()
+	old, err := e.opened()
+	if err != nil {
+		return err
+	}
 	next, err := e.load()
 	if err != nil {
 		return err
@@ -244,8 +248,20 @@ func (e *Engine) Reload() error {
 	return nil
 }
 
+var errClosed = cove.E("use engine", "", cove.Invalid, errors.New("it is closed"))
+
 // now is the engine as of the last reload.
 func (e *Engine) now() *generation { return e.current.Load() }
+
+// opened is now; an error when the engine is closed. It is for what would succeed
+// without the records.
+func (e *Engine) opened() (*generation, error) {
+	g := e.now()
+	if g.closed {
+		return nil, errClosed
+	}
+	return g, nil
+}
 
 // fixed is what cannot change in an open engine.
 func (g *generation) fixed() map[string]string {
@@ -259,10 +275,22 @@ func (g *generation) fixed() map[string]string {
 
 // Close ends the engine. Containers run on and are there for the next one, unless
 // their records are kept in memory: then they are removed with all that is
-// theirs, before ctx ends. The engine must not be used afterwards.
+// theirs, before ctx ends. Calls that have begun go on; those that come afterwards
+// fail, with an error of kind Invalid, but for another Close, which does nothing.
 func (e *Engine) Close(ctx context.Context) error {
+	e.reloading.Lock()
+	defer e.reloading.Unlock()
 	g := e.now()
+	if g.closed {
+		return nil
+	}
+	closed := &generation{conf: g.conf, closed: true}
+	build := wiring.Build{Images: func(*config.Config, image.Options) image.Images { return withoutImages(errClosed) }, Closed: errClosed}
 	var err error
+	if closed.Engine, err = build.Engine(g.conf); err != nil {
+		return err
+	}
+	e.current.Store(closed)
 	if e.memory != nil {
 		err = g.Reset(ctx)
 	}

@@ -510,6 +510,11 @@ func TestWithoutImages(t *testing.T) {
 	if _, err := output(t, e, cove.ContainerSpec{Image: busybox}); !cove.Is(err, cove.Unsupported) {
 		t.Errorf("an image: %v", err)
 	}
+	for name, err := range calls(t, e, "Image") {
+		if !cove.Is(err, cove.Unsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	root := t.TempDir()
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {

@@ -36,7 +36,14 @@ func (e *Engine) ImportImage(ctx context.Context, source string, o ImportOptions
 
 // Images lists images, with the number of containers of each.
 func (e *Engine) Images(ctx context.Context, o ListImagesOptions) ([]ImageSummary, error) {
-	return e.now().Images(ctx, o)
+	g, err := e.opened()
+	if err == nil && g.images == nil {
+		err = errNoImages
+	}
+	if err != nil {
+		return nil, err
+	}
+	return g.Images(ctx, o)
 }
 
 // ImageExists reports whether there is such a local image.

@@ -10,20 +10,24 @@ import (
 )
 
 // noImages is the image store of an engine that has none.
-type noImages struct{ *front.Store }
+type noImages struct {
+	*front.Store
+	why error
+}
 
-func withoutImages() image.Images {
-	return noImages{front.Open(image.Options{}, func() error { return errNoImages })}
+func withoutImages(why error) image.Images {
+	return noImages{front.Open(image.Options{}, func() error { return why }), why}
 }
 
 var errNoImages = cove.E("use images", "", cove.Unsupported, errors.New("this engine was opened without an image store"))
 
 // Resolve fails as all else does, whatever the command's index knows.
-func (noImages) Resolve(context.Context, string, string) (cove.ImageConfig, error) {
-	return cove.ImageConfig{}, errNoImages
+func (n noImages) Resolve(context.Context, string, string) (cove.ImageConfig, error) {
+	return cove.ImageConfig{}, n.why
 }
 
-// There are no images: that is an answer where they are only looked at.
+// There are no images: that is an answer where they are only looked at on the way
+// to something else.
 
 func (noImages) Ready() error { return nil }
 func (noImages) Hold(context.Context) (func() error, error) {

@@ -20,7 +20,11 @@ func (e *Engine) Info(ctx context.Context) (Info, error) {
 // following. Filters are podman's: container, image, volume, network, event,
 // type, label.
 func (e *Engine) Events(ctx context.Context, since, until time.Time, follow bool, filters map[string][]string, each func(cove.Event) error) error {
-	return e.now().Events(ctx, since, until, follow, filters, each)
+	g, err := e.opened()
+	if err != nil {
+		return err
+	}
+	return g.Events(ctx, since, until, follow, filters, each)
 }
 
 // Check compares the records with reality, in both directions, and gives each
@@ -36,7 +40,11 @@ func (e *Engine) Events(ctx context.Context, since, until time.Time, follow bool
 // suspicion is looked at once more under its object's lock. What somebody is
 // working on is no difference.
 func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, error) {
-	return e.now().Check(ctx, repair, quick)
+	g, err := e.opened()
+	if err != nil {
+		return nil, err
+	}
+	return g.Check(ctx, repair, quick)
 }
 
 // DiskUsage measures what images, containers and volumes take. It reads every

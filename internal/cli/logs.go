@@ -62,16 +62,13 @@ func (o *logsOptions) run(ctx context.Context, args []string) error {
 		return errors.New("specify at least one container name or ID to log")
 	}
 	now := time.Now()
-	lo := engine.LogOptions{Follow: o.follow, Tail: o.tail}
+	lo := engine.LogOptions{Follow: o.follow, Tail: &o.tail}
 	var err error
 	if lo.Since, err = parseTime("since", o.since, now, -1); err != nil {
 		return err
 	}
 	if lo.Until, err = parseTime("until", o.until, now, 1); err != nil {
 		return err
-	}
-	if lo.Tail < -1 {
-		lo.Tail = -1
 	}
 	e, ts, err := o.choose(ctx, o.app, args, nil)
 	if err != nil {

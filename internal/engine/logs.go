@@ -37,8 +37,12 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	case rec.Spec.Monitor != "":
 		driver = logs.K8sFile // conmon has one format, whatever it is called
 	}
+	tail := -1
+	if o.Tail != nil {
+		tail = *o.Tail
+	}
 	err = logs.Read(ctx, logs.Options{
-		Path: path, Driver: driver, Match: match, User: user, Tail: o.Tail, Since: o.Since, Until: o.Until,
+		Path: path, Driver: driver, Match: match, User: user, Tail: tail, Since: o.Since, Until: o.Until,
 		Follow: o.Follow, Idle: o.Idle,
 		Done: func() bool {
 			// The monitor writes the last of the log before it lets go.

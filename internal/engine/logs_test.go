@@ -37,7 +37,7 @@ func lines(t *testing.T, e *Engine, o LogOptions) string {
 func TestLogs(t *testing.T) {
 	e, _ := engineWith(t)
 	c := stored(t, e, "a", nil)
-	if got := lines(t, e, LogOptions{Tail: -1}); got != "" {
+	if got := lines(t, e, LogOptions{}); got != "" {
 		t.Errorf("never started: %q", got)
 	}
 	mustWrite(t, e.logPath(c), logText)
@@ -46,23 +46,23 @@ func TestLogs(t *testing.T) {
 		o    LogOptions
 		want string
 	}{
-		{LogOptions{Tail: -1}, "stdout:one stderr:two stdout:three"},
-		{LogOptions{Tail: 0}, ""},
-		{LogOptions{Tail: 2}, "stderr:two stdout:three"},
-		{LogOptions{Tail: -1, Since: at}, "stderr:two stdout:three"},
-		{LogOptions{Tail: -1, Until: at}, "stdout:one stderr:two"},
-		{LogOptions{Tail: -1, Follow: true}, "stdout:one stderr:two stdout:three"}, // its monitor is gone
+		{LogOptions{}, "stdout:one stderr:two stdout:three"},
+		{LogOptions{Tail: new(0)}, ""},
+		{LogOptions{Tail: new(2)}, "stderr:two stdout:three"},
+		{LogOptions{Since: at}, "stderr:two stdout:three"},
+		{LogOptions{Until: at}, "stdout:one stderr:two"},
+		{LogOptions{Follow: true}, "stdout:one stderr:two stdout:three"}, // its monitor is gone
 	} {
 		if got := lines(t, e, test.o); got != test.want {
 			t.Errorf("%+v: %q, want %q", test.o, got, test.want)
 		}
 	}
 	mine := errors.New("mine")
-	if err := e.Logs(t.Context(), "a", LogOptions{Tail: -1}, func(LogLine) error { return mine }); !errors.Is(err, mine) {
+	if err := e.Logs(t.Context(), "a", LogOptions{}, func(LogLine) error { return mine }); !errors.Is(err, mine) {
 		t.Errorf("error %v, want mine", err)
 	}
 	stored(t, e, "silent", func(c *cove.Container) { c.Spec.LogDriver = "none" })
-	err := e.Logs(t.Context(), "silent", LogOptions{Tail: -1}, nil)
+	err := e.Logs(t.Context(), "silent", LogOptions{}, nil)
 	wantKind(t, err, cove.Unsupported, "this container is not logging output")
 }
 
@@ -81,7 +81,7 @@ func TestLogsFollow(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	n := 0
-	err = e.Logs(ctx, "a", LogOptions{Tail: -1, Follow: true}, func(l LogLine) error {
+	err = e.Logs(ctx, "a", LogOptions{Follow: true}, func(l LogLine) error {
 		if n++; n == 3 {
 			f, err := os.OpenFile(e.logPath(c), os.O_WRONLY|os.O_APPEND, 0)
 			if err != nil {

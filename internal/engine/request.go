@@ -219,7 +219,7 @@ type ExecResult struct {
 // LogOptions choose what Logs prints.
 type LogOptions struct {
 	Follow       bool
-	Tail         int // -1: all
+	Tail         *int // how many of the last lines to begin with; nil: all, as less than none
 	Since, Until time.Time
 	// Idle, unless nil, is called whenever all lines so far have been given,
 	// before more are waited for: what was held back can be shown.

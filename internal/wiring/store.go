@@ -22,6 +22,9 @@ type kept struct {
 
 // store finds the store.
 func (b Build) store(conf *config.Config) (kept, error) {
+	if b.Closed != nil {
+		return kept{store: state.Unusable(b.Closed)}, nil
+	}
 	if b.Memory != nil {
 		return inMemory(b.Memory, conf)
 	}

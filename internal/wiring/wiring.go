@@ -39,6 +39,9 @@ type Build struct {
 	LogLevel func(name string)
 	// Memory keeps the records when it is not nil.
 	Memory *memory.Store
+	// Closed is what everything that needs the records fails with; nil with an
+	// engine that is open.
+	Closed error
 	// Full replaces the program by the full build, which has all of it; it
 	// returns only when that cannot be. nil in the full build.
 	Full func(conf *config.Config) error
