@@ -402,8 +402,11 @@ func (s *Starting) Kill() {
 	}
 }
 
-// End is how the monitor's process has ended, once it is gone.
+// End is how the monitor's process has ended, once it is gone, as far as it is our child's.
 func (s *Starting) End() string {
+	if s.pidfd != nil {
+		return "nobody told us how"
+	}
 	if s.status.Signaled() {
 		return "signal: " + s.status.Signal().String()
 	}
