@@ -221,11 +221,11 @@ func TestImageHistoryJSON(t *testing.T) {
 
 func TestImageTransferFlags(t *testing.T) {
 	e := someImages()
-	e.on(t, "", "pull", "-q", "--tls-verify=false", "--creds", "u:p", "--authfile", "a", "--cert-dir", "c", "--signature-policy", "s",
+	e.on(t, "", "pull", "-q", "--tls-verify=false", "--creds", "u:p", "--authfile", "/dev/null", "--cert-dir", "c", "--signature-policy", "s",
 		"--retry", "7", "--retry-delay", "2s", "-a", "--policy", "Newer", "--arch", "arm", "--variant", "v7", "x").want(t, 0, "id-of-x\n", "")
 	p := e.pull
 	switch {
-	case p.TLSVerify == nil || *p.TLSVerify, p.Creds != "u:p", p.AuthFile != "a", p.CertDir != "c", p.SignaturePolicy != "s",
+	case p.TLSVerify == nil || *p.TLSVerify, p.Creds != "u:p", p.AuthFile != "/dev/null", p.CertDir != "c", p.SignaturePolicy != "s",
 		p.Retries == nil || *p.Retries != 7, p.RetryDelay == nil || *p.RetryDelay != 2*time.Second,
 		!p.AllTags, p.Policy != "newer", p.Platform != "linux/arm/v7", p.Progress != nil:
 		t.Errorf("pull options %+v", p)

@@ -9,8 +9,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"go.podman.io/common/pkg/password"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/interrupt"
 )
 
 // transferFlags are the flags of pull and push about registries.
@@ -64,13 +67,46 @@ func (t *transferFlags) transfer(a *app, fs *pflag.FlagSet) (image.Transfer, err
 	if out.Retries, out.RetryDelay, err = t.retry.value(fs); err != nil {
 		return out, err
 	}
-	if fs.Changed("creds") && (out.Creds == "" || strings.HasPrefix(out.Creds, ":")) {
-		return out, usagef("invalid --creds: it must be USERNAME[:PASSWORD]")
+	if err := checkAuthFile(t.AuthFile); err != nil {
+		return out, err
+	}
+	if user, password, _ := strings.Cut(t.Creds, ":"); t.Creds != "" && (user == "" || password == "") {
+		switch {
+		case user == "":
+			return out, usagef("invalid --creds: it must be USERNAME[:PASSWORD]")
+		case a.terminal() == nil:
+			return out, usagef("--creds %s has no password, and standard input is no terminal to ask for it: want USERNAME:PASSWORD", user)
+		}
+		out.AskPassword = a.askPassword
 	}
 	if !t.quiet {
 		out.Progress = a.Err
 	}
 	return out, nil
+}
+
+// checkAuthFile refuses an --authfile that is not there, in podman's words: the library
+// would go on without credentials.
+func checkAuthFile(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := unix.Access(path, unix.F_OK); err != nil {
+		return fmt.Errorf("credential file is not accessible: faccessat %s: %w", path, err)
+	}
+	return nil
+}
+
+// askPassword asks at the caller's terminal.
+func (a *app) askPassword() (string, error) {
+	defer interrupt.Ask()()
+	fmt.Fprint(a.Err, "Password: ")
+	typed, err := password.Read(int(a.terminal().Fd()))
+	fmt.Fprintln(a.Err)
+	if err != nil {
+		return "", fmt.Errorf("read password from the terminal: %w", err)
+	}
+	return string(typed), nil
 }
 
 // platformFlags choose among the images of a list.

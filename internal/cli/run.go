@@ -55,6 +55,9 @@ func needImage(c *cobra.Command, args []string) error {
 
 // createOptions are the part that run and create share.
 func (o *runOptions) createOptions() (engine.CreateOptions, error) {
+	if err := checkAuthFile(o.authFile); err != nil {
+		return engine.CreateOptions{}, err
+	}
 	retries, delay, err := o.retry.value(o.fs)
 	return engine.CreateOptions{
 		Retries:     retries,

@@ -2,6 +2,7 @@ package image
 
 import (
 	"io"
+	"strings"
 	"time"
 )
 
@@ -35,8 +36,10 @@ type Users func(imageID string) []string
 // Transfer are the options that every copy between the store and elsewhere
 // has.
 type Transfer struct {
-	TLSVerify       *bool  // nil: registries.conf decides
-	Creds           string // user[:password]
+	TLSVerify *bool  // nil: registries.conf decides
+	Creds     string // user[:password]
+	// AskPassword gives the password that Creds lacks; nil: it is none.
+	AskPassword     func() (string, error)
 	AuthFile        string
 	CertDir         string
 	SignaturePolicy string
@@ -48,6 +51,17 @@ type Transfer struct {
 	// first pause; nil: containers.conf.
 	Retries    *uint
 	RetryDelay *time.Duration
+}
+
+// Complete asks for the password that Creds lacks.
+func (t *Transfer) Complete() error {
+	user, password, _ := strings.Cut(t.Creds, ":")
+	if user == "" || password != "" || t.AskPassword == nil {
+		return nil
+	}
+	password, err := t.AskPassword()
+	t.Creds = user + ":" + password
+	return err
 }
 
 // BlobProgress is how far a layer or configuration has been copied.

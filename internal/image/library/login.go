@@ -23,10 +23,14 @@ func (s *Store) Login(ctx context.Context, registry string, o image.LoginOptions
 		Username: o.User, Password: o.Password, StdinPassword: o.PasswordStdin, GetLoginSet: o.GetLogin, Verbose: o.Verbose,
 		Stdin: o.Stdin, Stdout: o.Stdout, AcceptRepositories: true, AcceptUnspecifiedRegistry: true,
 	}, words(registry))
-	if isType[auth.ErrNewCredentialsInvalid](err) {
-		return cove.E("log in to", registry, cove.Denied, plain(err))
+	op := "log in to"
+	if registry == "" {
+		op = "log in"
 	}
-	return fail("log in to", registry, err)
+	if isType[auth.ErrNewCredentialsInvalid](err) {
+		return cove.E(op, registry, cove.Denied, plain(err))
+	}
+	return fail(op, registry, err)
 }
 
 // Logout removes a registry's credentials from the authentication file.
@@ -37,6 +41,9 @@ func (s *Store) Logout(registry string, o image.LogoutOptions) error {
 		AuthFile: o.AuthFile, DockerCompatAuthFile: o.CompatFile, All: o.All, Stdout: o.Stdout,
 		AcceptRepositories: true, AcceptUnspecifiedRegistry: true,
 	}, words(registry))
+	if registry == "" {
+		return fail("log out", "", err)
+	}
 	return fail("log out from", registry, err)
 }
 

@@ -3,12 +3,16 @@ package library
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"go.podman.io/common/libimage"
 	"go.podman.io/common/pkg/config"
 	"go.podman.io/image/v5/docker"
+	"go.podman.io/image/v5/pkg/shortnames"
+	"go.podman.io/image/v5/pkg/sysregistriesv2"
 	"go.podman.io/image/v5/transports/alltransports"
 	imagetypes "go.podman.io/image/v5/types"
 
@@ -38,6 +42,9 @@ func copyOptions(t image.Transfer) libimage.CopyOptions {
 // as it was.
 func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]string, error) {
 	const op = "pull image"
+	if err := o.Complete(); err != nil {
+		return nil, cove.E(op, name, cove.Denied, err)
+	}
 	return soon(ctx, op, name, func() ([]string, error) { return s.pull(ctx, op, name, o) })
 }
 
@@ -78,7 +85,26 @@ func (s *Store) pull(ctx context.Context, op, name string, o image.PullOptions) 
 	if errors.Is(err, io.ErrUnexpectedEOF) && fromRegistry(name) {
 		return ids, cove.E(op, name, cove.Unavailable, plain(err))
 	}
-	return ids, failContent(op, name, err)
+	return ids, failContent(op, name, withoutSearch(sys, name, err))
+}
+
+// withoutSearch says of a short name that a registries.conf without search registries is
+// there: the library says then that there is none.
+func withoutSearch(sys *imagetypes.SystemContext, name string, err error) error {
+	if err == nil || !shortnames.IsShortName(name) {
+		return err
+	}
+	if registries, e := sysregistriesv2.UnqualifiedSearchRegistries(sys); e != nil || len(registries) > 0 {
+		return err
+	}
+	file := sysregistriesv2.ConfigPath(sys)
+	if _, e := os.Stat(file); e != nil {
+		return err
+	}
+	if _, e := shortnames.Resolve(sys, name); e == nil { // an alias
+		return err
+	}
+	return fmt.Errorf("short-name %q did not resolve to an alias and no unqualified-search registries are defined in %q", name, file)
 }
 
 // fromRegistry reports that name is not that of another transport. What ends

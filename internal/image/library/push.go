@@ -36,6 +36,9 @@ func manifestType(format string) (string, error) {
 // pushed and writes it to DigestFile.
 func (s *Store) Push(ctx context.Context, source, destination string, o image.PushOptions) (digest string, err error) {
 	const op = "push image"
+	if err := o.Complete(); err != nil {
+		return "", cove.E(op, source, cove.Denied, err)
+	}
 	return soon(ctx, op, source, func() (string, error) { return s.push(ctx, op, source, destination, o) })
 }
 

@@ -106,7 +106,7 @@ func (r *remover) remove(ctx context.Context, img *libimage.Image, found string)
 	names := img.Names()
 	byID := found == "" || strings.HasPrefix(img.ID(), found) || strings.HasPrefix(found, "sha256:")
 	if len(names) > 1 && byID && !r.Force {
-		return cove.E("", "", cove.InUse, fmt.Errorf("unable to delete image %q by ID with more than one tag (%s): please force removal", img.ID(), names))
+		return cove.E("", "", cove.Invalid, fmt.Errorf("unable to delete image %q by ID with more than one tag (%s): please force removal", img.ID(), names))
 	}
 	if len(names) > 1 && !byID && slices.Contains(names, found) {
 		if err := img.Untag(found); err != nil {

@@ -67,7 +67,7 @@ func TestRemove(t *testing.T) {
 		t.Errorf("%+v", reports)
 	}
 	_, err = p.Remove(ctx, []string{img.ID(t)}, image.RemoveOptions{}, nil)
-	wantKind(t, err, cove.InUse)
+	wantKind(t, err, cove.Invalid)
 	_, err = p.Remove(ctx, []string{img.ID(t)[:8]}, image.RemoveOptions{Force: true}, used)
 	wantKind(t, err, cove.InUse)
 	if !strings.Contains(err.Error(), "web") {
