@@ -53,7 +53,7 @@ uninstall: ## take away what install has put there
 	rm -f $(DESTDIR)$(PREFIX)/bin/cove $(DESTDIR)$(PREFIX)/bin/cove-runtime $(DESTDIR)$(PREFIX)/share/bash-completion/completions/cove \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_cove $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/cove.fish \
 	  $(DESTDIR)$(PREFIX)/lib/systemd/system/cove-restart.service $(DESTDIR)$(PREFIX)/lib/systemd/user/cove-restart.service \
-	  $(DESTDIR)/etc/init.d/cove-restart
+	  $(DESTDIR)/etc/init.d/cove-restart $(DESTDIR)/etc/apparmor.d/cove
 
 IMAGE ?= cove.local/hello
 run: build ## build cove and run a container: make run [IMAGE=…]
