@@ -143,8 +143,8 @@ func firstWord(c *cobra.Command, words []string) (string, int) {
 	return "", len(words)
 }
 
-// root is cove without commands.
-func (a *app) root() *cobra.Command {
+// root is cove without commands; letters are global flags that it refuses by their letters, too.
+func (a *app) root(letters ...unsupported) *cobra.Command {
 	c := &cobra.Command{
 		Use:               "cove [options]",
 		Short:             "Manage containers, images, volumes and networks",
@@ -162,6 +162,7 @@ func (a *app) root() *cobra.Command {
 	c.SetOut(a.Out)
 	c.SetErr(a.Err)
 	a.globalFlags = c.PersistentFlags()
+	refuse(a.globalFlags, letters)
 	a.globals.flags(a.globalFlags)
 	return c
 }

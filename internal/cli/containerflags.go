@@ -31,7 +31,8 @@ type containerFlags struct {
 	volumes, volumesFrom, cgroupConf, envMerge, requires       []string
 	arch, os, variant, platform, entrypoint                    string
 	ip, ip6, mac, imageVolume                                  string
-	restart, shmSize, detachKeys, authFile, pull, userNS       string
+	restart, shmSize, authFile, pull, userNS                   string
+	detachKeys                                                 keySequence
 	health                                                     healthFlags
 	limits                                                     limitFlags
 	preserve                                                   preserveFlags
@@ -145,7 +146,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	fs.StringVarP(&s.WorkDir, "workdir", "w", "", "Working directory inside the container")
 	if run {
 		fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
-		fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container. Format is a single character [a-Z] or a comma separated sequence of `ctrl-<value>`")
+		fs.Var(&o.detachKeys, "detach-keys", "Override the key sequence for detaching a container. Format is a single character [a-Z] or a comma separated sequence of `ctrl-<value>`")
 		o.preserve.flags(fs)
 		fs.BoolVar(&o.rmi, "rmi", false, "Remove image unless used by other containers, implies --rm")
 		fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")

@@ -20,7 +20,7 @@ type execOptions struct {
 	selection
 	spec          engine.ExecSpec
 	env, envFiles []string
-	detachKeys    string
+	detachKeys    keySequence
 	preserve      preserveFlags
 }
 
@@ -50,7 +50,7 @@ func (o *execOptions) flags(fs *pflag.FlagSet) {
 	fs.SetInterspersed(false)
 	o.selection.flags(fs, "lc", "")
 	fs.BoolVarP(&o.spec.Detach, "detach", "d", false, "Run the exec session in detached mode (backgrounded)")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Select the key sequence for detaching a container")
+	fs.Var(&o.detachKeys, "detach-keys", "Select the key sequence for detaching a container")
 	arrayVar(fs, &o.env, "env", "e", "Set environment variables")
 	arrayVar(fs, &o.envFiles, "env-file", "", "Read in a file of environment variables")
 	fs.BoolVarP(&o.spec.Stdin, "interactive", "i", false, "Make STDIN available to the contained process")
@@ -85,7 +85,7 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	at := engine.AttachOptions{DetachKeys: o.detachKeys, NoStdin: !o.spec.Stdin}
+	at := engine.AttachOptions{DetachKeys: string(o.detachKeys), NoStdin: !o.spec.Stdin}
 	if !o.spec.Detach {
 		o.warnTTY(o.spec.Terminal, o.spec.Stdin)
 		at.Streams = o.streams(o.spec.Terminal, o.spec.Stdin, nil)

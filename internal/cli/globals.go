@@ -90,7 +90,7 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 	switch g.DBBackend {
 	case "", "boltdb", "sqlite":
 	case "memory":
-		return errors.New(`database backend "memory" ends with the command: it is for programs that use cove's engine`)
+		return errors.New(`database backend "memory" ends with the command: it is for programs that use cove's engine, want boltdb or sqlite`)
 	default:
 		return fmt.Errorf("unsupported database backend: %q", g.DBBackend)
 	}

@@ -68,7 +68,9 @@ func Main(ctx context.Context, args []string, std Stdio, open func(Globals) (Eng
 // execute finds the command's words behind the global flags, builds that one
 // command and runs it.
 func (a *app) execute(ctx context.Context, args []string) error {
-	root := a.root()
+	root := a.root( // only before the command: many have such letters of their own
+		unsupported{name: "connection", short: "c"}, unsupported{name: "host", short: "H"},
+		unsupported{name: "remote", short: "r", bool: true, accept: []string{"false"}})
 	var rest []string
 	if len(args) > 1 {
 		rest = args[1:]

@@ -40,6 +40,8 @@ func TestWithoutEngine(t *testing.T) {
 		{"container run --foo", 125, "", "See 'cove container run --help'"},
 		{"--remote ps", 125, "", "Error: --remote is not supported by cove yet"},
 		{"--url x ps", 125, "", "Error: --url is not supported by cove yet"},
+		{"-c x ps", 125, "", "Error: --connection is not supported by cove yet"},
+		{"-r ps", 125, "", "Error: --remote is not supported by cove yet"},
 		{"--log-level loud ps", 125, "", `log level "loud" is not supported`},
 		{"run", 125, "", "requires at least 1 argument"},
 		{"rm", 125, "", "you must provide at least one name or id"},

@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -59,9 +61,21 @@ func (o *rmOptions) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return codedByKind(err, rmCodes())
 	}
+	var mu sync.Mutex
+	var dependents []string
 	err = o.eachTogether(ctx, ts, o.ignore, func(t target) error {
-		return e.Remove(ctx, t.name, engine.RemoveOptions{Force: o.force, Volumes: o.volumes, Depend: o.depend, Timeout: o.timeout(), Warn: o.warn})
+		return e.Remove(ctx, t.name, engine.RemoveOptions{
+			Force: o.force, Volumes: o.volumes, Depend: o.depend, Timeout: o.timeout(), Warn: o.warn,
+			Dependent: func(id string) {
+				mu.Lock()
+				defer mu.Unlock()
+				dependents = append(dependents, id)
+			},
+		})
 	})
+	for _, id := range dependents {
+		fmt.Fprintln(o.Out, id)
+	}
 	return codedByKind(err, rmCodes())
 }
 

@@ -109,7 +109,7 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 		stdin := spec.Stdin || contains(o.attach, "stdin")
 		ro.Attach = engine.AttachOptions{
 			Streams:    o.streams(spec.Terminal, stdin, o.attach),
-			DetachKeys: o.detachKeys,
+			DetachKeys: string(o.detachKeys),
 			// With a terminal its keys make the signals.
 			SigProxy: o.sigProxy && !spec.Terminal,
 			NoStdin:  !stdin,

@@ -16,7 +16,7 @@ type startOptions struct {
 	*app
 	selection
 	attach, interactive, sigProxy bool
-	detachKeys                    string
+	detachKeys                    keySequence
 	set                           func(flag string) bool // was given
 }
 
@@ -45,7 +45,7 @@ func (o *startOptions) flags(fs *pflag.FlagSet) {
 	o.selection.flags(fs, "Alf", "Start")
 	refuse(fs, []unsupported{{name: "checkpoint"}, {name: "checkpoint-dir"}}) // docker's; podman and cove have restore
 	fs.BoolVarP(&o.attach, "attach", "a", false, "Attach container's STDOUT and STDERR")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	fs.Var(&o.detachKeys, "detach-keys", "Override the key sequence for detaching a container")
 	fs.BoolVarP(&o.interactive, "interactive", "i", false, "Make STDIN available to the contained process")
 	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process (default true if attaching, false otherwise)")
 }
@@ -91,7 +91,7 @@ func (o *startOptions) run(ctx context.Context, args []string) error {
 	}
 	at := engine.AttachOptions{
 		Streams:    o.streams(c.Spec.Terminal, o.interactive && c.Spec.Stdin, nil),
-		DetachKeys: o.detachKeys,
+		DetachKeys: string(o.detachKeys),
 		SigProxy:   o.sigProxy && !c.Spec.Terminal,
 		NoStdin:    !o.interactive,
 	}
@@ -124,7 +124,7 @@ type attachOptions struct {
 	*app
 	selection
 	noStdin, sigProxy bool
-	detachKeys        string
+	detachKeys        keySequence
 }
 
 func attachCommand(a *app) *cobra.Command {
@@ -143,7 +143,7 @@ Exit codes:
 	}
 	fs := c.Flags()
 	o.selection.flags(fs, "l", "")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Select the key sequence for detaching a container")
+	fs.Var(&o.detachKeys, "detach-keys", "Select the key sequence for detaching a container")
 	fs.BoolVar(&o.noStdin, "no-stdin", false, "Do not attach STDIN. The default is false")
 	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
 	return c
@@ -166,7 +166,7 @@ func (o *attachOptions) run(ctx context.Context, args []string) error {
 	}
 	return o.ended(e.Attach(ctx, c.ID, engine.AttachOptions{
 		Streams:    o.streams(c.Spec.Terminal, !o.noStdin && c.Spec.Stdin, nil),
-		DetachKeys: o.detachKeys,
+		DetachKeys: string(o.detachKeys),
 		SigProxy:   o.sigProxy && !c.Spec.Terminal,
 		NoStdin:    o.noStdin,
 	}))

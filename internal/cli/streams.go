@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -8,6 +9,19 @@ import (
 
 	"github.com/cove-engine/cove/internal/engine"
 )
+
+// keySequence is the value of --detach-keys: what is given empty switches detaching off.
+type keySequence string
+
+// String, Set and Type make a keySequence a [pflag.Value].
+func (k *keySequence) String() string { return string(*k) }
+
+func (k *keySequence) Set(v string) error {
+	*k = keySequence(cmp.Or(v, engine.NoDetachKeys))
+	return nil
+}
+
+func (*keySequence) Type() string { return "string" }
 
 // terminal is the caller's terminal when stdin is one, else nil.
 func (a *app) terminal() *os.File {

@@ -8,6 +8,9 @@ import (
 	"github.com/cove-engine/cove"
 )
 
+// NoDetachKeys is a sequence of no keys: there is no detaching.
+const NoDetachKeys = ","
+
 // detachKeys reads a sequence like "ctrl-p,ctrl-q"; flag wins over conf. An
 // empty sequence switches detaching off.
 func detachKeys(flag, conf string) ([]byte, error) {

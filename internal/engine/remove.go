@@ -170,7 +170,10 @@ func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions
 			return nil, err
 		}
 		for _, id := range users {
-			if err := e.Remove(ctx, id, o); err != nil && !cove.Is(err, cove.NotFound) {
+			switch err := e.Remove(ctx, id, o); {
+			case err == nil && o.Dependent != nil:
+				o.Dependent(id)
+			case err != nil && !cove.Is(err, cove.NotFound):
 				return nil, err
 			}
 		}

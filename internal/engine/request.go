@@ -56,7 +56,7 @@ type Defaults struct {
 // AttachOptions say how a caller is joined to a container's streams.
 type AttachOptions struct {
 	Streams    Streams
-	DetachKeys string // "" is containers.conf's
+	DetachKeys string // "" is containers.conf's, NoDetachKeys none
 	SigProxy   bool   // forward the caller's signals to the container
 	NoStdin    bool
 }
@@ -106,10 +106,12 @@ type StopOptions struct {
 
 // RemoveOptions are for Remove.
 type RemoveOptions struct {
-	Force   bool  // stop it first when it runs
-	Volumes bool  // with its anonymous volumes
-	Depend  bool  // with the containers that depend on it
-	Timeout *uint // seconds before SIGKILL; nil: the container's own
+	Force   bool // stop it first when it runs
+	Volumes bool // with its anonymous volumes
+	Depend  bool // with the containers that depend on it
+	// Dependent is told each of those as it is removed; it may be nil.
+	Dependent func(id string)
+	Timeout   *uint // seconds before SIGKILL; nil: the container's own
 	// Warn is that of [StopOptions].
 	Warn func(text string)
 }
