@@ -448,7 +448,7 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 	var file *runfile.File // tells the exit of a container that goes with its end
 	for {
 		if file == nil {
-			if fd, err := unix.Open(filepath.Join(e.dir(c.ID), runfile.Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+			if fd, err := unix.Open(filepath.Join(e.dir(c.ID), runfile.Name), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0); err == nil {
 				file = runfile.Attach(fd)
 				defer file.Close()
 			}

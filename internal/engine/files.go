@@ -96,7 +96,7 @@ func (e *Engine) writeFiles(c *cove.Container, hostname string, networks []cove.
 // have replaced by anything through its bind mount's directory: never through
 // a link.
 func replaceFile(name, content string) error {
-	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o644)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: name, Err: err}
 	}

@@ -38,6 +38,9 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		out.Configured, _ = e.configuredNow() // a start refuses what it says wrongly
 	}
 	run, over, err := lastRun(out.Dir, c.Run.Generation)
+	if !over && c.Spec.Monitor == "" && e.spoiled(out.Dir, err) {
+		run, over, err = e.writtenAnew(c, err)
+	}
 	out.over = over
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -173,18 +173,22 @@ func same(fd int, path string) error {
 }
 
 // Locked reports whether some process holds the flock of the file at path; no
-// file means no. It asks with a shared lock that it drops at once, so those
+// file, or something else, means no. It asks with a shared lock that it drops at once, so those
 // who ask do not see each other, but a holder-to-be must wait for the lock
 // and not merely try.
 func Locked(path string) (bool, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err == unix.ENOENT {
+	if err == unix.ENOENT || err == unix.ELOOP || err == unix.ENXIO {
 		return false, nil
 	}
 	if err != nil {
 		return false, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, nil // flock(2) takes a directory, too
+	}
 	switch err := eintr(func() error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) }); err {
 	case nil:
 		return false, unix.Flock(fd, unix.LOCK_UN)

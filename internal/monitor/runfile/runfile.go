@@ -55,14 +55,39 @@ type File struct {
 	words *os.File
 }
 
-// Open opens the run file in directory dir, and makes it if it is not there.
+// Open opens the run file in directory dir, and makes it if it is not there. What
+// is there and no file gets the name "run.damaged".
 func Open(dir string) (*File, error) {
-	name := dir + "/" + Name
-	fd, err := unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := openIn(dir, unix.O_RDWR|unix.O_CREAT)
+	if errors.Is(err, ErrDamaged) {
+		name := dir + "/" + Name
+		if err = os.Rename(name, name+".damaged"); err == nil {
+			fd, err = openIn(dir, unix.O_RDWR|unix.O_CREAT)
+		}
+	}
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
 	return Attach(fd), nil
+}
+
+// openIn opens it, and waits for nobody. What is there and no file is [ErrDamaged].
+func openIn(dir string, how int) (int, error) {
+	name := dir + "/" + Name
+	fd, err := unix.Open(name, how|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	switch err {
+	case nil:
+	case unix.ELOOP, unix.EISDIR, unix.ENXIO:
+		return -1, ErrDamaged
+	default:
+		return -1, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		_ = unix.Close(fd)
+		return -1, ErrDamaged
+	}
+	return fd, nil
 }
 
 // Attach makes a File of an open descriptor, which from now on belongs to it.
@@ -125,7 +150,7 @@ func (f *File) DropLastWords() error {
 // line: the reason, and where the goroutine was that ran; "" when that was
 // nothing.
 func LastWords(dir string) string {
-	fd, err := unix.Open(dir+"/"+Name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(dir, unix.O_RDONLY)
 	if err != nil {
 		return ""
 	}
@@ -253,10 +278,9 @@ func checksum(number string, body []byte) uint32 {
 // that nothing was written to yet, gives [os.ErrNotExist], a damaged one
 // [ErrDamaged].
 func Read(dir string) (*cove.Run, error) {
-	name := dir + "/" + Name
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := openIn(dir, unix.O_RDONLY)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		return nil, err
 	}
 	defer unix.Close(fd)
 	_, run, err := newest(fd)

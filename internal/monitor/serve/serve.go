@@ -378,7 +378,7 @@ func (m *Monitor) serve() {
 const signalsAfter = 100 * time.Millisecond
 
 // watchSignals brings the signals that mean something to a monitor into the
-// loop: SIGUSR1 makes the socket anew, SIGTERM stops the container, SIGCHLD may
+// loop: SIGUSR1 makes the socket and the run file's record anew, SIGTERM stops the container, SIGCHLD may
 // be the end of an orphan. (They cannot be blocked and read from a descriptor:
 // the Go runtime unblocks those that end a process in each of its threads.)
 func (m *Monitor) watchSignals() {
@@ -392,6 +392,9 @@ func (m *Monitor) watchSignals() {
 		switch s {
 		case unix.SIGUSR1:
 			m.openSocket()
+			if m.run.PID != 0 {
+				_ = m.record.Write(&m.run, false) // somebody may have damaged it
+			}
 		case unix.SIGCHLD:
 			m.reapStrays()
 		case unix.SIGHUP:
