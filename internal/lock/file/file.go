@@ -203,7 +203,7 @@ func Locked(path string) (bool, error) {
 func fault(k lock.Kind, id string, err error) error {
 	kind := cove.Internal
 	switch err {
-	case unix.ENOENT, unix.ENOTDIR:
+	case unix.ENOENT:
 		kind = cove.NotFound
 		err = fmt.Errorf("no such %s", k)
 	case unix.EACCES, unix.EPERM, unix.ELOOP:

@@ -128,3 +128,16 @@ func BenchmarkLock(b *testing.B) {
 		}
 	}
 }
+
+// Where the locks' directory is none, no object is gone: who looks again then would do
+// so for ever.
+func TestNoDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := in(dir).Lock(t.Context(), lock.Container, "c1")
+	if err == nil || cove.Is(err, cove.NotFound) {
+		t.Errorf("a lock in a file: %v", err)
+	}
+}
