@@ -37,6 +37,8 @@ func read(modules []string) (c *conf.Config, set map[string]string, more beside,
 	}
 	set = map[string]string{}
 	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: containersEnv, UserId: unshare.GetRootlessUID(), Modules: modules}
+	var invalid error
+	var culprit string // the first file with a value that is none
 	for file, err := range configfile.Read(files) {
 		if err == nil {
 			err = decode(file, c, set, &more)
@@ -44,9 +46,16 @@ func read(modules []string) (c *conf.Config, set map[string]string, more beside,
 		if err != nil {
 			return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
 		}
+		// A later file may put right what an earlier one has wrong.
+		switch invalid = c.Validate(); {
+		case invalid == nil:
+			culprit = ""
+		case culprit == "":
+			culprit = file.Name
+		}
 	}
-	if err := c.Validate(); err != nil {
-		return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+	if invalid != nil {
+		return nil, nil, more, cove.E("read configuration", culprit, cove.Invalid, oneLine{invalid})
 	}
 	for _, env := range c.Engine.Env.Get() {
 		name, value, ok := strings.Cut(env, "=")
