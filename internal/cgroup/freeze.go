@@ -32,6 +32,24 @@ func Freeze(dirs []string) error {
 // Thaw lets the processes go on and returns when they do.
 func Thaw(dirs []string) error { return turn(dirs, "unpause", false) }
 
+// Release lets all processes of the cgroups and of those below them go on, whoever
+// has frozen them: a container may have done that itself. It waits for nobody.
+func Release(dirs []string) error {
+	var errs []error
+	for _, d := range dirs {
+		errs = append(errs, walk(d, func(fd int) error {
+			for file, word := range map[string]string{"cgroup.freeze": "0", "freezer.state": "THAWED"} {
+				if state, err := openat(fd, file, unix.O_WRONLY); err == nil {
+					_ = write(state, word)
+					_ = unix.Close(state)
+				}
+			}
+			return nil
+		}))
+	}
+	return errors.Join(errs...)
+}
+
 // Frozen reports whether all processes stand still, for this cgroup's sake or
 // for that of one above it. Cgroups that do not exist are not frozen.
 func Frozen(dirs []string) (bool, error) {

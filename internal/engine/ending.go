@@ -115,10 +115,18 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	return err
 }
 
-// wake lets a monitor go on that somebody has stopped: it is to do something.
+// wake lets a monitor go on that somebody has stopped: it is to do something. Its
+// container may have, by freezing the cgroup in which a child of the monitor's was
+// about to become an exec, which its parent waits for.
 func (e *Engine) wake(c *Container) {
-	if state, _, err := procfs.Look(c.Run.MonitorPID); err == nil && state == 'T' {
+	switch state, _, err := procfs.Look(c.Run.MonitorPID); {
+	case err != nil:
+	case state == 'T':
 		_ = e.signalMonitor(c, unix.SIGCONT)
+	case state == 'D':
+		if dirs, err := e.cgroupDirs(&c.Container); err == nil {
+			_ = cgroup.Release(dirs)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -135,6 +136,11 @@ func (e *Engine) killMonitor(h *held) error {
 		if err := e.signalMonitor(&h.Container, unix.SIGKILL); err != nil && err != unix.ESRCH {
 			return cove.E("end monitor of container", h.Name, cove.Internal, err)
 		}
+	}
+	// A child of its that has not become an exec yet has the monitor's lock, and may
+	// stand still in a cgroup that the container has frozen.
+	if dirs, err := e.cgroupDirs(&h.Container.Container); err == nil {
+		_ = cgroup.Kill(dirs, time.Now().Add(5*time.Second))
 	}
 	for wait := time.Millisecond; wait < 5*time.Second; wait *= 2 {
 		if gone() {

@@ -52,6 +52,22 @@ func (m *Monitor) initCgroup() string {
 	return m.env.Unified
 }
 
+// standsStill tells that a version 2 cgroup of the container's is frozen, by a user or
+// by the container itself: whoever is born there never becomes a program, and its
+// parent waits for that.
+func (m *Monitor) standsStill(cgroup string) bool {
+	if m.env.Unified == "" {
+		return false
+	}
+	for dir := cgroup; len(dir) >= len(m.env.Unified); dir = path.Dir(dir) {
+		if data, err := os.ReadFile(dir + "/cgroup.freeze"); err == nil && len(data) > 0 && data[0] == '1' {
+			return true
+		}
+	}
+	data, err := os.ReadFile(m.env.Unified + "/cgroup.events") // those above it
+	return err == nil && bytes.Contains(data, []byte("frozen 1\n"))
+}
+
 func writeFile(name string, data []byte) error {
 	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

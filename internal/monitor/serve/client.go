@@ -18,7 +18,7 @@ import (
 //
 // What a client does not take in time goes to an unlinked file in the
 // container's directory, so a slow one delays neither the container nor the
-// log, loses nothing and costs no memory.
+// log, loses nothing and costs no memory, up to mostBehind.
 type client struct {
 	m      *Monitor
 	fd     int
@@ -62,6 +62,20 @@ func (c *client) pause(on bool) {
 }
 
 func (c *client) waiting() bool { return c.spill >= 0 && c.read < c.wrote }
+
+// mostBehind is how many bytes of output wait for a client, on the disk, before the
+// container has to.
+const mostBehind = 16 << 20
+
+// behind tells whether more than so many bytes wait for one of the clients.
+func (m *Monitor) behind(most int64) bool {
+	for _, c := range m.clients {
+		if c.output && c.wrote-c.read > most {
+			return true
+		}
+	}
+	return false
+}
 
 // clientsWaiting tells whether somebody has not been sent everything yet.
 func (m *Monitor) clientsWaiting() bool {
@@ -283,6 +297,7 @@ func (c *client) spillToMemory() bool {
 
 // flush sends what the client's file holds.
 func (c *client) flush() {
+	defer c.m.letFlow()
 	var head [4]byte
 	packet := make([]byte, len(c.m.buf)+1024)
 	for c.waiting() {
@@ -342,6 +357,7 @@ func (c *client) close() {
 		m.discard(c.exec)
 	}
 	m.streams.feeders = slices.DeleteFunc(m.streams.feeders, func(f *client) bool { return f == c })
+	m.letFlow()
 	if c.fed && m.env.StdinOnce && m.streams.input() >= 0 {
 		m.feed(c, nil)
 	}

@@ -91,10 +91,20 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 	if m.foreign {
 		flags = unix.CLONE_NEWNS
 	}
+	still := &wire.Failure{Step: "exec", Errno: unix.EAGAIN, Text: "its processes stand still: its cgroup is frozen"}
+	if m.standsStill(m.env.Unified) {
+		e.failed(still)
+		return
+	}
 	e.child, err = m.clone(m.execProgram(), streams, keep, flags, m.env.Unified)
 	if err == unix.EBUSY {
 		// A cgroup that hands controllers down has no members, cgroups(7).
-		e.child, err = m.clone(m.execProgram(), streams, keep, flags, m.initCgroup())
+		cgroup := m.initCgroup()
+		if m.standsStill(cgroup) {
+			e.failed(still)
+			return
+		}
+		e.child, err = m.clone(m.execProgram(), streams, keep, flags, cgroup)
 	}
 	if err != nil {
 		e.failed(wire.Fail("start exec", err))

@@ -109,6 +109,14 @@ func (m *Monitor) probe() {
 	if h.running != nil {
 		return
 	}
+	if m.standsStill(m.initCgroup()) {
+		for _, c := range h.asked {
+			c.sendJSON(wire.Failed, wire.Failure{Step: "health check", Text: "its processes stand still: its cgroup is frozen"})
+		}
+		h.asked = nil
+		m.scheduleProbe()
+		return
+	}
 	plan, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
 	if err != nil {
 		m.probed(-1, err.Error())

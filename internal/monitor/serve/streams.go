@@ -15,6 +15,7 @@ type streams struct {
 	pending      []byte    // stdin that the container has not taken yet
 	feeders      []*client // who is held back until it has
 	closeIn      bool      // close stdin once pending is written
+	held         bool      // nobody reads the output: a client is too far behind
 	own          []int     // what the container has in their place, run after run; nil for none
 }
 
@@ -96,13 +97,40 @@ func (s *streams) terminal(master int) {
 
 // start begins copying.
 func (s *streams) start(m *Monitor) {
+	s.held = false
 	for _, o := range []struct {
 		fd   *int
 		kind wire.Kind
-	}{{&s.out, wire.Stdout}, {&s.err, wire.Stderr}, {&s.master, wire.Stdout}} {
+	}{{&s.out, wire.Stdout}, {&s.err, wire.Stderr}} {
 		if *o.fd >= 0 {
-			m.watch(*o.fd, unix.EPOLLIN, func(uint32) { m.copyOutput(o.fd, o.kind, 4*len(m.buf)) })
+			m.watch(*o.fd, unix.EPOLLIN, func(uint32) { m.takeOutput(o.fd, o.kind, 4*len(m.buf)) })
 		}
+	}
+	if s.master >= 0 {
+		m.watchInput(s.master, len(s.pending) > 0)
+	}
+}
+
+// takeOutput copies output, unless a client that wants it is too far behind: then
+// the container waits until it has caught up or gone.
+func (m *Monitor) takeOutput(fd *int, kind wire.Kind, most int) {
+	s := &m.streams
+	if s.held = m.behind(mostBehind); !s.held {
+		m.copyOutput(fd, kind, most)
+		return
+	}
+	for _, fd := range []int{s.out, s.err, s.master} {
+		m.unwatch(fd) // to ask for nothing would be to hear of a hang-up for ever
+	}
+	if len(s.pending) > 0 {
+		m.watchInput(s.input(), true)
+	}
+}
+
+// letFlow goes on reading when all clients have caught up by half.
+func (m *Monitor) letFlow() {
+	if m.streams.held && !m.behind(mostBehind/2) {
+		m.streams.start(m)
 	}
 }
 
@@ -213,16 +241,26 @@ func (s *streams) letFeed(m *Monitor) {
 func (m *Monitor) watchInput(fd int, on bool) {
 	s := &m.streams
 	if fd == s.master {
-		events := uint32(unix.EPOLLIN)
+		events := uint32(0)
+		if !s.held {
+			events = unix.EPOLLIN
+		}
 		if on {
 			events |= unix.EPOLLOUT
 		}
+		if events == 0 {
+			m.unwatch(fd)
+			return
+		}
 		m.watch(fd, events, func(ev uint32) {
-			if ev&unix.EPOLLOUT != 0 {
+			switch {
+			case ev&unix.EPOLLOUT != 0:
 				m.flushInput()
+			case s.held: // a hang-up
+				m.unwatch(fd)
 			}
-			if ev&^unix.EPOLLOUT != 0 {
-				m.copyOutput(&s.master, wire.Stdout, 4)
+			if ev&^unix.EPOLLOUT != 0 && !s.held {
+				m.takeOutput(&s.master, wire.Stdout, 4*len(m.buf))
 			}
 		})
 		return
