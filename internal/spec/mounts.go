@@ -29,6 +29,7 @@ func (b *builder) mounts() error {
 		}
 		all = append(all, m)
 	}
+	mounted := slices.ContainsFunc(all, func(m specs.Mount) bool { return m.Destination == "/run" })
 	for _, m := range b.readOnlyTmpfs() {
 		if !b.taken[m.Destination] {
 			all = append(all, m)
@@ -37,7 +38,7 @@ func (b *builder) mounts() error {
 	if shm := b.shm(); shm != nil && !b.taken["/dev/shm"] {
 		all = append(all, *shm)
 	}
-	all = append(all, b.files(all)...)
+	all = append(all, b.files(mounted)...)
 	if b.wantsInit() {
 		if b.taken[initPath] {
 			return invalid("conflict with mount added by --init to %q: duplicate mount destination", initPath)
@@ -241,8 +242,8 @@ func (b *builder) readOnlyTmpfs() []specs.Mount {
 }
 
 // files are the binds of files made for the container, where neither a user's
-// mount nor what was asked stands against them.
-func (b *builder) files(before []specs.Mount) []specs.Mount {
+// mount nor what was asked stands against them; mounted tells of a mount on /run.
+func (b *builder) files(mounted bool) []specs.Mount {
 	f := b.host.Files
 	resolv := f.ResolvConf
 	if b.modes.net.is("none") || slices.Contains(b.in.DNS, "none") {
@@ -257,7 +258,7 @@ func (b *builder) files(before []specs.Mount) []specs.Mount {
 		hostname = ""
 	}
 	env := f.ContainerEnv
-	if b.taken["/run"] || slices.ContainsFunc(before, func(m specs.Mount) bool { return m.Destination == "/run" }) {
+	if b.taken["/run"] || mounted {
 		env = "" // it would be made in what the user mounted there
 	}
 	var ms []specs.Mount

@@ -180,13 +180,18 @@ func plain(err error) error {
 	for i, l := range lines {
 		lines[i] = strings.TrimPrefix(strings.TrimSpace(l), "* ")
 	}
+	return &plainError{visible(strings.Join(lines, "; ")), err}
+}
+
+// visible writes out what a terminal would obey.
+func visible(text string) string {
 	var b strings.Builder
-	for _, r := range strings.Join(lines, "; ") {
+	for _, r := range text {
 		if unicode.IsControl(r) {
 			fmt.Fprintf(&b, `\x%02x`, r)
 		} else {
 			b.WriteRune(r)
 		}
 	}
-	return &plainError{b.String(), err}
+	return b.String()
 }

@@ -1,6 +1,7 @@
 package library
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/sirupsen/logrus"
@@ -8,7 +9,7 @@ import (
 
 // complaints keeps back what the libraries log as errors while copies run: they log
 // what goes wrong as they take back a copy that has failed, whose error is one line
-// and tells why. With --log-level above the default everything is shown as it comes.
+// and tells why. It shows what a terminal would obey. With --log-level above the default everything is shown as it comes.
 type complaints struct {
 	logrus.Formatter
 	mu     sync.Mutex
@@ -27,6 +28,7 @@ var watched = sync.OnceValue(func() *complaints {
 func (c *complaints) Format(e *logrus.Entry) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	e.Message = visible(strings.TrimRight(e.Message, "\n")) // a registry's words may be in it
 	text, err := c.Formatter.Format(e)
 	if c.copies == 0 || e.Level != logrus.ErrorLevel || logrus.IsLevelEnabled(logrus.InfoLevel) {
 		return text, err

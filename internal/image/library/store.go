@@ -115,6 +115,7 @@ func (s *Store) open() (*library, error) {
 		return nil, fail("open image store", images, err)
 	}
 	nameLinks(filepath.Join(cmp.Or(o.ImageStore, o.GraphRoot), "overlay"))
+	watched()
 	st, err := storage.GetStore(o)
 	if err != nil {
 		return nil, fail("open image store", o.GraphRoot, err)
