@@ -270,39 +270,26 @@ func lacking(c *cove.Container, there []string) (missing []string) {
 }
 
 // bridges looks for those of networks that were this store's: a network's ID
-// is made from its name, and its lock file, or another network of that name, tells
-// the name.
+// is made from its name, and its lock file tells the name. Another store may have a
+// network of a name that this one has, with a bridge of its own.
 func (k *survey) bridges(r network.Reality) {
 	e := k.e
-	var names []string
-	for _, o := range k.locks {
-		if o.Kind == lock.Network {
-			names = append(names, o.ID)
-		}
-	}
-	for _, n := range k.networks {
-		if !slices.Contains(names, n.Name) {
-			names = append(names, n.Name)
-		}
-	}
 	for _, b := range r.Bridges {
-		known := func(n cove.Network) bool {
-			return n.ID == b.NetworkID && (n.NetworkInterface == b.Name || n.Driver == "") // "": its record is damaged
-		}
+		known := func(n cove.Network) bool { return n.ID == b.NetworkID }
 		if b.NetworkID == "" || slices.ContainsFunc(k.networks, known) || slices.ContainsFunc(k.going, known) {
 			continue
 		}
-		for _, name := range names {
-			if network.ID(name) != b.NetworkID {
+		for _, o := range k.locks {
+			if o.Kind != lock.Network || network.ID(o.ID) != b.NetworkID {
 				continue
 			}
+			name := o.ID
 			k.suspicions = append(k.suspicions, suspicion{
-				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record, or another bridge"},
+				Difference: Difference{Kind: "bridge", Object: b.Name, Owner: b.NetworkID, Problem: "its network has no record"},
 				kind:       lock.Network, id: name,
 				still: func() (bool, error) {
-					var all []cove.Network
-					if err := e.store.View(func(tx state.Tx) (err error) { all, err = e.allNetworks(tx); return err }); err != nil || slices.ContainsFunc(all, known) {
-						return false, err
+					if !k.unknown(lock.Network, name) {
+						return false, nil
 					}
 					r, err := e.networks.List(k.ctx)
 					return slices.ContainsFunc(r.Bridges, func(now network.Bridge) bool {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -89,7 +90,7 @@ func (e *Engine) startOf(tx state.Tx, s start) (underWay, killed bool, err error
 	c := new(cove.Container)
 	err = tx.Get(state.Containers, s.id, c)
 	switch {
-	case cove.Is(err, cove.NotFound):
+	case cove.Is(err, cove.NotFound), errors.Is(err, state.ErrDamaged):
 		return false, false, nil
 	case err != nil:
 		return false, false, err

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/procfs"
@@ -192,7 +194,7 @@ func (e *Engine) finishRemovals() (ready []string) {
 
 // removedMarks lists the containers whose monitors have removed them.
 func (e *Engine) removedMarks() []string {
-	d, err := os.Open(e.conf.Removed())
+	d, err := os.OpenFile(e.conf.Removed(), unix.O_DIRECTORY, 0) // a FIFO would wait for a writer
 	if err != nil {
 		return nil
 	}
