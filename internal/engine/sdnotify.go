@@ -49,12 +49,16 @@ func (l *launch) notify(text string) (warnings []string) {
 }
 
 // announceHealthy waits for the container's health if that is what is to be
-// told. One that ends before has failed to start.
+// told. One that ends before has failed to start, unless it goes with its end
+// (--rm): podman finds none to complain of then.
 func (l *launch) announceHealthy(ctx context.Context) error {
 	if l.c.Spec.SDNotify != "healthy" {
 		return nil
 	}
 	code, err := l.e.Wait(ctx, l.c.ID, WaitOptions{Conditions: []string{"healthy", string(cove.Exited)}})
+	if l.c.Spec.Remove && (cove.Is(err, cove.NotFound) || err == nil && code >= 0) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
