@@ -1,9 +1,12 @@
 # make help tells what there is.
 GO        ?= go
 PREFIX    ?= /usr/local
-VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION   ?= $(patsubst v%,%,$(shell git describe --tags 2>/dev/null || sed -n 's/^var Version = "\(.*\)"/\1/p' cove.go))
+COMMIT    ?= $(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null)
+BUILT     ?= $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null))
 TAGS      := containers_image_openpgp,exclude_graphdriver_btrfs
-LDFLAGS   := -s -w -X github.com/cove-engine/cove.Version=$(VERSION)
+NOUNS     := github.com/cove-engine/cove
+LDFLAGS   := -s -w -X $(NOUNS).Version=$(VERSION) -X $(NOUNS).Commit=$(COMMIT) -X $(NOUNS).Built=$(BUILT)
 export CGO_ENABLED := 0
 # Where cove starts, to enter an ordinary user's namespace: internal/rootless.
 ENTER     := -E cove_enter

@@ -9,8 +9,14 @@
 package cove
 
 // Version is the release of cove, of its monitor and of its runtime. It is
-// set at link time (-X) by the Makefile; "dev" otherwise.
+// set at link time (-X) by the Makefile where there is a tag.
 var Version = "0.1.0-dev"
+
+// Commit is what cove was built of, with "-dirty" where files were changed since,
+// and Built when, in Unix seconds: SOURCE_DATE_EPOCH or the commit's time, so that
+// the same sources give the same program. Both are set as [Version] is and may be
+// empty.
+var Commit, Built string
 
 // Schema is the version of the records that this release writes. A record
 // with a higher number was written by a newer cove: it is readable when its

@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -53,17 +54,25 @@ func writeVersion(w io.Writer, v inspect.Version) error {
 	if v.GitCommit != "" {
 		fmt.Fprintf(t, "Git Commit:\t%s\n", v.GitCommit)
 	}
-	fmt.Fprintf(t, "Built:\t%s\nOS/Arch:\t%s\n", v.BuiltTime, v.OsArch)
+	if v.BuiltTime != "" {
+		fmt.Fprintf(t, "Built:\t%s\n", v.BuiltTime)
+	}
+	fmt.Fprintf(t, "OS/Arch:\t%s\n", v.OsArch)
 	return t.Flush()
 }
 
-// version is this program's, with what the linker and the go command noted
-// in it.
+// podmanVersion is that of the podman whose commands and answers cove's are, which
+// is what an API version tells.
+const podmanVersion = "5.4.2"
+
+// version is this program's, with what the linker was told of it, or else what the
+// go command has noted in it.
 func (a *app) version() inspect.Version {
 	v := inspect.Version{
-		APIVersion: cove.Version, Version: cove.Version, GoVersion: runtime.Version(),
+		APIVersion: podmanVersion, Version: cove.Version, GoVersion: runtime.Version(), GitCommit: cove.Commit,
 		OsArch: runtime.GOOS + "/" + runtime.GOARCH, Os: runtime.GOOS,
 	}
+	v.Built, _ = strconv.ParseInt(cove.Built, 10, 64)
 	if b, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range b.Settings {
 			switch s.Key {
@@ -76,6 +85,8 @@ func (a *app) version() inspect.Version {
 			}
 		}
 	}
-	v.BuiltTime = time.Unix(v.Built, 0).Format(time.ANSIC)
+	if v.Built > 0 {
+		v.BuiltTime = time.Unix(v.Built, 0).Format(time.ANSIC)
+	}
 	return v
 }
