@@ -116,7 +116,7 @@ func (o *psOptions) run(ctx context.Context, fs *pflag.FlagSet) error {
 		if err != nil {
 			return err
 		}
-		if o.watch > 0 {
+		if o.watch > 0 && o.outTerminal() != nil {
 			fmt.Fprint(o.Out, "\x1b[2J\x1b[H")
 		}
 		if err := o.show(list, time.Now()); err != nil || o.watch == 0 {

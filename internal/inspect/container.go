@@ -469,10 +469,10 @@ func state(c cove.Container, f Facts) *ContainerState {
 		s.Pid, s.ConmonPid, s.CgroupPath = r.PID, r.MonitorPID, f.CgroupPath
 		s.ExitCode, s.FinishedAt = 0, time.Time{}
 	} else {
-		s.StoppedByUser = r.Stopping
+		s.StoppedByUser = r.Generation > 0 && c.Desired == cove.DesireStop
 	}
 	if h := healthConfig(c); h != nil || r.Health != nil {
-		s.Health = &HealthState{Log: []HealthRun{}}
+		s.Health = new(HealthState) // null before the first check, as podman has it
 		if r.Health != nil {
 			s.Health.Status, s.Health.FailingStreak = r.Health.Status, r.Health.FailingStreak
 			for _, p := range r.Health.Log {
