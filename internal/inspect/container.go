@@ -675,9 +675,11 @@ func networkSettings(c cove.Container, f Facts) *ContainerNetwork {
 		if n.Networks == nil {
 			n.Networks = map[string]*NetworkEndpoint{}
 		}
-		n.Networks[name] = &NetworkEndpoint{
-			NetworkAddress: a, NetworkID: id, Links: nil, Aliases: slices.Concat(at.Aliases, []string{short(c.ID)}),
+		aliases := slices.Concat(at.Aliases, []string{short(c.ID)})
+		if c.Spec.Hostname != "" {
+			aliases = append(aliases, c.Spec.Hostname)
 		}
+		n.Networks[name] = &NetworkEndpoint{NetworkAddress: a, NetworkID: id, Links: nil, Aliases: aliases}
 	}
 	return n
 }
