@@ -35,6 +35,13 @@ func (e *Engine) ConnectNetwork(ctx context.Context, container string, a cove.Ne
 	return e.now().ConnectNetwork(ctx, container, a)
 }
 
+// ReloadNetwork makes a running container's links, addresses and firewall what
+// they were when it was started, after others have flushed or removed them, and
+// gives its ID. What is there as it should be stays.
+func (e *Engine) ReloadNetwork(ctx context.Context, nameOrID string) (id string, err error) {
+	return e.now().ReloadNetwork(ctx, nameOrID)
+}
+
 // DisconnectNetwork takes a container off a network. With force, what cannot
 // be done at once is left to the next command.
 func (e *Engine) DisconnectNetwork(ctx context.Context, container, nameOrID string, force bool) error {

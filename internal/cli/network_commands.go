@@ -11,7 +11,8 @@ func networkCommands() []entry {
 			{name: "inspect", short: "Inspect network", build: networkInspectCommand},
 			{name: "ls", aliases: []string{"list"}, short: "List networks", build: networkListCommand},
 			{name: "prune", short: "Prune unused networks", build: networkPruneCommand},
+			{name: "reload", short: "Reload firewall rules for one or more containers", build: networkReloadCommand},
 			{name: "rm", aliases: []string{"remove"}, short: "Remove networks", build: networkRemoveCommand},
-		}, notYet("reload", "update")...)
+		}, notYet("update")...)
 	})}
 }

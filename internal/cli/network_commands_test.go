@@ -105,7 +105,9 @@ func TestNetworkCommands(t *testing.T) {
 		{name: "connect one", args: []string{"connect", "n1"}, code: 125, err: "accepts 2 arg(s), received 1"},
 		{name: "disconnect", args: []string{"disconnect", "n1", "c1"}, calls: []string{"disconnect c1 n1 false"}},
 		{name: "disconnect -f", args: []string{"disconnect", "-f", "n1", "busy"}, code: 125, err: "used by c1", calls: []string{"disconnect busy n1 true"}},
-		{name: "reload", args: []string{"reload", "c1"}, code: 125, err: "cove network reload: not supported by cove yet"},
+		{name: "reload", args: []string{"reload", "c1"}, out: "id of c1\n", calls: []string{"reload c1"}},
+		{name: "reload nothing", args: []string{"reload"}, code: 125, err: "you must provide at least one name or id"},
+		{name: "reload -a c1", args: []string{"reload", "-a", "c1"}, code: 125, err: "no arguments are needed with --all"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := oneNetwork()

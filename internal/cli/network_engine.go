@@ -27,6 +27,9 @@ type NetworkEngine interface {
 	// DisconnectNetwork takes a container off a network. With force what
 	// cannot be done at once is left to the next command.
 	DisconnectNetwork(ctx context.Context, container, network string, force bool) error
+	// ReloadNetwork makes a running container's networks anew where others have
+	// taken something of them away, and gives its ID.
+	ReloadNetwork(ctx context.Context, nameOrID string) (id string, err error)
 	// PruneNetworks removes what no container uses and gives the names.
 	PruneNetworks(ctx context.Context, filters map[string][]string) ([]string, error)
 }

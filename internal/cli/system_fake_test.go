@@ -154,6 +154,11 @@ func (e *objectsEngine) DisconnectNetwork(_ context.Context, container, network 
 	return e.fail[container]
 }
 
+func (e *objectsEngine) ReloadNetwork(_ context.Context, nameOrID string) (string, error) {
+	e.call("reload %s", nameOrID)
+	return "id of " + nameOrID, e.fail[nameOrID]
+}
+
 func (e *objectsEngine) PruneNetworks(_ context.Context, filters map[string][]string) ([]string, error) {
 	e.call("prune networks %s", filterText(filters))
 	return []string{"n1", "n2"}, nil
