@@ -25,7 +25,7 @@ type Request struct {
 	// and firewall elements are named after it.
 	ContainerID string
 	// Netns is an open file descriptor of the container's network
-	// namespace. It stays the caller's. Not used by Reload.
+	// namespace. It stays the caller's.
 	Netns int
 	// Networks in the order in which they were asked for: the first one
 	// with a gateway gives the default route, the first one that reaches
@@ -57,10 +57,6 @@ type Driver interface {
 	// the place of Setup's. After an error a part of it may have happened: the
 	// same again, or a Change back, mends it.
 	Change(ctx context.Context, r Request) (teardown.Teardown, error)
-	// Reload replaces the driver's whole firewall by what the requests (all
-	// running containers) and networks (all of them) need, in one step. What other
-	// stores have in it stays.
-	Reload(ctx context.Context, networks []cove.Network, running []Request) error
 	// List tells what the kernel holds of cove's.
 	List(ctx context.Context) (Reality, error)
 	// Occupied tells which names and subnets the host uses.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -232,115 +231,5 @@ func removeRules(bridge string) error {
 			return err
 		}
 	}
-	return err
-}
-
-// Reload implements [network.Driver].
-func (d Driver) Reload(ctx context.Context, networks []cove.Network, running []network.Request) error {
-	const op = "reload firewall"
-	fail := func(err error) error { return cove.E(op, "", kindOf(err), err) }
-	var ns []*cove.Network
-	have := map[string]bool{}
-	note := func(n *cove.Network) {
-		if !have[n.NetworkInterface] && strings.TrimSpace(n.NetworkInterface) != "" {
-			have[n.NetworkInterface] = true
-			ns = append(ns, n)
-		}
-	}
-	var ports []element
-	for i := range running {
-		r := &running[i]
-		if err := r.Validate(); err != nil {
-			return err
-		}
-		for j := range r.Networks {
-			note(&r.Networks[j].Network)
-		}
-		if err := ensureForwarding(r); err != nil {
-			return fail(err)
-		}
-		es, err := publications(r)
-		if err != nil {
-			return err
-		}
-		ports = append(ports, es...)
-	}
-	for i := range networks {
-		note(&networks[i])
-	}
-	f, err := openFirewall()
-	if err != nil {
-		if missing(err) && len(ports) == 0 {
-			return nil
-		}
-		return fail(err)
-	}
-	defer f.shut()
-	if _, err := f.probe(&network.Request{}); err != nil {
-		if missing(err) && len(ports) == 0 {
-			return nil
-		}
-		return fail(err)
-	}
-	for _, nat := range []bool{true, false} {
-		if len(ports) > 0 && !nat {
-			return cove.E(op, "", cove.Unsupported, errNoNAT)
-		}
-		err = unix.ERESTART
-		for try := 0; errors.Is(err, unix.ERESTART) && try < dumpTries; try++ {
-			err = f.reload(ns, ports, nat)
-		}
-		if err == nil {
-			return nil
-		}
-		if !absent(err) {
-			return fail(err)
-		}
-	}
-	if len(ports) == 0 {
-		return nil
-	}
-	return fail(err)
-}
-
-// reload is Reload's one step: the table is made anew, or, where it holds
-// something of another store's, all in it that is this one's. ERESTART when somebody
-// has changed rules meanwhile.
-func (f *firewall) reload(ns []*cove.Network, ports []element, nat bool) error {
-	generation, err := f.generation()
-	if err != nil {
-		return err
-	}
-	shared := false
-	err = f.listSet(mapFrom, func(e element) {
-		shared = shared || !slices.ContainsFunc(ns, func(n *cove.Network) bool { return n.NetworkInterface == cstring(e.key) })
-	})
-	there := map[string]bool{}
-	for _, set := range portMaps {
-		err = errors.Join(err, f.listSet(set, func(e element) {
-			there[e.set+string(e.key)] = true
-			shared = shared || !slices.ContainsFunc(ports, func(p element) bool { return p.comment == e.comment })
-		}))
-	}
-	if err != nil {
-		return err
-	}
-	b := newBatchAt(generation)
-	if !shared {
-		b.table(unix.NFT_MSG_NEWTABLE)
-		b.table(unix.NFT_MSG_DELTABLE)
-	}
-	if err := f.networks(b, ns, nat); err != nil {
-		return err
-	}
-	if nat {
-		for _, p := range ports {
-			if shared && there[p.set+string(p.key)] {
-				b.remove(p.set, p.key)
-			}
-			b.add(p)
-		}
-	}
-	_, err = f.commit(b)
 	return err
 }

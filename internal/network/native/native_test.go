@@ -361,18 +361,19 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-func TestReload(t *testing.T) {
+// TestFlushed: a change makes anew what others have taken away.
+func TestFlushed(t *testing.T) {
 	l := newLab(t)
 	n := bridgeNet(0)
 	a := l.container([]cove.PortMapping{{HostPort: 80, ContainerPort: 80, Protocol: "tcp"}}, joined(n, 0, "eth0"))
 	l.echo(a.Netns, "tcp", 80, "a")
 	l.echo(l.outside, "tcp", 80, "outside")
 	before := l.sh(l.host, "nft", "list", "ruleset")
-	for _, ruin := range []string{"flush ruleset", "flush table inet cove", "flush map inet cove port4-any", "add chain inet cove strange"} {
+	for _, ruin := range []string{"flush ruleset", "flush table inet cove", "flush map inet cove port4-any"} {
 		l.sh(l.host, append([]string{"nft"}, strings.Fields(ruin)...)...)
-		l.in(l.host, func() error { return Driver{}.Reload(t.Context(), []cove.Network{n}, []network.Request{a.Request}) })
+		l.in(l.host, func() error { _, err := Driver{}.Change(t.Context(), a.Request); return err })
 		if after := l.sh(l.host, "nft", "list", "ruleset"); after != before {
-			t.Errorf("after %q and reload:\n%s\nbefore:\n%s", ruin, after, before)
+			t.Errorf("after %q and change:\n%s\nbefore:\n%s", ruin, after, before)
 		}
 	}
 	l.answers(l.outside, "tcp", at(hostOut4.Addr(), 80), "a", "")
@@ -381,9 +382,9 @@ func TestReload(t *testing.T) {
 	l.container([]cove.PortMapping{{HostPort: 90, ContainerPort: 80, Protocol: "tcp"}}, joined(other, 0, "eth0"))
 	both := l.sh(l.host, "nft", "list", "ruleset")
 	l.sh(l.host, "nft", "flush", "chain", "inet", "cove", "nat-cove0")
-	l.in(l.host, func() error { return Driver{}.Reload(t.Context(), []cove.Network{n}, []network.Request{a.Request}) })
+	l.in(l.host, func() error { _, err := Driver{}.Change(t.Context(), a.Request); return err })
 	if after := l.sh(l.host, "nft", "list", "ruleset"); after != both {
-		t.Errorf("after another store's reload:\n%s\nbefore:\n%s", after, both)
+		t.Errorf("after the change beside another store:\n%s\nbefore:\n%s", after, both)
 	}
 	// The next container of a flushed host brings the rules back too.
 	l.sh(l.host, "nft", "flush", "ruleset")

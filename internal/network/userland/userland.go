@@ -88,14 +88,6 @@ func (Driver) Occupied(ctx context.Context) (network.Occupied, error) {
 	return native.Driver{}.Occupied(ctx)
 }
 
-// Reload implements network.Driver.
-func (d Driver) Reload(ctx context.Context, networks []cove.Network, running []network.Request) error {
-	for i := range running {
-		running[i].Ports = nil
-	}
-	return d.found(func() error { return native.Driver{}.Reload(ctx, networks, running) })
-}
-
 // List implements network.Driver.
 func (d Driver) List(ctx context.Context) (r network.Reality, err error) {
 	err = d.found(func() (err error) {
