@@ -112,8 +112,8 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
-// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [cpuset], [nat], [criu], [selinux], [enforcing],
-// [apparmor], and [privileged]: whether
+// [native] (cove's own OCI runtime and monitor), [conmon] (cove with conmon), [rootless], [cgroup1], [cgroup2], [systemd], [cpuset], [nat], [criu], [criu_tcp],
+// [criu_pages], [selinux], [enforcing], [apparmor], and [privileged]: whether
 // the engine can run privileged containers here.
 func (e engine) condition(name string) (bool, error) {
 	switch name {
@@ -156,6 +156,11 @@ func (e engine) condition(name string) (bool, error) {
 	case "criu":
 		_, err := criu()
 		return err == nil, nil
+	case "criu_tcp":
+		return criuTCP()
+	case "criu_pages": // that only those are dumped again which have changed
+		dir, err := criu()
+		return err == nil && exec.Command(filepath.Join(dir, "criu"), "check", "--feature", "mem_dirty_track").Run() == nil, nil
 	case "selinux": // with a policy: until there is one, every process is the kernel's
 		label, err := os.ReadFile("/proc/self/attr/current")
 		_, there := os.Stat("/sys/fs/selinux/enforce")
@@ -168,6 +173,18 @@ func (e engine) condition(name string) (bool, error) {
 		return strings.HasPrefix(string(on), "Y"), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// criuTCP tells whether CRIU can take TCP sockets apart: CRIU 4.1 asks them for
+// credentials, an option that since Linux 6.16 local sockets alone have.
+func criuTCP() (bool, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	_, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED)
+	return err == nil, nil
 }
 
 // allCapabilities is a set with every capability up to the newest.
