@@ -153,7 +153,7 @@ guest-crun: build ## the life cycle's scripts in that guest with crun, under cov
 	  GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),$(LIFE)))$$' || exit 1; done
 
 guest-kernels: build ## scripts on Debian 12's and 13's own kernels with AppArmor, emulated: make guest-kernels [ONLY=REGEX] (root; slow)
-	for suite in bookworm trixie; do COVE_GUEST_KERNEL=$$suite GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),apparmor|run_.*|exec|ports|pause|init|namespaces|volume_.*|cgroup_limits|network_own))$$' || exit 1; done
+	for suite in bookworm trixie; do COVE_GUEST_KERNEL=$$suite GO='$(GO)' test/guest/scripts -test.run 'TestScript$$/^($(or $(ONLY),apparmor|run_.*|exec|ports|pause|init|namespaces|volume_.*|cgroup_limits|network_own|checkpoint_tcp))$$' || exit 1; done
 	test/guest/old
 
 guest-selinux: build ## the script of SELinux on Debian 13's own kernel and policy, emulated (root; slow)
