@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -110,6 +111,9 @@ func (k *survey) unpublished() {
 				return p, false, err
 			}
 			all, err := e.publications(&now.Container)
+			if errors.Is(err, state.ErrDamaged) { // a network's: it is told of by itself
+				return p, false, nil
+			}
 			// Whatever it is called since it was started, its ID is among them.
 			i := slices.IndexFunc(all, func(p publication) bool { return p.name == id[:cove.ShortIDLength] && !exists(p.file) })
 			if i < 0 {
