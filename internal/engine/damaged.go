@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -310,8 +311,18 @@ func (e *Engine) renewVolume(ctx context.Context, name string) (id string, err e
 
 // putNetworkAside takes a network whose record is damaged out of the store. What
 // it was made with, whether it is internal for one, nobody may guess. Containers on
-// it are on the next one of its name.
+// it are on the next one of its name; while one runs its bridge is needed, which
+// nobody would find again.
 func (e *Engine) putNetworkAside(ctx context.Context, id, name string) error {
+	all, _ := e.records() // those that can be read
+	for _, c := range all {
+		if !slices.ContainsFunc(c.Attachments, func(a cove.NetworkAttachment) bool { return a.Network == name }) {
+			continue
+		}
+		if now, err := e.look(c); err != nil || now.Run.PID != 0 {
+			return fmt.Errorf("container %s is on it and runs; cove stop %s ends it", c.Name, c.Name)
+		}
+	}
 	if err := e.keepAside(state.Networks, id); err != nil {
 		return err
 	}
