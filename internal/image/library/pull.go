@@ -97,6 +97,7 @@ func withoutSearch(sys *imagetypes.SystemContext, name string, err error) error 
 	if registries, e := sysregistriesv2.UnqualifiedSearchRegistries(sys); e != nil || len(registries) > 0 {
 		return err
 	}
+	//lint:ignore SA1019 the one file, as podman names it; the function named instead lists all places
 	file := sysregistriesv2.ConfigPath(sys)
 	if _, e := os.Stat(file); e != nil {
 		return err
