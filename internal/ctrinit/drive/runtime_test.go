@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,7 +17,11 @@ func program(t *testing.T, script string) (runtime []string, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	name := filepath.Join(dir, "rt")
-	if err := os.WriteFile(name, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+	// Another test's child that had it open for writing would make it busy.
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(name, []byte("#!/bin/sh\n"+script+"\n"), 0o755)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
 		t.Fatal(err)
 	}
 	return []string{name, "--root", dir}, dir
