@@ -292,7 +292,10 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	e.current.Store(closed)
 	if e.memory != nil {
-		err = g.Reset(ctx)
+		if err = g.Reset(ctx); err != nil {
+			e.current.Store(g) // to be closed once more
+			return err
+		}
 	}
 	if g.images != nil {
 		g.images.Close()

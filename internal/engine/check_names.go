@@ -131,7 +131,11 @@ func (k *survey) unpublished() {
 			kind:       lock.Container, id: id, live: true,
 			still: func() (bool, error) { _, is, err := missing(); return is, err },
 			repair: func() error {
-				all, err := e.publications(k.records[id])
+				now, err := k.now(id)
+				if err != nil || now == nil {
+					return err
+				}
+				all, err := e.publications(&now.Container)
 				for _, p := range all {
 					if err == nil && !exists(p.file) {
 						err = publishName(p.file, p.lines)

@@ -15,7 +15,6 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
-	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -56,11 +55,12 @@ func (e *Engine) stub(id, name string) *cove.Container {
 // the record.
 func (e *Engine) unread(id string, c *cove.Container, err error) Container {
 	if c == nil {
-		_ = e.store.View(func(tx state.Tx) error {
-			name, err := nameOf(tx, state.Containers, id)
-			c = e.stub(id, name)
+		var name string
+		_ = e.store.View(func(tx state.Tx) (err error) {
+			name, err = nameOf(tx, state.Containers, id)
 			return err
 		})
+		c = e.stub(id, name)
 	}
 	out, _ := e.look(c)
 	out.Status, out.Unread = cove.Unknown, err
@@ -131,6 +131,7 @@ func (e *Engine) withForce(ctx context.Context, nameOrID string, err error) (*he
 	if h.Container, lerr = e.look(c); lerr != nil {
 		h.Container = Container{Container: *c, Dir: e.dir(c.ID)} // its run file is no better
 	}
+	h.Unread = err
 	return h, nil
 }
 
@@ -312,7 +313,7 @@ func (e *Engine) renewVolume(ctx context.Context, name string) (id string, err e
 // putNetworkAside takes a network whose record is damaged out of the store. What
 // it was made with, whether it is internal for one, nobody may guess. Containers on
 // it are on the next one of its name; while one runs its bridge is needed, which
-// nobody would find again.
+// nobody would find again. The network's lock is held.
 func (e *Engine) putNetworkAside(ctx context.Context, id, name string) error {
 	all, _ := e.records() // those that can be read
 	for _, c := range all {
@@ -335,11 +336,7 @@ func (e *Engine) putNetworkAside(ctx context.Context, id, name string) error {
 	if err != nil {
 		return err
 	}
-	r, err := e.networks.List(ctx)
-	if i := slices.IndexFunc(r.Bridges, func(b network.Bridge) bool { return b.NetworkID == id && !b.Used }); err == nil && i >= 0 {
-		err = e.networks.RemoveBridge(ctx, r.Bridges[i].Name)
-	}
-	return err
+	return e.removeBridges(ctx, id)
 }
 
 // damagedRecord is one that cannot be read, and why. name is empty when none is
@@ -367,6 +364,7 @@ func (k *survey) damage() {
 			s.kind, s.id = lock.Volume, d.id
 			s.repair = func() error { return errors.Join(e.keepAside(d.b, d.id), e.rebuildVolume(d.id)) }
 		case state.Networks:
+			s.kind, s.id = lock.Network, cmp.Or(d.name, d.id)
 			s.repair = func() error { return e.putNetworkAside(k.ctx, d.id, d.name) }
 		}
 		k.suspicions = append(k.suspicions, s)
@@ -399,7 +397,11 @@ func (e *Engine) writtenAnew(c *cove.Container, err error) (*cove.Run, bool, err
 		return nil, false, err
 	}
 	monitor := &Container{Container: cove.Container{ID: c.ID, Run: cove.Run{MonitorPID: pids[at]}}}
-	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+	patience := time.Second
+	if errors.Is(err, os.ErrNotExist) {
+		patience = 50 * time.Millisecond // a start that takes long looks the same, and has nothing to write
+	}
+	for wait := time.Millisecond; wait < patience; wait *= 2 {
 		// Each time: one that has just begun does not listen to signals yet.
 		_ = e.signalMonitor(monitor, unix.SIGUSR1)
 		time.Sleep(wait)

@@ -96,7 +96,7 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	defer conn.Close()
 	stopped := h.Container
 	wait := func() error { return e.awaitEnd(ctx, conn, time.Duration(timeout)*time.Second+30*time.Second) }
-	if timeout == 0 {
+	if timeout == 0 || h.Unread != nil { // nobody finds again what cannot be read
 		err = wait()
 	} else {
 		err = h.unlocked(ctx, wait)

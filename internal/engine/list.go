@@ -63,10 +63,9 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 			if cove.Is(err, cove.NotFound) {
 				continue
 			}
-			if err != nil {
-				return nil, err
+			if err == nil {
+				now = &again
 			}
-			now = &again
 		}
 		if !all && now.Status != cove.Running && !now.livesUnread() || !match(now) || now.Status == cove.Created && gone[now.ID] {
 			continue

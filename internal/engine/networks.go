@@ -420,7 +420,7 @@ func networkContainer(c *cove.Container, name string) inspect.NetworkContainer {
 }
 
 // RemoveNetwork removes a network and gives its name. Of o only Force (with
-// the containers on it) and Timeout count.
+// the containers on it), Timeout and Warn count.
 func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOptions) (string, error) {
 	if err := e.finishNetworks(ctx); err != nil {
 		return "", err
@@ -453,15 +453,17 @@ func (e *Engine) RemoveNetwork(ctx context.Context, nameOrID string, o RemoveOpt
 	return n.Name, e.dropNetwork(ctx, n, o.Force)
 }
 
-// bridgeOf finds the bridge of a network whose record is damaged, "" for none.
-func (e *Engine) bridgeOf(ctx context.Context, id string) string {
-	r, _ := e.networks.List(ctx)
+// removeBridges removes what the kernel has of a network whose record is damaged, by
+// its ID. No container is on it, and the network's lock is held.
+func (e *Engine) removeBridges(ctx context.Context, id string) error {
+	r, err := e.networks.List(ctx)
+	errs := []error{err}
 	for _, b := range r.Bridges {
-		if b.NetworkID == id {
-			return b.Name
+		if b.NetworkID == id && !b.Used {
+			errs = append(errs, e.networks.RemoveBridge(ctx, b.Name))
 		}
 	}
-	return ""
+	return errors.Join(errs...)
 }
 
 func networkInUse(n cove.Network) error {
@@ -484,9 +486,7 @@ func (e *Engine) dropNetwork(ctx context.Context, n cove.Network, damaged bool) 
 	err = e.update(func(tx state.Tx) error {
 		var err error
 		name := n.Name
-		if n, err = e.getNetwork(tx, name); damaged && errors.Is(err, state.ErrDamaged) {
-			n.NetworkInterface = e.bridgeOf(ctx, n.ID)
-		} else if err != nil {
+		if n, err = e.getNetwork(tx, name); err != nil && !(damaged && errors.Is(err, state.ErrDamaged)) {
 			if cove.Is(err, cove.NotFound) {
 				_ = e.locks.Forget(lock.Network, name) // it was made by asking for it
 			}
@@ -551,7 +551,11 @@ func setGoing(tx state.Tx, all []cove.Network) error {
 // finishNetwork takes down what the kernel and the run root have of a network
 // whose record was put aside. Its lock is held.
 func (e *Engine) finishNetwork(ctx context.Context, n cove.Network) error {
-	if err := e.networks.RemoveNetwork(ctx, n); err != nil {
+	remove := func() error { return e.networks.RemoveNetwork(ctx, n) }
+	if n.NetworkInterface == "" { // its record was damaged
+		remove = func() error { return e.removeBridges(ctx, n.ID) }
+	}
+	if err := remove(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(e.namesDir(), n.Name)); err != nil {

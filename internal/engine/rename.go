@@ -57,6 +57,9 @@ func (e *Engine) tellName(c *Container) {
 	if c.Spec.Monitor != "" {
 		dial = func(c *Container) (*monitor.Conn, error) { return monitor.Dial(e.socket(c.ID)) }
 	}
+	if monitorStopped(c) != nil {
+		return
+	}
 	if conn, err := dial(c); err == nil {
 		_ = conn.Request(wire.Rename, wire.RenameBody{Name: c.Name})
 		conn.Close()

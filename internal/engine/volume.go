@@ -247,7 +247,7 @@ func usesVolume(c *cove.Container, name string) bool {
 }
 
 // RemoveVolume removes a volume with its content and gives its full name. Of o
-// only Force (with the containers that use it) and Timeout count.
+// only Force (with the containers that use it), Timeout and Warn count.
 func (e *Engine) RemoveVolume(ctx context.Context, name string, o RemoveOptions) (string, error) {
 	v, err := e.findVolume(name)
 	if errors.Is(err, state.ErrDamaged) && o.Force {

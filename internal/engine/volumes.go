@@ -39,6 +39,9 @@ func (e *Engine) Volume(ctx context.Context, name string) (inspect.Volume, error
 // that each gave back.
 func (e *Engine) PruneVolumes(ctx context.Context, filters map[string][]string) (names []string, sizes []int64, err error) {
 	chosen, err := e.chooseVolumes(filters)
+	if err == nil {
+		_, err = e.records() // what a damaged one uses cannot be told
+	}
 	if err != nil {
 		return nil, nil, err
 	}

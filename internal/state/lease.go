@@ -186,7 +186,7 @@ func (t tx) Unlease(network, owner string) error {
 	return nil
 }
 
-// giveBack frees one leased address and splits its run.
+// Free gives back one address, whoever has it.
 func (t tx) Free(network string, a netip.Addr) error {
 	owner, err := t.rows.Get(tableLeases, leaseKey(network, a))
 	if err != nil || owner == nil {
@@ -199,7 +199,7 @@ func (t tx) Free(network string, a netip.Addr) error {
 	return t.rows.Delete(tableOwners, owners)
 }
 
-// giveBack makes an address free again, but for what its owner's rows say.
+// giveBack frees one leased address and splits its run, but for its owner's rows.
 func (t tx) giveBack(network string, a netip.Addr) error {
 	if err := t.rows.Delete(tableLeases, leaseKey(network, a)); err != nil {
 		return err

@@ -85,6 +85,9 @@ const ourTasks = 8
 // liftTasks lifts a limit of tasks in the version 2 cgroup that init is going to be
 // born in, if its threads would meet it, until limitTasks.
 func (m *Monitor) liftTasks(cgroup string) {
+	if cgroup == "" {
+		return
+	}
 	if limit, limited := tasksIn(cgroup + "/pids.max"); limited && limit < ourTasks && writeFile(cgroup+"/pids.max", []byte("max")) == nil {
 		m.tasks = strconv.Itoa(limit)
 	}

@@ -63,14 +63,15 @@ func (c *client) pause(on bool) {
 
 func (c *client) waiting() bool { return c.spill >= 0 && c.read < c.wrote }
 
-// mostBehind is how many bytes of output wait for a client, on the disk, before the
-// container has to.
+// mostBehind is how large the file of what waits for a client may be, in bytes,
+// before the container has to wait, too.
 const mostBehind = 16 << 20
 
-// behind tells whether more than so many bytes wait for one of the clients.
-func (m *Monitor) behind(most int64) bool {
+// behind tells whether one of the clients has a file that large. It is emptied when
+// the client has caught up entirely.
+func (m *Monitor) behind() bool {
 	for _, c := range m.clients {
-		if c.output && c.wrote-c.read > most {
+		if c.output && c.wrote > mostBehind {
 			return true
 		}
 	}

@@ -115,7 +115,7 @@ func (s *streams) start(m *Monitor) {
 // the container waits until it has caught up or gone.
 func (m *Monitor) takeOutput(fd *int, kind wire.Kind, most int) {
 	s := &m.streams
-	if s.held = m.behind(mostBehind); !s.held {
+	if s.held = m.behind(); !s.held {
 		m.copyOutput(fd, kind, most)
 		return
 	}
@@ -127,9 +127,9 @@ func (m *Monitor) takeOutput(fd *int, kind wire.Kind, most int) {
 	}
 }
 
-// letFlow goes on reading when all clients have caught up by half.
+// letFlow goes on reading when all clients have caught up.
 func (m *Monitor) letFlow() {
-	if m.streams.held && !m.behind(mostBehind/2) {
+	if m.streams.held && !m.behind() {
 		m.streams.start(m)
 	}
 }
