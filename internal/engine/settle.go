@@ -216,10 +216,14 @@ func (e *Engine) clear(c *Container) error {
 	if err == nil && (!c.Run.Down || c.cutShort()) {
 		err = e.endRuntimes(&c.Container)
 	}
-	if err == nil {
-		if err = cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err == nil {
+	for end := time.Now().Add(10 * time.Second); err == nil; {
+		if err = cgroup.Kill(dirs, end); err == nil {
 			err = cgroup.Remove(dirs)
 		}
+		if !cove.Is(err, cove.InUse) || time.Now().After(end) {
+			break
+		}
+		err = nil // somebody was just being born there, or ends on a machine with much to do
 	}
 	if err == nil && len(dirs) == 0 {
 		err = endInit(c)
