@@ -131,14 +131,15 @@ func (e *Engine) reported(c *Container, lost string) bool {
 // conmonStart is a start with conmon.
 type conmonStart struct {
 	*monitor.Starting
-	l     *launch
-	run   *runfile.File
-	told  *os.File // where conmon tells that the container is there
-	conn  *monitor.Conn
-	birth conmon.Birth
-	env   wire.Envelope
-	said  *os.File // its standard error; nil where that is the container's
-	words string   // the end of what it has said there, when it is over
+	l      *launch
+	run    *runfile.File
+	told   *os.File // where conmon tells that the container is there
+	conn   *monitor.Conn
+	birth  conmon.Birth
+	env    wire.Envelope
+	said   *os.File // its standard error; nil where that is the container's
+	words  string   // the end of what it has said there, when it is over
+	itself bool     // it had ended by itself when the start was given up
 	// aide are the descriptors that are an aide's in the place of conmon's.
 	aide []monitor.File
 }
@@ -264,7 +265,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 // why tells of a conmon that has ended by itself which one it was, how it has
 // ended and what it said: after Abort.
 func (s *conmonStart) why(err error) error {
-	if !errors.Is(err, monitor.ErrEnded) {
+	if !errors.Is(err, monitor.ErrEnded) || !s.itself { // or it was its guard
 		return err
 	}
 	text := fmt.Sprintf("conmon %s has ended: %s", s.birth.Program, s.End())
@@ -424,6 +425,7 @@ func (s *conmonStart) Conversation() *monitor.Conn { return s.conn }
 // Abort ends conmon and whatever it has had made. The guard, if there is one, is
 // told that it need not.
 func (s *conmonStart) Abort() (killed bool) {
+	s.itself = s.Ends(100 * time.Millisecond) // its end of the socket is closed before it is gone
 	_ = s.Send(wire.Done, nil)
 	s.Kill()
 	s.listened()

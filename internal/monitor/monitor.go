@@ -402,6 +402,16 @@ func (s *Starting) Kill() {
 	}
 }
 
+// Ends tells whether the monitor's process ends by itself in so short a time.
+func (s *Starting) Ends(within time.Duration) bool {
+	select {
+	case <-s.reaped:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
 // End is how the monitor's process has ended, once it is gone, as far as it is our child's.
 func (s *Starting) End() string {
 	if s.pidfd != nil {
