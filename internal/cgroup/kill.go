@@ -59,18 +59,7 @@ func killOnce(dirs []string, try int) error {
 	for _, d := range dirs {
 		_ = writeFile(d+"/freezer.state", "FROZEN")
 	}
-	err := signalAll(dirs)
-	for _, d := range dirs {
-		thawed := walk(d, func(fd int) error {
-			if state, err := openat(fd, "freezer.state", unix.O_WRONLY); err == nil {
-				_ = write(state, "THAWED")
-				_ = unix.Close(state)
-			}
-			return nil
-		})
-		err = errors.Join(err, thawed)
-	}
-	return err
+	return errors.Join(signalAll(dirs), Release(dirs))
 }
 
 // batch is how many processes are held by descriptor at a time.

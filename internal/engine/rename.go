@@ -53,12 +53,12 @@ func (e *Engine) Rename(ctx context.Context, nameOrID, newName string) error {
 // monitor, be it between two runs, or the aide beside conmon. As with the events
 // themselves, that it does not succeed is no reason to fail.
 func (e *Engine) tellName(c *Container) {
+	if monitorStopped(c) != nil {
+		return
+	}
 	dial := e.dial
 	if c.Spec.Monitor != "" {
 		dial = func(c *Container) (*monitor.Conn, error) { return monitor.Dial(e.socket(c.ID)) }
-	}
-	if monitorStopped(c) != nil {
-		return
 	}
 	if conn, err := dial(c); err == nil {
 		_ = conn.Request(wire.Rename, wire.RenameBody{Name: c.Name})
