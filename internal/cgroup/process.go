@@ -6,7 +6,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -132,22 +131,4 @@ func Enter(dirs []string, pid int) error {
 		}
 	}
 	return nil
-}
-
-// RoomForTasks is how many more tasks the version 2 cgroup dir allows; limited is
-// false where it has no limit.
-func RoomForTasks(dir string) (room int, limited bool) {
-	limit, ok := taskCount(dir + "/" + pidsMax)
-	now, known := taskCount(dir + "/pids.current")
-	return limit - now, ok && known
-}
-
-// taskCount reads a number of tasks; "max" is none.
-func taskCount(file string) (int, bool) {
-	data, err := readFile(file, 64)
-	if err != nil {
-		return 0, false
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	return n, err == nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/cgroup/tasks"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/plan"
@@ -216,9 +217,6 @@ func (c *Container) below(names map[string]string) ([]string, error) {
 	return dirs, nil
 }
 
-// execTasks is how many threads and children an exec has at most before it is the command.
-const execTasks = 8
-
 // countTasks parts the cgroups of version 1 that limit the number of tasks from the
 // others. Only the thread that becomes the command goes there, when all threads
 // are made. A cgroup of version 2 takes whole processes, at once with all limits, and
@@ -230,8 +228,8 @@ func countTasks(dirs []string) (counting, others []string, err error) {
 	}
 	if layout.Unified {
 		for _, d := range dirs {
-			if room, limited := cgroup.RoomForTasks(d); limited && room < execTasks {
-				return nil, nil, cove.E("", "", cove.Unavailable, fmt.Errorf("start the process: %w: the limit of tasks leaves no room for the %d that an exec takes", unix.EAGAIN, execTasks))
+			if tasks.Lacking(d) {
+				return nil, nil, cove.E("", "", cove.Unavailable, fmt.Errorf("start the process: %w: the limit of tasks leaves no room for the %d that an exec takes", unix.EAGAIN, tasks.Ours))
 			}
 		}
 		return nil, dirs, nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/cgroup/tasks"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -78,17 +79,13 @@ func writeFile(name string, data []byte) error {
 	return err
 }
 
-// ourTasks is how many threads and children init or an exec has at most before it
-// is the command. (Version 1 does not come to know them: a thread joins alone.)
-const ourTasks = 8
-
 // liftTasks lifts a limit of tasks in the version 2 cgroup that init is going to be
 // born in, if its threads would meet it, until limitTasks.
 func (m *Monitor) liftTasks(cgroup string) {
 	if cgroup == "" {
 		return
 	}
-	if limit, limited := tasksIn(cgroup + "/pids.max"); limited && limit < ourTasks && writeFile(cgroup+"/pids.max", []byte("max")) == nil {
+	if limit, limited := tasks.Limit(cgroup); limited && limit < tasks.Ours && writeFile(cgroup+"/pids.max", []byte("max")) == nil {
 		m.tasks = strconv.Itoa(limit)
 	}
 }
@@ -100,31 +97,10 @@ func (m *Monitor) limitTasks() error {
 	if limit == "" {
 		return nil
 	}
-	file := m.env.Unified + "/pids.max"
-	if _, limited := tasksIn(file); limited {
+	if _, limited := tasks.Limit(m.env.Unified); limited {
 		return nil
 	}
-	return writeFile(file, []byte(limit))
-}
-
-// lacksTasks tells that the version 2 cgroup's limit leaves no room for an exec,
-// whose runtime would end it with a page of its own.
-func (m *Monitor) lacksTasks() bool {
-	limit, limited := tasksIn(m.env.Unified + "/pids.max")
-	if !limited {
-		return false
-	}
-	now, known := tasksIn(m.env.Unified + "/pids.current")
-	return known && now > limit-ourTasks
-}
-
-// tasksIn reads a number of tasks; "max" is none.
-func tasksIn(file string) (n int, ok bool) {
-	data, err := os.ReadFile(file)
-	if err == nil {
-		n, err = strconv.Atoi(strings.TrimSpace(string(data)))
-	}
-	return n, err == nil
+	return writeFile(m.env.Unified+"/pids.max", []byte(limit))
 }
 
 // emptyCgroups kills whatever is left in the container's cgroups: with a

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/cgroup/tasks"
 	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
@@ -75,8 +76,8 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 		e.failed(&wire.Failure{Step: "exec", Text: "a checkpoint of the container is being made"})
 		return
 	}
-	if m.env.Unified != "" && m.lacksTasks() {
-		e.failed(&wire.Failure{Step: "start the process", Errno: unix.EAGAIN, Text: "resource temporarily unavailable: the limit of tasks leaves no room for the " + strconv.Itoa(ourTasks) + " that an exec takes"})
+	if m.env.Unified != "" && tasks.Lacking(m.env.Unified) {
+		e.failed(&wire.Failure{Step: "start the process", Errno: unix.EAGAIN, Text: "resource temporarily unavailable: the limit of tasks leaves no room for the " + strconv.Itoa(tasks.Ours) + " that an exec takes"})
 		return
 	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
