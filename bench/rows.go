@@ -122,28 +122,66 @@ func runRow(command string, times, atOnce int, flags ...string) func(*bench, row
 	}
 }
 
-// otherRuntime is how fast the others become over our OCI runtime, to be
-// compared with their own above.
+// variant is an engine's command, to be compared with the first of that
+// engine's in the same row.
+type variant struct {
+	engine *house
+	name   string
+	args   []string
+}
+
+// byTurns measures what `run --rm --network none` costs in variants, one of
+// each by turns: rows that are measured after each other differ by what the
+// machine does meanwhile.
+func (b *bench) byTurns(r row, variants []variant) []line {
+	lines := make([]line, len(variants))
+	each := make([]timed, len(variants))
+	for i, v := range variants {
+		lines[i] = line{Name: r.name, Command: "run --rm --network none " + imageName + " true: " + v.name, Unit: "ms", Engines: map[string]*figure{}}
+		each[i] = timed{run: one(v.args...), share: 1}
+	}
+	for i := range b.runs + 1 {
+		for j := range lines {
+			at := (i + j) % len(lines)
+			b.take(lines[at].figure(variants[at].engine), variants[at].engine, i, b.runs, each[at])
+		}
+	}
+	firsts := map[*house]*figure{}
+	for i, v := range variants {
+		f := lines[i].figure(v.engine)
+		f.Median = median(f.Samples)
+		first := firsts[v.engine]
+		switch {
+		case first == nil:
+			firsts[v.engine] = f
+		case first.Median > 0 && f.Median > 0:
+			f.Note = fmt.Sprintf("%.2f × the time of %s's own parts", f.Median/first.Median, v.engine.name)
+		}
+	}
+	return lines
+}
+
+// otherRuntime is how fast the others become over our OCI runtime.
 func (b *bench) otherRuntime(r row) ([]line, error) {
 	if _, err := os.Stat(b.runtime); err != nil {
 		return nil, err
 	}
-	var others []*house
+	run := []string{"run", "--rm", "--network", "none", imageName, "true"}
+	var variants []variant
 	for _, h := range b.engines {
-		if h.name != "cove" {
-			others = append(others, h)
+		ours := append([]string{"--runtime", b.runtime}, run...)
+		switch h.name {
+		case "cove":
+			continue
+		case "docker":
+			ours = append([]string{"run", "--runtime", "cove"}, run[1:]...)
 		}
+		variants = append(variants, variant{h, "its own runtime", run}, variant{h, "cove-runtime", ours})
 	}
-	l := line{Name: r.name, Command: "run --rm --network none " + imageName + " true", Unit: "ms"}
-	return []line{b.measure(l, others, b.runs, timed{share: 1, run: func(h *house) request {
-		if h.name == "podman" {
-			return request{Run: [][]string{h.command("--runtime", b.runtime, "run", "--rm", "--network", "none", imageName, "true")}}
-		}
-		return request{Run: [][]string{h.command("run", "--runtime", "cove", "--rm", "--network", "none", imageName, "true")}}
-	}})}, nil
+	return b.byTurns(r, variants), nil
 }
 
-// parts is what cove's runs cost with other OCI runtimes and with conmon, by turns.
+// parts is what cove's runs cost with other OCI runtimes and with conmon.
 func (b *bench) parts(r row) ([]line, error) {
 	runtimes := []string{"native"}
 	for _, name := range []string{"runc", "crun"} {
@@ -156,9 +194,7 @@ func (b *bench) parts(r row) ([]line, error) {
 	if err == nil {
 		monitors = append(monitors, "conmon")
 	}
-	cove := b.engines[0]
-	var lines []line
-	var each []timed
+	var variants []variant
 	for _, monitor := range monitors {
 		for _, runtime := range runtimes {
 			var args []string
@@ -169,25 +205,10 @@ func (b *bench) parts(r row) ([]line, error) {
 				args = append(args, "--runtime", runtime)
 			}
 			args = append(args, "run", "--rm", "--network", "none", imageName, "true")
-			lines = append(lines, line{Name: r.name, Command: "run --rm --network none " + imageName + " true: " + runtime + ", " + monitor, Unit: "ms", Engines: map[string]*figure{}})
-			each = append(each, timed{run: one(args...), share: 1})
+			variants = append(variants, variant{b.engines[0], runtime + ", " + monitor, args})
 		}
 	}
-	for i := range b.runs + 1 {
-		for j := range lines {
-			at := (i + j) % len(lines)
-			b.take(lines[at].figure(cove), cove, i, b.runs, each[at])
-		}
-	}
-	first := lines[0].figure(cove)
-	first.Median = median(first.Samples)
-	for _, l := range lines[1:] {
-		f := l.figure(cove)
-		if f.Median = median(f.Samples); first.Median > 0 {
-			f.Note = fmt.Sprintf("%.1f × the time of cove's own parts", f.Median/first.Median)
-		}
-	}
-	return lines, nil
+	return b.byTurns(r, variants), nil
 }
 
 func (b *bench) exec(r row) ([]line, error) {
