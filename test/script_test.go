@@ -1,15 +1,18 @@
 package test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 )
 
@@ -83,12 +86,17 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 	if with != nil {
 		with(images)
 	}
-	scripts := "testdata/script"
-	if len(files) > 0 {
-		scripts = ""
+	if len(files) == 0 {
+		if files, err = filepath.Glob("testdata/script/*.txt"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range files {
+		if err := swallowed(file); err != nil {
+			t.Fatal(err)
+		}
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                scripts,
 		Files:              files,
 		RequireUniqueNames: true,
 		WorkdirRoot:        dir,
@@ -109,6 +117,51 @@ func runScripts(t *testing.T, e engine, with func(images string), files ...strin
 			"journal":  cmdJournal,
 		},
 	})
+}
+
+// ofScripts are lines that only a script has: its commands, without those that
+// a shell or a program's configuration has too, and conditions.
+var ofScripts = regexp.MustCompile(`^(\[!?\w+\] +\S|([!?]\s*)?(ctr|code|stdout|stderr|cmp|cmpenv|asroot|outside|registry|lose|answers|journal)\s)`)
+
+// swallowed tells of the first line of a script that never runs, because it
+// stands in one of the files that follow the script (txtar). Files that begin
+// with "#!" may hold anything.
+func swallowed(script string) error {
+	archive, err := txtar.ParseFile(script)
+	if err != nil {
+		return err
+	}
+	for _, file := range archive.Files {
+		if bytes.HasPrefix(file.Data, []byte("#!")) {
+			continue
+		}
+		for line := range strings.Lines(string(file.Data)) {
+			if ofScripts.MatchString(line) {
+				return fmt.Errorf("%s: %q is a line of the file %s and never runs: it belongs before the first file", script, strings.TrimSpace(line), file.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func TestSwallowed(t *testing.T) {
+	for text, lost := range map[string]bool{
+		"ctr ps\n-- run --\n#!/bin/sh\nctr ps\n":          false,
+		"ctr ps\n-- conf --\n[engine]\nset -e\n":          false,
+		"ctr ps\n-- conf --\nx\n\nctr run bb true\n":      true,
+		"ctr ps\n-- conf --\nx\n! ctr run bb false\n":     true,
+		"ctr ps\n-- conf --\nx\nstdout '^x$'\n":           true,
+		"ctr ps\n-- conf --\nx\n[!rootless] sh 'a'\n":     true,
+		"ctr ps\n-- conf --\nx\n-- more --\ncode 1 ctr\n": true,
+	} {
+		file := filepath.Join(t.TempDir(), "s.txt")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := swallowed(file); (err != nil) != lost {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 }
 
 // condition answers [cove], [podman], [podman4], [docker], [docker20],
