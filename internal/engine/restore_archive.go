@@ -173,7 +173,7 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 	if len(o.Ports) > 0 {
 		spec.Ports = nil
 	}
-	if all := grants(&spec); len(all) > 0 && o.Warn != nil {
+	if all := grants(&spec, e.hasVolume); len(all) > 0 && o.Warn != nil {
 		o.Warn("the checkpoint's container has more of the host than others: " + strings.Join(all, ", "))
 	}
 	if len(o.Ports) > 0 {

@@ -29,18 +29,25 @@ func (e *Engine) importedSpec(was *cove.Container) (cove.ContainerSpec, error) {
 			return refuse(cove.Unsupported, "cannot import checkpoints of containers with dependencies")
 		}
 	}
+	if len(s.Requires) > 0 {
+		return refuse(cove.Unsupported, "cannot import checkpoints of containers with dependencies")
+	}
 	_, known := e.conf.File.Engine.OCIRuntimes[s.Runtime]
 	if s.Runtime != "" && !known && s.Runtime != e.conf.OCIRuntime(was.Image.OS, was.Image.Architecture) {
 		return refuse(cove.Denied, "it has "+s.Runtime+" as its OCI runtime, which containers.conf does not: name it with --runtime, too")
 	}
 	s.Monitor, s.InitPath = "", ""
 	s.LogPath, s.PidFile, s.ConmonPidFile, s.CIDFile = "", "", "", ""
+	s.SDNotify, s.SDNotifySocket = "", ""
+	if s.HostsFile != "image" && s.HostsFile != "none" {
+		s.HostsFile = ""
+	}
 	return s, nil
 }
 
 // grants tells what a container gets of the host beyond what one gets that
-// nothing was asked for.
-func grants(s *cove.ContainerSpec) []string {
+// nothing was asked for; hasVolume tells whether there is a volume of a name.
+func grants(s *cove.ContainerSpec, hasVolume func(name string) bool) []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, flag := range []struct {
@@ -81,7 +88,7 @@ func grants(s *cove.ContainerSpec) []string {
 		add("--device %s", d.HostPath)
 	}
 	for _, m := range slices.Concat(s.Mounts, s.DefaultMounts) {
-		if m.Type == "bind" {
+		if m.Type == "bind" || m.Type == "volume" && m.Source != "" && hasVolume(m.Source) {
 			add("-v %s:%s", m.Source, filepath.Clean("/"+m.Destination))
 		}
 	}
