@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -175,6 +176,12 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 	}
 	if all := grants(&spec, e.hasVolume); len(all) > 0 && o.Warn != nil {
 		o.Warn("the checkpoint's container has more of the host than others: " + strings.Join(all, ", "))
+	}
+	if names := slices.Sorted(maps.Keys(spec.Annotations)); len(names) > 0 {
+		spec.Annotations = nil
+		if o.Warn != nil {
+			o.Warn("the checkpoint's annotations are not taken over, since some are orders to OCI runtimes: " + strings.Join(names, ", "))
+		}
 	}
 	if len(o.Ports) > 0 {
 		spec.Ports = o.Ports
