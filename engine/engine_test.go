@@ -631,17 +631,7 @@ func TestFiles(t *testing.T) {
 
 // TestMonitor: conmon where it is asked for.
 func TestMonitor(t *testing.T) {
-	if _, err := exec.LookPath("conmon"); err != nil {
-		t.Skip("needs conmon")
-	}
-	bin, err := filepath.Abs("../bin")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(bin + "/cove"); err != nil {
-		t.Skip("needs bin/cove")
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	needConmon(t)
 	conf := filepath.Join(t.TempDir(), "containers.conf")
 	if err := os.WriteFile(conf, []byte("[engine]\nmonitor = \"conmon\"\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -470,6 +470,7 @@ func (e *Engine) speakConmon(c *Container, attached *conmon.Stream) (*monitor.Co
 		},
 		Settle: func(ctx context.Context) { _ = e.settleRun(lock.Track(ctx), now.ID, now.Run.Generation) },
 		Aide:   func(k wire.Kind) (*monitor.Conn, error) { return e.aideFor(&now, k) },
+		Close:  f.Close,
 	}, attached)
 }
 

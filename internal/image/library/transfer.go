@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"go.podman.io/common/pkg/config"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,14 @@ import (
 )
 
 const transferPrefix = "cove-transfer-"
+
+// transfers are the directories that this process has locked, by path, for as
+// long as it lives: an engine that is closed or reloaded may have transfers that
+// go on.
+var transfers = struct {
+	sync.Mutex
+	fds map[string]int
+}{fds: map[string]int{}}
 
 // transferDir gives the directory for blobs on their way into the store or out
 // of it. The libraries remove what they put there, unless they are killed. So
@@ -41,14 +50,33 @@ func transferDir(graphRoot, parent string) (string, error) {
 	if err != nil {
 		return parent, nil // what reads only needs none; a transfer will say what is wrong
 	}
+	transfers.Lock()
+	defer transfers.Unlock()
+	held, ours := transfers.fds[dir]
+	if ours && sameFile(held, fd) {
+		return dir, unix.Close(fd)
+	}
 	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries {
 			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
 		}
 	}
-	// The descriptor stays open until the process ends.
-	return dir, index.Lock(context.Background(), fd, dir, unix.LOCK_SH, index.Patience)
+	if err := index.Lock(context.Background(), fd, dir, unix.LOCK_SH, index.Patience); err != nil {
+		_ = unix.Close(fd)
+		return "", err
+	}
+	if ours { // of a directory that has been removed, empty
+		_ = unix.Close(held)
+	}
+	transfers.fds[dir] = fd
+	return dir, nil
+}
+
+// sameFile tells whether two descriptors are of one file.
+func sameFile(a, b int) bool {
+	var x, y unix.Stat_t
+	return unix.Fstat(a, &x) == nil && unix.Fstat(b, &y) == nil && x.Dev == y.Dev && x.Ino == y.Ino
 }
 
 // openOwn opens a directory, made if it is not there; EACCES when it is not

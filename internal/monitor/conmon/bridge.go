@@ -30,6 +30,8 @@ type Watched struct {
 	// Aide connects to cove's process beside the container that answers a kind
 	// of message.
 	Aide func(k wire.Kind) (*monitor.Conn, error)
+	// Close is called once, when nothing else will be.
+	Close func()
 }
 
 // bridge stands between somebody who speaks to a monitor and conmon. It lives
@@ -51,6 +53,7 @@ type bridge struct {
 func Open(w Watched, attached *Stream) (*monitor.Conn, error) {
 	ours, theirs, err := wire.Pair()
 	if err != nil {
+		w.Close()
 		return nil, cove.E("speak with conmon", "", cove.Internal, err)
 	}
 	b := &bridge{Watched: w, fd: theirs}
@@ -64,6 +67,7 @@ func Open(w Watched, attached *Stream) (*monitor.Conn, error) {
 	go func() {
 		parts.Wait()
 		_ = unix.Close(b.fd)
+		b.Close()
 	}()
 	return monitor.Wrap(ours), nil
 }
