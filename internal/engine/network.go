@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/ownthread"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -147,27 +147,16 @@ func (e *Engine) getNetwork(tx state.Tx, name string) (cove.Network, error) {
 // newNetNS makes a network namespace and gives a descriptor of it, which is
 // all that keeps it.
 func newNetNS() (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		// The thread is never unlocked: it ends with this goroutine, and
-		// the namespace it was in with it.
-		runtime.LockOSThread()
+	fd, err := ownthread.Run(func() (int, error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- result{-1, err}
-			return
+			return -1, err
 		}
-		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		done <- result{fd, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		return -1, cove.E("make network namespace", "", cove.Internal, r.err)
+		return unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return -1, cove.E("make network namespace", "", cove.Internal, err)
 	}
-	return r.fd, nil
+	return fd, nil
 }
 
 // request asks for the container's namespace to be joined to its networks.

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/ownthread"
 	"github.com/cove-engine/cove/internal/procfs"
 )
 
@@ -21,7 +22,7 @@ func OpenLive(pid int, start uint64, place string, mounts bool) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(pidfd)
-	return onOwnThread(func() (int, error) {
+	return ownthread.Run(func() (int, error) {
 		flags := uint(0)
 		if mounts {
 			flags = unix.AT_RECURSIVE
@@ -46,7 +47,7 @@ func Alone(pid int, start uint64, place string) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(pidfd)
-	return onOwnThread(func() (int, error) {
+	return ownthread.Run(func() (int, error) {
 		own, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return -1, &os.PathError{Op: "open", Path: "/proc/thread-self/ns/mnt", Err: err}

@@ -15,10 +15,10 @@ package rootfs
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cove-engine/cove/internal/ownthread"
 	"github.com/cove-engine/cove/internal/plan"
 )
 
@@ -58,7 +58,7 @@ func Open(s Source) (int, error) {
 		}
 		return fd, nil
 	}
-	return onOwnThread(func() (int, error) {
+	return ownthread.Run(func() (int, error) {
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return -1, os.NewSyscallError("unshare", err)
 		}
@@ -208,29 +208,4 @@ func (b *Bind) mount(root int) error {
 	}
 	defer unix.Close(to)
 	return unix.MoveMount(tree, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-}
-
-// onOwnThread runs f on a thread that ends with it: nobody else may ever run
-// in the namespaces it enters.
-func onOwnThread(f func() (int, error)) (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The runtime cannot end the first thread, it would be kept
-			// in the namespace. While it is taken here, another is used.
-			defer runtime.UnlockOSThread()
-			fd, err := onOwnThread(f)
-			done <- result{fd, err}
-			return
-		}
-		fd, err := f()
-		done <- result{fd, err}
-	}()
-	r := <-done
-	return r.fd, r.err
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ownthread"
 )
 
 // Network is the network namespace in which the bridges of a user's store
@@ -185,25 +185,15 @@ func (n *Network) inhabited() (int, error) {
 
 // newNetwork makes a network namespace whose loopback is up.
 func newNetwork() (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with this goroutine
-		fd := -1
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = loopbackUp()
+	return ownthread.Run(func() (int, error) {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return -1, err
 		}
-		if err == nil {
-			fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err := loopbackUp(); err != nil {
+			return -1, err
 		}
-		done <- result{fd, err}
-	}()
-	r := <-done
-	return r.fd, r.err
+		return unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
 }
 
 func loopbackUp() error {

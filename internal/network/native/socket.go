@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/ownthread"
 )
 
 // socket is a netlink socket in the namespace where it was made.
@@ -29,29 +31,18 @@ func open(protocol int) (socket, error) {
 }
 
 // openIn opens a routing socket in another network namespace. It visits the
-// namespace on a thread of its own: one that could not be brought back is
-// thrown away by ending its goroutine while it is locked. On the way it turns
-// router advertisements off for links to come: another container of the
-// network could send some.
+// namespace on a thread of its own; one that could not be brought back ends. On
+// the way it turns router advertisements off for links to come: another container
+// of the network could send some.
 func openIn(netns int) (socket, error) {
-	type answer struct {
-		s   socket
-		err error
-	}
-	c := make(chan answer, 1)
-	go func() {
-		runtime.LockOSThread()
+	return ownthread.Run(func() (socket, error) {
 		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			runtime.UnlockOSThread()
-			c <- answer{socket{-1}, os.NewSyscallError("open own network namespace", err)}
-			return
+			return socket{-1}, os.NewSyscallError("open own network namespace", err)
 		}
+		defer unix.Close(home)
 		if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
-			_ = unix.Close(home)
-			runtime.UnlockOSThread()
-			c <- answer{socket{-1}, os.NewSyscallError("enter network namespace", err)}
-			return
+			return socket{-1}, os.NewSyscallError("enter network namespace", err)
 		}
 		s, err := open(unix.NETLINK_ROUTE)
 		for _, name := range []string{"accept_ra", "autoconf"} {
@@ -61,11 +52,8 @@ func openIn(netns int) (socket, error) {
 		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
-		_ = unix.Close(home)
-		c <- answer{s, err}
-	}()
-	a := <-c
-	return a.s, a.err
+		return s, err
+	})
 }
 
 func (s socket) shut() {

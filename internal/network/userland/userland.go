@@ -7,7 +7,6 @@ package userland
 
 import (
 	"context"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/network/native"
 	"github.com/cove-engine/cove/internal/network/teardown"
+	"github.com/cove-engine/cove/internal/ownthread"
 )
 
 // Driver implements network.Driver.
@@ -30,18 +30,13 @@ var _ network.Driver = Driver{}
 // namespace cannot be entered again.
 func within(netns int, f func() error) error {
 	defer unix.Close(netns)
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: it ends with this goroutine
-		err := unix.Setns(netns, unix.CLONE_NEWNET)
-		if err != nil {
-			err = cove.E("enter the network of this user", "", cove.Internal, err)
-		} else {
-			err = f()
+	_, err := ownthread.Run(func() (struct{}, error) {
+		if err := unix.Setns(netns, unix.CLONE_NEWNET); err != nil {
+			return struct{}{}, cove.E("enter the network of this user", "", cove.Internal, err)
 		}
-		done <- err
-	}()
-	return <-done
+		return struct{}{}, f()
+	})
+	return err
 }
 
 // joined calls f inside, wherever that is.
