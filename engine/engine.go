@@ -27,7 +27,9 @@
 // helper_binaries_dir, and a container that another OCI runtime makes needs
 // that runtime. The program has to be built with the tags
 // containers_image_openpgp and exclude_graphdriver_btrfs, or with what these
-// stand for (gpgme, libbtrfs) and cgo.
+// stand for (gpgme, libbtrfs) and cgo. Its umask is 022, to which the command sets
+// its own: with a stricter one containers' ordinary users may not read what is
+// made for them, nor those of other tools the images.
 //
 // # Configuration
 //

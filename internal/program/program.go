@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cove-engine/cove/internal/cli"
@@ -24,6 +25,9 @@ import (
 // Signals are caught after so long.
 func Main(b wiring.Build, signals time.Duration) {
 	panicBriefly()
+	// As podman's: what the caller keeps to himself, a container's users and those of
+	// a shared store have to read. It is the monitor's and init's, too.
+	syscall.Umask(0o022)
 	ctx := interrupt.Context(signals)
 	std := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: rootless.Environ()}
 	interrupt.Exit(ctx, cli.Main(ctx, os.Args, std, func(g cli.Globals) (cli.Engine, error) {
