@@ -217,7 +217,10 @@ func (o *containerFlags) request(in surroundings, args []string) (cove.Container
 		if has && opt != "O" {
 			return s, fmt.Errorf("invalid --rootfs option %q: only :O is supported", opt)
 		}
-		s.Rootfs, s.RootfsOverlay = in.abs(dir), has
+		s.Rootfs, s.RootfsOverlay = dir, has
+		if err := in.abs(&s.Rootfs); err != nil {
+			return s, err
+		}
 	} else {
 		s.Image = args[0]
 	}
@@ -398,12 +401,15 @@ func (o *containerFlags) files(s *cove.ContainerSpec, in surroundings) error {
 		s.Devices = append(s.Devices, dev)
 	}
 	s.DeviceCgroupRules = o.deviceRules
-	if s.HostsFile != "" && s.HostsFile != "image" && s.HostsFile != "none" {
-		s.HostsFile = in.abs(s.HostsFile)
+	files := []*string{&s.CIDFile, &s.PidFile, &s.ConmonPidFile}
+	if s.HostsFile != "image" && s.HostsFile != "none" {
+		files = append(files, &s.HostsFile)
 	}
-	for _, f := range []*string{&s.CIDFile, &s.PidFile, &s.ConmonPidFile} {
+	for _, f := range files {
 		if *f != "" {
-			*f = in.abs(*f)
+			if err := in.abs(f); err != nil {
+				return err
+			}
 		}
 	}
 	return checkDeviceRules(o.deviceRules)
@@ -539,7 +545,10 @@ func (o *containerFlags) lifetime(s *cove.ContainerSpec, in surroundings) error 
 		}
 		switch k {
 		case "path":
-			s.LogPath = in.abs(v)
+			s.LogPath = v
+			if err := in.abs(&s.LogPath); err != nil {
+				return err
+			}
 			continue
 		case "max-size":
 			if _, err := units.RAMInBytes(v); err != nil {

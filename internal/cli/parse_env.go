@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/cove-engine/cove/internal/mount"
 )
 
 // surroundings is what flags take from outside the command line: the caller's
@@ -26,7 +27,7 @@ const flagFileLimit = 4 << 20
 func (a *app) outside() surroundings {
 	wd, err := os.Getwd()
 	if err != nil {
-		wd = "/"
+		wd = "" // as mount.Abs wants it
 	}
 	return surroundings{env: a.Env, workDir: wd, readFile: func(path string) ([]byte, error) {
 		if path == "-" {
@@ -46,11 +47,9 @@ func (a *app) outside() surroundings {
 }
 
 // abs makes path absolute against the working directory.
-func (s surroundings) abs(path string) string {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
-	}
-	return filepath.Join(s.workDir, path)
+func (s surroundings) abs(path *string) (err error) {
+	*path, err = mount.Abs(s.workDir, *path)
+	return err
 }
 
 // lookup finds a variable of the caller's environment.

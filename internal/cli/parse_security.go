@@ -42,7 +42,9 @@ func (in surroundings) parseSecurity(s *cove.ContainerSpec, opts []string) error
 			}
 			s.Seccomp = value
 			if value != "unconfined" {
-				s.Seccomp = in.abs(value)
+				if err := in.abs(&s.Seccomp); err != nil {
+					return err
+				}
 			}
 		case "apparmor":
 			s.AppArmor = value

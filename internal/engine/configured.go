@@ -32,7 +32,7 @@ func (e *Engine) Defaults() (Defaults, error) {
 	}
 	dir, err := os.Getwd()
 	if err != nil {
-		dir = "/"
+		dir = "" // as mount.Abs wants it
 	}
 	if d.Spec.DefaultMounts, err = mount.Parse(dir, c.Volumes.Get(), c.Mounts.Get(), nil); err != nil {
 		return d, cove.E("read containers.conf", "volumes and mounts", cove.Invalid, err)

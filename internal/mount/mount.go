@@ -36,11 +36,17 @@ func refused(field string) error {
 	return cove.E("", "", cove.Unsupported, fmt.Errorf("--mount=%s is not supported by cove yet", field))
 }
 
-func abs(dir, path string) string {
+// Abs makes path absolute against dir, the working directory. Where that is not
+// known, because it has been removed, dir is empty and a relative path an error:
+// it must not be taken for one below the root.
+func Abs(dir, path string) (string, error) {
 	if filepath.IsAbs(path) {
-		return filepath.Clean(path)
+		return filepath.Clean(path), nil
 	}
-	return filepath.Join(dir, path)
+	if dir == "" {
+		return "", fmt.Errorf("getting absolute path of %s: the working directory does not exist any more", path)
+	}
+	return filepath.Join(dir, path), nil
 }
 
 // parseVolume reads -v [SOURCE:]DESTINATION[:OPTIONS].
@@ -66,7 +72,11 @@ func parseVolume(dir, v string) (cove.Mount, error) {
 			return m, errors.New("container directory cannot be empty")
 		}
 		if m.Source[0] == '/' || m.Source[0] == '.' {
-			m.Type, m.Source = "bind", abs(dir, m.Source)
+			m.Type = "bind"
+			var err error
+			if m.Source, err = Abs(dir, m.Source); err != nil {
+				return m, err
+			}
 		}
 	}
 	if len(parts) == 3 {
@@ -241,7 +251,10 @@ func (p *mountParser) field(f string) error {
 		}
 		m.Source = value
 		if m.Type == "bind" {
-			m.Source = abs(p.dir, value)
+			var err error
+			if m.Source, err = Abs(p.dir, value); err != nil {
+				return err
+			}
 		}
 	case "dst", "dest", "destination", "target":
 		if err := needs(); err != nil {
@@ -428,7 +441,10 @@ func (p *mountParser) finish() error {
 	switch m.Type {
 	case "bind":
 		if m.Source == "" { // as podman: the same path on both sides
-			m.Source = abs(p.dir, m.Destination)
+			var err error
+			if m.Source, err = Abs(p.dir, m.Destination); err != nil {
+				return err
+			}
 		}
 	case "volume":
 		m.Anonymous = m.Source == ""
@@ -440,7 +456,7 @@ func (p *mountParser) finish() error {
 }
 
 // Parse reads all that is written in the three ways. One destination is mounted
-// once; the same request said twice counts once. Relative sources are below dir.
+// once; the same request said twice counts once. Relative sources are below dir, as Abs has it.
 func Parse(dir string, volumes, mounts, tmpfs []string) ([]cove.Mount, error) {
 	var all []cove.Mount
 	add := func(m cove.Mount, err error) error {
