@@ -191,7 +191,11 @@ func (s *session) watchSignals(proxy bool, forward func(unix.Signal)) (stop func
 			case sig := <-ch:
 				switch sig {
 				case unix.SIGWINCH:
-					s.resize()
+					if s.terminal {
+						s.resize()
+					} else {
+						forward(unix.SIGWINCH)
+					}
 				case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE: // the runtime's and our own
 				default:
 					forward(sig.(unix.Signal))
