@@ -1,7 +1,7 @@
 package rootfs
 
 import (
-	"io"
+	"errors"
 	"os"
 	"path"
 
@@ -24,16 +24,24 @@ func CopyTree(src, dst int) error {
 		return err
 	}
 	defer to.Close()
-	c := copier{root: to.FD, links: map[fileID]string{}}
+	c := copier{root: to.FD, links: map[fileID]string{}, buf: make([]byte, 64<<10)}
 	return c.dir(&from, &to, ".")
 }
 
 type fileID struct{ dev, ino uint64 }
 
+func (e *Entry) id() fileID { return fileID{e.Stat.Dev, e.Stat.Ino} }
+
 type copier struct {
 	root  int
 	links map[fileID]string // files with several names: where they are below root
+	depth int
+	buf   []byte
 }
+
+// heldDepth is how many directories of a path are kept open, of either tree. A
+// tree may be deeper than a process may have descriptors.
+const heldDepth = 100
 
 func (c *copier) dir(from, to *Entry, at string) error {
 	names, err := from.Names()
@@ -63,20 +71,30 @@ func (c *copier) entry(from, to *Entry, name, at string) error {
 		}
 		return &os.PathError{Op: "copy", Path: at, Err: err}
 	}
-	id := fileID{e.Stat.Dev, e.Stat.Ino}
 	several := e.Stat.Nlink > 1 && e.Type() != unix.S_IFDIR
-	if first, ok := c.links[id]; several && ok {
+	if first, ok := c.links[e.id()]; several && ok {
 		return wrap(unix.Linkat(c.root, first, to.FD, name, 0))
 	}
+	if e.Type() == unix.S_IFREG {
+		err = c.file(&e, to, name)
+	} else {
+		err = c.special(&e, from, to, name, at)
+	}
+	if err == nil && several {
+		c.links[e.id()] = at
+	}
+	return wrap(err)
+}
+
+// special copies what is no regular file.
+func (c *copier) special(e, from, to *Entry, name, at string) error {
 	a, err := e.Attributes()
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	switch e.Type() {
 	case unix.S_IFDIR:
 		err = unix.Mkdirat(to.FD, name, 0o700)
-	case unix.S_IFREG:
-		err = copyFile(&e, to.FD, name)
 	case unix.S_IFLNK:
 		var target string
 		if target, err = e.Readlink(); err == nil {
@@ -86,38 +104,113 @@ func (c *copier) entry(from, to *Entry, name, at string) error {
 		err = unix.Mknodat(to.FD, name, e.Type()|0o600, int(e.Stat.Rdev))
 	}
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	made, err := OpenEntry(to.FD, name)
 	if err != nil {
-		return wrap(err)
+		return err
 	}
 	defer made.Close()
 	if e.Type() == unix.S_IFDIR {
-		if err := c.dir(&e, &made, at); err != nil {
+		if err := c.below(e, &made, from, to, at); err != nil {
 			return err
 		}
-	} else if several {
-		c.links[id] = at
 	}
-	return wrap(made.Set(a))
+	return made.Set(a)
 }
 
-func copyFile(e *Entry, dir int, name string) error {
-	from, err := e.Open()
-	if err != nil {
+// below copies the directory e, which is in from, to made, which is in to. Far
+// down it does so with from and to closed.
+func (c *copier) below(e, made, from, to *Entry, at string) error {
+	if c.depth++; c.depth > heldDepth {
+		from.Close()
+		to.Close()
+	}
+	if err := c.dir(e, made, at); err != nil {
 		return err
 	}
+	if c.depth--; c.depth >= heldDepth {
+		return errors.Join(from.reopenAbove(e), to.reopenAbove(made))
+	}
+	return nil
+}
+
+// reopenAbove opens the directory again that was closed while below was
+// copied, unless somebody has put below elsewhere meanwhile.
+func (e *Entry) reopenAbove(below *Entry) error {
+	above, err := OpenEntry(below.FD, "..")
+	if err == nil && above.id() != e.id() {
+		above.Close()
+		err = os.NewSyscallError("open the directory above", unix.ESTALE)
+	}
+	if err == nil {
+		*e = above
+	}
+	return err
+}
+
+// file copies a regular file, with its attributes, by descriptors alone once
+// both are open.
+func (c *copier) file(e, to *Entry, name string) error {
+	in, err := e.openFile()
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	from := Entry{FD: in, Stat: e.Stat, opened: true}
 	defer from.Close()
-	fd, err := unix.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	a, err := from.Attributes()
 	if err != nil {
 		return err
 	}
-	to := os.NewFile(uintptr(fd), name)
-	// copy_file_range(2) where the file systems can.
-	_, err = io.Copy(to, from)
-	if cerr := to.Close(); err == nil {
+	out, err := unix.Openat(to.FD, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	made := Entry{FD: out, Stat: unix.Stat_t{Mode: unix.S_IFREG}, opened: true}
+	if err := c.content(out, in, e.Stat.Size); err != nil {
+		made.Close()
+		return err
+	}
+	err = made.Set(a)
+	// Some file systems tell what a write has come to when it is closed.
+	if cerr := unix.Close(out); err == nil {
 		err = cerr
 	}
 	return err
+}
+
+// content copies what in holds behind its position; size is what it is said to
+// hold.
+func (c *copier) content(out, in int, size int64) error {
+	for size > int64(len(c.buf)) { // where the file systems can, without reading
+		n, err := unix.CopyFileRange(in, nil, out, nil, 1<<30, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			break // what is wrong with the files, the calls below say
+		}
+		if n == 0 {
+			return nil
+		}
+	}
+	for {
+		n, err := unix.Read(in, c.buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("read", err)
+		}
+		if n == 0 {
+			return nil
+		}
+		for data := c.buf[:n]; len(data) > 0; {
+			n, err := unix.Write(out, data)
+			if err != nil && err != unix.EINTR {
+				return os.NewSyscallError("write", err)
+			}
+			data = data[max(n, 0):]
+		}
+	}
 }

@@ -13,8 +13,9 @@ import (
 // Entry is one file of a root, of any type, held by an O_PATH descriptor:
 // whatever happens to its name, this is the file that was looked at.
 type Entry struct {
-	FD   int
-	Stat unix.Stat_t
+	FD     int
+	Stat   unix.Stat_t
+	opened bool // FD is not O_PATH: calls need no name
 }
 
 // OpenEntry opens name in the directory dir; a link is itself. The caller
@@ -44,7 +45,10 @@ func entryOf(fd int) (Entry, error) {
 }
 
 // Close closes the descriptor.
-func (e *Entry) Close() { _ = unix.Close(e.FD) }
+func (e *Entry) Close() {
+	_ = unix.Close(e.FD)
+	e.FD = -1
+}
 
 // Type is the S_IFMT part of the mode.
 func (e *Entry) Type() uint32 { return e.Stat.Mode & unix.S_IFMT }
@@ -63,8 +67,7 @@ func (e *Entry) Open() (*os.File, error) {
 	case unix.S_IFDIR:
 		fd, err = unix.Openat(e.FD, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	case unix.S_IFREG:
-		// Files of /proc may block, too.
-		fd, err = unix.Open(e.link(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+		fd, err = e.openFile()
 	default:
 		return nil, os.ErrInvalid
 	}
@@ -72,6 +75,11 @@ func (e *Entry) Open() (*os.File, error) {
 		return nil, os.NewSyscallError("open", err)
 	}
 	return os.NewFile(uintptr(fd), ""), nil
+}
+
+func (e *Entry) openFile() (int, error) {
+	// Files of /proc may block, too.
+	return unix.Open(e.link(), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 }
 
 // Rewrite opens a regular file for writing and empties it.
@@ -137,10 +145,10 @@ const xattrLimit = 64 << 10
 // that does not let them be read, has none.
 func (e *Entry) Xattrs() (map[string]string, error) {
 	list := make([]byte, 1024)
-	n, err := unix.Listxattr(e.link(), list)
+	n, err := e.listxattr(list)
 	if err == unix.ERANGE {
 		list = make([]byte, xattrLimit)
-		n, err = unix.Listxattr(e.link(), list)
+		n, err = e.listxattr(list)
 	}
 	if err == unix.ENOTSUP || err == unix.EPERM || err == unix.EACCES || err == nil && n == 0 {
 		return nil, nil
@@ -151,7 +159,7 @@ func (e *Entry) Xattrs() (map[string]string, error) {
 	all := map[string]string{}
 	value := make([]byte, xattrLimit)
 	for name := range strings.SplitSeq(strings.TrimRight(string(list[:n]), "\x00"), "\x00") {
-		n, err := unix.Getxattr(e.link(), name, value)
+		n, err := e.getxattr(name, value)
 		if err == unix.ENODATA || err == unix.ENOTSUP {
 			continue // gone meanwhile
 		}
@@ -161,6 +169,34 @@ func (e *Entry) Xattrs() (map[string]string, error) {
 		all[name] = string(value[:n])
 	}
 	return all, nil
+}
+
+func (e *Entry) listxattr(list []byte) (int, error) {
+	if e.opened {
+		return unix.Flistxattr(e.FD, list)
+	}
+	return unix.Listxattr(e.link(), list)
+}
+
+func (e *Entry) getxattr(name string, value []byte) (int, error) {
+	if e.opened {
+		return unix.Fgetxattr(e.FD, name, value)
+	}
+	return unix.Getxattr(e.link(), name, value)
+}
+
+func (e *Entry) setxattr(name string, value []byte) error {
+	if e.opened {
+		return unix.Fsetxattr(e.FD, name, value, 0)
+	}
+	return unix.Setxattr(e.link(), name, value, 0)
+}
+
+func (e *Entry) chmod(mode uint32) error {
+	if e.opened {
+		return unix.Fchmod(e.FD, mode)
+	}
+	return unix.Chmod(e.link(), mode)
 }
 
 // Attributes are what belongs to a file beside its content.
@@ -188,7 +224,7 @@ func (e *Entry) Set(a Attributes) error {
 		return os.NewSyscallError("chown", err)
 	}
 	if e.Type() != unix.S_IFLNK {
-		if err := unix.Chmod(e.link(), a.Mode&0o7777); err != nil {
+		if err := e.chmod(a.Mode & 0o7777); err != nil {
 			return os.NewSyscallError("chmod", err)
 		}
 	}
@@ -196,7 +232,7 @@ func (e *Entry) Set(a Attributes) error {
 		if name == selinuxLabel || name == "security.ima" || name == "security.evm" {
 			continue
 		}
-		err := unix.Setxattr(e.link(), name, []byte(value), 0)
+		err := e.setxattr(name, []byte(value))
 		if err != nil && !errors.Is(err, unix.ENOTSUP) && !errors.Is(err, unix.EPERM) {
 			return os.NewSyscallError("setxattr "+name, err)
 		}
@@ -207,7 +243,7 @@ func (e *Entry) Set(a Attributes) error {
 // SetTime sets the time of the last change of the content, and that of the
 // last access with it.
 func (e *Entry) SetTime(t unix.Timespec) error {
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, e.link(), []unix.Timespec{t, t}, 0); err != nil {
+	if err := unix.UtimesNanoAt(e.FD, "", []unix.Timespec{t, t}, unix.AT_EMPTY_PATH); err != nil {
 		return os.NewSyscallError("utimensat", err)
 	}
 	return nil

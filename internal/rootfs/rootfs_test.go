@@ -398,6 +398,52 @@ func TestCopyTree(t *testing.T) {
 	}
 }
 
+// A tree may be deeper than a process may have descriptors.
+func TestCopyTreeDeep(t *testing.T) {
+	const levels = 2000
+	src, dst := t.TempDir(), t.TempDir()
+	down := func(dir string, step func(fd int) error) int {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		for range levels {
+			must(t, step(fd))
+			next, err := unix.Openat(fd, "d", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+			must(t, err)
+			must(t, unix.Close(fd))
+			fd = next
+		}
+		return fd
+	}
+	end := down(src, func(fd int) error {
+		for _, name := range []string{"a", "z"} { // one of them is copied when the directory has been
+			if err := unix.Mknodat(fd, name, unix.S_IFREG|0o644, 0); err != nil {
+				return err
+			}
+		}
+		return unix.Mkdirat(fd, "d", 0o755)
+	})
+	must(t, unix.Close(end))
+
+	from, to := open(t, rootfs.Source{Dir: src}), open(t, rootfs.Source{Dir: dst})
+	defer unix.Close(from)
+	defer unix.Close(to)
+	var was unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &was))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 300, Max: was.Max}))
+	err := rootfs.CopyTree(from, to)
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was))
+	must(t, err)
+	end = down(dst, func(fd int) error {
+		for _, name := range []string{"a", "z"} {
+			if err := unix.Faccessat(fd, name, unix.F_OK, 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	must(t, unix.Close(end))
+}
+
 func TestRemoveAll(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/keep/file", "")
