@@ -305,6 +305,9 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 	}
 	id := h.ID
 	if err = refuseTerminal(e.logDriver(&h.Container.Container)); err == nil {
+		err = e.startable(&h.Container.Container)
+	}
+	if err == nil {
 		e.emit(&h.Container.Container, "restart")
 		err = e.stop(ctx, h, "restart container", o)
 	}
@@ -313,6 +316,18 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 		return err
 	}
 	_, err = e.Start(ctx, id, StartOptions{})
+	return err
+}
+
+// startable finds the programs of others that make and watch a container: one that
+// runs is not stopped to be started again without.
+func (e *Engine) startable(c *cove.Container) (err error) {
+	if c.Spec.Runtime != "" {
+		_, err = e.runtimeProgram(c.Spec.Runtime)
+	}
+	if c.Spec.Monitor != "" && err == nil {
+		_, err = e.conmonProgram(c.Spec.Monitor)
+	}
 	return err
 }
 
