@@ -55,8 +55,9 @@ type Config struct {
 	RuntimeFlags []string
 
 	Rootless bool
-	// Modules are those of containers.conf that were asked for.
-	Modules []string
+	// Files are those of containers.conf in the order in which each is laid over
+	// those before.
+	Files []string
 
 	flags Overrides
 	// beside are the keys that File has no place for.
@@ -74,7 +75,7 @@ type Config struct {
 // the file and, where the format allows, the line.
 func Load(o Overrides) (*Config, error) {
 	others, back := ownFiles()
-	file, set, more, err := read(o.Modules)
+	file, files, set, more, err := read(o.Modules)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func Load(o Overrides) (*Config, error) {
 	}
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
-		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Modules: o.Modules,
+		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Files: files,
 		set: set, beside: more, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore, Lasting: so.DisableVolatile,
 		passedOver: others, GiveBack: back,
 	}

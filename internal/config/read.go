@@ -21,31 +21,31 @@ import (
 
 const containersEnv = "CONTAINERS_CONF"
 
-// read gives containers.conf with all its drop-ins, for each key that one of
+// read gives containers.conf with all its drop-ins, the files in their order, for each key that one of
 // them sets the last one that does, and the keys that the library has no place for.
 // The library's own reading would not tell the keys, and takes three times as long:
 // what distributions install is 700 lines of comment, and its parser is not made
 // for them.
-func read(modules []string) (c *conf.Config, set map[string]string, more beside, err error) {
+func read(modules []string) (c *conf.Config, files []string, set map[string]string, more beside, err error) {
 	if _, err := unshare.HomeDir(); err != nil {
 		// Neither HOME nor a line in /etc/passwd: the libraries would give up
 		// the search for the user's own files.
 		_ = os.Setenv("HOME", "/")
 	}
 	if c, err = defaults(); err != nil {
-		return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{err})
+		return nil, nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{err})
 	}
 	set = map[string]string{}
-	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: containersEnv, UserId: unshare.GetRootlessUID(), Modules: modules}
 	var invalid error
 	var culprit string // the first file with a value that is none
-	for file, err := range configfile.Read(files) {
+	for file, err := range layers(modules) {
 		if err == nil {
 			err = decode(file, c, set, &more)
 		}
 		if err != nil {
-			return nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
+			return nil, nil, nil, more, cove.E("read configuration", "", cove.Invalid, oneLine{fmt.Errorf("parsing containers.conf: %w", err)})
 		}
+		files = append(files, file.Name)
 		// A later file may put right what an earlier one has wrong.
 		switch invalid = c.Validate(); {
 		case invalid == nil:
@@ -55,7 +55,7 @@ func read(modules []string) (c *conf.Config, set map[string]string, more beside,
 		}
 	}
 	if invalid != nil {
-		return nil, nil, more, cove.E("read configuration", culprit, cove.Invalid, oneLine{invalid})
+		return nil, nil, nil, more, cove.E("read configuration", culprit, cove.Invalid, oneLine{invalid})
 	}
 	for _, env := range c.Engine.Env.Get() {
 		name, value, ok := strings.Cut(env, "=")
@@ -63,10 +63,10 @@ func read(modules []string) (c *conf.Config, set map[string]string, more beside,
 			continue
 		}
 		if err := os.Setenv(name, value); err != nil {
-			return nil, nil, more, cove.E("read configuration", "env", cove.Invalid, err)
+			return nil, nil, nil, more, cove.E("read configuration", "env", cove.Invalid, err)
 		}
 	}
-	return c, set, more, nil
+	return c, files, set, more, nil
 }
 
 // systemdRuns is there when systemd is the init: sd_booted(3).

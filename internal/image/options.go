@@ -24,7 +24,7 @@ type Options struct {
 	RegistriesConfDir string   // registries.conf.d
 	AuthFile          string   // auth.json
 	CertDir           string   // client certificates and CAs of registries
-	Modules           []string // of containers.conf, --module
+	ContainersConf    []string // containers.conf's files in their order, which is not the library's
 	TmpDir            string   // for blobs in flight; "" is containers.conf's image_copy_tmp_dir, else /var/tmp
 }
 

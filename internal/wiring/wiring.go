@@ -73,7 +73,7 @@ func (b Build) Engine(conf *config.Config) (*engine.Engine, error) {
 		Locks: locks,
 		Images: b.Images(conf, image.Options{
 			GraphRoot: conf.GraphRoot, RunRoot: conf.RunRoot, Driver: conf.Driver,
-			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore, Modules: conf.Modules,
+			DriverOptions: conf.DriverOptions, ImageStore: conf.ImageStore, ContainersConf: conf.Files,
 		}),
 		Networks:    networks(lan),
 		UserNetwork: lan,

@@ -3,7 +3,9 @@ package library
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,8 +103,12 @@ func (s *Store) open() (*library, error) {
 	if err := roomForFiles(); err != nil {
 		return nil, cove.E("open image store", o.GraphRoot, cove.Unavailable, err)
 	}
-	// The libraries' own reading of containers.conf knows of no modules.
-	if _, err := config.New(&config.Options{Modules: slices.Clone(s.opts.Modules), SetDefault: true}); err != nil {
+	// Modules are laid over what the library finds by itself.
+	files := slices.DeleteFunc(slices.Clone(s.opts.ContainersConf), func(name string) bool {
+		_, err := os.Stat(name)
+		return errors.Is(err, fs.ErrNotExist) // by now
+	})
+	if _, err := config.New(&config.Options{Modules: files, SetDefault: true}); err != nil {
 		return nil, cove.E("read configuration", "", cove.Invalid, plain(err))
 	}
 	sys := s.systemContext()
