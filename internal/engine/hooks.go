@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -15,11 +16,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	old "go.podman.io/common/pkg/hooks/0.1.0"
 	current "go.podman.io/common/pkg/hooks/1.0.0"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
@@ -113,7 +116,7 @@ func (l *launch) addHooks(ctx context.Context) error {
 		}
 	}
 	if len(first) > 0 {
-		if err := l.precreate(first); err != nil {
+		if err := l.precreate(ctx, first); err != nil {
 			return err
 		}
 	}
@@ -180,9 +183,23 @@ func readHooks(dirs []string) (found map[string]*current.Hook, warnings []string
 }
 
 func readHook(name string) (*current.Hook, error) {
-	text, err := os.ReadFile(name)
+	// O_NONBLOCK: a FIFO must not hold the start up.
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("it is no regular file")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxHook+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxHook {
+		return nil, fmt.Errorf("it is larger than %d bytes", maxHook)
 	}
 	var version struct{ Version string }
 	if err := json.Unmarshal(text, &version); err != nil {
@@ -204,7 +221,7 @@ func readHook(name string) (*current.Hook, error) {
 }
 
 // precreate lets hooks change the spec before anything is made of it.
-func (l *launch) precreate(hooks []specs.Hook) (err error) {
+func (l *launch) precreate(ctx context.Context, hooks []specs.Hook) (err error) {
 	if l.foreign == nil {
 		if l.spec.Linux.Seccomp, err = filterSpec(l.extra.Seccomp, l.bounding()); err != nil {
 			return err
@@ -216,7 +233,7 @@ func (l *launch) precreate(hooks []specs.Hook) (err error) {
 			return cove.E("", "", cove.Internal, err)
 		}
 		changed := new(specs.Spec)
-		out, err := filterThrough(h, data)
+		out, err := filterThrough(ctx, h, data)
 		if err == nil && len(bytes.TrimSpace(out)) > 0 {
 			if err = json.Unmarshal(out, changed); err == nil && (changed.Process == nil || changed.Root == nil || changed.Linux == nil) {
 				err = errors.New("what it gives back is not a configuration")
@@ -244,13 +261,29 @@ func (l *launch) precreate(hooks []specs.Hook) (err error) {
 // hookLimit is what a hook may take that somebody waits for with a lock.
 const hookLimit = 2 * time.Minute
 
-// filterThrough runs a program that is given a text and writes it anew.
-func filterThrough(h specs.Hook, text []byte) ([]byte, error) {
+// maxHook bounds a hook's file and the configuration that a hook gives back, in bytes.
+const maxHook = 32 << 20
+
+// bounded keeps what is written to it up to one byte more than maxHook, and fails then.
+type bounded []byte
+
+func (b *bounded) Write(p []byte) (int, error) {
+	*b = append(*b, p[:min(len(p), maxHook+1-len(*b))]...)
+	if len(*b) > maxHook {
+		return 0, unix.EFBIG
+	}
+	return len(p), nil
+}
+
+// filterThrough runs a program that is given a text and writes it anew. When its time
+// is over or ctx ends, those go with it that it has started in its process group.
+func filterThrough(ctx context.Context, h specs.Hook, text []byte) ([]byte, error) {
 	limit := hookLimit
 	if h.Timeout != nil && *h.Timeout > 0 {
 		limit = min(limit, time.Duration(*h.Timeout)*time.Second)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	late := fmt.Errorf("did not end within %s", limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.Path)
 	if len(h.Args) > 0 {
@@ -258,15 +291,20 @@ func filterThrough(h specs.Hook, text []byte) ([]byte, error) {
 	}
 	cmd.Env = append([]string{}, h.Env...) // none is none, not ours
 	cmd.Stdin = bytes.NewReader(text)
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var out, said bounded
+	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
-	if ctx.Err() != nil {
-		err = fmt.Errorf("did not end within %s", limit)
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case len(out) > maxHook || len(said) > maxHook:
+		err = fmt.Errorf("it says more than %d bytes", maxHook)
 	}
-	if words := strings.Join(strings.Fields(said.String()), " "); err != nil && words != "" {
-		err = fmt.Errorf("%w: %s", err, words)
+	if words := strings.Join(strings.Fields(string(said)), " "); err != nil && words != "" {
+		err = fmt.Errorf("%w: %s", err, words[:min(len(words), 2<<10)])
 	}
 	return out, err
 }
