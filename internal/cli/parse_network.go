@@ -186,7 +186,7 @@ func checkAddHosts(list []string) ([]string, error) {
 			ip = strings.Trim(ip, "[]")
 		}
 		for name := range strings.SplitSeq(names, ";") {
-			if name == "" {
+			if name == "" || strings.ContainsAny(name, "\r\n") { // a line of the file
 				return nil, fmt.Errorf("bad format for add-host: %q", h)
 			}
 			out = append(out, name+":"+ip)
