@@ -29,3 +29,7 @@ const IDLength = 64
 
 // ShortIDLength is the number of digits that lists print.
 const ShortIDLength = 12
+
+// MaxNameLength is the longest name of a volume or a network: that of its lock,
+// which has "network-" before it, is a file's or stands in a table of 254 bytes.
+const MaxNameLength = 246

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"time"
@@ -26,10 +27,14 @@ func newID() string {
 	}
 }
 
-// validName is podman's rule for names of containers and volumes.
+// validName is podman's rule for names of containers and volumes. Those of volumes
+// name files.
 func validName(kind, name string) error {
 	if ok, _ := regexp.MatchString(`^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`, name); !ok {
 		return cove.E("", "", cove.Invalid, errors.New(kind+" names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument: "+name))
+	}
+	if kind == "volume" && len(name) > cove.MaxNameLength {
+		return cove.E("create volume", name, cove.Invalid, fmt.Errorf("file name too long: at most %d characters", cove.MaxNameLength))
 	}
 	return nil
 }

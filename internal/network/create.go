@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -112,12 +113,15 @@ func Complete(n *cove.Network, others []cove.Network, host Occupied, pools []Poo
 // ValidName checks a network's name: podman's pattern, and not a word of
 // --network.
 func ValidName(name string) error {
-	ok := name != "" && len(name) <= 255 && name[0] != '_' && name[0] != '.' && name[0] != '-'
+	ok := name != "" && name[0] != '_' && name[0] != '.' && name[0] != '-'
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '.' || c == '-')
 	}
 	if !ok {
 		return cove.E(createOp, name, cove.Invalid, errors.New("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"))
+	}
+	if len(name) > cove.MaxNameLength {
+		return cove.E(createOp, name, cove.Invalid, fmt.Errorf("file name too long: at most %d characters", cove.MaxNameLength))
 	}
 	if slices.Contains([]string{"bridge", "container", "default", "host", "none", "ns", "pasta", "private", "slirp4netns"}, name) {
 		return cove.E(createOp, name, cove.Invalid, errors.New("the name conflicts with a network mode"))
