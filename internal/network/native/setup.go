@@ -145,17 +145,31 @@ func linkName(r *network.Request, n *network.Membership) string {
 // makes that queue be run for it (since Linux 6.8; before, nothing is gained and
 // the rest of a container's start is waiting enough).
 func settle(host socket, r *network.Request) error {
-	var m message
-	for i := range r.Networks {
-		m.ask(linkName(r, &r.Networks[i]))
+	for some := range slices.Chunk(r.Networks, settledAtOnce) {
+		if err := settleSome(host, r, some); err != nil {
+			return err
+		}
 	}
-	for i := range r.Networks {
-		m.ask(r.Networks[i].Network.NetworkInterface)
+	return nil
+}
+
+// settledAtOnce is how many networks are asked about in one send. What the kernel
+// answers waits in the socket, which has room for some fifty links (208 KiB,
+// net.core.rmem_default).
+const settledAtOnce = 8
+
+func settleSome(host socket, r *network.Request, some []network.Membership) error {
+	var m message
+	for i := range some {
+		m.ask(linkName(r, &some[i]))
+	}
+	for i := range some {
+		m.ask(some[i].Network.NetworkInterface)
 	}
 	gateways := m.seq
 	var shared *cove.Network
-	for i := range r.Networks {
-		n := &r.Networks[i].Network
+	for i := range some {
+		n := &some[i].Network
 		if n.NetworkInterface == network.DefaultBridge {
 			shared = n
 			if err := takeOver6(host, n); err != nil {
