@@ -795,8 +795,10 @@ func TestRuntimeUpdateAndEvents(t *testing.T) {
 			Memory struct {
 				Usage struct{ Limit, Usage int64 }
 				Swap  *struct{ Limit, Usage uint64 }
+				Raw   map[string]uint64
 			}
-			Pids struct{ Current, Limit int64 }
+			CPUSet struct{ CPUs, Mems []int }
+			Pids   struct{ Current, Limit int64 }
 		}
 	}
 	stats := func() {
@@ -808,6 +810,10 @@ func TestRuntimeUpdateAndEvents(t *testing.T) {
 	stats()
 	if e.Type != "stats" || e.Data.Memory.Usage.Limit != limit || e.Data.Pids.Limit != 100 || e.Data.Pids.Current < 1 {
 		t.Errorf("before: %+v", e)
+	}
+	_, v2 := os.Stat("/sys/fs/cgroup/cpuset") // there a controller may be off
+	if d := e.Data; d.Memory.Raw["pgfault"] == 0 || v2 == nil && (len(d.CPUSet.CPUs) == 0 || len(d.CPUSet.Mems) == 0) {
+		t.Errorf("what the kernel counts: %+v", d)
 	}
 	b.ok("update", "--memory", "128m", "--pids-limit", "50", "c")
 	stats()

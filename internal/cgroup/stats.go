@@ -146,6 +146,13 @@ func (r *reader) text(file string) (string, bool) {
 	return string(text), true
 }
 
+// line reads what is in a file of one line, unless that is empty.
+func (r *reader) line(file string, into *string) {
+	if text, _ := r.text(file); strings.TrimSpace(text) != "" {
+		*into = strings.TrimSpace(text)
+	}
+}
+
 // number tells whether there is one.
 func (r *reader) number(file string, into *uint64) bool {
 	text, ok := r.text(file)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,20 +21,32 @@ type Event struct {
 }
 
 // Stats are what a container uses. What runc's form has and this host does not
-// count is left out.
+// count is left out, and so are huge pages and the parts of kernel memory.
 type Stats struct {
 	CPU struct {
 		Usage struct {
-			Total  uint64 `json:"total"` // nanoseconds
-			Kernel uint64 `json:"kernel"`
-			User   uint64 `json:"user"`
+			Total  uint64   `json:"total"` // nanoseconds
+			PerCPU []uint64 `json:"percpu,omitempty"`
+			Kernel uint64   `json:"kernel"`
+			User   uint64   `json:"user"`
 		} `json:"usage"`
+		Throttling struct {
+			Periods   uint64 `json:"periods,omitempty"`
+			Throttled uint64 `json:"throttledPeriods,omitempty"`
+			Time      uint64 `json:"throttledTime,omitempty"` // nanoseconds
+		} `json:"throttling"`
 	} `json:"cpu"`
+	CPUSet struct {
+		CPUs []int `json:"cpus,omitempty"`
+		Mems []int `json:"mems,omitempty"`
+	} `json:"cpuset"`
 	Memory struct {
 		Cache uint64 `json:"cache"`
 		Usage Memory `json:"usage"`
 		// Swap is memory and swap together, as runc's.
 		Swap *Memory `json:"swap,omitempty"`
+		// Raw is memory.stat.
+		Raw map[string]uint64 `json:"raw,omitempty"`
 	} `json:"memory"`
 	Pids struct {
 		Current uint64 `json:"current"`
@@ -46,8 +59,10 @@ type Stats struct {
 
 // Memory is in bytes.
 type Memory struct {
-	Limit uint64 `json:"limit"`
-	Usage uint64 `json:"usage"`
+	Limit  uint64 `json:"limit"`
+	Usage  uint64 `json:"usage"`
+	Max    uint64 `json:"max,omitempty"`
+	Failed uint64 `json:"failcnt"` // how often it came to its limit
 }
 
 // IO is the sum over all devices.
@@ -78,7 +93,11 @@ func (r *Runtime) Events(id string, interval time.Duration, once bool, each func
 		if err != nil {
 			return err
 		}
-		if err := each(Event{Type: "stats", ID: id, Data: stats(u)}); err != nil || once {
+		more, err := cgroup.Details(c.Cgroups)
+		if err != nil {
+			return err
+		}
+		if err := each(Event{Type: "stats", ID: id, Data: stats(u, more)}); err != nil || once {
 			return err
 		}
 		for next := time.Now().Add(interval); time.Until(next) > 0; {
@@ -97,11 +116,16 @@ func (r *Runtime) Events(id string, interval time.Duration, once bool, each func
 	}
 }
 
-func stats(u cgroup.Usage) *Stats {
+func stats(u cgroup.Usage, more cgroup.Detail) *Stats {
 	s := new(Stats)
 	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.CPU, u.CPUKernel, u.CPUUser
-	s.Memory.Cache = u.MemoryTotal - u.Memory
-	s.Memory.Usage = Memory{Limit: u.MemoryLimit, Usage: u.MemoryTotal}
+	s.CPU.Usage.PerCPU = u.PerCPU
+	s.CPU.Throttling.Periods, s.CPU.Throttling.Throttled, s.CPU.Throttling.Time = more.Periods, more.ThrottledPeriods, more.ThrottledTime
+	s.CPUSet.CPUs, s.CPUSet.Mems = members(more.CPUs), members(more.Nodes)
+	s.Memory.Raw = more.Memory
+	// By the kernel's name in version 1 and in version 2.
+	s.Memory.Cache = max(more.Memory["cache"], more.Memory["file"])
+	s.Memory.Usage = Memory{Limit: more.MemoryLimit, Usage: u.MemoryTotal, Max: more.MemoryPeak, Failed: more.MemoryFailed}
 	if u.SwapLimit != 0 {
 		s.Memory.Swap = &Memory{Limit: u.SwapLimit, Usage: u.MemoryTotal + u.Swap}
 	}
@@ -110,6 +134,25 @@ func stats(u cgroup.Usage) *Stats {
 		s.Blkio.Bytes = []IO{{"Read", u.BlockIn}, {"Write", u.BlockOut}}
 	}
 	return s
+}
+
+// members are those of a list as the kernel writes it, "0-2,7"; nil for none.
+func members(list string) (all []int) {
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		from, err := strconv.Atoi(first)
+		to := from
+		if isRange && err == nil {
+			to, err = strconv.Atoi(last)
+		}
+		if err != nil {
+			return all
+		}
+		for ; from <= to; from++ {
+			all = append(all, from)
+		}
+	}
+	return all
 }
 
 // ooms counts the processes that the kernel has killed for want of memory.
