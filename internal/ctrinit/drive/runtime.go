@@ -76,7 +76,7 @@ func (r *request) do() *wire.Failure {
 		return wire.Fail("listen to OCI runtime "+r.runtime[0], err)
 	}
 	defer words.close()
-	step := path.Base(r.runtime[0]) + " " + r.name
+	step := spoken(r.runtime[0]) + " " + r.name
 	argv := append(append([]string{}, r.runtime...), "--log", r.dir+"/"+logFile, r.name)
 	pidfd := -1
 	pid, err := syscall.ForkExec(r.runtime[0], append(argv, r.args...), &syscall.ProcAttr{
@@ -125,6 +125,18 @@ func (r *request) do() *wire.Failure {
 	}
 	return &wire.Failure{Step: step, Text: "it has failed without a word in its log"}
 }
+
+// spoken is what a program is called in messages: cove's own lies under a name that
+// ends with the beginning of its checksum (internal/companion).
+func spoken(program string) string {
+	name := path.Base(program)
+	if strings.HasPrefix(name, ownRuntime+"-") {
+		return ownRuntime
+	}
+	return name
+}
+
+const ownRuntime = "cove-runtime"
 
 // environment is the runtime's: of ours, what is set for init to be small is
 // nothing to it, nor is systemd's socket, which is for conmon to tell of itself:
