@@ -79,8 +79,14 @@ func (t listing) print(out io.Writer, rows []any) error {
 		rows = nil
 	}
 	for _, r := range rows {
+		begin := b.Len()
 		if err := tmpl.Execute(&b, r); err != nil {
 			return err
+		}
+		if table && !strings.Contains(text, "\n") { // a cell begins no row
+			row := oneLine(string(b.Bytes()[begin:]))
+			b.Truncate(begin)
+			b.WriteString(row)
 		}
 		b.WriteByte('\n')
 	}

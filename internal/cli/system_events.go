@@ -100,7 +100,7 @@ func (a *app) eventPrinter(format string, noTrunc bool) (func(cove.Event) error,
 	switch {
 	case format == "":
 		return func(e cove.Event) error {
-			_, err := fmt.Fprintln(a.Out, visible(eventLine(e, noTrunc)))
+			_, err := fmt.Fprintln(a.Out, visible(oneLine(eventLine(e, noTrunc))))
 			return err
 		}, nil
 	case isJSON(format):

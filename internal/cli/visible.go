@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -11,23 +12,30 @@ import (
 
 // visible writes out what could command a terminal, \x1b for an escape: labels,
 // commands, comments and file names are chosen by who made the image, or by the
-// container. Tabs and line ends stay.
+// container. Tabs and line ends stay; what turns text around (bidirectional controls) does not.
 func visible(s string) string {
-	command := func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' }
+	command := func(r rune) bool {
+		return unicode.IsControl(r) && r != '\t' && r != '\n' || unicode.Is(unicode.Bidi_Control, r)
+	}
 	if !strings.ContainsFunc(s, command) {
 		return s
 	}
-	const hex = "0123456789abcdef"
 	var b strings.Builder
 	for _, r := range s {
-		if command(r) { // all are below U+0100
-			b.WriteString(`\x` + string(hex[r>>4]) + string(hex[r&15]))
-		} else {
+		switch {
+		case !command(r):
 			b.WriteRune(r)
+		case r > 0xff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\x%02x`, r)
 		}
 	}
 	return b.String()
 }
+
+// oneLine writes out what would begin another line, in a list of one line each.
+func oneLine(s string) string { return strings.ReplaceAll(s, "\n", `\n`) }
 
 // shown is what is to be written to out: to a terminal nothing that it would
 // obey, to anything else what was asked for, byte by byte.
