@@ -26,6 +26,10 @@ func (p *process) exec() *wire.Failure {
 			return wire.Fail("set rlimit "+rlimitName(r.Resource), err)
 		}
 	}
+	// Threads of ours may have a larger one, package sysmon, and commands' sleeps would be as late.
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0); err != nil {
+		return wire.Fail("set timer slack", err)
+	}
 	if f := p.writeLabel(); f != nil {
 		return f
 	}
@@ -91,6 +95,9 @@ func (p *process) exec() *wire.Failure {
 	}
 	return failedExec(pr.Args[0], unix.Exec(name, pr.Args, pr.Env))
 }
+
+// timerSlack is the one that processes have by default, nanoseconds (prctl(2), PR_SET_TIMERSLACK).
+const timerSlack = 50_000
 
 func failedExec(command string, err error) *wire.Failure {
 	f := wire.Fail("exec "+command, err)
