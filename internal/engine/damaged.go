@@ -14,7 +14,6 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
-	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -244,7 +243,7 @@ func (e *Engine) keepAside(b state.Bucket, id string) error {
 // out of the store. Its lock is held.
 func (e *Engine) putAside(ctx context.Context, id string) error {
 	dir, place := e.dir(id), e.aside(state.Containers, id)
-	if alive(dir) {
+	if pid, err := e.livingMonitor(id); err != nil || pid != 0 || alive(dir) {
 		return errors.New("it runs; cove stop " + id[:cove.ShortIDLength] + " ends it")
 	}
 	var c *cove.Container
@@ -375,41 +374,6 @@ func (k *survey) damage() {
 func (e *Engine) isDamaged(b state.Bucket, id string) bool {
 	into := map[state.Bucket]any{state.Containers: new(cove.Container), state.Volumes: new(cove.Volume), state.Networks: new(cove.Network)}[b]
 	return errors.Is(e.store.View(func(tx state.Tx) error { return tx.Get(b, id, into) }), state.ErrDamaged)
-}
-
-// spoiled tells of a run file that its monitor has and that gave this error whether
-// somebody has damaged it. It is empty also for a moment, before its room is taken.
-func (e *Engine) spoiled(dir string, err error) bool {
-	if !errors.Is(err, os.ErrNotExist) {
-		return errors.Is(err, runfile.ErrDamaged)
-	}
-	var st unix.Stat_t
-	serr := unix.Lstat(filepath.Join(dir, runfile.Name), &st)
-	return serr == nil && st.Size == 0 && time.Since(time.Unix(st.Ctim.Unix())) > time.Second
-}
-
-// writtenAnew has a container's monitor write its run file anew and reads that. A
-// monitor that does not, being stopped or not begun, leaves err.
-func (e *Engine) writtenAnew(c *cove.Container, err error) (*cove.Run, bool, error) {
-	pids, perr := processes()
-	at := slices.IndexFunc(pids, func(pid int) bool { return e.monitorOf(pid) == c.ID })
-	if perr != nil || at < 0 {
-		return nil, false, err
-	}
-	monitor := &Container{Container: cove.Container{ID: c.ID, Run: cove.Run{MonitorPID: pids[at]}}}
-	patience := time.Second
-	if errors.Is(err, os.ErrNotExist) {
-		patience = 50 * time.Millisecond // a start that takes long looks the same, and has nothing to write
-	}
-	for wait := time.Millisecond; wait < patience; wait *= 2 {
-		// Each time: one that has just begun does not listen to signals yet.
-		_ = e.signalMonitor(monitor, unix.SIGUSR1)
-		time.Sleep(wait)
-		if run, over, err := lastRun(e.dir(c.ID), c.Run.Generation); err == nil {
-			return run, over, nil
-		}
-	}
-	return nil, false, err
 }
 
 // decodeNetwork reads the record that the store holds of a network; of a damaged

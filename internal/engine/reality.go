@@ -38,8 +38,10 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 		out.Configured, _ = e.configuredNow() // a start refuses what it says wrongly
 	}
 	run, over, err := lastRun(out.Dir, c.Run.Generation)
-	if !over && c.Spec.Monitor == "" && e.spoiled(out.Dir, err) {
-		run, over, err = e.writtenAnew(c, err)
+	if (over || err != nil) && e.doubtful(c, run, over, err) {
+		was := run
+		run, over, err = e.renewed(c, was, over, err)
+		out.fileLost = c.Spec.Monitor != "" && run != was
 	}
 	out.over = over
 	switch {

@@ -138,6 +138,8 @@ type Container struct {
 	// over tells that Run, of which something is still to be done, is the last
 	// word of a monitor that is gone.
 	over bool
+	// fileLost tells that Run is what conmon's process tells, for want of a run file.
+	fileLost bool
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool

@@ -53,6 +53,11 @@ func (h *held) settle(ctx context.Context) error {
 		return h.settleAway(ctx) // whoever was at it was killed: we have the lock
 	}
 	if h.Spec.Monitor != "" {
+		if h.fileLost {
+			if err := h.writeRun(); err != nil {
+				return err
+			}
+		}
 		if done, err := h.settleConmon(ctx); done || err != nil {
 			return err
 		}

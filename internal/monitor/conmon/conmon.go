@@ -160,6 +160,25 @@ func Created(pipe *os.File, limit time.Duration) (pid int, err error) {
 	return *told.Data, nil
 }
 
+// Watches gives the process of the container in a bundle and when it was made, as conmon has
+// written down what [Created] tells.
+func Watches(bundle string) (pid int, made time.Time, err error) {
+	f, err := os.OpenFile(filepath.Join(bundle, "pid"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, 20))
+	if err == nil {
+		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	st, serr := f.Stat()
+	if err = errors.Join(err, serr); err != nil {
+		return 0, time.Time{}, err
+	}
+	return pid, st.ModTime(), nil
+}
+
 // End is what conmon has told of a container's end.
 type End struct {
 	Code int

@@ -60,8 +60,7 @@ type File struct {
 func Open(dir string) (*File, error) {
 	fd, err := openIn(dir, unix.O_RDWR|unix.O_CREAT)
 	if errors.Is(err, ErrDamaged) {
-		name := dir + "/" + Name
-		if err = os.Rename(name, name+".damaged"); err == nil {
+		if err = putAway(dir); err == nil {
 			fd, err = openIn(dir, unix.O_RDWR|unix.O_CREAT)
 		}
 	}
@@ -71,13 +70,16 @@ func Open(dir string) (*File, error) {
 	return Attach(fd), nil
 }
 
+// putAway gives what is in the run file's place another name.
+func putAway(dir string) error { return os.Rename(dir+"/"+Name, dir+"/"+Name+".damaged") }
+
 // openIn opens it, and waits for nobody. What is there and no file is [ErrDamaged].
 func openIn(dir string, how int) (int, error) {
 	name := dir + "/" + Name
 	fd, err := unix.Open(name, how|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	switch err {
 	case nil:
-	case unix.ELOOP, unix.EISDIR, unix.ENXIO:
+	case unix.ELOOP, unix.EISDIR, unix.ENXIO, unix.ENOTDIR:
 		return -1, ErrDamaged
 	default:
 		return -1, &os.PathError{Op: "open", Path: name, Err: err}
@@ -129,7 +131,9 @@ func (f *File) TakeLastWords() error {
 	if _, err := unix.Seek(f.fd, wordsAt, unix.SEEK_SET); err != nil {
 		return &os.PathError{Op: "seek in", Path: Name, Err: err}
 	}
-	f.words = os.NewFile(uintptr(f.fd), Name)
+	if f.words == nil {
+		f.words = os.NewFile(uintptr(f.fd), Name)
+	}
 	return debug.SetCrashOutput(f.words, debug.CrashOptions{})
 }
 
@@ -199,6 +203,52 @@ func (f *File) Write(run *cove.Run, durable bool) error {
 		return &os.PathError{Op: "write", Path: Name, Err: err}
 	}
 	f.next++
+	return nil
+}
+
+// Renew is Write. If the file has not its name in directory dir any more, it does so in
+// a new one, which has the lock that shows that this process lives when it gets the name.
+func (f *File) Renew(dir string, run *cove.Run, durable bool) error {
+	name := dir + "/" + Name
+	var mine, named unix.Stat_t
+	if err := unix.Fstat(f.fd, &mine); err != nil {
+		return &os.PathError{Op: "stat", Path: Name, Err: err}
+	}
+	err := unix.Lstat(name, &named)
+	if err == nil && mine.Dev == named.Dev && mine.Ino == named.Ino {
+		return f.Write(run, durable)
+	}
+	if err == nil && named.Mode&unix.S_IFMT == unix.S_IFDIR { // no file takes its place
+		if err := putAway(dir); err != nil {
+			return err
+		}
+	}
+	temporary := name + ".new"
+	_ = unix.Unlink(temporary)
+	fd, err := unix.Open(temporary, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "make", Path: temporary, Err: err}
+	}
+	defer unix.Close(fd)
+	fresh := &File{fd: fd, next: f.next}
+	err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		err = errors.Join(fresh.Reserve(), fresh.Write(run, durable))
+	}
+	if err == nil {
+		err = os.Rename(temporary, name)
+	}
+	if err == nil {
+		err = unix.Dup3(fd, f.fd, unix.O_CLOEXEC)
+	}
+	if err != nil {
+		_ = unix.Unlink(temporary)
+		return err
+	}
+	f.next = fresh.next
+	if f.words != nil {
+		_ = f.TakeLastWords() // it may run without
+	}
 	return nil
 }
 

@@ -255,3 +255,49 @@ func FuzzLastWords(f *testing.F) {
 		}
 	})
 }
+
+// A file that has lost its name, to nothing or to something else, gets a new one that is
+// locked and has the record; one that has it is written to.
+func TestRenew(t *testing.T) {
+	for name, hurt := range map[string]func(path string) error{
+		"nothing":   func(string) error { return nil },
+		"removed":   os.Remove,
+		"replaced":  func(p string) error { return errors.Join(os.Remove(p), os.WriteFile(p, []byte("x"), 0o600)) },
+		"directory": func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) },
+		"link":      func(p string) error { return errors.Join(os.Remove(p), os.Symlink(p+".other", p)) },
+		"fifo":      func(p string) error { return errors.Join(os.Remove(p), unix.Mkfifo(p, 0o600)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			f := open(t, dir)
+			err := errors.Join(unix.Flock(f.FD(), unix.LOCK_EX), f.Write(&cove.Run{Generation: 1}, false), f.TakeLastWords())
+			if err == nil {
+				err = errors.Join(hurt(filepath.Join(dir, Name)), f.Renew(dir, &cove.Run{Generation: 2}, false))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := generation(t, dir); got != 2 {
+				t.Errorf("generation %d, want 2", got)
+			}
+			other, err := Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer other.Close()
+			if err := unix.Flock(other.FD(), unix.LOCK_SH|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+				t.Errorf("another's lock gives %v, want %v", err, unix.EWOULDBLOCK)
+			}
+			if err := f.Write(&cove.Run{Generation: 3}, false); err != nil || generation(t, dir) != 3 {
+				t.Errorf("the next record: %v, generation %d, want 3", err, generation(t, dir))
+			}
+			f.LetGo()
+			if err := unix.Flock(other.FD(), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+				t.Errorf("after its end another's lock gives %v", err)
+			}
+			if _, err := os.Lstat(filepath.Join(dir, Name+".other")); err == nil {
+				t.Error("it wrote through a link")
+			}
+		})
+	}
+}

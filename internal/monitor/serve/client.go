@@ -371,6 +371,10 @@ func (m *Monitor) openSocket() {
 		return
 	}
 	if m.listen >= 0 {
+		var named unix.Stat_t
+		if unix.Lstat(m.env.Socket, &named) == nil && named.Dev == m.socket.Dev && named.Ino == m.socket.Ino {
+			return // it is there, and somebody may be in its queue
+		}
 		m.forget(m.listen)
 		m.listen = -1
 	}
@@ -392,6 +396,9 @@ func (m *Monitor) openSocket() {
 	unix.Umask(old)
 	if err == nil {
 		err = unix.Listen(fd, 16)
+	}
+	if err == nil {
+		err = unix.Fstatat(dir, path.Base(m.env.Socket), &m.socket, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err != nil {
 		_ = unix.Close(fd)

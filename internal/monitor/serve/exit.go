@@ -229,13 +229,14 @@ func (m *Monitor) conclude() {
 // recordEnd records the exit, and with --rm the removal.
 func (m *Monitor) recordEnd() bool {
 	t := &m.env.Teardown
-	if t.Remove {
-		if err := unix.Rename(m.env.Dir, t.Removed); err != nil && err != unix.ENOENT {
-			return false
-		}
+	if !t.Remove {
+		return m.renewRecord(true) == nil
 	}
-	// A --rm container has no use for an exit that outlives a power loss.
-	return m.record.Write(&m.run, !t.Remove) == nil
+	if err := unix.Rename(m.env.Dir, t.Removed); err != nil && err != unix.ENOENT {
+		return false
+	}
+	// Nobody has a use for an exit of its that outlives a power loss.
+	return m.record.Write(&m.run, false) == nil
 }
 
 // letGoOfRun leaves the container to others. What is left to do is to serve who

@@ -74,6 +74,7 @@ type Monitor struct {
 	journal journal.Socket // for events
 	clients map[int]*client
 	listen  int
+	socket  unix.Stat_t // of the name of what listens
 	execs   map[int]*execution
 
 	stopping    bool          // a user asked for the end: no restart
@@ -392,8 +393,8 @@ func (m *Monitor) watchSignals() {
 		switch s {
 		case unix.SIGUSR1:
 			m.openSocket()
-			if m.run.PID != 0 {
-				_ = m.record.Write(&m.run, false) // somebody may have damaged it
+			if !m.run.Started.IsZero() && !m.over { // else there is nothing to tell yet, or it goes
+				_ = m.renewRecord(false) // who has asked sees whether it is there
 			}
 		case unix.SIGCHLD:
 			m.reapStrays()
@@ -405,6 +406,18 @@ func (m *Monitor) watchSignals() {
 	if early.End() != 0 {
 		m.stop(m.env.StopSignal, m.env.StopTimeout)
 	}
+}
+
+// renewRecord writes the run file, which somebody may have removed or replaced, with its
+// directory: then it is made anew.
+func (m *Monitor) renewRecord(durable bool) error {
+	if unix.Mkdir(m.env.Dir, 0o700) == nil {
+		if fd, err := unix.Open(m.env.Dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			_ = unix.Close(m.dir)
+			m.dir = fd
+		}
+	}
+	return m.record.Renew(m.env.Dir, &m.run, durable)
 }
 
 // onSignals has the loop handle signals.

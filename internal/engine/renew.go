@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/conmon"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/procfs"
+)
+
+// A run file may be damaged, removed or replaced while its monitor lives. What has its
+// name then says that the container never ran, or that its monitor was killed; and to
+// believe that would be to start it a second time, or to kill it. So what is about to be
+// believed is held against the processes that there are: a monitor has its run file open,
+// whatever has become of the name. That is a look through /proc, and only where a start in
+// this boot is on record and neither a monitor's lock nor a recorded end is found.
+
+// doubtful tells of what was read of a run file, whose error is err, whether a living monitor
+// may know better. It is empty also for a moment, before its room is taken.
+func (e *Engine) doubtful(c *cove.Container, run *cove.Run, over bool, err error) bool {
+	if over {
+		return c.Run.Generation > 0 && !procfs.OtherBoot(c.Run.BootID) && !e.gone(c.ID) &&
+			(c.Spec.Monitor == "" || run == nil || run.Generation < c.Run.Generation && !conmonLives(run))
+	}
+	if c.Spec.Monitor != "" {
+		return false // its file is not its own to write
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return errors.Is(err, runfile.ErrDamaged)
+	}
+	var st unix.Stat_t
+	serr := unix.Lstat(filepath.Join(e.dir(c.ID), runfile.Name), &st)
+	return serr == nil && st.Size == 0 && time.Since(time.Unix(st.Ctim.Unix())) > time.Second
+}
+
+// renewed is what the monitor that a container has says in the place of what was read of
+// its run file: it writes that anew. Without one, what was read stands. One that does not
+// write is an error if the file is not its own any more, for nothing may be done to the
+// container then.
+func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error) (*cove.Run, bool, error) {
+	var pid int
+	var err error
+	if was != nil && was.MonitorPID != 0 && was.Generation >= c.Run.Generation {
+		if e.monitorOf(was.MonitorPID) == c.ID { // it is no other's
+			pid = was.MonitorPID
+		}
+	} else if pid, err = e.livingMonitor(c.ID); err != nil {
+		return nil, false, err
+	}
+	if pid == 0 {
+		return was, over, werr
+	}
+	if c.Spec.Monitor != "" {
+		run, err := e.conmonRun(c, pid)
+		return run, false, err
+	}
+	monitor := &Container{Container: cove.Container{ID: c.ID, Run: cove.Run{MonitorPID: pid}}}
+	patience := time.Second
+	if !over && errors.Is(werr, os.ErrNotExist) {
+		patience = 50 * time.Millisecond // a start that takes long looks the same, and has nothing to write
+	}
+	for wait := time.Millisecond; wait < patience; wait *= 2 {
+		// Each time: one that has just begun does not listen to signals yet.
+		if e.signalMonitor(monitor, unix.SIGUSR1) != nil {
+			break // it has ended
+		}
+		time.Sleep(wait)
+		if run, over, err := lastRun(e.dir(c.ID), c.Run.Generation); err == nil && !over {
+			return run, over, nil
+		}
+	}
+	if e.monitorOf(pid) != c.ID {
+		return lastRun(e.dir(c.ID), c.Run.Generation)
+	}
+	if over {
+		werr = fmt.Errorf("its run file is lost, and its monitor, process %d, which lives, does not write it anew", pid)
+	}
+	return nil, false, werr
+}
+
+// livingMonitor gives the process that monitors a container, 0 for none.
+func (e *Engine) livingMonitor(id string) (int, error) {
+	pids, err := processes()
+	for _, pid := range pids {
+		if e.monitorOf(pid) == id {
+			return pid, nil
+		}
+	}
+	return 0, err
+}
+
+// conmonRun is the run that a conmon watches, from what it has told when the container was
+// made. What it cannot tell, restarts and hooks that are due, is forgotten.
+func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
+	run := &cove.Run{Generation: c.Run.Generation, BootID: procfs.BootID(), MonitorPID: pid}
+	var err error
+	if run.PID, run.Started, err = conmon.Watches(e.bundle(c.ID)); err == nil {
+		run.PIDStart, err = procfs.StartTime(run.PID)
+	}
+	if err == nil {
+		run.MonitorStart, err = procfs.StartTime(pid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("its run file is lost, and conmon, process %d, lives, of whose container this is known: %w", pid, err)
+	}
+	return run, nil
+}
