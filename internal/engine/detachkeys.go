@@ -11,6 +11,12 @@ import (
 // NoDetachKeys is a sequence of no keys: there is no detaching.
 const NoDetachKeys = ","
 
+// detachKeys are those that an attachment with o ends by. Who starts anything to
+// attach to it asks before that.
+func (e *Engine) detachKeys(o AttachOptions) ([]byte, error) {
+	return detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
+}
+
 // detachKeys reads a sequence like "ctrl-p,ctrl-q"; flag wins over conf. An
 // empty sequence switches detaching off.
 func detachKeys(flag, conf string) ([]byte, error) {

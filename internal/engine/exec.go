@@ -58,6 +58,12 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if err := checkKept(&c.Container, x.Keep); err != nil {
 		return ExecResult{}, err
 	}
+	var keys []byte
+	if !x.Detach {
+		if keys, err = e.detachKeys(o); err != nil {
+			return ExecResult{StartFailed: true}, err
+		}
+	}
 	var p any
 	if isForeign(&c.Container) {
 		p, err = e.foreignExec(&c, x, o.Streams.Terminal)
@@ -88,10 +94,6 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 			return ExecResult{ID: id, Detached: true, StartFailed: true}, e.execFailed(rec.ID, err)
 		}
 		return ExecResult{ID: id, Detached: true}, nil
-	}
-	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
-	if err != nil {
-		return ExecResult{}, err
 	}
 	result, err := r.follow(ctx, keys)
 	result.ID = id

@@ -70,7 +70,7 @@ func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o
 	if passthrough(e.logDriver(&c.Container)) {
 		s.streams, o.NoStdin = Streams{}, true
 	}
-	keys, err := detachKeys(o.DetachKeys, e.conf.File.Engine.DetachKeys)
+	keys, err := e.detachKeys(o)
 	if err != nil {
 		return result, err
 	}

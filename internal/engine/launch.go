@@ -112,6 +112,7 @@ type launch struct {
 	// monitorCgroups are those that the monitor was not born in.
 	monitorCgroups []string
 	foreign        *plan.Foreign // nil with cove's own runtime
+	badID          bool          // the user's or a group's number cannot be one
 	unfit          bool          // hooks or CDI devices are not to be had now
 	hooks          *plan.Hooks   // nil without any
 	// overtaken says that of a start that failed nothing is left to be undone:

@@ -53,6 +53,7 @@ func (l *launch) describe(ctx context.Context) (err error) {
 	c.Spec.Ulimits = expandUlimits(c.Spec.Ulimits, host.Rlimits)
 	l.spec, l.extra, l.warnings, err = spec.Make(&c, host)
 	if err != nil {
+		l.badID = errors.Is(err, spec.ErrIDRange)
 		return err
 	}
 	if l.foreign, err = l.e.foreign(l.c); err != nil {

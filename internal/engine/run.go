@@ -19,6 +19,11 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 		return RunResult{}, err
 	}
 	defer d.release()
+	if !o.Detach {
+		if _, err := e.detachKeys(o.Attach); err != nil {
+			return RunResult{StartFailed: true}, err
+		}
+	}
 	result := RunResult{ID: d.c.ID, Detached: true}
 	if err := e.prepareHome(); err != nil {
 		return result, err
@@ -58,7 +63,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	defer l.unlock()
 	conn, err := l.do(ctx)
 	if err != nil {
-		result.StartFailed = l.held() && untold == nil || d.noLease || cove.Is(err, cove.WrongStatus)
+		result.StartFailed = l.held() && untold == nil || d.noLease || l.badID || cove.Is(err, cove.WrongStatus)
 		switch {
 		case l.unfit:
 			result.StartFailed = true

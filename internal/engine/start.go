@@ -58,6 +58,11 @@ func (e *Engine) startDependencies(ctx context.Context, c *cove.Container) error
 // startHeld is Start with the container's lock held. Attached, it releases it.
 func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunResult, error) {
 	result := RunResult{ID: h.ID, Detached: true}
+	if o.Attach != nil {
+		if _, err := e.detachKeys(*o.Attach); err != nil {
+			return result, err
+		}
+	}
 	if h.Status == cove.Exited && alive(h.Dir) {
 		// Its monitor waits for the next run by the restart policy, or takes
 		// down the last one.

@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -180,6 +181,9 @@ func UserAndGroup(u string) string {
 // every engine checks it.
 const maxID = 1<<31 - 1
 
+// ErrIDRange is in the error of a user's or group's number that cannot be one.
+var ErrIDRange = fmt.Errorf("is out of range 0-%d", maxID)
+
 // parseID tells a number from a name. A number out of range is an error, not a
 // name, lest it wrap to 0.
 func parseID(s string) (id uint32, numeric bool, err error) {
@@ -188,7 +192,7 @@ func parseID(s string) (id uint32, numeric bool, err error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || n > maxID {
-		return 0, false, invalid("user or group ID %s is out of range 0-%d", s, maxID)
+		return 0, false, invalid("user or group ID %s %w", s, ErrIDRange)
 	}
 	return uint32(n), true, nil
 }

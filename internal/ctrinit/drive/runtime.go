@@ -238,7 +238,9 @@ func (d *driver) blame(f *wire.Failure, root int) {
 	}
 	name := d.Process.Args[0]
 	places := []string{name}
-	if !strings.Contains(name, "/") {
+	if name == "" {
+		places = nil
+	} else if !strings.Contains(name, "/") {
 		places = nil
 		for _, e := range d.Process.Env {
 			if list, ok := strings.CutPrefix(e, "PATH="); ok {
