@@ -94,6 +94,8 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 	r, err := e.Exec(ctx, ts[0].name, o.spec, at)
 	switch {
 	case err == nil:
+	case o.spec.Detach: // whatever the reason
+		return coded(exitEngine, err)
 	case cove.Is(err, cove.WrongStatus), r.OutputLost:
 		return coded(exitExecStatus, err)
 	case r.StartFailed && cove.Is(err, cove.NotFound):
