@@ -2,7 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -33,4 +36,25 @@ func (f *preserveFlags) value() ([]int, error) {
 	}
 	slices.Sort(keep)
 	return slices.Compact(keep), nil
+}
+
+// activation is what systemd's socket activation has for the command
+// (sd_listen_fds(3)): descriptors, and the variables that tell of them. The
+// command is the first process where it looks at them.
+func (s surroundings) activation() (f preserveFlags, env []string) {
+	if pid, _ := s.lookup("LISTEN_PID"); pid != strconv.Itoa(os.Getpid()) {
+		return f, nil // another's
+	}
+	value, _ := s.lookup("LISTEN_FDS")
+	n, err := strconv.ParseUint(value, 10, 16)
+	if err != nil || n == 0 {
+		return f, nil
+	}
+	for _, v := range s.env {
+		if strings.HasPrefix(v, "LISTEN_FDS=") || strings.HasPrefix(v, "LISTEN_FDNAMES=") {
+			env = append(env, v)
+		}
+	}
+	f.count = uint(n)
+	return f, append(env, "LISTEN_PID=1")
 }

@@ -99,11 +99,18 @@ func (o *runOptions) run(ctx context.Context, args []string) error {
 	if passthrough && len(o.attach) > 0 {
 		return errors.New("cannot specify --attach with --log-driver=passthrough: invalid argument")
 	}
-	keep, err := o.preserve.value()
+	sockets, listen := in.activation()
+	if o.preserve.count > 0 || len(o.preserve.list) > 0 {
+		if listen != nil {
+			o.warn("Ignoring LISTEN_FDS to preserve custom user-specified FDs")
+		}
+		sockets, listen = o.preserve, nil
+	}
+	keep, err := sockets.value()
 	if err != nil {
 		return err
 	}
-	ro := engine.RunOptions{CreateOptions: co, Detach: o.detach, Keep: keep}
+	ro := engine.RunOptions{CreateOptions: co, Detach: o.detach, Keep: keep, Listen: listen}
 	if !o.detach {
 		o.warnTTY(spec.Terminal, spec.Stdin)
 		stdin := spec.Stdin || contains(o.attach, "stdin")

@@ -23,19 +23,24 @@ func Inherited(fd int) bool {
 }
 
 func (l *launch) checkKept() error {
-	if len(l.keep) > 0 && l.c.Spec.Init {
-		return cove.E("", "", cove.Unsupported, errors.New("--preserve-fds with --init is not supported by cove yet"))
+	what := "--preserve-fds"
+	if l.listen != nil {
+		what = "socket activation (LISTEN_FDS)"
 	}
-	return checkKept(l.c, l.keep)
+	if len(l.keep) > 0 && l.c.Spec.Init {
+		return cove.E("", "", cove.Unsupported, errors.New(what+" with --init is not supported by cove yet"))
+	}
+	return checkKept(l.c, l.keep, what)
 }
 
-// checkKept refuses descriptors that a container's command cannot be given.
-func checkKept(c *cove.Container, keep []int) error {
+// checkKept refuses descriptors, asked for by what, that a container's command
+// cannot be given.
+func checkKept(c *cove.Container, keep []int, what string) error {
 	switch {
 	case len(keep) == 0:
 		return nil
 	case isForeign(c):
-		return cove.E("", "", cove.Unsupported, errors.New("--preserve-fds is not supported by cove with another OCI runtime or conmon yet"))
+		return cove.E("", "", cove.Unsupported, errors.New(what+" is not supported by cove with another OCI runtime or conmon yet"))
 	case !wire.Keepable(keep):
 		return cove.E("", "", cove.Invalid, fmt.Errorf("descriptors to preserve must be different ones from 3 to %d: invalid argument", wire.MaxKept))
 	}

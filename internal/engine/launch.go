@@ -97,6 +97,7 @@ type launch struct {
 	record   func() error
 	attach   *AttachOptions
 	keep     []int          // descriptors that the command gets
+	listen   []string       // the variables that tell it which of them are sockets
 	unasked  bool           // by a command that is about something else
 	restore  *wire.Restore  // nil: the run begins with the command
 	unpack   func() error   // fills the container's directory and volumes; nil for nothing

@@ -131,6 +131,7 @@ func (l *launch) writePlan(joins []native.Join) error {
 		return err
 	}
 	compiled.Plan.Process.KeepFDs = keptBehind(l.keep)
+	compiled.Plan.Process.Env = append(compiled.Plan.Process.Env, l.listen...)
 	compiled.Plan.Process.Reaper, compiled.Plan.Hooks, compiled.Plan.Accounts = l.reaper, l.hooks, l.accounts()
 	if err := l.handPlan(&compiled.Plan); err != nil {
 		return err

@@ -69,6 +69,9 @@ type RunOptions struct {
 	// Keep are descriptors of this process that the first run's command gets, by
 	// number.
 	Keep []int
+	// Listen is the variables that tell the command which of them are sockets that
+	// systemd has opened, sd_listen_fds(3).
+	Listen []string
 }
 
 // RunResult is how Run or an attached Start ended.

@@ -36,7 +36,7 @@ func (e *Engine) Run(ctx context.Context, spec cove.ContainerSpec, o RunOptions)
 	if !o.Detach {
 		l.attach = &o.Attach
 	}
-	l.keep = o.Keep
+	l.keep, l.listen = o.Keep, o.Listen
 	if len(d.c.DependsOn) > 0 {
 		if err := d.nameTaken(ctx); err != nil {
 			return result, err
