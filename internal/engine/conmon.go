@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -333,10 +334,16 @@ func (e *Engine) conmonEnv() []string {
 	return env
 }
 
+// isCove tells by its main package whether a program is cove, whatever it is called,
+// and not one with the engine in it.
+func isCove(main string) bool {
+	return main == "github.com/cove-engine/cove/cmd/cove" || main == "github.com/cove-engine/cove/cmd/cove-full"
+}
+
 // exitCommand is what conmon runs when a run has ended: cove.
 func (e *Engine) exitCommand(id string, generation uint64) ([]string, error) {
 	self, err := os.Executable()
-	if err == nil && !strings.HasPrefix(filepath.Base(self), "cove") { // a program with the engine in it
+	if info, told := debug.ReadBuildInfo(); err != nil || !told || !isCove(info.Path) || unix.Access(self, unix.X_OK) != nil {
 		self, err = exec.LookPath("cove")
 	}
 	if err != nil {
