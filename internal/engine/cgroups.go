@@ -82,6 +82,11 @@ const (
 // container's monitor, so that one that is to stay where it is has none.
 func (d *draft) cgroupsMade() error {
 	s := &d.c.Spec
+	if len(s.Resources.CgroupConf) > 0 {
+		if err := d.unified("--cgroup-conf"); err != nil {
+			return err
+		}
+	}
 	bad := func(why string) error { return cove.E("", "", cove.Invalid, errors.New(why+": invalid argument")) }
 	s.Cgroups = cmp.Or(s.Cgroups, d.e.conf.File.Containers.Cgroups)
 	switch s.Cgroups {
@@ -104,11 +109,7 @@ func (d *draft) cgroupsMade() error {
 		if s.CgroupParent != "" {
 			return bad("cannot specify --cgroup-mode=split with a cgroup-parent")
 		}
-		layout, err := d.e.cgroups()
-		if err == nil && !layout.Unified {
-			err = cove.E("create container", s.Name, cove.Unsupported, errors.New("--cgroups=split needs cgroup version 2"))
-		}
-		if err != nil {
+		if err := d.unified("--cgroups=split"); err != nil {
 			return err
 		}
 	default:
@@ -116,6 +117,15 @@ func (d *draft) cgroupsMade() error {
 	}
 	d.c.CgroupManager = cgroupfs
 	return nil
+}
+
+// unified refuses, on a host with version 1, a flag that needs version 2.
+func (d *draft) unified(flag string) error {
+	layout, err := d.e.cgroups()
+	if err == nil && !layout.Unified {
+		err = cove.E("create container", d.c.Spec.Name, cove.Unsupported, errors.New(flag+" needs cgroup version 2"))
+	}
+	return err
 }
 
 // limited tells whether a limit was asked for.
