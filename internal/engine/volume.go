@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"os"
@@ -332,10 +333,10 @@ type noLock struct{}
 func (noLock) Unlock() error { return nil }
 
 // volumeUser gives an error of kind InUse that names a container, other than
-// the one excepted, that uses a volume.
+// the one excepted, that uses a volume. Of a damaged record nobody can tell.
 func (e *Engine) volumeUser(tx state.Tx, name, except string) error {
 	return tx.List(state.Containers, func(id string, raw []byte) error {
-		if !bytes.Contains(raw, []byte(name)) && bytes.HasPrefix(raw, []byte("{")) && bytes.HasSuffix(raw, []byte("}")) {
+		if !bytes.Contains(raw, []byte(name)) && json.Valid(raw) {
 			return nil // most: decoding all would take long
 		}
 		c, err := decodeContainer(id, raw)

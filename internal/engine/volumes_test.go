@@ -1,11 +1,13 @@
 package engine
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/state"
 )
 
 func withVolume(name string) func(*cove.Container) {
@@ -70,6 +72,27 @@ func TestVolumes(t *testing.T) {
 	}
 	if _, err := e.find(c.ID); !cove.Is(err, cove.NotFound) {
 		t.Errorf("its container is still there: %v", err)
+	}
+}
+
+// oneRecord is a store of containers with one record.
+type oneRecord struct {
+	state.Tx
+	raw string
+}
+
+func (r oneRecord) List(_ state.Bucket, each func(string, []byte) error) error {
+	return each("a", []byte(r.raw))
+}
+
+// The damage may have taken the volume's name, too.
+func TestVolumeUserDamaged(t *testing.T) {
+	e, _ := engineWith(t)
+	if err := e.volumeUser(oneRecord{raw: `{"id":"a","mounts":[{"source":"other"}]}`}, "data", ""); err != nil {
+		t.Error(err)
+	}
+	if err := e.volumeUser(oneRecord{raw: `{"id":"a","mounts":[{"source":"da#a}]}`}, "data", ""); !errors.Is(err, state.ErrDamaged) {
+		t.Errorf("%v, want that the record is damaged", err)
 	}
 }
 
