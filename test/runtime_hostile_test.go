@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,6 +96,24 @@ func TestRuntimePIDFileLink(t *testing.T) {
 	b.expect(string(pid), strconv.Itoa(b.state().PID))
 	text, _ := os.ReadFile(victim)
 	b.expect(string(text), "untouched")
+}
+
+// What a record of another user's says is nothing to signal, remove or run by, and
+// nobody waits for it.
+func TestRuntimeRecordOfAnother(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	b.write()
+	dir := filepath.Join(b.root, "c")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), unix.Mkfifo(filepath.Join(dir, "state.json"), 0o644), os.Chown(dir, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	for _, args := range [][]string{{"state", "c"}, {"kill", "c"}, {"delete", "--force", "c"}, {"run", "--bundle", b.dir, "c"}} {
+		out, err := b.command(args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "another user's (65534)") {
+			t.Errorf("%v: %v %s", args, err, out)
+		}
+	}
 }
 
 // In a user namespace devices are the host's of the same path: it has to be the

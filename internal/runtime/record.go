@@ -58,6 +58,14 @@ func (r *Runtime) Open(id string) (*Container, error) {
 	if err := checkID(id); err != nil {
 		return nil, err
 	}
+	if err := r.ours(id); err != nil {
+		return nil, err
+	}
+	return r.read(id)
+}
+
+// read reads a container's record.
+func (r *Runtime) read(id string) (*Container, error) {
 	c := &Container{r: r}
 	data, err := os.ReadFile(filepath.Join(r.dir(id), "state.json"))
 	if errors.Is(err, os.ErrNotExist) {

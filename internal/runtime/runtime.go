@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/safepath"
 )
 
 // Runtime is a root directory with what concerns every verb.
@@ -58,6 +59,9 @@ func (r *Runtime) claim(id string) (lock int, err error) {
 	if err := os.MkdirAll(r.Root, 0o700); err != nil {
 		return -1, cove.E("create container", id, cove.Internal, err)
 	}
+	if err := r.ours(id); err != nil {
+		return -1, err
+	}
 	switch err := unix.Mkdir(r.dir(id), 0o700); err {
 	case nil:
 	case unix.EEXIST:
@@ -66,6 +70,15 @@ func (r *Runtime) claim(id string) (lock int, err error) {
 		return -1, cove.E("create container", id, cove.Internal, &os.PathError{Op: "mkdir", Path: r.dir(id), Err: err})
 	}
 	return r.lock(id)
+}
+
+// ours refuses a container whose record another user could have written: it tells
+// which processes to signal, which cgroups to remove and which hooks to run.
+func (r *Runtime) ours(id string) error {
+	if err := safepath.Check(r.dir(id)); err != nil {
+		return cove.E("use container", id, cove.Denied, err)
+	}
+	return nil
 }
 
 // lock keeps other verbs that change the container away until the descriptor
@@ -96,10 +109,13 @@ func (r *Runtime) openLocked(id string) (c *Container, lock int, err error) {
 	if err := checkID(id); err != nil {
 		return nil, -1, err
 	}
+	if err := r.ours(id); err != nil {
+		return nil, -1, err
+	}
 	if lock, err = r.lock(id); err != nil {
 		return nil, -1, err
 	}
-	if c, err = r.Open(id); err != nil {
+	if c, err = r.read(id); err != nil {
 		_ = unix.Close(lock)
 		return nil, -1, err
 	}
