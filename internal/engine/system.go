@@ -478,12 +478,12 @@ func (e *Engine) DiskUsage(ctx context.Context) (inspect.DiskUsage, error) {
 			Size: c.SizeRootFs, RWSize: c.SizeRw, Created: c.Created, Status: string(c.Status), Names: c.Name,
 		})
 	}
-	volumes, links, err := e.volumesAndLinks()
+	volumes, used, err := e.volumesAndUse()
 	if err != nil {
 		return u, err
 	}
 	for _, v := range volumes {
-		row := inspect.VolumeUsage{VolumeName: v.Name, Links: links[v.Name], Size: treeSize(e.volumeData(v.Name))}
+		row := inspect.VolumeUsage{VolumeName: v.Name, Links: used.links[v.Name], Size: treeSize(e.volumeData(v.Name))}
 		if row.Links == 0 {
 			row.ReclaimableSize = row.Size
 		}

@@ -14,7 +14,7 @@ import (
 
 // Volumes gives the volumes that the filters choose, by name.
 func (e *Engine) Volumes(ctx context.Context, filters map[string][]string) ([]inspect.Volume, error) {
-	chosen, err := e.chooseVolumes(filters)
+	chosen, _, err := e.chooseVolumes(filters)
 	if err != nil {
 		return nil, err
 	}
@@ -38,20 +38,16 @@ func (e *Engine) Volume(ctx context.Context, name string) (inspect.Volume, error
 // container has, and gives their names and, at the same places, the bytes
 // that each gave back.
 func (e *Engine) PruneVolumes(ctx context.Context, filters map[string][]string) (names []string, sizes []int64, err error) {
-	chosen, err := e.chooseVolumes(filters)
+	chosen, used, err := e.chooseVolumes(filters)
 	if err == nil {
-		_, err = e.records() // what a damaged one uses cannot be told
+		err = used.unknown
 	}
-	if err != nil {
-		return nil, nil, err
-	}
-	_, links, err := e.volumesAndLinks()
 	if err != nil {
 		return nil, nil, err
 	}
 	var errs []error
 	for _, v := range chosen {
-		if links[v.Name] > 0 {
+		if used.links[v.Name] > 0 {
 			continue // spares measuring it; dropVolume looks again
 		}
 		size := treeSize(e.volumeData(v.Name))
@@ -65,29 +61,34 @@ func (e *Engine) PruneVolumes(ctx context.Context, filters map[string][]string) 
 	return names, sizes, errors.Join(errs...)
 }
 
-func (e *Engine) chooseVolumes(filters map[string][]string) ([]cove.Volume, error) {
-	all, links, err := e.volumesAndLinks()
-	if err != nil {
-		return nil, err
-	}
-	match, err := e.volumeMatcher(filters, links)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(all, func(v cove.Volume) bool { return !match(&v) }), nil
+// volumeUse tells of the use of volumes.
+type volumeUse struct {
+	links   map[string]int // how many containers have each, by its name
+	unknown error          // damaged records of containers, which may have any
 }
 
-// volumesAndLinks reads all volumes, by name, and how many containers have
-// each, in one snapshot.
-func (e *Engine) volumesAndLinks() ([]cove.Volume, map[string]int, error) {
+func (e *Engine) chooseVolumes(filters map[string][]string) ([]cove.Volume, volumeUse, error) {
+	all, used, err := e.volumesAndUse()
+	if err != nil {
+		return nil, used, err
+	}
+	match, err := e.volumeMatcher(filters, used.links)
+	if err != nil {
+		return nil, used, err
+	}
+	return slices.DeleteFunc(all, func(v cove.Volume) bool { return !match(&v) }), used, nil
+}
+
+// volumesAndUse reads all volumes, by name, and their use, in one snapshot.
+func (e *Engine) volumesAndUse() ([]cove.Volume, volumeUse, error) {
 	gone := map[string]bool{}
 	for _, id := range e.removedMarks() {
 		gone[id] = true
 	}
 	var all []cove.Volume
-	var links map[string]int
+	var used volumeUse
 	err := e.store.View(func(tx state.Tx) error {
-		all, links = nil, map[string]int{}
+		all, used = nil, volumeUse{links: map[string]int{}}
 		err := tx.List(state.Volumes, func(id string, raw []byte) error {
 			var v cove.Volume
 			if err := state.Decode(state.Volumes, id, raw, &v); err != nil {
@@ -99,16 +100,21 @@ func (e *Engine) volumesAndLinks() ([]cove.Volume, map[string]int, error) {
 		if err != nil {
 			return err
 		}
-		return readable(tx, func(c *cove.Container) {
-			if gone[c.ID] {
-				return
+		return tx.List(state.Containers, func(id string, raw []byte) error {
+			c, err := decodeContainer(id, raw)
+			if err != nil {
+				used.unknown = errors.Join(used.unknown, err)
+				return nil
 			}
-			for _, name := range volumesOf(c) {
-				links[name]++
+			if !gone[id] {
+				for _, name := range volumesOf(c) {
+					used.links[name]++
+				}
 			}
+			return nil
 		})
 	})
-	return all, links, err
+	return all, used, err
 }
 
 // volumesOf are the names of a container's volumes, each once.
