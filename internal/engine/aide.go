@@ -59,6 +59,9 @@ func (h *held) restartsUnhealthy() bool {
 // container that conmon watches.
 func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
 	conn, err := monitor.Dial(e.socket(c.ID))
+	if cove.Is(err, cove.NotFound) {
+		conn, err = e.redial(c, e.signalAide)
+	}
 	if err == nil || !cove.Is(err, cove.NotFound) {
 		return conn, err
 	}
@@ -79,6 +82,22 @@ func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
 		return e.stayAide(c, env, netns)
 	}
 	return nil, err
+}
+
+// signalAide sends a signal to the aide that stays with a container; ESRCH when none
+// does.
+func (e *Engine) signalAide(c *Container, sig unix.Signal) error {
+	dir := e.aideDir(c.ID)
+	aide, err := runfile.Read(dir)
+	if err != nil || !alive(dir) {
+		return unix.ESRCH
+	}
+	fd, err := procfs.Open(aide.MonitorPID, aide.MonitorStart)
+	if err != nil {
+		return unix.ESRCH
+	}
+	defer unix.Close(fd)
+	return unix.PidfdSendSignal(fd, sig, nil, 0)
 }
 
 // aideEnvelope is what any aide has to know of a container.

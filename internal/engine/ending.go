@@ -237,22 +237,27 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 	if c.Spec.Monitor != "" {
 		return e.dialConmon(c)
 	}
-	path := e.socket(c.ID)
-	conn, err := monitor.Dial(path)
+	conn, err := monitor.Dial(e.socket(c.ID))
 	if err == nil || !cove.Is(err, cove.NotFound) || c.Run.MonitorPID == 0 || c.Run.PID == 0 {
 		return conn, err
 	}
+	return e.redial(c, e.signalMonitor)
+}
+
+// redial connects to a process that has to make its socket anew, which signal tells
+// it to.
+func (e *Engine) redial(c *Container, signal func(*Container, unix.Signal) error) (conn *monitor.Conn, err error) {
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
 		// Each time: a monitor that has just begun does not listen to signals
 		// yet, and this one is lost on it.
-		if err := e.signalMonitor(c, unix.SIGUSR1); err == unix.ESRCH {
+		if err := signal(c, unix.SIGUSR1); err == unix.ESRCH {
 			// Killed just now: some of its threads still hold the run file.
 			return nil, cove.E("reach monitor of container", c.Name, cove.NotFound, err)
 		} else if err != nil {
 			return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
 		}
 		time.Sleep(wait)
-		if conn, err = monitor.Dial(path); err == nil {
+		if conn, err = monitor.Dial(e.socket(c.ID)); err == nil {
 			return conn, nil
 		}
 	}
