@@ -12,7 +12,7 @@ export CGO_ENABLED := 0
 ENTER     := -E cove_enter
 BUILD      = $(GO) build -trimpath -buildvcs=false -tags $(TAGS) -ldflags '$(LDFLAGS) $(1)'
 
-.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure over lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash storm density clean arm64
+.PHONY: help run deps build install uninstall test reference runc conmon holes conformance exposure over lint bench fuzz guest guest-crun guest-kernels guest-selinux guest-bench crash damage storm density clean arm64
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +112,9 @@ crash: build deps ## kill cove and what it starts at system calls, or have those
 	$(GO) build -buildvcs=false -o bin/crash ./crash
 	PATH="$$(test/criu):$$PATH" bin/crash -kills $(KILLS) -only '$(ONLY)' $(if $(SEED),-seed $(SEED)) $(if $(ROOTLESS),-user) $(if $(ALONE),-alone) $(if $(PODMAN),-podman) $(if $(AT),-at $(AT)) \
 	  $(if $(ERRNO),-errno $(ERRNO)) $(if $(LASTING),-lasting)
+
+damage: build deps ## replace every file and directory that cove has written by each of seven things, and meet that: make damage [ONLY=REGEX] (root; half an hour)
+	COVE_TEST_DAMAGE=0 COVE_TEST_DAMAGE_ONLY='$(ONLY)' $(GO) test -count=1 -timeout 3h -buildvcs=false -tags $(TAGS) -run '^TestDamage$$' ./test
 
 STORM ?= 5m
 storm: build deps ## 64 processes doing random commands at once, on both back ends with both kinds of locks: make storm [STORM=DURATION, each] [SEED=N]

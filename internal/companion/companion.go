@@ -128,7 +128,11 @@ func trusted(path string) bool {
 
 // unpack writes the program beside its place, checks it and renames it.
 func (c Carried) unpack(dir, path, want string) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err = os.MkdirAll(dir, 0o700)
+	if st, serr := os.Stat(dir); err != nil && serr == nil && !st.IsDir() {
+		err = errors.Join(os.Remove(dir), os.MkdirAll(dir, 0o700)) // ours, and holds nothing
+	}
+	if err != nil {
 		return err
 	}
 	in, err := c.Open()

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
@@ -213,7 +215,7 @@ func (k *survey) read() error {
 
 // dirNames lists a directory, sorted; one that does not exist is empty.
 func dirNames(dir string) ([]string, error) {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0) // waits for nobody
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

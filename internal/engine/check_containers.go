@@ -82,6 +82,16 @@ func (k *survey) containers(quick bool) {
 			s.kind, s.id, s.Owner = lock.Container, id, id
 			k.suspicions = append(k.suspicions, s)
 		}
+		if dir := e.dir(id); !exists(dir) {
+		} else if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			no := func() bool { st, err := os.Stat(dir); return exists(dir) && (err != nil || !st.IsDir()) }
+			add(suspicion{
+				Difference: Difference{Kind: "directory", Object: dir, Problem: "it is no directory; the container's files are gone"}, live: true,
+				still:  func() (bool, error) { return no(), nil },
+				repair: func() error { return errors.Join(os.Remove(dir), e.makeDir(c)) },
+			})
+			continue // all else follows from that
+		}
 		unread := slices.ContainsFunc(k.damaged, func(d damagedRecord) bool { return d.b == state.Containers && d.id == id })
 		now, err := e.look(c)
 		if unread {

@@ -148,8 +148,10 @@ func (e *Engine) running(tx state.Tx) (name string, err error) {
 // prepareHome makes the directories that everything else lies in.
 func (e *Engine) prepareHome() error {
 	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes(), e.conf.Merged()} {
-		if _, err := os.Stat(dir); err == nil {
+		if st, err := os.Stat(dir); err == nil && st.IsDir() {
 			continue
+		} else if err := notDirectory(dir); err != nil {
+			return err
 		}
 		// Above it others may have to pass: the graph root is shared with
 		// the ecosystem's tools, which make it 0700 or 0711 themselves.
@@ -162,6 +164,21 @@ func (e *Engine) prepareHome() error {
 		for _, home := range e.pastBoots() {
 			_ = rootfs.RemoveTree(home)
 		}
+	}
+	return nil
+}
+
+// notDirectory takes away what is in the place of a directory of cove's own and is none, unless it is a
+// link to nothing: that may come back.
+func notDirectory(dir string) error {
+	if !exists(dir) {
+		return nil
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return cove.E("make directory", dir, cove.Invalid, errors.New("a link to nothing is in its place: remove it, or make what it leads to"))
+	}
+	if err := os.Remove(dir); err != nil {
+		return cove.E("make directory", dir, fileKind(err), err)
 	}
 	return nil
 }

@@ -116,7 +116,7 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 		}
 		l, err := e.lockContainer(ctx, c.ID)
 		if err != nil {
-			if cove.Is(err, cove.NotFound) {
+			if cove.Is(err, cove.NotFound) && time.Since(began) < startPatience { // not so for want of a directory for locks
 				continue
 			}
 			return nil, err

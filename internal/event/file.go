@@ -82,7 +82,7 @@ func (f File) append(raw []byte) (again bool, err error) {
 }
 
 func (f File) open() (int, error) {
-	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NOCTTY
+	const flags = unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NOCTTY | unix.O_NONBLOCK
 	for {
 		fd, err := unix.Open(f.Path, flags, 0o600)
 		switch err {

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,15 +57,38 @@ func take(ctx context.Context, dir string, how int) (func() error, error) {
 }
 
 func open(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	if st, serr := os.Stat(dir); err != nil && serr == nil && !st.IsDir() {
+		err = errors.Join(os.Remove(dir), os.MkdirAll(dir, 0o700))
+	}
+	if err != nil {
 		return nil, err
 	}
 	name := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := OpenFile(name, os.O_RDWR|os.O_CREATE)
 	if errors.Is(err, syscall.EROFS) {
 		return os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	}
 	return f, err
+}
+
+// OpenFile opens a file of ours in the index's directory, making it by O_CREATE in how. What is in its place and no
+// file holds nothing of ours: it is taken away, a directory if it is empty.
+func OpenFile(name string, how int) (*os.File, error) {
+	const private = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
+	f, err := os.OpenFile(name, how|private, 0o600)
+	if err == nil {
+		st, serr := f.Stat()
+		if serr == nil && st.Mode().IsRegular() {
+			return f, nil
+		}
+		_ = f.Close()
+		err = cmp.Or(serr, error(&fs.PathError{Op: "open", Path: name, Err: syscall.EINVAL}))
+	}
+	if st, serr := os.Lstat(name); serr != nil || st.Mode().IsRegular() || os.Remove(name) != nil {
+		return nil, err
+	}
+	return os.OpenFile(name, how|private, 0o600)
 }
 
 // Patience is long enough for the removal of big images on a slow disk. Who has

@@ -143,11 +143,18 @@ func take(path string, how int, make bool) (fd int, err error) {
 			err = unix.EROFS
 		}
 	}
-	if err != nil {
+	switch err {
+	case nil:
+	case unix.ELOOP, unix.EISDIR, unix.ENXIO:
+		return -1, displace(path, make, err)
+	default:
 		return -1, err
 	}
 	if err = eintr(func() error { return unix.Flock(fd, how) }); err == nil {
 		err = same(fd, path)
+	}
+	if err == errNoFile {
+		err = displace(path, make, err)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
@@ -156,14 +163,26 @@ func take(path string, how int, make bool) (fd int, err error) {
 	return fd, nil
 }
 
-// same checks that fd is the file at path.
+// displace takes away what somebody has put in a lock's place and is no file, so that nobody can
+// hold it; the caller is to try again. A directory must be empty.
+func displace(path string, make bool, why error) error {
+	var st unix.Stat_t
+	if !make || unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFREG || os.Remove(path) != nil {
+		return why
+	}
+	return queue.ErrStale
+}
+
+const errNoFile = unix.EINVAL
+
+// same checks that fd is the file at path, and a file.
 func same(fd int, path string) error {
 	var mine, named unix.Stat_t
 	if err := unix.Fstat(fd, &mine); err != nil {
 		return err
 	}
 	if mine.Mode&unix.S_IFMT != unix.S_IFREG {
-		return unix.EINVAL
+		return errNoFile
 	}
 	err := unix.Fstatat(unix.AT_FDCWD, path, &named, unix.AT_SYMLINK_NOFOLLOW)
 	if err == unix.ENOENT || err == nil && (mine.Ino != named.Ino || mine.Dev != named.Dev) {
@@ -178,7 +197,7 @@ func same(fd int, path string) error {
 // and not merely try.
 func Locked(path string) (bool, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err == unix.ENOENT || err == unix.ELOOP || err == unix.ENXIO {
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP || err == unix.ENXIO {
 		return false, nil
 	}
 	if err != nil {

@@ -2,10 +2,13 @@ package file
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
@@ -106,13 +109,42 @@ func TestLocked(t *testing.T) {
 	want("released", false)
 }
 
-func TestSymlinkRefused(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "container-a")); err != nil {
+// What is in a lock's place and no file is taken away and not followed; what a directory holds
+// stays, and who asks for a known lock only gets none.
+func TestNoFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "container-a")
+	dir, other := filepath.Dir(name), filepath.Join(t.TempDir(), "other")
+	for what, make := range map[string]func() error{
+		"link":      func() error { return os.Symlink(other, name) },
+		"fifo":      func() error { return unix.Mkfifo(name, 0o600) },
+		"directory": func() error { return os.Mkdir(name, 0o700) },
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in(dir).TryKnown(context.Background(), lock.Container, "a"); err == nil {
+			t.Errorf("%s: taken for a known lock", what)
+		}
+		h, err := in(dir).TryLock(context.Background(), lock.Container, "a")
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if locked, err := Locked(name); !locked || err != nil {
+			t.Errorf("%s: locked is %v, %v", what, locked, err)
+		}
+		if err := errors.Join(h.Unlock(), os.Remove(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Lstat(other); err == nil {
+		t.Error("a link was followed")
+	}
+	if err := os.MkdirAll(filepath.Join(name, "content"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in(dir).TryLock(context.Background(), lock.Container, "a"); !cove.Is(err, cove.Denied) {
-		t.Errorf("got %v", err)
+	if _, err := in(dir).TryLock(context.Background(), lock.Container, "a"); err == nil {
+		t.Error("a directory with content was taken for a lock")
 	}
 }
 

@@ -65,7 +65,7 @@ func (m *Monitor) tell(e cove.Event) (line []byte) {
 // for months without one. It waits for nobody's lock; then it gets longer.
 func appendEvent(path string, line []byte, most int64) {
 	for range 3 { // as often as others put it aside
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 		if err != nil {
 			return
 		}
