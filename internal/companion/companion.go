@@ -130,7 +130,8 @@ func trusted(path string) bool {
 func (c Carried) unpack(dir, path, want string) (err error) {
 	err = os.MkdirAll(dir, 0o700)
 	if st, serr := os.Stat(dir); err != nil && serr == nil && !st.IsDir() {
-		err = errors.Join(os.Remove(dir), os.MkdirAll(dir, 0o700)) // ours, and holds nothing
+		_ = unix.Unlink(dir) // ours, and holds nothing
+		err = os.MkdirAll(dir, 0o700)
 	}
 	if err != nil {
 		return err

@@ -40,10 +40,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
@@ -150,7 +152,7 @@ func (e *Engine) prepareHome() error {
 	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes(), e.conf.Merged()} {
 		if st, err := os.Stat(dir); err == nil && st.IsDir() {
 			continue
-		} else if err := notDirectory(dir); err != nil {
+		} else if err := e.clearPlace(dir); err != nil {
 			return err
 		}
 		// Above it others may have to pass: the graph root is shared with
@@ -168,16 +170,19 @@ func (e *Engine) prepareHome() error {
 	return nil
 }
 
-// notDirectory takes away what is in the place of a directory of cove's own and is none, unless it is a
-// link to nothing: that may come back.
-func notDirectory(dir string) error {
-	if !exists(dir) {
+// clearPlace takes away what is in the place of a directory of cove's own and is none, unless it is a
+// link to nothing, which may come back, or where somebody has wanted volumes to be.
+func (e *Engine) clearPlace(dir string) error {
+	st, err := os.Stat(dir)
+	switch {
+	case err != nil && !exists(dir), err == nil && st.IsDir(): // another may have made it
 		return nil
-	}
-	if _, err := os.Stat(dir); err != nil {
+	case err != nil:
 		return cove.E("make directory", dir, cove.Invalid, errors.New("a link to nothing is in its place: remove it, or make what it leads to"))
+	case !strings.HasPrefix(dir, e.conf.Base()+"/"):
+		return cove.E("make directory", dir, cove.Invalid, errors.New("it is a file: move it away, or name another directory"))
 	}
-	if err := os.Remove(dir); err != nil {
+	if err := unix.Unlink(dir); err != nil && err != unix.ENOENT && err != unix.EISDIR { // never a directory
 		return cove.E("make directory", dir, fileKind(err), err)
 	}
 	return nil

@@ -55,7 +55,7 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if len(x.Command) == 0 {
 		return ExecResult{}, cove.E("", "", cove.Invalid, errors.New("must provide a non-empty command to start an exec session: invalid argument"))
 	}
-	if err := checkKept(&c.Container, x.Keep, "--preserve-fds"); err != nil {
+	if err := checkKept(&c.Container, x.Keep); err != nil {
 		return ExecResult{}, err
 	}
 	var keys []byte

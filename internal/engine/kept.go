@@ -23,24 +23,24 @@ func Inherited(fd int) bool {
 }
 
 func (l *launch) checkKept() error {
-	what := "--preserve-fds"
-	if l.listen != nil {
-		what = "socket activation (LISTEN_FDS)"
+	if l.listen != nil && (l.c.Spec.Init || isForeign(l.c)) {
+		// Nobody has asked for it: the unit may do without.
+		l.keep, l.listen = nil, nil
+		l.warnings = append(l.warnings, "systemd's sockets (LISTEN_FDS) are not passed on: cove does not support that yet with --init, another OCI runtime or conmon")
 	}
 	if len(l.keep) > 0 && l.c.Spec.Init {
-		return cove.E("", "", cove.Unsupported, errors.New(what+" with --init is not supported by cove yet"))
+		return cove.E("", "", cove.Unsupported, errors.New("--preserve-fds with --init is not supported by cove yet"))
 	}
-	return checkKept(l.c, l.keep, what)
+	return checkKept(l.c, l.keep)
 }
 
-// checkKept refuses descriptors, asked for by what, that a container's command
-// cannot be given.
-func checkKept(c *cove.Container, keep []int, what string) error {
+// checkKept refuses descriptors that a container's command cannot be given.
+func checkKept(c *cove.Container, keep []int) error {
 	switch {
 	case len(keep) == 0:
 		return nil
 	case isForeign(c):
-		return cove.E("", "", cove.Unsupported, errors.New(what+" is not supported by cove with another OCI runtime or conmon yet"))
+		return cove.E("", "", cove.Unsupported, errors.New("--preserve-fds is not supported by cove with another OCI runtime or conmon yet"))
 	case !wire.Keepable(keep):
 		return cove.E("", "", cove.Invalid, fmt.Errorf("descriptors to preserve must be different ones from 3 to %d: invalid argument", wire.MaxKept))
 	}

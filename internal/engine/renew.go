@@ -57,6 +57,9 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 	if pid == 0 {
 		return was, over, werr
 	}
+	if run, over, err := lastRun(e.dir(c.ID), c.Run.Generation); err == nil && !over {
+		return run, over, nil // a start that has gone on meanwhile
+	}
 	if c.Spec.Monitor != "" {
 		run, err := e.conmonRun(c, pid)
 		return run, false, err
@@ -76,10 +79,11 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 			return run, over, nil
 		}
 	}
-	if e.monitorOf(pid) != c.ID {
-		return lastRun(e.dir(c.ID), c.Run.Generation)
+	run, still, err := lastRun(e.dir(c.ID), c.Run.Generation)
+	if e.monitorOf(pid) != c.ID || err == nil && !still {
+		return run, still, err
 	}
-	if over {
+	if over && still {
 		werr = fmt.Errorf("its run file is lost, and its monitor, process %d, which lives, does not write it anew", pid)
 	}
 	return nil, false, werr

@@ -187,11 +187,8 @@ func (c *copier) content(out, in int, size int64) error {
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			break // what is wrong with the files, the calls below say
-		}
-		if n == 0 {
-			return nil
+		if err != nil || n == 0 {
+			break // whether that is the end, and what is wrong, the calls below say
 		}
 	}
 	for {

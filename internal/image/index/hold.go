@@ -59,7 +59,8 @@ func take(ctx context.Context, dir string, how int) (func() error, error) {
 func open(dir string) (*os.File, error) {
 	err := os.MkdirAll(dir, 0o700)
 	if st, serr := os.Stat(dir); err != nil && serr == nil && !st.IsDir() {
-		err = errors.Join(os.Remove(dir), os.MkdirAll(dir, 0o700))
+		_ = syscall.Unlink(dir)
+		err = os.MkdirAll(dir, 0o700)
 	}
 	if err != nil {
 		return nil, err
@@ -85,7 +86,16 @@ func OpenFile(name string, how int) (*os.File, error) {
 		_ = f.Close()
 		err = cmp.Or(serr, error(&fs.PathError{Op: "open", Path: name, Err: syscall.EINVAL}))
 	}
-	if st, serr := os.Lstat(name); serr != nil || st.Mode().IsRegular() || os.Remove(name) != nil {
+	dir, derr := os.Open(filepath.Dir(name))
+	if derr != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	// One at a time: what the other has made in its place must stay.
+	if derr := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); derr != nil {
+		return nil, err
+	}
+	if st, serr := os.Lstat(name); serr == nil && !st.Mode().IsRegular() && os.Remove(name) != nil {
 		return nil, err
 	}
 	return os.OpenFile(name, how|private, 0o600)

@@ -166,8 +166,20 @@ func take(path string, how int, make bool) (fd int, err error) {
 // displace takes away what somebody has put in a lock's place and is no file, so that nobody can
 // hold it; the caller is to try again. A directory must be empty.
 func displace(path string, make bool, why error) error {
+	if !make {
+		return why
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return why
+	}
+	defer dir.Close()
+	// One at a time: the file that another has made in its place may be held.
+	if err := eintr(func() error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX) }); err != nil {
+		return why
+	}
 	var st unix.Stat_t
-	if !make || unix.Lstat(path, &st) != nil || st.Mode&unix.S_IFMT == unix.S_IFREG || os.Remove(path) != nil {
+	if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFREG && os.Remove(path) != nil {
 		return why
 	}
 	return queue.ErrStale

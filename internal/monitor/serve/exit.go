@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -230,7 +231,11 @@ func (m *Monitor) conclude() {
 func (m *Monitor) recordEnd() bool {
 	t := &m.env.Teardown
 	if !t.Remove {
-		return m.renewRecord(true) == nil
+		err := m.renewRecord(true)
+		if errors.Is(err, unix.ENOENT) { // the whole store is gone: nobody will ask
+			err = m.record.Write(&m.run, false)
+		}
+		return err == nil
 	}
 	if err := unix.Rename(m.env.Dir, t.Removed); err != nil && err != unix.ENOENT {
 		return false
