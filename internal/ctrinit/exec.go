@@ -272,10 +272,13 @@ func program(filter []byte) *unix.SockFprog {
 
 // lookPath finds the command as execvp(3) does, with the container's PATH.
 func lookPath(args, env []string) (string, *wire.Failure) {
-	if len(args) == 0 || args[0] == "" {
+	if len(args) == 0 {
 		return "", &wire.Failure{Step: "exec", Text: "no command", Exec: true, NoFile: true}
 	}
 	name := args[0]
+	if name == "" { // podman goes by this text
+		return "", &wire.Failure{Step: `exec ""`, Text: "executable file not found in $PATH", Exec: true, NoFile: true}
+	}
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
