@@ -74,16 +74,17 @@ var law = []struct {
 }{
 	{"internal/monitor/serve", []string{"", "internal/cgroup/oom", "internal/cgroup/tasks", "internal/coldjson", "internal/ctrinit", "internal/interrupt/early", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
 	{"internal/monitor", []string{"", "internal/coldjson", "internal/monitor", "internal/plan"}, true, "it is linked into the monitor"},
-	{"internal/ctrinit", []string{"internal/coldjson", "internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/procfs", "internal/rootfs/overlay", "internal/rootfs"}, true, "it is linked into the monitor"},
+	{"internal/ctrinit", []string{"internal/coldjson", "internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/procfs", "internal/rootfs/overlay", "internal/rootfs", "internal/sysmon"}, true, "it is linked into the monitor"},
 	{"internal/journal/journalctl", []string{""}, false, "it is the door to a program"},
 	{"internal/journal", nil, true, "it is linked into the monitor"},
 	{"internal/coldjson", nil, true, "it is linked into the monitor"},
 	{"internal/procfs", nil, true, "it is linked into the monitor"},
 	{"internal/ownthread", nil, true, "it is linked into the monitor"},
+	{"internal/sysmon", nil, true, "it is linked into the monitor"},
 	{"internal/plan", nil, true, "it is linked into the monitor"},
 	{"internal/network/teardown", []string{""}, true, "it is linked into the monitor"},
 	{"internal/state", []string{"", "internal/state"}, false, "tool rooms do not know each other"},
-	{"internal/lock", []string{"", "internal/lock"}, false, "tool rooms do not know each other"},
+	{"internal/lock", []string{"", "internal/lock", "internal/ownplace"}, false, "tool rooms do not know each other"},
 	{"internal/cdi", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/event", []string{"", "internal/logfile", "internal/journal"}, false, "tool rooms do not know each other"},
 	{"internal/logs", []string{"", "internal/logfile", "internal/journal"}, false, "tool rooms do not know each other"},
@@ -102,7 +103,7 @@ var law = []struct {
 	{"internal/rootfs/archive", []string{"", "internal/rootfs"}, false, "it packs what rootfs opens"},
 	{"internal/rootfs", []string{"", "internal/ownthread", "internal/plan", "internal/procfs"}, true, "it is linked into the monitor"},
 	{"internal/rootless", []string{"", "internal/ownthread"}, true, "it runs before anything else does"},
-	{"internal/companion", []string{"", "internal/companion", "internal/safepath"}, false, "tool rooms do not know each other"},
+	{"internal/companion", []string{"", "internal/companion", "internal/ownplace", "internal/safepath"}, false, "tool rooms do not know each other"},
 }
 
 // TestImports holds the law.

@@ -1,6 +1,7 @@
 package ctrinit
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 // exec becomes the user's command. Each step takes something away; the order
@@ -26,8 +28,7 @@ func (p *process) exec() *wire.Failure {
 			return wire.Fail("set rlimit "+rlimitName(r.Resource), err)
 		}
 	}
-	// Threads of ours may have a larger one, package sysmon, and commands' sleeps would be as late.
-	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, timerSlack, 0, 0, 0); err != nil {
+	if err := sysmon.Exact(); err != nil {
 		return wire.Fail("set timer slack", err)
 	}
 	if f := p.writeLabel(); f != nil {
@@ -95,9 +96,6 @@ func (p *process) exec() *wire.Failure {
 	}
 	return failedExec(pr.Args[0], unix.Exec(name, pr.Args, pr.Env))
 }
-
-// timerSlack is the one that processes have by default, nanoseconds (prctl(2), PR_SET_TIMERSLACK).
-const timerSlack = 50_000
 
 func failedExec(command string, err error) *wire.Failure {
 	f := wire.Fail("exec "+command, err)
@@ -276,9 +274,6 @@ func lookPath(args, env []string) (string, *wire.Failure) {
 		return "", &wire.Failure{Step: "exec", Text: "no command", Exec: true, NoFile: true}
 	}
 	name := args[0]
-	if name == "" { // podman goes by this text
-		return "", &wire.Failure{Step: `exec ""`, Text: "executable file not found in $PATH", Exec: true, NoFile: true}
-	}
 	if strings.Contains(name, "/") {
 		return name, nil
 	}
@@ -306,7 +301,8 @@ func lookPath(args, env []string) (string, *wire.Failure) {
 	if denied {
 		return "", &wire.Failure{Step: "exec " + name, Errno: unix.EACCES, Exec: true}
 	}
-	return "", &wire.Failure{Step: "exec " + name, Text: "executable file not found in $PATH", Exec: true, NoFile: true}
+	// podman goes by this text.
+	return "", &wire.Failure{Step: "exec " + cmp.Or(name, `""`), Text: "executable file not found in $PATH", Exec: true, NoFile: true}
 }
 
 var rlimitNames = [...]string{"cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime"}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 // logFile is the runtime's log below the bundle; in JSON if the runtime's
@@ -79,6 +81,11 @@ func (r *request) do() *wire.Failure {
 	step := spoken(r.runtime[0]) + " " + r.name
 	argv := append(append([]string{}, r.runtime...), "--log", r.dir+"/"+logFile, r.name)
 	pidfd := -1
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := sysmon.Exact(); err != nil {
+		return wire.Fail("set timer slack", err)
+	}
 	pid, err := syscall.ForkExec(r.runtime[0], append(argv, r.args...), &syscall.ProcAttr{
 		Dir: "/", Env: environment(),
 		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])},
