@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ownplace"
 )
 
 // Carried is a program packed into this one: files/NAME.gz, and its checksum
@@ -128,12 +129,7 @@ func trusted(path string) bool {
 
 // unpack writes the program beside its place, checks it and renames it.
 func (c Carried) unpack(dir, path, want string) (err error) {
-	err = os.MkdirAll(dir, 0o700)
-	if st, serr := os.Stat(dir); err != nil && serr == nil && !st.IsDir() {
-		_ = unix.Unlink(dir) // ours, and holds nothing
-		err = os.MkdirAll(dir, 0o700)
-	}
-	if err != nil {
+	if err := ownplace.Directory(dir); err != nil {
 		return err
 	}
 	in, err := c.Open()

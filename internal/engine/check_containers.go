@@ -82,12 +82,15 @@ func (k *survey) containers(quick bool) {
 			s.kind, s.id, s.Owner = lock.Container, id, id
 			k.suspicions = append(k.suspicions, s)
 		}
-		if dir := e.dir(id); !exists(dir) {
-		} else if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-			no := func() bool { st, err := os.Stat(dir); return exists(dir) && (err != nil || !st.IsDir()) }
+		dir := e.dir(id)
+		noDirectory := func() bool {
+			st, err := os.Stat(dir)
+			return exists(dir) && (err != nil || !st.IsDir())
+		}
+		if noDirectory() {
 			add(suspicion{
 				Difference: Difference{Kind: "directory", Object: dir, Problem: "it is no directory; the container's files are gone"}, live: true,
-				still:  func() (bool, error) { return no(), nil },
+				still:  func() (bool, error) { return noDirectory(), nil },
 				repair: func() error { return errors.Join(os.Remove(dir), e.makeDir(c)) },
 			})
 			continue // all else follows from that

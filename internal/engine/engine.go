@@ -45,7 +45,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
@@ -55,6 +54,7 @@ import (
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootless"
@@ -150,14 +150,19 @@ func (e *Engine) running(tx state.Tx) (name string, err error) {
 // prepareHome makes the directories that everything else lies in.
 func (e *Engine) prepareHome() error {
 	for _, dir := range []string{e.conf.Locks(), e.conf.Removed(), e.conf.Containers(), e.conf.Volumes(), e.conf.Merged()} {
-		if st, err := os.Stat(dir); err == nil && st.IsDir() {
+		st, err := os.Stat(dir)
+		switch {
+		case err == nil && st.IsDir():
 			continue
-		} else if err := e.clearPlace(dir); err != nil {
-			return err
+		case err == nil && !strings.HasPrefix(dir, e.conf.Base()+"/"): // where somebody has wanted volumes to be
+			return cove.E("make directory", dir, cove.Invalid, errors.New("it is a file: move it away, or name another directory"))
+		}
+		if _, lerr := os.Readlink(dir); err != nil && lerr == nil {
+			return cove.E("make directory", dir, cove.Invalid, errors.New("a link to nothing is in its place: remove it, or make what it leads to"))
 		}
 		// Above it others may have to pass: the graph root is shared with
 		// the ecosystem's tools, which make it 0700 or 0711 themselves.
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := ownplace.Directory(dir); err != nil {
 			return cove.E("make directory", dir, fileKind(err), err)
 		}
 	}
@@ -166,24 +171,6 @@ func (e *Engine) prepareHome() error {
 		for _, home := range e.pastBoots() {
 			_ = rootfs.RemoveTree(home)
 		}
-	}
-	return nil
-}
-
-// clearPlace takes away what is in the place of a directory of cove's own and is none, unless it is a
-// link to nothing, which may come back, or where somebody has wanted volumes to be.
-func (e *Engine) clearPlace(dir string) error {
-	st, err := os.Stat(dir)
-	switch {
-	case err != nil && !exists(dir), err == nil && st.IsDir(): // another may have made it
-		return nil
-	case err != nil:
-		return cove.E("make directory", dir, cove.Invalid, errors.New("a link to nothing is in its place: remove it, or make what it leads to"))
-	case !strings.HasPrefix(dir, e.conf.Base()+"/"):
-		return cove.E("make directory", dir, cove.Invalid, errors.New("it is a file: move it away, or name another directory"))
-	}
-	if err := unix.Unlink(dir); err != nil && err != unix.ENOENT && err != unix.EISDIR { // never a directory
-		return cove.E("make directory", dir, fileKind(err), err)
 	}
 	return nil
 }

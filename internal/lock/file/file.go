@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/queue"
+	"github.com/cove-engine/cove/internal/ownplace"
 )
 
 // Manager is a lock.Manager on files.
@@ -164,22 +165,9 @@ func take(path string, how int, make bool) (fd int, err error) {
 }
 
 // displace takes away what somebody has put in a lock's place and is no file, so that nobody can
-// hold it; the caller is to try again. A directory must be empty.
+// hold it; the caller is to try again.
 func displace(path string, make bool, why error) error {
-	if !make {
-		return why
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return why
-	}
-	defer dir.Close()
-	// One at a time: the file that another has made in its place may be held.
-	if err := eintr(func() error { return unix.Flock(int(dir.Fd()), unix.LOCK_EX) }); err != nil {
-		return why
-	}
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFREG && os.Remove(path) != nil {
+	if !make || ownplace.Clear(path) != nil {
 		return why
 	}
 	return queue.ErrStale
