@@ -291,6 +291,10 @@ func (e *Engine) holdRoot(ctx context.Context, nameOrID string, open func(*held)
 		if err != nil {
 			return nil, -1, err
 		}
+		if h.Status == cove.Removing { // to open it would make its directory anew
+			h.release()
+			return nil, -1, h.away()
+		}
 		root, err := open(h)
 		if err == nil {
 			return h, root, nil
