@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -333,8 +334,12 @@ func endedInLayer(t *testing.T, dir string) bool {
 	defer end()
 	ended := make(chan time.Time, 1)
 	go func() {
-		for found := []string(nil); len(found) == 0; time.Sleep(time.Millisecond) {
-			found, _ = filepath.Glob(filepath.Join(p.opts.GraphRoot, "overlay", "*", "diff", "zeros"))
+		for found := false; !found; time.Sleep(time.Millisecond) {
+			// It is unpacked elsewhere than it is in the end.
+			_ = filepath.WalkDir(p.opts.GraphRoot, func(path string, _ fs.DirEntry, _ error) error {
+				found = found || filepath.Base(path) == "zeros"
+				return nil
+			})
 		}
 		ended <- time.Now()
 		end()
