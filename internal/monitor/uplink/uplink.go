@@ -134,9 +134,11 @@ func start(u *wire.Uplink) error {
 	if u.Socket != "" {
 		dir = path.Dir(u.Socket)
 	}
+	pidfd := -1
 	pid, err := syscall.ForkExec(u.Args[0], u.Args, &syscall.ProcAttr{
 		Dir: dir, Env: u.Env,
 		Files: []uintptr{uintptr(null), uintptr(out[1]), uintptr(out[1]), uintptr(ready[1])},
+		Sys:   &syscall.SysProcAttr{PidFD: &pidfd},
 	})
 	if err != nil {
 		return &os.PathError{Op: "exec", Path: u.Args[0], Err: err}
@@ -144,17 +146,21 @@ func start(u *wire.Uplink) error {
 	for _, fd := range []int{null, out[1], ready[1]} {
 		_ = unix.Close(fd)
 	}
+	if !u.ReadyFD {
+		_ = unix.Close(ready[0])
+		ready[0] = -1
+	}
+	isReady, text := await(pidfd, out[0], ready[0])
+	_ = unix.Close(pidfd)
 	if u.ReadyFD {
-		var b [1]byte
-		if n, _ := unix.Read(ready[0], b[:]); n == 1 {
-			_ = unix.Close(ready[0])
-			go drain(out[0])
-			return nil
-		}
+		_ = unix.Close(ready[0])
+	}
+	if isReady {
+		go drain(out[0])
+		return nil
 	}
 	// It goes into the background when it is ready, and says why if it is
 	// not.
-	_ = unix.Close(ready[0])
 	var ws unix.WaitStatus
 	for {
 		if _, err := unix.Wait4(pid, &ws, 0, nil); err != unix.EINTR {
@@ -165,10 +171,61 @@ func start(u *wire.Uplink) error {
 		_ = unix.Close(out[0])
 		return nil
 	}
-	text := make([]byte, 4096)
-	_ = unix.SetNonblock(out[0], true)
-	n, _ := unix.Read(out[0], text)
-	return errors.New(u.Args[0] + ": " + said(string(text[:max(n, 0)])))
+	return errors.New(u.Args[0] + ": " + said(text))
+}
+
+const textMax = 4096 // bytes of what the program says that are kept
+
+// await returns when the program has written to ready, which may be -1, or has
+// ended, and what it has said by then. It must be listened to meanwhile: pasta's
+// help is longer than the two pages that a pipe has for a user with many of
+// them (pipe-user-pages-soft, pipe(7)), and would never be written.
+func await(pidfd, out, ready int) (isReady bool, text string) {
+	_ = unix.SetNonblock(out, true)
+	said := make([]byte, 0, textMax)
+	listen := func() bool {
+		var b [textMax]byte
+		for {
+			n, err := unix.Read(out, b[:])
+			switch {
+			case err == unix.EINTR:
+			case n <= 0:
+				return err == unix.EAGAIN
+			default:
+				said = append(said, b[:min(n, textMax-len(said))]...)
+			}
+		}
+	}
+	// A negative descriptor is passed over, poll(2).
+	fds := []unix.PollFd{
+		{Fd: int32(pidfd), Events: unix.POLLIN},
+		{Fd: int32(out), Events: unix.POLLIN},
+		{Fd: int32(ready), Events: unix.POLLIN},
+	}
+	for {
+		if _, err := unix.Poll(fds, -1); err != nil {
+			if err == unix.EINTR {
+				continue
+			}
+			return false, err.Error()
+		}
+		if fds[2].Revents != 0 {
+			var b [1]byte
+			if n, _ := unix.Read(ready, b[:]); n == 1 {
+				_ = unix.SetNonblock(out, false)
+				return true, ""
+			}
+			fds[2].Fd = -1
+		}
+		ended := fds[0].Revents != 0
+		if fds[1].Revents != 0 && !listen() {
+			fds[1].Fd = -1
+		}
+		if ended {
+			listen()
+			return false, string(said)
+		}
+	}
 }
 
 // said is a program's output on one line.
