@@ -77,7 +77,7 @@ func (s *scene) run(args ...string) result {
 }
 
 // user is who everything is done as with -user.
-var user = stage.User{Name: "covecrash", ID: 59872, SubIDs: 1873477632}
+var user = stage.NewUser("covecrash")
 
 // beUser makes the user, and a place for what is his.
 func (s *scene) beUser() error {

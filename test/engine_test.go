@@ -232,7 +232,9 @@ func (h *house) configure(env *testscript.Env) error {
 			*p = to
 		}
 		env.Setenv("XDG_RUNTIME_DIR", h.work+"/.xdg")
-		env.Setenv("USER", userName)
+		env.Setenv("USER", ordinary.Name)
+		env.Setenv("USERID", strconv.Itoa(ordinary.ID))
+		env.Setenv("SUBIDS", strconv.Itoa(ordinary.SubIDs))
 	}
 	ctr := h.binary + " " + flags + " \"$@\"\n"
 	files[bin+"/ctr"] = enter + ctr

@@ -25,8 +25,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cove-engine/cove/internal/stage"
 )
 
 // insideVar marks the process that runs in its own namespaces.
@@ -88,7 +86,7 @@ func furnish() error {
 		}
 	}
 	// podman keeps only its sockets and locks here; the rest of /run is the host's.
-	if err := (stage.User{Name: userName, ID: userID, SubIDs: subIDs}).Add(); err != nil {
+	if err := ordinary.Add(); err != nil {
 		return err
 	}
 	policy := `{"default":[{"type":"insecureAcceptAnything"}]}` + "\n"

@@ -32,7 +32,7 @@ func TestScriptUser(t *testing.T) {
 			t.Skip("needs what ordinary users need (test/deps): ", err)
 		}
 	}
-	e.user = &account{uid: userID, gid: userID}
+	e.user = &account{uid: ordinary.ID, gid: ordinary.ID}
 	runScripts(t, e, nil)
 }
 

@@ -9,15 +9,13 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/stage"
 )
 
-// The ordinary user that scripts run as; he exists in the tests' mount
+// ordinary is the user that scripts run as; he exists in the tests' mount
 // namespace only.
-const (
-	userName = "covetest"
-	userID   = 59871
-	subIDs   = 1873412096
-)
+var ordinary = stage.NewUser("covetest")
 
 // account is the user that a house's commands run as; root when it is nil.
 type account struct{ uid, gid int }

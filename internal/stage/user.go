@@ -1,7 +1,9 @@
 package stage
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,8 +18,15 @@ type User struct {
 	SubIDs int // where his 65536 subordinate IDs of either kind begin
 }
 
-// Add makes the user known in this mount namespace, and the devices that every
-// distribution gives to everybody usable by him.
+// NewUser is a user of this process's own: by his ID the kernel counts his
+// keys, and his processes are found in /proc, those of another run among them.
+func NewUser(name string) User {
+	pid := os.Getpid()
+	return User{Name: name, ID: 100_000_000 + pid, SubIDs: 0x60000000 + pid%4096<<16}
+}
+
+// Add makes the user known in this mount namespace, whose /etc becomes a copy,
+// and the devices that every distribution gives to everybody usable by him.
 func (u User) Add() error {
 	dir, err := os.MkdirTemp("", "cove-user")
 	if err != nil {
@@ -29,27 +38,30 @@ func (u User) Add() error {
 		return &os.PathError{Op: "mount", Path: dir, Err: err}
 	}
 	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+	// Not a mount upon each file: when the host's useradd(8) renames a new one
+	// into its place, the kernel takes away the mounts of all namespaces there.
+	etc := filepath.Join(dir, "etc")
+	if out, err := exec.Command("cp", "-a", "/etc", etc).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy /etc: %w: %s", err, out)
+	}
 	id := strconv.Itoa(u.ID)
 	for name, line := range map[string]string{
-		"/etc/passwd": u.Name + ":x:" + id + ":" + id + "::/nonexistent:/bin/sh",
-		"/etc/group":  u.Name + ":x:" + id + ":",
-		"/etc/subuid": u.Name + ":" + strconv.Itoa(u.SubIDs) + ":65536",
-		"/etc/subgid": u.Name + ":" + strconv.Itoa(u.SubIDs) + ":65536",
+		"passwd": u.Name + ":x:" + id + ":" + id + "::/nonexistent:/bin/sh",
+		"group":  u.Name + ":x:" + id + ":",
+		"subuid": u.Name + ":" + strconv.Itoa(u.SubIDs) + ":65536",
+		"subgid": u.Name + ":" + strconv.Itoa(u.SubIDs) + ":65536",
 	} {
-		old, err := os.ReadFile(name)
-		if os.IsNotExist(err) {
-			err = os.WriteFile(name, nil, 0o644) // something to mount upon
-		}
-		if err != nil {
+		path := filepath.Join(etc, name)
+		old, err := os.ReadFile(path)
+		if err != nil && !os.IsNotExist(err) {
 			return err
 		}
-		own := filepath.Join(dir, filepath.Base(name))
-		if err := os.WriteFile(own, []byte(strings.TrimRight(string(old), "\n")+"\n"+line+"\n"), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(strings.TrimRight(string(old), "\n")+"\n"+line+"\n"), 0o644); err != nil {
 			return err
 		}
-		if err := unix.Mount(own, name, "", unix.MS_BIND, ""); err != nil {
-			return &os.PathError{Op: "mount", Path: name, Err: err}
-		}
+	}
+	if err := unix.Mount(etc, "/etc", "", unix.MS_BIND, ""); err != nil {
+		return &os.PathError{Op: "mount", Path: "/etc", Err: err}
 	}
 	// Where all of the user's sessions meet, and so do the scripts' engines.
 	if err := os.Mkdir("/run/user/"+id, 0o700); err != nil {
