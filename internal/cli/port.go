@@ -87,8 +87,9 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 		if s := t.fresh.Status; s != cove.Running && s != cove.Paused && s != cove.Stopping {
 			continue // nothing is published, and podman says nothing
 		}
-		found := len(inspect.PortMappings(t.fresh.Container)) == 0 // podman says nothing then
-		for _, m := range inspect.PortMappings(t.fresh.Container) {
+		ports := inspect.PortMappings(cmp.Or(t.fresh.Joined, &t.fresh).Container)
+		found := len(ports) == 0 // podman says nothing then
+		for _, m := range ports {
 			ip := cmp.Or(m.HostIP, "0.0.0.0")
 			for i := range max(m.Range, 1) {
 				host := fmt.Sprintf("%s:%d", ip, m.HostPort+i)

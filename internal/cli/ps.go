@@ -154,7 +154,7 @@ func (o *psOptions) show(list []engine.Container, now time.Time) error {
 	if isJSON(o.format) {
 		out := make([]psJSON, len(rows))
 		for i, r := range rows {
-			out[i] = r.json()
+			out[i] = r.json(r.ListContainer.Created.Unix())
 		}
 		return o.printJSONIndent(out, "  ")
 	}
@@ -246,20 +246,21 @@ type psRow struct {
 	full bool
 }
 
-// psJSON is a row as JSON.
+// psJSON is a row as JSON; the time of creation is Unix seconds of --format json,
+// and text of {{json .}}, as podman has it.
 type psJSON struct {
 	ListContainer
 	Status    string
 	CreatedAt string
-	Created   int64
+	Created   any
 }
 
-func (r psRow) json() psJSON {
-	return psJSON{r.ListContainer, r.Status(), r.CreatedHuman(), r.ListContainer.Created.Unix()}
+func (r psRow) json(created any) psJSON {
+	return psJSON{r.ListContainer, r.Status(), r.CreatedHuman(), created}
 }
 
 // MarshalJSON is for {{json .}}.
-func (r psRow) MarshalJSON() ([]byte, error) { return json.Marshal(r.json()) }
+func (r psRow) MarshalJSON() ([]byte, error) { return json.Marshal(r.json(r.ListContainer.Created)) }
 
 func newPsRow(c engine.Container, now time.Time, full, size bool) psRow {
 	r := ListContainer{
@@ -276,7 +277,7 @@ func newPsRow(c engine.Container, now time.Time, full, size bool) psRow {
 		Mounts:     []string{},
 		Names:      []string{c.Name},
 		Networks:   []string{},
-		Ports:      inspect.PortMappings(c.Container),
+		Ports:      inspect.PortMappings(cmp.Or(c.Joined, &c).Container),
 		Restarts:   c.Run.Restarts,
 		StartedAt:  c.Run.Started.Unix(),
 		State:      string(c.Status),

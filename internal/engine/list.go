@@ -49,6 +49,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 		return nil, err
 	}
 	looked := e.lookAtAll(records)
+	joinNetworks(looked)
 	for _, id := range e.removedMarks() {
 		gone[id] = true // since the records were read
 	}
@@ -137,22 +138,60 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 	if err == nil && size {
 		e.measure(&now)
 	}
+	now.Joined = joined(&now, func(id string) *Container {
+		other, err := e.find(id)
+		if err != nil {
+			return nil
+		}
+		there, err := e.look(other)
+		if err != nil {
+			return nil
+		}
+		return &there
+	})
 	now.NetworkMode = e.networkMode(c)
 	now.appArmor = func() string { return e.appArmorProfile(c) }
 	return now, err
+}
+
+// joinNetworks tells those of all containers that are in another's network
+// whose it is.
+func joinNetworks(all []Container) {
+	var byID map[string]*Container
+	for i := range all {
+		all[i].Joined = joined(&all[i], func(id string) *Container {
+			if byID == nil {
+				byID = map[string]*Container{}
+				for j := range all {
+					byID[all[j].ID] = &all[j]
+				}
+			}
+			return byID[id]
+		})
+	}
+}
+
+// joined is the container whose network c is in, nil if it has its own or find
+// knows the other no more. That one may be in another's, which was there before
+// it, and so on.
+func joined(c *Container, find func(id string) *Container) (owner *Container) {
+	for c != nil {
+		id, ok := strings.CutPrefix(c.Spec.Network, "container:")
+		if !ok {
+			return owner
+		}
+		c = find(id)
+		owner = c
+	}
+	return nil
 }
 
 // measure adds up the bytes of the writable layer and of the layers below it.
 func (e *Engine) measure(c *Container) {
 	c.SizeRw = treeSize(filepath.Join(c.Dir, "diff"))
 	c.SizeRootFs = c.SizeRw
-	for _, layer := range c.Image.Layers {
-		if !filepath.IsAbs(layer) {
-			layer = filepath.Join(e.conf.GraphRoot, layer)
-		}
-		if real, err := filepath.EvalSymlinks(layer); err == nil {
-			c.SizeRootFs += treeSize(real)
-		}
+	for _, dir := range c.layers() {
+		c.SizeRootFs += treeSize(dir)
 	}
 }
 

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/cove-engine/cove"
@@ -146,6 +148,9 @@ type Container struct {
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool
+	// Joined has the network that the container is in, by --network
+	// container:NAME; nil when it has its own.
+	Joined *Container
 	// NetworkMode is what it got if it asked for none; filled for one
 	// container, not in lists.
 	NetworkMode string
@@ -158,10 +163,10 @@ func (c *Container) Inspect() *inspect.ContainerData {
 	f := inspect.Facts{
 		Status: c.Status, SizeRw: c.SizeRw, SizeRootFs: c.SizeRootFs,
 		Dir: c.Dir, LogPath: c.LogPath, MountPoint: c.MountPoint, CgroupPath: c.CgroupPath,
-		GraphRoot: c.GraphRoot, VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
+		Layers: c.layers(), VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
 		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode, AppArmorProfile: c.Spec.AppArmor,
 	}
-	f.NetworkID = network.ID
+	f.NetworkID, f.SandboxKey = network.ID, cmp.Or(c.Joined, c).sandboxKey()
 	if c.appArmor != nil {
 		f.AppArmorProfile = c.appArmor()
 	}
@@ -169,6 +174,10 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		f.HostnamePath = filepath.Join(c.Dir, "hostname")
 		f.HostsPath = filepath.Join(c.Dir, "hosts")
 		f.ResolvConfPath = filepath.Join(c.Dir, "resolv.conf")
+		if j := c.Joined; j != nil {
+			f.Joined, f.JoinedStatus = &j.Container, j.Status
+			f.HostsPath, f.ResolvConfPath = filepath.Join(j.Dir, "hosts"), filepath.Join(j.Dir, "resolv.conf")
+		}
 		if !c.Run.Checkpointed.IsZero() {
 			f.DumpLog = kept(filepath.Join(c.Dir, checkpoint.Work, "dump.log"))
 		}
@@ -177,6 +186,36 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		}
 	}
 	return inspect.Container(c.Container, f)
+}
+
+// sandboxKey is a path of the network namespace, while there is one that is not
+// the caller's own: no file is made for it.
+func (c *Container) sandboxKey() string {
+	if c.Run.PID == 0 {
+		return ""
+	}
+	key := "/proc/" + strconv.Itoa(c.Run.PID) + "/ns/net"
+	ns, err := os.Readlink(key)
+	if own, e := os.Readlink("/proc/thread-self/ns/net"); err != nil || e == nil && own == ns {
+		return ""
+	}
+	return key
+}
+
+// layers are the directories of the image's layers, uppermost first: what the
+// short names lead to, by which they are mounted.
+func (c *Container) layers() []string {
+	var dirs []string
+	for _, l := range c.Image.Layers {
+		if !filepath.IsAbs(l) {
+			l = filepath.Join(c.GraphRoot, l)
+		}
+		if real, err := filepath.EvalSymlinks(l); err == nil {
+			l = real
+		}
+		dirs = append(dirs, l)
+	}
+	return dirs
 }
 
 // kept is the name of a file that is there.

@@ -61,7 +61,7 @@ func (e *Engine) restoreHeld(ctx context.Context, h *held, o RestoreOptions) (Ch
 		return result, l.calledOff(err)
 	}
 	if err != nil {
-		return result, e.startFailed(h, err)
+		return result, h.notStarted(h.Run.Generation+1, err)
 	}
 	defer conn.Close()
 	result.Runtime = l.took

@@ -152,7 +152,6 @@ func (e *Engine) runFailed(c *cove.Container, cause error) error {
 	}
 	h := &held{e: e}
 	h.Container.Container, h.Dir = *c, e.dir(c.ID)
-	h.Run = cove.Run{ExitCode: exitCodeOf(cause)}
 	return h.notStarted(c.Run.Generation, cause)
 }
 

@@ -98,7 +98,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		return result, err
 	}
 	if err != nil {
-		return result, e.startFailed(h, err)
+		return result, h.notStarted(h.Run.Generation+1, err)
 	}
 	defer conn.Close()
 	result.Warnings = l.warnings
@@ -115,16 +115,8 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	return e.follow(ctx, &h.Container, conn, *o.Attach, result)
 }
 
-// startFailed records why a start failed.
-func (e *Engine) startFailed(h *held, cause error) error {
-	if h.Run.Generation > 0 && h.Run.Checkpointed.IsZero() {
-		h.Run.ExitCode = exitCodeOf(cause)
-	}
-	return h.notStarted(h.Run.Generation+1, cause) // as recorded
-}
-
 // notStarted writes down that nothing came of the start of that generation, and
-// the cause where it is known.
+// the cause where it is known. The exit code stays that of the run before.
 func (h *held) notStarted(generation uint64, cause error) error {
 	h.Run.Generation = generation
 	if cause != nil {
@@ -135,16 +127,6 @@ func (h *held) notStarted(generation uint64, cause error) error {
 		err = nil // it says no more than the cause, and whoever comes next writes it down
 	}
 	return errors.Join(cause, err)
-}
-
-func exitCodeOf(err error) int {
-	switch cove.KindOf(err) {
-	case cove.NoCommand:
-		return 127
-	case cove.NotExecutable:
-		return 126
-	}
-	return 125
 }
 
 // closeRunFile closes our copy of the file whose lock says that the monitor lives:

@@ -25,8 +25,9 @@ type Facts struct {
 	SizeRw, SizeRootFs                             int64
 	Dir, LogPath, MountPoint, CgroupPath           string
 	HostnamePath, HostsPath, ResolvConfPath        string
-	DumpLog, RestoreLog                            string // CRIU's, if they were kept
-	GraphRoot, VolumePath                          string
+	DumpLog, RestoreLog                            string   // CRIU's, if they were kept
+	Layers                                         []string // the image's directories, uppermost first
+	VolumePath                                     string
 	Driver, Runtime, CgroupManager, DefaultNetwork string
 	OciVersion                                     string
 	// NetworkMode is that of a container for which none was chosen.
@@ -35,6 +36,11 @@ type Facts struct {
 	AppArmorProfile string
 	// NetworkID gives a network's ID; nil shows names.
 	NetworkID func(name string) string
+	// Joined has the network that c is in, by --network container:NAME, and its
+	// status is JoinedStatus; nil when c has its own.
+	Joined       *cove.Container
+	JoinedStatus cove.Status
+	SandboxKey   string // its network namespace
 }
 
 // ContainerData is the shape of `inspect` for a container: podman 5's
@@ -469,7 +475,7 @@ func state(c cove.Container, f Facts) *ContainerState {
 		s.Pid, s.ConmonPid, s.CgroupPath = r.PID, r.MonitorPID, f.CgroupPath
 		s.ExitCode, s.FinishedAt = 0, time.Time{}
 	} else {
-		s.StoppedByUser = r.Generation > 0 && c.Desired == cove.DesireStop
+		s.StoppedByUser = !r.Started.IsZero() && c.Desired == cove.DesireStop
 	}
 	if h := healthConfig(c); h != nil || r.Health != nil {
 		s.Health = new(HealthState) // null before the first check, as podman has it
@@ -488,14 +494,11 @@ func state(c cove.Container, f Facts) *ContainerState {
 // graphDriver shows the layers from c's writable one down.
 func graphDriver(c cove.Container, f Facts) *GraphDriver {
 	g := &GraphDriver{Name: cmp.Or(f.Driver, "overlay"), Data: map[string]string{}}
-	if len(c.Image.Layers) > 0 {
-		lower := make([]string, len(c.Image.Layers))
-		for i, l := range c.Image.Layers {
-			if lower[i] = l; !path.IsAbs(l) && f.GraphRoot != "" {
-				lower[i] = path.Join(f.GraphRoot, l)
-			}
-		}
-		g.Data["LowerDir"] = strings.Join(lower, ":")
+	if len(f.Layers) > 0 {
+		g.Data["LowerDir"] = strings.Join(f.Layers, ":")
+	}
+	if f.Dir != "" && (c.Spec.Rootfs == "" || c.Spec.RootfsOverlay) {
+		g.Data["UpperDir"], g.Data["WorkDir"] = path.Join(f.Dir, "diff"), path.Join(f.Dir, "work")
 	}
 	if f.MountPoint != "" {
 		g.Data["MergedDir"] = f.MountPoint
@@ -653,7 +656,10 @@ func Exposed(c cove.Container) []string {
 }
 
 func networkSettings(c cove.Container, f Facts) *ContainerNetwork {
-	n := &ContainerNetwork{Ports: Ports(c)}
+	if f.Joined != nil {
+		c, f.Status = *f.Joined, f.JoinedStatus
+	}
+	n := &ContainerNetwork{Ports: Ports(c), SandboxKey: f.SandboxKey}
 	if mode := networkMode(c, f); mode == "none" || mode == "host" {
 		n.Networks = map[string]*NetworkEndpoint{mode: {NetworkID: mode}}
 	}
