@@ -332,9 +332,6 @@ func (r *execRun) follow(ctx context.Context, keys []byte) (ExecResult, error) {
 	defer restore()
 	stop := r.watchSignals(false, nil)
 	defer stop()
-	for i, f := range r.out {
-		r.copyOut([]io.Writer{r.streams.Out, r.streams.Err}[i], f)
-	}
 	if r.in != nil {
 		go func() {
 			_, _ = io.Copy(r.in, r.streams.In)
@@ -364,6 +361,12 @@ func (r *execRun) follow(ctx context.Context, keys []byte) (ExecResult, error) {
 		case wire.Ready:
 			if len(m.FDs) == 1 {
 				r.takeTerminal(m.FDs[0], keys, detached)
+			}
+		case wire.Started:
+			// Not before: why it cannot be started another OCI runtime writes to
+			// the process's standard error, too.
+			for i, f := range r.out {
+				r.copyOut([]io.Writer{r.streams.Out, r.streams.Err}[i], f)
 			}
 		case wire.Failed:
 			return ExecResult{StartFailed: true}, execFailure(m)

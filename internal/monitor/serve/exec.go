@@ -115,7 +115,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 	var f *wire.Failure
 	body := wire.PrepareBody{Cgroups: m.legacyCgroups()}
 	if m.foreign {
-		body.Init = m.init.pid
+		body.Init, body.Unread = m.init.pid, e.client != nil
 	} else {
 		body.Join = m.joins()
 	}
