@@ -595,7 +595,7 @@ func TestRuntimeProcess(t *testing.T) {
 	b.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 3}
 	b.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 	b.Linux.Namespaces = slices.DeleteFunc(b.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
-	b.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL", "CAP_FROM_THE_FUTURE"}, Permitted: []string{"CAP_KILL"}, Effective: []string{"CAP_KILL"}}
+	b.Process.Capabilities = &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL", "CAP_FROM_THE_FUTURE"}, Permitted: []string{"CAP_KILL", "CAP_FROM_THE_FUTURE"}, Effective: []string{"CAP_KILL"}}
 	got := b.run()
 	// An execve by somebody who is not root drops capabilities.
 	want := "cove-runtime: warning: process.capabilities: CAP_FROM_THE_FUTURE is not a capability; ignored\n7\n8 9 10\n2\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000020\nNoNewPrivs:\t1\nSeccomp:\t0\n321\n0027\n00000008\n/tmp"
@@ -630,20 +630,25 @@ func TestRuntimeRefusals(t *testing.T) {
 			b.setNamespace(specs.NetworkNamespace, "/proc/self/ns/net")
 			b.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
 		},
-		"there twice":               func(b *bundle) { b.Linux.Namespaces = append(b.Linux.Namespaces, b.Linux.Namespaces[0]) },
-		"hostname: there is no UTS": func(b *bundle) { b.setNamespace(specs.UTSNamespace, "-") },
-		"process.cwd":               func(b *bundle) { b.Process.Cwd = "tmp" },
-		"process.args":              func(b *bundle) { b.Process.Args = nil },
-		"ociVersion":                func(b *bundle) { b.Version = "2.0.0" },
-		"root.path":                 func(b *bundle) { b.Root.Path = "elsewhere" },
-		"uidMappings":               func(b *bundle) { b.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} },
-		"process.rlimits":           func(b *bundle) { b.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
-		"option remount":            func(b *bundle) { b.Mounts[0].Options = []string{"remount"} },
-		"process.terminal":          func(b *bundle) { b.Process.Terminal = true },
-		"linux.personality":         func(b *bundle) { b.Linux.Personality = &specs.LinuxPersonality{Domain: "LINUX64"} },
-		"process.ioPriority":        func(b *bundle) { b.Process.IOPriority = &specs.LinuxIOPriority{Class: "IOPRIO_CLASS_X"} },
-		"process.scheduler":         func(b *bundle) { b.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_ISO"} },
-		"linux.memoryPolicy":        func(b *bundle) { b.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "MPOL_X"} },
+		"there twice":                    func(b *bundle) { b.Linux.Namespaces = append(b.Linux.Namespaces, b.Linux.Namespaces[0]) },
+		"hostname: there is no UTS":      func(b *bundle) { b.setNamespace(specs.UTSNamespace, "-") },
+		"process.cwd":                    func(b *bundle) { b.Process.Cwd = "tmp" },
+		"process.args":                   func(b *bundle) { b.Process.Args = nil },
+		"ociVersion":                     func(b *bundle) { b.Version = "2.0.0" },
+		"root.path":                      func(b *bundle) { b.Root.Path = "elsewhere" },
+		"uidMappings":                    func(b *bundle) { b.Linux.UIDMappings = []specs.LinuxIDMapping{{Size: 1}} },
+		"process.rlimits":                func(b *bundle) { b.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_X"}} },
+		"RLIMIT_CORE: its soft value, 2": func(b *bundle) { b.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_CORE", Soft: 2, Hard: 1}} },
+		"/proc/sys/fs/nr_open":           func(b *bundle) { b.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: 1 << 40}} },
+		"NOFILE is not a limit":          func(b *bundle) { b.Process.Rlimits = []specs.POSIXRlimit{{Type: "NOFILE", Hard: 1}} },
+		`process.env: "X"`:               func(b *bundle) { b.Process.Env = append(b.Process.Env, "X") },
+		`process.env: "=x"`:              func(b *bundle) { b.Process.Env = append(b.Process.Env, "=x") },
+		"option remount":                 func(b *bundle) { b.Mounts[0].Options = []string{"remount"} },
+		"process.terminal":               func(b *bundle) { b.Process.Terminal = true },
+		"linux.personality":              func(b *bundle) { b.Linux.Personality = &specs.LinuxPersonality{Domain: "LINUX64"} },
+		"process.ioPriority":             func(b *bundle) { b.Process.IOPriority = &specs.LinuxIOPriority{Class: "IOPRIO_CLASS_X"} },
+		"process.scheduler":              func(b *bundle) { b.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_ISO"} },
+		"linux.memoryPolicy":             func(b *bundle) { b.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "MPOL_X"} },
 	} {
 		t.Run(words, func(t *testing.T) {
 			b := newBundle(t, "true")

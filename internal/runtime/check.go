@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -97,33 +98,61 @@ func (r *Runtime) checkProcess(p *specs.Process) error {
 	if !filepath.IsAbs(p.Cwd) {
 		return invalid("process.cwd: %q is not absolute", p.Cwd)
 	}
-	seen := map[string]bool{}
-	for _, l := range p.Rlimits {
-		if seen[l.Type] {
-			return invalid("process.rlimits: %s is there twice", l.Type)
+	for _, e := range p.Env {
+		if strings.IndexByte(e, '=') < 1 {
+			return invalid("process.env: %q is not NAME=VALUE", e)
 		}
-		seen[l.Type] = true
 	}
-	if c := p.Capabilities; c != nil {
-		for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted, &c.Inheritable, &c.Ambient} {
-			*set = r.known(*set)
-		}
+	if err := checkRlimits(p.Rlimits); err != nil {
+		return err
+	}
+	if p.Capabilities != nil {
+		r.dropUnknown(p.Capabilities)
 	}
 	return nil
 }
 
-// known drops capabilities that nobody has heard of, as every runtime does: a
-// newer engine asks for newer ones, and less is given than was asked for.
-func (r *Runtime) known(names []string) []string {
-	var kept []string
-	for _, n := range names {
-		if _, ok := native.Capability(n); ok {
-			kept = append(kept, n)
-			continue
+// checkRlimits refuses what the kernel would not set, which init would find out
+// when it is started.
+func checkRlimits(limits []specs.POSIXRlimit) error {
+	seen := map[string]bool{}
+	for _, l := range limits {
+		switch {
+		case seen[l.Type]:
+			return invalid("process.rlimits: %s is there twice", l.Type)
+		case !strings.HasPrefix(l.Type, "RLIMIT_"):
+			return invalid("process.rlimits: %s is not a limit", l.Type)
+		case l.Soft > l.Hard:
+			return invalid("process.rlimits: %s: its soft value, %d, is above its hard one, %d", l.Type, l.Soft, l.Hard)
+		case l.Type == "RLIMIT_NOFILE":
+			const name = "/proc/sys/fs/nr_open"
+			text, _ := os.ReadFile(name)
+			most, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+			if err == nil && l.Hard > most {
+				return invalid("process.rlimits: %s: its hard value, %d, is above that of %s, %d", l.Type, l.Hard, name, most)
+			}
 		}
-		r.warn("process.capabilities: " + n + " is not a capability; ignored")
+		seen[l.Type] = true
 	}
-	return kept
+	return nil
+}
+
+// dropUnknown drops capabilities that nobody has heard of, as every runtime does: a
+// newer engine asks for newer ones, and less is given than was asked for.
+func (r *Runtime) dropUnknown(c *specs.LinuxCapabilities) {
+	told := map[string]bool{}
+	for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted, &c.Inheritable, &c.Ambient} {
+		var kept []string
+		for _, n := range *set {
+			if _, ok := native.Capability(n); ok {
+				kept = append(kept, n)
+			} else if !told[n] {
+				told[n] = true
+				r.warn("process.capabilities: " + n + " is not a capability; ignored")
+			}
+		}
+		*set = kept
+	}
 }
 
 func (r *Runtime) checkNamespaces(s *specs.Spec) error {
