@@ -77,6 +77,9 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 	if !slices.Contains(logLevels[:], strings.ToLower(g.LogLevel)) {
 		return fmt.Errorf("log level %q is not supported, choose from: %s", g.LogLevel, strings.Join(logLevels[:], ", "))
 	}
+	if g.Runtime == "" && fs.Changed("runtime") {
+		return errors.New("configuring runtime: must provide a valid path: invalid argument")
+	}
 	if m := g.CgroupManager; m != "" && m != "cgroupfs" && m != "systemd" {
 		return fmt.Errorf("invalid cgroup manager %q: must be cgroupfs or systemd", m)
 	}

@@ -94,6 +94,7 @@ func (e *Engine) follow(ctx context.Context, c *Container, conn *monitor.Conn, o
 		return result, cove.E("attach to container", c.Name, cove.Unavailable, err)
 	}
 	if err != nil {
+		result.StartFailed = ctx.Err() == nil // by a hook that follows it
 		return result, err
 	}
 	result.Detached, result.ExitCode = false, code

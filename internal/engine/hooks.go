@@ -241,7 +241,11 @@ func (l *launch) precreate(ctx context.Context, hooks []specs.Hook) (err error) 
 			l.spec = changed
 		}
 		if err != nil {
-			return cove.E("", "", cove.Invalid, fmt.Errorf("%s hook #%d, %s: %w", stagePrecreate, i, h.Path, err))
+			kind := cove.Invalid
+			if errors.Is(err, unix.ENOENT) { // as of the hooks that follow
+				kind = cove.NoCommand
+			}
+			return cove.E("", "", kind, fmt.Errorf("%s hook #%d, %s: %w", stagePrecreate, i, h.Path, err))
 		}
 	}
 	if l.foreign == nil {

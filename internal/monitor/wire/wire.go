@@ -356,7 +356,8 @@ func HookFailure(err error) *Failure {
 	if err == nil {
 		return nil
 	}
-	return &Failure{Step: "run hooks", Text: err.Error()}
+	missing := errors.Is(err, syscall.ENOENT) // which podman takes for a missing command
+	return &Failure{Step: "run hooks", Text: err.Error(), Exec: missing, NoFile: missing}
 }
 
 // Error implements error.
