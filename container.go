@@ -349,8 +349,11 @@ type Run struct {
 	Exit      string `json:"exit,omitempty"`
 	OOMKilled bool   `json:"oomKilled,omitempty"`
 	Restarts  uint   `json:"restarts,omitempty"`
-	Error     string `json:"error,omitempty"`   // why the last start failed, or the monitor died
-	Removed   bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
+	// RestartDue tells that the restart policy has another run follow, which
+	// Restarts counts already and which has not begun.
+	RestartDue bool   `json:"restartDue,omitempty"`
+	Error      string `json:"error,omitempty"`   // why the last start failed, or the monitor died
+	Removed    bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
 	// Down tells that what belonged to the run (cgroups, firewall, names,
 	// socket) has been taken down.
 	Down bool `json:"down,omitempty"`

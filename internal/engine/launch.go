@@ -37,7 +37,7 @@ func (h *held) launch() *launch {
 	l := &launch{e: e, c: &h.Container.Container, run: h.Run, lock: &h.lock}
 	if h.due {
 		l.restarts = h.Run.Restarts
-		if !h.restartsUnhealthy() { // it is the policy's
+		if !h.Run.RestartDue && !h.restartsUnhealthy() { // it is the policy's, and not counted yet
 			l.restarts++
 		}
 	}

@@ -196,7 +196,7 @@ func (c *Container) unsettled() bool {
 		return true
 	}
 	// The monitor was killed before it could tell the exit, or after that.
-	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c)
+	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c) || c.awaitsRestart()
 }
 
 func diedEvent(c *cove.Container, code int) cove.Event {

@@ -77,10 +77,14 @@ func (h *held) settle(ctx context.Context) error {
 	if h.cutShort() && h.over {
 		return h.undoStart()
 	}
-	if h.Status != cove.Exited || h.Run.Down || !h.over && !h.reported {
-		return nil
+	if h.Status == cove.Exited && !h.Run.Down && (h.over || h.reported) {
+		if err := h.settleEnd(ctx); err != nil {
+			return err
+		}
 	}
-	return h.settleEnd(ctx)
+	// Not while the monitor of a start that is being undone lives.
+	h.due = h.due || h.awaitsRestart() && h.Run.Down && !alive(h.Dir)
+	return nil
 }
 
 // settleCreated finishes or undoes what made a container that has never run.
@@ -134,6 +138,13 @@ func (h *held) settleEnd(ctx context.Context) error {
 		}
 		return h.settleAway(ctx)
 	}
+	if (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun &&
+		h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) {
+		h.Run.RestartDue = true // whoever records that may be killed before the start
+		if !h.restartsUnhealthy() {
+			h.Run.Restarts++
+		}
+	}
 	h.Run.PID, h.Run.PIDStart, h.Run.Stopping = 0, 0, false
 	// Its directory may not have been on the disk when the machine stopped.
 	if err := h.e.makeDir(&h.Container.Container); err != nil {
@@ -146,8 +157,13 @@ func (h *held) settleEnd(ctx context.Context) error {
 	if h.goes() {
 		return h.settleAway(ctx)
 	}
-	h.due = (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun && h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts)
 	return nil
+}
+
+// awaitsRestart tells whether the restart policy has another run follow that has not
+// begun, and nobody has wanted the end since.
+func (c *Container) awaitsRestart() bool {
+	return c.Status == cove.Exited && c.Run.RestartDue && c.Desired == cove.DesireRun && !procfs.OtherBoot(c.Run.BootID)
 }
 
 // cutShort tells whether the last start was killed, or fails just now, before

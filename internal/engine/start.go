@@ -120,7 +120,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 func (h *held) notStarted(generation uint64, cause error) error {
 	h.Run.Generation = generation
 	if cause != nil {
-		h.Run.Error = cause.Error()
+		h.Run.Error, h.Run.RestartDue = cause.Error(), false
 	}
 	err := h.writeRun()
 	if cause != nil && (isFull(err) && isFull(cause) || errors.Is(err, unix.EROFS) && errors.Is(cause, unix.EROFS)) {

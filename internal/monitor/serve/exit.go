@@ -127,6 +127,7 @@ func (m *Monitor) restartLater() {
 	if !m.unhealthy() { // it is the policy's
 		m.run.Restarts++
 	}
+	m.run.RestartDue = true
 	_ = m.record.Write(&m.run, false)
 	m.dropMountNamespace()
 	m.after(m.backoff, m.restart)
@@ -181,6 +182,7 @@ func (m *Monitor) finish() {
 		return
 	}
 	m.ended = true
+	m.run.RestartDue = false
 	if !m.run.Poststop {
 		m.conclude()
 		return
