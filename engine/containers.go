@@ -119,7 +119,7 @@ func (e *Engine) PruneContainers(ctx context.Context, filters map[string][]strin
 	return e.now().PruneContainers(ctx, filters)
 }
 
-// List gives the containers that match, oldest first. It takes no
+// List gives the containers that match, oldest first. It waits for no
 // container's lock.
 func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	return e.now().List(ctx, o)

@@ -106,6 +106,7 @@ func (o *psOptions) run(ctx context.Context, fs *pflag.FlagSet) error {
 		Latest:  o.latest,
 		Filters: filters,
 		Size:    o.wantsSize(),
+		Settle:  true,
 	}
 	e, err := o.engine()
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/cove-engine/cove/internal/state"
 )
 
-// List gives the containers that match, oldest first. It takes no
+// List gives the containers that match, oldest first. It waits for no
 // container's lock.
 func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	match, err := e.matcher(o.Filters)
@@ -49,6 +49,9 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 		return nil, err
 	}
 	looked := e.lookAtAll(records)
+	if o.Settle {
+		looked = e.settleLost(ctx, looked)
+	}
 	joinNetworks(looked)
 	for _, id := range e.removedMarks() {
 		gone[id] = true // since the records were read

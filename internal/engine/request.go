@@ -234,6 +234,10 @@ type ListOptions struct {
 	Latest  bool
 	Filters map[string][]string
 	Size    bool
+	// Settle has the ends of containers recorded whose monitor was killed, and
+	// their restart policies applied, of all that there are. That takes a second
+	// at most, and starts that have begun by then ten.
+	Settle bool
 }
 
 // ExecSpec is one more process in a running container.
