@@ -143,6 +143,7 @@ guest: build ## the scripts, a reboot and losses of power in a Debian 13 with sy
 	test/guest/delegated
 	test/guest/fifty
 	test/guest/services
+	test/guest/inside
 
 # What is about the making of containers and their life, for CI and the guest.
 LIFE := lifecycle|exec|tty|pause|update|run_.*|init|signals|stop_signals|start_fails|rm_flag|attach|detach|logs|top|stats|health|restart_policy|hooks|namespaces|limits|cgroup.*_limits|oom|crash_.*|oci_runtime|capabilities|security_opt|device|timeout|bind|volume_copyup|read_only|systemd_scope|wait|conmon

@@ -123,6 +123,9 @@ func (c *Container) Environment(hostname string) ([]string, error) {
 	if err := env.join(c.Spec.Env); err != nil {
 		return nil, err
 	}
+	if c.Systemd && !env.has("container_uuid") {
+		env.set("container_uuid", c.ID[:32]) // systemd's machine ID
+	}
 	if hostname != "" && !env.has("HOSTNAME") {
 		env.set("HOSTNAME", hostname)
 	}

@@ -52,6 +52,9 @@ type ContainerSpec struct {
 	Remove   bool   `json:"remove,omitempty"`   // --rm
 	Init     bool   `json:"init,omitempty"`
 	InitPath string `json:"initPath,omitempty"`
+	// Systemd is true, false or always: whether a command that is a systemd, or
+	// any, gets what systemd needs. "" is true.
+	Systemd string `json:"systemd,omitempty"`
 
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
@@ -292,8 +295,10 @@ type Container struct {
 	// of before there was the field: what it says now.
 	Configured *Configured `json:"configured,omitempty"`
 	Image      ImageConfig `json:"image,omitzero"`
-	Intent     Intent      `json:"intent,omitempty"`
-	Desired    Desired     `json:"desired"`
+	// Systemd tells that it was made for a systemd, as Spec.Systemd decided.
+	Systemd bool    `json:"systemd,omitempty"`
+	Intent  Intent  `json:"intent,omitempty"`
+	Desired Desired `json:"desired"`
 	// Mounts are Spec.Mounts plus the image's volumes and --volumes-from,
 	// with every volume named.
 	Mounts []Mount `json:"mounts,omitempty"`

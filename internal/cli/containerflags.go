@@ -130,6 +130,7 @@ func (o *containerFlags) flags(fs *pflag.FlagSet, run bool) {
 	sliceVar(fs, &o.sysctls, "sysctl", "", "Sysctl options")
 	fs.UintVar(&s.Timeout, "timeout", 0, "Maximum length of time a container is allowed to run. The container will be killed automatically after the time expires.")
 	fs.BoolVar(&o.tlsVerify, "tls-verify", true, "Require HTTPS and verify certificates when contacting registries for pulling images")
+	fs.StringVar(&s.Systemd, "systemd", "", `Run container in systemd mode ("true"|"false"|"always"). Default is true`)
 	arrayVar(fs, &o.tmpfs, "tmpfs", "", "Mount a temporary filesystem (`tmpfs`) into a container")
 	fs.BoolVarP(&s.Terminal, "tty", "t", false, "Allocate a pseudo-TTY for container")
 	fs.StringVar(&s.Timezone, "tz", "", "Set timezone in container")
@@ -181,7 +182,6 @@ func oldNames(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 // create.
 func unsupportedContainerFlags() []unsupported {
 	list := []unsupported{
-		{name: "systemd", accept: []string{"false"}},
 		{name: "link"}, {name: "isolation", accept: []string{"default"}},
 	}
 	for name := range strings.FieldsSeq(`

@@ -216,7 +216,7 @@ func TestRequest(t *testing.T) {
 		{"--rootfs dir:O sh", func(s *cove.ContainerSpec) {
 			s.Image, s.Rootfs, s.RootfsOverlay, s.Command = "", "/home/me/dir", true, []string{"sh"}
 		}},
-		{"--systemd=false --disable-content-trust img", func(*cove.ContainerSpec) {}},
+		{"--systemd=false --disable-content-trust img", func(s *cove.ContainerSpec) { s.Systemd = "false" }},
 		{"--cgroups=no-conmon img", func(s *cove.ContainerSpec) { s.Cgroups = "no-conmon" }},
 	} {
 		t.Run(c.line, func(t *testing.T) {

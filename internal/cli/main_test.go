@@ -56,7 +56,6 @@ func TestWithoutEngine(t *testing.T) {
 		{"ps --filter foo", 125, "", `invalid filter "foo"`},
 		{"ps --external", 125, "", "--external is not supported by cove yet"},
 		{"run --secret x img", 125, "", "Error: --secret is not supported by cove yet"},
-		{"run --systemd=always img", 125, "", "--systemd=always is not supported by cove yet"},
 		{"completion", 125, "", "name one shell"},
 		{"cp a b", 125, "", "you must specify one container"},
 		{"start -a x y", 125, "", "you cannot start and attach multiple containers at once"},

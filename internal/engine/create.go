@@ -20,6 +20,7 @@ import (
 	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/spec"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -140,7 +141,7 @@ func (e *Engine) draft(ctx context.Context, spec cove.ContainerSpec, o CreateOpt
 			return nil, err
 		}
 	}
-	for _, step := range []func() error{d.runtime, d.configured, d.supported, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies, d.labels} {
+	for _, step := range []func() error{d.runtime, d.configured, d.supported, d.forSystemd, d.cgroupsManaged, d.mounts, d.ports, d.networks, d.dependencies, d.labels} {
 		if err := step(); err != nil {
 			d.release()
 			return nil, err
@@ -157,6 +158,9 @@ func (d *draft) runtime() error {
 	_, err := d.e.foreign(d.c)
 	return err
 }
+
+// forSystemd settles whether it is made for a systemd, for good.
+func (d *draft) forSystemd() error { return spec.Systemd(d.c) }
 
 // resolveImage finds the image, and pulls it when the policy says so.
 func (e *Engine) resolveImage(ctx context.Context, spec *cove.ContainerSpec, o CreateOptions) (cove.ImageConfig, error) {

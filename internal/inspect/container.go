@@ -748,6 +748,7 @@ func config(c cove.Container) *ContainerConfig {
 		Entrypoint:    Entrypoint(c),
 		Labels:        labels(c),
 		Annotations:   s.Annotations,
+		SystemdMode:   c.Systemd,
 		StopSignal:    signalName(cmp.Or(s.StopSignal, c.Image.StopSignal, "SIGTERM")),
 		CreateCommand: c.CommandLine,
 		Timezone:      cmp.Or(s.Timezone, d.Timezone),

@@ -129,6 +129,11 @@ var goldenCases = map[string]func(f *fixture){
 		f.c.Spec.Mounts = nil
 		f.c.Mounts = []cove.Mount{{Type: "bind", Source: "/dev", Destination: "/dev"}}
 	},
+	"systemd":    func(f *fixture) { f.c.Systemd = true },
+	"systemd-v1": func(f *fixture) { f.c.Systemd, f.host.CgroupV2 = true, false },
+	"systemd-read-only": func(f *fixture) {
+		f.c.Systemd, f.c.Spec.ReadOnly, f.c.Spec.ReadOnlyTmpfs = true, true, true
+	},
 	"read-only": func(f *fixture) { f.c.Spec.ReadOnly, f.c.Spec.ReadOnlyTmpfs = true, true },
 	"read-only-strict": func(f *fixture) {
 		f.c.Spec.ReadOnly = true

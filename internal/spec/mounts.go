@@ -30,9 +30,10 @@ func (b *builder) mounts() error {
 		all = append(all, m)
 	}
 	mounted := slices.ContainsFunc(all, func(m specs.Mount) bool { return m.Destination == "/run" })
-	for _, m := range b.readOnlyTmpfs() {
-		if !b.taken[m.Destination] {
-			all = append(all, m)
+	for _, place := range b.tmpfsPlaces() {
+		if !b.taken[place] {
+			all = append(all, specs.Mount{Destination: place, Type: "tmpfs", Source: "tmpfs",
+				Options: []string{"rw", "rprivate", "nosuid", "nodev", "tmpcopyup"}})
 		}
 	}
 	if shm := b.shm(); shm != nil && !b.taken["/dev/shm"] {
@@ -167,6 +168,9 @@ func (b *builder) cgroup() specs.Mount {
 			Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access(), "rbind"}}
 	}
 	access := b.access()
+	if b.dividesCgroup() {
+		access = "rw"
+	}
 	// Only v2 with a namespace of its own can be written safely.
 	if access == "ro" && b.host.CgroupV2 && b.modes.cgroup.is("private") {
 		for _, p := range splitPaths(b.in.Unmask) {
@@ -229,16 +233,21 @@ func (b *builder) shm() *specs.Mount {
 	return &m
 }
 
-func (b *builder) readOnlyTmpfs() []specs.Mount {
-	if !b.readOnly || !b.in.ReadOnlyTmpfs {
-		return nil
+// tmpfsPlaces are those that are in memory: of a read-only container, and of one
+// for systemd, which takes what it finds on a disk there for another boot's.
+func (b *builder) tmpfsPlaces() []string {
+	var places []string
+	if b.readOnly && b.in.ReadOnlyTmpfs {
+		places = append(places, "/run", "/tmp", "/var/tmp")
 	}
-	var ms []specs.Mount
-	for _, d := range []string{"/run", "/tmp", "/var/tmp"} {
-		ms = append(ms, specs.Mount{Destination: d, Type: "tmpfs", Source: "tmpfs",
-			Options: []string{"rw", "rprivate", "nosuid", "nodev", "tmpcopyup"}})
+	if b.c.Systemd {
+		for _, p := range []string{"/run", "/tmp", "/run/lock", "/var/log/journal"} {
+			if !slices.Contains(places, p) {
+				places = append(places, p)
+			}
+		}
 	}
-	return ms
+	return places
 }
 
 // files are the binds of files made for the container, where neither a user's

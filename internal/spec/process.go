@@ -61,20 +61,24 @@ func (b *builder) process() error {
 	return b.oomScore()
 }
 
-// args joins entrypoint and command. An entrypoint given by the user resets
+// command joins entrypoint and command. An entrypoint given by the user resets
 // the image's command too.
-func (b *builder) args() ([]string, error) {
-	entrypoint, command := b.c.Image.Entrypoint, b.in.Command
-	if b.in.EntrypointSet {
-		entrypoint = b.in.Entrypoint
+func command(c *cove.Container) []string {
+	entrypoint, command := c.Image.Entrypoint, c.Spec.Command
+	if c.Spec.EntrypointSet {
+		entrypoint = c.Spec.Entrypoint
 	} else if len(command) == 0 {
-		command = b.c.Image.Cmd
+		command = c.Image.Cmd
 	}
-	var args []string
-	if len(entrypoint) != 1 || entrypoint[0] != "" {
-		args = append(args, entrypoint...)
+	if len(entrypoint) == 1 && entrypoint[0] == "" {
+		entrypoint = nil
 	}
-	args = append(args, command...)
+	return slices.Concat(entrypoint, command)
+}
+
+// args are the command's, below --init's program where that was asked for.
+func (b *builder) args() ([]string, error) {
+	args := command(b.c)
 	if len(args) == 0 {
 		// A start that finds no command, to podman 5 and its runtimes.
 		return nil, cove.E("", "", cove.NoCommand, errors.New("no command or entrypoint provided, and no CMD or ENTRYPOINT from image"))

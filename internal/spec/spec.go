@@ -109,7 +109,7 @@ func Make(c *cove.Container, host Host) (*specs.Spec, *Extra, []string, error) {
 	}
 	b.out.Root.Readonly = b.readOnly
 	steps := []func() error{
-		b.namespaces, b.hostname, b.user, b.process, b.environment, b.capabilities,
+		b.namespaces, b.systemd, b.hostname, b.user, b.process, b.environment, b.capabilities,
 		b.security, b.rlimits, b.devices, b.mounts, b.accounts, b.kernelPaths,
 		b.sysctls, b.resources, b.annotations,
 	}
