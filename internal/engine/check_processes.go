@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -70,11 +71,12 @@ func processes() (pids []int, err error) {
 // when it is no monitor or another store's.
 func (e *Engine) monitorOf(pid int) string {
 	argv := commandLine(pid)
-	if filepath.Base(argv[0]) == "conmon" {
-		return e.conmonOf(argv)
-	}
-	if argv[0] != "cove-monitor" {
+	watches := filepath.Base(argv[0]) == "conmon"
+	if !watches && argv[0] != "cove-monitor" || !hasOurRights(pid) {
 		return ""
+	}
+	if watches {
+		return e.conmonOf(argv)
 	}
 	for _, target := range opened(pid) {
 		target = strings.TrimSuffix(target, " (deleted)")
@@ -85,6 +87,20 @@ func (e *Engine) monitorOf(pid int) string {
 		}
 	}
 	return ""
+}
+
+// hasOurRights tells whether a process is our user's and has our root directory, as no
+// container's process has. What words a process has and what files of which name, anybody
+// can bring about in a mount namespace of his own.
+func hasOurRights(pid int) bool {
+	var own, its unix.Stat_t
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	if unix.Stat("/", &own) != nil || unix.Stat(dir+"root", &its) != nil || own.Dev != its.Dev || own.Ino != its.Ino {
+		return false
+	}
+	status, err := readProc(dir+"status", 64<<10)
+	uids := fmt.Sprintf("\nUid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d\n", os.Geteuid())
+	return err == nil && bytes.Contains(status, []byte(uids))
 }
 
 // commandLine gives a process's words; one that is gone has an empty one.
