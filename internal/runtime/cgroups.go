@@ -41,6 +41,11 @@ func (r *Runtime) planCgroups(s *specs.Spec, id string) (*cgroups, error) {
 	} else if g.path = path.Clean("/" + s.Linux.CgroupsPath); g.path == "/" {
 		g.path = "/cove-runtime/" + id
 	}
+	// An ordinary user's cgroups are below the one that is delegated to him: an
+	// engine that knows which names it, others do not.
+	if below, ok := strings.CutPrefix(g.path, layout.Base+"/"); ok {
+		g.path = "/" + below
+	}
 	var warnings []string
 	g.set, warnings, err = layout.SetAll(g.path, resources(s))
 	if err != nil {
