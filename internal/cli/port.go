@@ -87,7 +87,7 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 		if s := t.fresh.Status; s != cove.Running && s != cove.Paused && s != cove.Stopping {
 			continue // nothing is published, and podman says nothing
 		}
-		ports := inspect.PortMappings(cmp.Or(t.fresh.Joined, &t.fresh).Container)
+		ports := inspect.PortMappings(t.fresh.NetworkOwner())
 		found := len(ports) == 0 // podman says nothing then
 		for _, m := range ports {
 			ip := cmp.Or(m.HostIP, "0.0.0.0")

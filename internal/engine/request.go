@@ -148,9 +148,9 @@ type Container struct {
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool
-	// Joined has the network that the container is in, by --network
+	// joined has the network that the container is in, by --network
 	// container:NAME; nil when it has its own.
-	Joined *Container
+	joined *Container
 	// NetworkMode is what it got if it asked for none; filled for one
 	// container, not in lists.
 	NetworkMode string
@@ -166,7 +166,7 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		Layers: c.layers(), VolumePath: c.VolumePath, Driver: c.Driver, Runtime: c.Runtime,
 		CgroupManager: c.CgroupManager, DefaultNetwork: c.DefaultNetwork, NetworkMode: c.NetworkMode, AppArmorProfile: c.Spec.AppArmor,
 	}
-	f.NetworkID, f.SandboxKey = network.ID, cmp.Or(c.Joined, c).sandboxKey()
+	f.NetworkID, f.SandboxKey = network.ID, cmp.Or(c.joined, c).sandboxKey()
 	if c.appArmor != nil {
 		f.AppArmorProfile = c.appArmor()
 	}
@@ -174,7 +174,7 @@ func (c *Container) Inspect() *inspect.ContainerData {
 		f.HostnamePath = filepath.Join(c.Dir, "hostname")
 		f.HostsPath = filepath.Join(c.Dir, "hosts")
 		f.ResolvConfPath = filepath.Join(c.Dir, "resolv.conf")
-		if j := c.Joined; j != nil {
+		if j := c.joined; j != nil {
 			f.Joined, f.JoinedStatus = &j.Container, j.Status
 			f.HostsPath, f.ResolvConfPath = filepath.Join(j.Dir, "hosts"), filepath.Join(j.Dir, "resolv.conf")
 		}
@@ -187,6 +187,10 @@ func (c *Container) Inspect() *inspect.ContainerData {
 	}
 	return inspect.Container(c.Container, f)
 }
+
+// NetworkOwner is the container whose network c is in: itself but for those with
+// --network container:NAME.
+func (c Container) NetworkOwner() cove.Container { return cmp.Or(c.joined, &c).Container }
 
 // sandboxKey is a path of the network namespace, while there is one that is not
 // the caller's own: no file is made for it.
