@@ -249,6 +249,21 @@ func (f *File) Renew(dir string, run *cove.Run, durable bool) error {
 	if f.words != nil {
 		_ = f.TakeLastWords() // it may run without
 	}
+	if durable { // its name, too, and that of a directory made anew
+		return errors.Join(syncDir(dir), syncDir(dir+"/.."))
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Fsync(fd)
+		_ = unix.Close(fd)
+	}
+	if err != nil {
+		return &os.PathError{Op: "sync", Path: dir, Err: err}
+	}
 	return nil
 }
 
