@@ -161,10 +161,17 @@ func (e *Engine) begin() {
 // ownsVolumes tells whether one of a container's anonymous volumes is still
 // there that only it uses.
 func (e *Engine) ownsVolumes(tx state.Tx, c *cove.Container) bool {
-	return slices.ContainsFunc(c.Mounts, func(m cove.Mount) bool {
-		return m.Type == "volume" && m.Anonymous && tx.Get(state.Volumes, m.Source, new(struct{})) == nil &&
-			e.volumeUser(tx, m.Source, c.ID) == nil
-	})
+	var there []string
+	for _, m := range c.Mounts {
+		if m.Type == "volume" && m.Anonymous && tx.Get(state.Volumes, m.Source, new(struct{})) == nil {
+			there = append(there, m.Source)
+		}
+	}
+	if len(there) == 0 {
+		return false
+	}
+	users, err := e.volumeUsers(tx, there, c.ID)
+	return err == nil && len(users) < len(there)
 }
 
 // finishRemovals gives the containers whose monitors have removed them, and

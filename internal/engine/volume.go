@@ -332,19 +332,30 @@ type noLock struct{}
 
 func (noLock) Unlock() error { return nil }
 
-// volumeUser gives an error of kind InUse that names a container, other than
-// the one excepted, that uses a volume. Of a damaged record nobody can tell.
-func (e *Engine) volumeUser(tx state.Tx, name, except string) error {
-	return tx.List(state.Containers, func(id string, raw []byte) error {
-		if !bytes.Contains(raw, []byte(name)) && json.Valid(raw) {
+// volumeUsers gives the containers, other than the one excepted, that use volumes: one
+// by the name of each volume that has any. Of a damaged record nobody can tell. It reads
+// all records, so it is asked about all volumes at once.
+func (e *Engine) volumeUsers(tx state.Tx, names []string, except string) (map[string]string, error) {
+	users := map[string]string{}
+	mentioned := func(raw []byte) bool {
+		return len(names) > 8 || slices.ContainsFunc(names, func(name string) bool { return bytes.Contains(raw, []byte(name)) })
+	}
+	err := tx.List(state.Containers, func(id string, raw []byte) error {
+		if id == except || !mentioned(raw) && json.Valid(raw) {
 			return nil // most: decoding all would take long
 		}
 		c, err := decodeContainer(id, raw)
-		if err == nil && id != except && usesVolume(c, name) && !e.gone(id) {
-			err = cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+id+": volume is being used"))
+		if err != nil || e.gone(id) {
+			return err
 		}
-		return err
+		for _, name := range volumesOf(c) {
+			if slices.Contains(names, name) {
+				users[name] = id
+			}
+		}
+		return nil
 	})
+	return users, err
 }
 
 // dropLocked removes volumes whose locks the caller holds. The container owner,
@@ -353,7 +364,7 @@ func (e *Engine) volumeUser(tx state.Tx, name, except string) error {
 func (e *Engine) dropLocked(owner string, names ...string) error {
 	var going []string
 	var kept []error
-	mark := func(tx state.Tx, name string) error {
+	mark := func(tx state.Tx, name, user string) error {
 		var v cove.Volume
 		if err := tx.Get(state.Volumes, name, &v); err != nil {
 			if cove.Is(err, cove.NotFound) {
@@ -361,8 +372,8 @@ func (e *Engine) dropLocked(owner string, names ...string) error {
 			}
 			return err
 		}
-		if err := e.volumeUser(tx, name, owner); err != nil {
-			return err
+		if user != "" {
+			return cove.E("", "", cove.InUse, errors.New("volume "+name+" is being used by the following container(s): "+user+": volume is being used"))
 		}
 		v.Intent = cove.BeingRemoved
 		return tx.Put(state.Volumes, name, &v)
@@ -370,8 +381,12 @@ func (e *Engine) dropLocked(owner string, names ...string) error {
 	// Not by update: that may be what has brought us here.
 	err := e.store.Update(func(tx state.Tx) error {
 		going, kept = nil, nil // it may run more than once
+		users, err := e.volumeUsers(tx, names, owner)
+		if err != nil {
+			return err
+		}
 		for _, name := range names {
-			err := mark(tx, name)
+			err := mark(tx, name, users[name])
 			switch {
 			case err == nil:
 				going = append(going, name)

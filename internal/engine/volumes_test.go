@@ -86,12 +86,12 @@ func (r oneRecord) List(_ state.Bucket, each func(string, []byte) error) error {
 }
 
 // The damage may have taken the volume's name, too.
-func TestVolumeUserDamaged(t *testing.T) {
+func TestVolumeUsersDamaged(t *testing.T) {
 	e, _ := engineWith(t)
-	if err := e.volumeUser(oneRecord{raw: `{"id":"a","mounts":[{"source":"other"}]}`}, "data", ""); err != nil {
-		t.Error(err)
+	if users, err := e.volumeUsers(oneRecord{raw: `{"id":"a","mounts":[{"source":"other"}]}`}, []string{"data"}, ""); err != nil || len(users) > 0 {
+		t.Error(users, err)
 	}
-	if err := e.volumeUser(oneRecord{raw: `{"id":"a","mounts":[{"source":"da#a}]}`}, "data", ""); !errors.Is(err, state.ErrDamaged) {
+	if _, err := e.volumeUsers(oneRecord{raw: `{"id":"a","mounts":[{"source":"da#a}]}`}, []string{"data"}, ""); !errors.Is(err, state.ErrDamaged) {
 		t.Errorf("%v, want that the record is damaged", err)
 	}
 }
