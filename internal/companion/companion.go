@@ -168,6 +168,9 @@ func (c Carried) unpack(dir, path, want string) (err error) {
 	if err = os.Chmod(temp, 0o755); err != nil {
 		return err
 	}
+	if err = ownplace.Clear(path); err != nil { // no file takes a directory's place
+		return err
+	}
 	if err = os.Rename(temp, path); err == nil {
 		c.sweep(dir, path)
 	}
