@@ -165,14 +165,22 @@ func (c *copies) left() ([]note, error) {
 		return nil, err
 	}
 	var notes []note
-	lines := bufio.NewScanner(c.file)
-	for lines.Scan() {
-		id, made, _ := strings.Cut(lines.Text(), " ")
-		n := note{id: id}
-		n.made, _ = strconv.ParseInt(made, 10, 64)
-		notes = append(notes, n)
+	lines := bufio.NewReader(c.file)
+	for whole := true; ; { // a line that is longer than the buffer is none of ours
+		line, err := lines.ReadSlice('\n')
+		if whole && err == nil {
+			id, made, _ := strings.Cut(string(line[:len(line)-1]), " ")
+			n := note{id: id}
+			n.made, _ = strconv.ParseInt(made, 10, 64)
+			notes = append(notes, n)
+		}
+		switch whole = err == nil; {
+		case err == io.EOF:
+			return notes, nil
+		case err != nil && err != bufio.ErrBufferFull:
+			return notes, err
+		}
 	}
-	return notes, lines.Err()
 }
 
 // remains lists the layers that a killed copy has left, children after their
