@@ -228,7 +228,7 @@ func (e *Engine) lostAide(c *Container) *wire.Envelope {
 		return nil
 	}
 	env := new(wire.Envelope)
-	text, err := os.ReadFile(filepath.Join(dir, envelopeName))
+	text, err := readProc(filepath.Join(dir, envelopeName), maxOwn)
 	if err != nil || json.Unmarshal(text, env) != nil {
 		return nil
 	}

@@ -75,7 +75,7 @@ func (e *Engine) writeCheckpoint(ctx context.Context, out io.Writer, h *held, o 
 
 // configuration is the OCI configuration of the run.
 func (h *held) configuration() (json.RawMessage, error) {
-	data, err := os.ReadFile(filepath.Join(h.Dir, "plan"))
+	data, err := readProc(filepath.Join(h.Dir, "plan"), maxOwn)
 	if err != nil {
 		return nil, err
 	}

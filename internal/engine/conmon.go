@@ -538,7 +538,7 @@ func (e *Engine) undecided(c *Container) bool {
 
 // endGuard has the guard of a start end what there is, if it is still there.
 func (e *Engine) endGuard(id string) {
-	text, err := os.ReadFile(filepath.Join(e.bundle(id), plan.GuardFile))
+	text, err := readProc(filepath.Join(e.bundle(id), plan.GuardFile), maxOwn)
 	if err != nil {
 		return
 	}

@@ -190,8 +190,13 @@ func (p process) read(name string, max int) ([]byte, error) {
 	return readUpTo(fd, max)
 }
 
+// maxOwn is more than any file of ours that is read as a whole has: plans, envelopes.
+const maxOwn = 64 << 20
+
+// readProc gives the first max bytes of a file of the kernel's, or of one of ours that
+// is always smaller. It waits for nobody, whatever is in the file's place.
 func readProc(path string, max int) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
