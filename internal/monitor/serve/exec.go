@@ -19,17 +19,18 @@ import (
 type execution struct {
 	child
 	// maker is who has had the child, until it has ended: see descended.
-	maker    child
-	ending   bool // it has been killed, whoever it is
-	over     bool // the child has ended before its maker
-	id       string
-	refused  bool    // it has not become the command
-	told     bool    // the event log knows of it
-	client   *client // nil once it is gone, or for our own probes
-	master   int
-	detached bool
-	done     func(code int) // for our own probes
-	failed   func(f *wire.Failure)
+	maker     child
+	ending    bool // it has been killed, whoever it is
+	over      bool // the child has ended before its maker
+	descended bool // the child is the command, or is to become it
+	id        string
+	refused   bool    // it has not become the command
+	told      bool    // the event log knows of it
+	client    *client // nil once it is gone, or for our own probes
+	master    int
+	detached  bool
+	done      func(code int) // for our own probes
+	failed    func(f *wire.Failure)
 }
 
 // joined are the namespaces an exec enters.
@@ -217,7 +218,7 @@ func (m *Monitor) descended(e *execution, body []byte) {
 		e.failed(wire.Fail("start exec", err))
 		return
 	}
-	e.maker = e.child
+	e.maker, e.descended = e.child, true
 	m.replace(e, born.pid, born.pidfd)
 	m.watch(e.maker.pidfd, unix.EPOLLIN, func(uint32) { m.makerExited(e) })
 	if e.ending {
@@ -286,6 +287,8 @@ func (m *Monitor) execExited(e *execution) {
 	delete(m.execs, e.pidfd)
 	m.forget(e.pidfd)
 	m.forget(e.master)
+	m.untold = m.untold || !e.descended
+	m.endUntold()
 	code := ws.ExitStatus()
 	if ws.Signaled() {
 		code = 128 + int(ws.Signal())

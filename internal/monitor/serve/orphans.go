@@ -51,13 +51,43 @@ func (m *Monitor) executes(pid int) bool {
 
 // reapStrays takes note of those that have ended.
 func (m *Monitor) reapStrays() {
-	for _, e := range m.execs {
-		if e.socket >= 0 {
-			return // its process may be ours already without our knowing
-		}
+	if m.expecting() {
+		return
 	}
 	for _, pid := range m.strays() {
 		_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
+	}
+}
+
+// expecting tells whether an exec's process may be ours already without our
+// knowing.
+func (m *Monitor) expecting() bool {
+	for _, e := range m.execs {
+		if e.socket >= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// endUntold ends the children whose makers have ended, killed, before they could
+// tell of them. Nobody else reaps them, and a process namespace, and so the
+// container, does not end as long as one of its processes is not reaped.
+func (m *Monitor) endUntold() {
+	if !m.untold || m.orphans || m.expecting() {
+		return
+	}
+	m.untold = false
+	for _, pid := range m.strays() {
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		m.watch(pidfd, unix.EPOLLIN, func(uint32) {
+			_ = unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WNOHANG, nil)
+			m.forget(pidfd)
+		})
 	}
 }
 

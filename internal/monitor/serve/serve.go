@@ -92,6 +92,7 @@ type Monitor struct {
 	over        bool          // it has been
 	unrecorded  bool          // it has, but it could not be written down
 	orphans     bool          // see keepOrphans
+	untold      bool          // see endUntold
 	// birthless says that cgroup.kill was written: from Linux 6.14 on whoever is
 	// born in such a cgroup is killed, too (kill_seq of kernel/cgroup/cgroup.c; seen
 	// on 6.18). Who moves in is not.
