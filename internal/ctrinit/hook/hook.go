@@ -26,8 +26,8 @@ type Running struct {
 	Ended int           // its pidfd: readable when it has ended
 	Out   int           // what it says, not blocking; -1 once that has ended
 	Limit time.Duration // 0: none
+	PID   int           // whoever reaps children leaves this one alone
 
-	pid  int
 	late bool
 	said []byte
 }
@@ -113,7 +113,7 @@ func start(h *plan.Hook, state []byte, dir string, death unix.Signal) (*Running,
 		_ = unix.Close(out[0])
 		return nil, err
 	}
-	return &Running{Ended: pidfd, Out: out[0], Limit: time.Duration(h.Timeout) * time.Second, pid: pid}, nil
+	return &Running{Ended: pidfd, Out: out[0], Limit: time.Duration(h.Timeout) * time.Second, PID: pid}, nil
 }
 
 // memory is a file with text in it, to be read from its beginning.
@@ -151,7 +151,7 @@ func (r *Running) Listen() bool {
 }
 
 // Kill ends the hook with those that it has started in its process group.
-func (r *Running) Kill() { _ = unix.Kill(-r.pid, unix.SIGKILL) }
+func (r *Running) Kill() { _ = unix.Kill(-r.PID, unix.SIGKILL) }
 
 // Expire is Kill because its time is over.
 func (r *Running) Expire() {
@@ -189,7 +189,7 @@ func (r *Running) wait() {
 func (r *Running) end() error {
 	var ws unix.WaitStatus
 	for {
-		if _, err := unix.Wait4(r.pid, &ws, 0, nil); err != unix.EINTR {
+		if _, err := unix.Wait4(r.PID, &ws, 0, nil); err != unix.EINTR {
 			break
 		}
 	}

@@ -31,7 +31,8 @@ func (m *Monitor) strays() (pids []int) {
 		list, _ := os.ReadFile("/proc/self/task/" + t.Name() + "/children")
 		for word := range strings.FieldsSeq(string(list)) {
 			pid, err := strconv.Atoi(word)
-			if err == nil && pid != m.init.pid && pid != m.uplink.pid && pid != m.driver.pid && (m.dump == nil || pid != m.dump.pid) && !m.executes(pid) {
+			if err == nil && pid != m.init.pid && pid != m.uplink.pid && pid != m.driver.pid &&
+				(m.dump == nil || pid != m.dump.pid) && (m.hook == nil || pid != m.hook.PID) && !m.executes(pid) {
 				pids = append(pids, pid)
 			}
 		}
