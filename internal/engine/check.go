@@ -52,6 +52,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 		return nil, err
 	}
 	k.identity()
+	k.displacedLocks() // first: what is repaired under them comes after
 	k.damage()
 	k.containers(quick)
 	k.cgroups()
@@ -253,7 +254,8 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 			return s.Difference, false, nil
 		}
 		if err != nil {
-			return s.Difference, false, err
+			s.Problem += "; nobody can tell whether it is being worked on: " + err.Error()
+			return s.Difference, true, nil
 		}
 		defer func() {
 			if !had && k.unknown(s.kind, s.id) {

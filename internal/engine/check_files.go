@@ -125,18 +125,42 @@ func (k *survey) volumes() {
 	}
 }
 
+// displacedLocks looks for what is in a lock's place. To take the lock is to
+// take that away.
+func (k *survey) displacedLocks() {
+	e := k.e
+	for _, o := range lock.Displaced(e.conf.Locks()) {
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: lockDifference(o, "it is no file, and nobody can hold it"),
+			still:      func() (bool, error) { return slices.Contains(lock.Displaced(e.conf.Locks()), o), nil },
+			repair: func() error {
+				l, err := e.locks.TryLock(k.ctx, o.Kind, o.ID)
+				if err == nil {
+					err = l.Unlock()
+				}
+				return err
+			},
+		})
+	}
+}
+
+// lockDifference is one of an object's lock.
+func lockDifference(o lock.Object, problem string) Difference {
+	owner := o.ID
+	if o.Kind == lock.Network {
+		owner = network.ID(o.ID)
+	}
+	return Difference{Kind: "lock", Object: o.Kind.String() + "-" + o.ID, Owner: owner, Problem: problem}
+}
+
 // lockFiles looks for locks whose object is gone.
 func (k *survey) lockFiles() {
 	for _, o := range k.locks {
 		if !k.unknown(o.Kind, o.ID) || o.Kind == lock.Container && k.marks[o.ID] {
 			continue
 		}
-		owner := o.ID
-		if o.Kind == lock.Network {
-			owner = network.ID(o.ID)
-		}
 		k.suspicions = append(k.suspicions, suspicion{
-			Difference: Difference{Kind: "lock", Object: o.Kind.String() + "-" + o.ID, Owner: owner, Problem: "its " + o.Kind.String() + " has no record"},
+			Difference: lockDifference(o, "its "+o.Kind.String()+" has no record"),
 			kind:       o.Kind, id: o.ID, trace: true,
 			still: func() (bool, error) {
 				known, err := k.e.locks.Known()

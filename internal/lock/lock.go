@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -84,6 +85,16 @@ func Files(dir string) (all []Object, err error) {
 		}
 	}
 	return all, err
+}
+
+// Displaced lists those in whose place is something else than a file, so that
+// nobody holds them.
+func Displaced(dir string) []Object {
+	all, _ := Files(dir)
+	return slices.DeleteFunc(all, func(o Object) bool {
+		st, err := os.Lstat(filepath.Join(dir, o.Kind.String()+"-"+o.ID))
+		return err != nil || st.Mode().IsRegular()
+	})
 }
 
 // Object is what a lock is for.

@@ -7,16 +7,34 @@
 package ownplace
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 )
+
+// ErrDangling is what is wrong with a place that is [Dangling].
+var ErrDangling = errors.New("a link to nothing is in its place: remove it, or make what it leads to")
+
+// Dangling tells whether there is a link to nothing.
+func Dangling(name string) bool {
+	_, err := os.Stat(name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Readlink(name)
+	return err == nil
+}
 
 // Directory makes a directory, with those above it, where there is none, and in the
 // place of a file. A link to nothing stays, and is an error: what it leads to may come
 // back.
 func Directory(dir string) error {
 	err := os.MkdirAll(dir, 0o700)
+	if err != nil && Dangling(dir) {
+		return ErrDangling
+	}
 	if st, serr := os.Stat(dir); err != nil && serr == nil && !st.IsDir() {
 		_ = syscall.Unlink(dir) // never a directory, which another may have made meanwhile
 		err = os.MkdirAll(dir, 0o700)
@@ -45,4 +63,14 @@ func Clear(name string) error {
 		return nil
 	}
 	return os.Remove(name)
+}
+
+// Remove removes what is at a path, a directory with its content. Where what is above
+// is no directory there is nothing; [os.RemoveAll] would open that, and a FIFO waits for
+// a writer.
+func Remove(name string) error {
+	if _, err := os.Lstat(name); errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	return os.RemoveAll(name)
 }

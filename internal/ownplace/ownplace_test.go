@@ -38,8 +38,11 @@ func TestDirectory(t *testing.T) {
 	if err := os.Symlink(dangling+".gone", dangling); err != nil {
 		t.Fatal(err)
 	}
-	if err := Directory(dangling); err == nil {
-		t.Error("a link to nothing was taken away or followed")
+	if err := Directory(dangling); err != ErrDangling {
+		t.Errorf("in the place of a link to nothing: %v", err)
+	}
+	if !Dangling(dangling) || Dangling(t.TempDir()) || Dangling(dangling+".gone") {
+		t.Error("a link to nothing is not told from others")
 	}
 }
 
@@ -62,5 +65,23 @@ func TestClear(t *testing.T) {
 	}
 	if err := Clear(full); err == nil {
 		t.Error("a directory with content was taken away")
+	}
+}
+
+func TestRemove(t *testing.T) {
+	for what, put := range odd(t) {
+		above := filepath.Join(t.TempDir(), "a")
+		if err := put(above); err != nil {
+			t.Fatal(err)
+		}
+		if err := Remove(filepath.Join(above, "b")); err != nil { // and it waits for no writer
+			t.Errorf("below %s: %v", what, err)
+		}
+		if err := Remove(above); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Lstat(above); !os.IsNotExist(err) {
+			t.Errorf("%s: afterwards %v", what, err)
+		}
 	}
 }

@@ -37,8 +37,13 @@ func path(dir string, k lock.Kind, id string) string {
 
 // Forget removes the object's lock file.
 func (m *Manager) Forget(k lock.Kind, id string) error {
-	if err := unix.Unlink(path(m.dir, k, id)); err != nil && err != unix.ENOENT {
-		return fault(k, id, err)
+	path := path(m.dir, k, id)
+	err := unix.Unlink(path)
+	if err == unix.EISDIR { // somebody else's work
+		err = unix.Rmdir(path)
+	}
+	if err != nil && err != unix.ENOENT {
+		return kernel(m.dir).fault(k, id, err)
 	}
 	return nil
 }
@@ -92,7 +97,7 @@ func (d kernel) Try(k lock.Kind, id string, make bool) (int, error) {
 		case unix.EWOULDBLOCK:
 			return -1, queue.ErrBusy
 		default:
-			return -1, fault(k, id, err)
+			return -1, d.fault(k, id, err)
 		}
 	}
 }
@@ -104,7 +109,7 @@ func (d kernel) Wait(k lock.Kind, id string) (int, error) {
 		return d.counts(fd, k, id)
 	}
 	if err != queue.ErrStale {
-		err = fault(k, id, err)
+		err = d.fault(k, id, err)
 	}
 	return fd, err
 }
@@ -219,13 +224,18 @@ func Locked(path string) (bool, error) {
 }
 
 // fault gives an errno its kind: without its directory an object is gone.
-func fault(k lock.Kind, id string, err error) error {
+func (d kernel) fault(k lock.Kind, id string, err error) error {
 	kind := cove.Internal
 	switch err {
+	case unix.EISDIR, unix.ENOTEMPTY, unix.ELOOP, unix.ENXIO, errNoFile:
+		err = fmt.Errorf("%s is no file, as a lock is: move it away", path(string(d), k, id))
 	case unix.ENOENT:
 		kind = cove.NotFound
 		err = fmt.Errorf("no such %s", k)
-	case unix.EACCES, unix.EPERM, unix.ELOOP:
+		if ownplace.Dangling(string(d)) {
+			kind, err = cove.Invalid, fmt.Errorf("%s: %w", string(d), ownplace.ErrDangling)
+		}
+	case unix.EACCES, unix.EPERM:
 		kind = cove.Denied
 	case unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.ENOLCK:
 		kind = cove.Unavailable

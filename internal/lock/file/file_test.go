@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/lock/locktest"
+	"github.com/cove-engine/cove/internal/ownplace"
 )
 
 func in(dir string) lock.Manager { return New(dir) }
@@ -171,5 +173,50 @@ func TestNoDirectory(t *testing.T) {
 	_, err := in(dir).Lock(t.Context(), lock.Container, "c1")
 	if err == nil || cove.Is(err, cove.NotFound) {
 		t.Errorf("a lock in a file: %v", err)
+	}
+}
+
+// What lies in a lock's place is told, taken away by who wants the lock or forgets it, and
+// named where it cannot be.
+func TestDisplaced(t *testing.T) {
+	dir := t.TempDir()
+	m := New(dir)
+	for _, name := range []string{"container-a", "container-b", "container-full/x"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := m.TryLock(t.Context(), lock.Container, "good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Unlock()
+	if all := lock.Displaced(dir); len(all) != 3 {
+		t.Errorf("displaced are %v", all)
+	}
+	if err := m.Forget(lock.Container, "a"); err != nil {
+		t.Error(err)
+	}
+	b, err := m.TryLock(t.Context(), lock.Container, "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Unlock()
+	if _, err = m.TryLock(t.Context(), lock.Container, "full"); err == nil || !strings.Contains(err.Error(), "container-full is no file") {
+		t.Errorf("a full directory in its place: %v", err)
+	}
+	if all := lock.Displaced(dir); len(all) != 1 || all[0].ID != "full" {
+		t.Errorf("afterwards %v", all)
+	}
+}
+
+// A directory of locks that leads nowhere does not say that an object is gone.
+func TestDanglingDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "locks")
+	if err := os.Symlink(dir+".none", dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(dir).TryLock(t.Context(), lock.Container, "a"); !errors.Is(err, ownplace.ErrDangling) || cove.Is(err, cove.NotFound) {
+		t.Errorf("%v", err)
 	}
 }
