@@ -237,6 +237,12 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// noDirectory tells whether there is something at a path, and no directory, nor a link to one.
+func noDirectory(path string) bool {
+	st, err := os.Stat(path)
+	return exists(path) && (err != nil || !st.IsDir())
+}
+
 func isID(s string) bool {
 	return len(s) == cove.IDLength && strings.Trim(s, "0123456789abcdef") == ""
 }

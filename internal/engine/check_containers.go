@@ -11,6 +11,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -83,15 +84,16 @@ func (k *survey) containers(quick bool) {
 			k.suspicions = append(k.suspicions, s)
 		}
 		dir := e.dir(id)
-		noDirectory := func() bool {
-			st, err := os.Stat(dir)
-			return exists(dir) && (err != nil || !st.IsDir())
-		}
-		if noDirectory() {
+		if noDirectory(dir) {
 			add(suspicion{
-				Difference: Difference{Kind: "directory", Object: dir, Problem: "it is no directory; the container's files are gone"}, live: true,
-				still:  func() (bool, error) { return noDirectory(), nil },
-				repair: func() error { return errors.Join(os.Remove(dir), e.makeDir(c)) },
+				Difference: Difference{Kind: "directory", Object: dir, Problem: "it is no directory, and the container's files belong there"}, live: true,
+				still: func() (bool, error) { return noDirectory(dir), nil },
+				repair: func() error {
+					if err := ownplace.Directory(dir); err != nil {
+						return err
+					}
+					return e.makeDir(c)
+				},
 			})
 			continue // all else follows from that
 		}

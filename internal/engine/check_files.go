@@ -10,6 +10,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -64,7 +65,17 @@ func (k *survey) directories() {
 
 // sockets looks for what monitors that are gone have left under the run root.
 func (k *survey) sockets() {
-	dir := filepath.Join(k.e.conf.Scratch(), "containers")
+	for _, dir := range []string{k.e.conf.Scratch(), k.e.sockets()} {
+		if noDirectory(dir) {
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "directory", Object: dir, Problem: "it is no directory, and monitors' sockets belong there"},
+				still:      func() (bool, error) { return noDirectory(dir), nil },
+				repair:     func() error { return ownplace.Directory(dir) },
+			})
+			return
+		}
+	}
+	dir := k.e.sockets()
 	names, err := dirNames(dir)
 	k.fail(err)
 	for _, id := range names {

@@ -115,7 +115,7 @@ func (k *survey) unpublished() {
 				return p, false, nil
 			}
 			// Whatever it is called since it was started, its ID is among them.
-			i := slices.IndexFunc(all, func(p publication) bool { return p.name == id[:cove.ShortIDLength] && !exists(p.file) })
+			i := slices.IndexFunc(all, func(p publication) bool { return p.name == id[:cove.ShortIDLength] && !p.there() })
 			if i < 0 {
 				return p, false, err
 			}
@@ -137,8 +137,8 @@ func (k *survey) unpublished() {
 				}
 				all, err := e.publications(&now.Container)
 				for _, p := range all {
-					if err == nil && !exists(p.file) {
-						err = publishName(p.file, p.lines)
+					if err == nil && !p.there() {
+						err = e.publish(p)
 					}
 				}
 				return err

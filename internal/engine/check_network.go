@@ -14,6 +14,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -305,15 +306,22 @@ func (k *survey) bridges(r network.Reality) {
 // publishedNames looks for names of containers that do not run.
 func (k *survey) publishedNames() {
 	base := k.e.namesDir()
-	networks, err := dirNames(base)
-	k.fail(err)
-	for _, n := range networks {
-		names, err := dirNames(filepath.Join(base, n))
+	list := func(dir string) []string {
+		if noDirectory(dir) {
+			k.suspicions = append(k.suspicions, suspicion{
+				Difference: Difference{Kind: "name", Object: dir, Problem: "it is no directory, as all names are"},
+				still:      func() (bool, error) { return noDirectory(dir), nil },
+				repair:     func() error { return unix.Unlink(dir) },
+			})
+			return nil
+		}
+		names, err := dirNames(dir)
 		k.fail(err)
-		for _, name := range names {
-			ids, err := dirNames(filepath.Join(base, n, name))
-			k.fail(err)
-			for _, id := range ids {
+		return names
+	}
+	for _, n := range list(base) {
+		for _, name := range list(filepath.Join(base, n)) {
+			for _, id := range list(filepath.Join(base, n, name)) {
 				if !isID(id) || !k.traces[id] || k.running[id] {
 					continue
 				}
@@ -321,7 +329,7 @@ func (k *survey) publishedNames() {
 				k.leftover("name", n+"/"+name, id,
 					func() (bool, error) { return exists(p), nil },
 					func() error {
-						err := os.Remove(p)
+						err := ownplace.Remove(p)
 						_ = os.Remove(filepath.Dir(p)) // if it was the last one
 						return err
 					})

@@ -247,6 +247,9 @@ func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 // redial connects to a process that has to make its socket anew, which signal tells
 // it to.
 func (e *Engine) redial(c *Container, signal func(*Container, unix.Signal) error) (conn *monitor.Conn, err error) {
+	if err := e.makeRoomForSocket(c.ID); err != nil {
+		return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
+	}
 	for wait := time.Millisecond; wait < 2*time.Second; wait *= 2 {
 		// Each time: a monitor that has just begun does not listen to signals
 		// yet, and this one is lost on it.

@@ -157,9 +157,6 @@ func (e *Engine) prepareHome() error {
 		case err == nil && !strings.HasPrefix(dir, e.conf.Base()+"/"): // where somebody has wanted volumes to be
 			return cove.E("make directory", dir, cove.Invalid, errors.New("it is a file: move it away, or name another directory"))
 		}
-		if _, lerr := os.Readlink(dir); err != nil && lerr == nil {
-			return cove.E("make directory", dir, cove.Invalid, errors.New("a link to nothing is in its place: remove it, or make what it leads to"))
-		}
 		// Above it others may have to pass: the graph root is shared with
 		// the ecosystem's tools, which make it 0700 or 0711 themselves.
 		if err := ownplace.Directory(dir); err != nil {
@@ -199,11 +196,6 @@ func (e *Engine) dir(id string) string { return filepath.Join(e.conf.Containers(
 // --rm is carried out: as long as it is there, and be it empty, the record waits
 // to be dropped.
 func (e *Engine) removedDir(id string) string { return filepath.Join(e.conf.Removed(), id) }
-
-// socket is where the container's monitor listens.
-func (e *Engine) socket(id string) string {
-	return filepath.Join(e.conf.Scratch(), "containers", id, "attach")
-}
 
 // emit tells the event log. A log that cannot be written is no reason to fail
 // what has already happened.

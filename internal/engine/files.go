@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/spec"
 )
@@ -32,6 +33,9 @@ func (e *Engine) makeDir(c *cove.Container) error {
 		mode os.FileMode
 	}{{"", 0o700}, {"diff", 0o755}, {lastMade, 0o700}} {
 		err := os.Mkdir(filepath.Join(dir, d.name), d.mode)
+		if err != nil && ownplace.Dangling(dir) {
+			return cove.E("make container directory", c.Name, cove.Invalid, fmt.Errorf("%s: %w", dir, ownplace.ErrDangling))
+		}
 		if err != nil && !os.IsExist(err) {
 			return cove.E("make container directory", c.Name, fileKind(err), err)
 		}

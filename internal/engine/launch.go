@@ -209,7 +209,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 				if l.hooks != nil {
 					poststop(l.hooks)
 				}
-				return os.RemoveAll(filepath.Dir(l.e.socket(l.c.ID)))
+				return l.e.removeSocket(l.c.ID)
 			})
 		}
 		return nil, l.undo.because(err)

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/ownthread"
 	"github.com/cove-engine/cove/internal/state"
 )
@@ -216,7 +216,7 @@ const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]string, error) {
 	var files []string
 	for _, p := range e.published(c, networks) {
-		if err := publishName(p.file, p.lines); err != nil {
+		if err := e.publish(p); err != nil {
 			return files, cove.E("publish name", p.name, fileKind(err), err)
 		}
 		files = append(files, p.file)
@@ -226,6 +226,12 @@ func (e *Engine) publishNames(c *cove.Container, networks []cove.Network) ([]str
 
 // publication is a name of a container on a network, and the file that says so.
 type publication struct{ network, name, file, lines string }
+
+// there tells whether its file says it.
+func (p publication) there() bool {
+	text, err := readProc(p.file, len(p.lines)+1)
+	return err == nil && string(text) == p.lines
+}
 
 // published are those of a container that runs.
 func (e *Engine) published(c *cove.Container, networks []cove.Network) (all []publication) {
@@ -244,16 +250,23 @@ func (e *Engine) published(c *cove.Container, networks []cove.Network) (all []pu
 	return all
 }
 
-// publishName writes a name's file, whose directory the last one of that name may
-// just be taking along.
-func publishName(file, lines string) (err error) {
+// publish writes a name's file, whose directory the last one of that name may
+// just be taking along, and which something else may be in the place of.
+func (e *Engine) publish(p publication) (err error) {
+	dir := filepath.Dir(p.file)
 	for range 8 {
-		if err = os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return err
+		if err = os.MkdirAll(dir, 0o755); err == nil {
+			err = replaceFile(p.file, p.lines)
 		}
-		if err = os.WriteFile(file, []byte(lines), 0o644); !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if err == nil {
+			return nil
 		}
+		for _, above := range []string{e.namesDir(), filepath.Dir(dir), dir} {
+			if noDirectory(above) {
+				_ = unix.Unlink(above)
+			}
+		}
+		_ = ownplace.Clear(p.file)
 	}
 	return err
 }
@@ -264,9 +277,7 @@ func (e *Engine) forgetNames(c *cove.Container) error {
 	for i := range c.Attachments {
 		for _, name := range namesOf(c, &c.Attachments[i]) {
 			dir := filepath.Join(e.namesDir(), c.Attachments[i].Network, strings.ToLower(name))
-			if err := unix.Unlink(filepath.Join(dir, c.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, os.NewSyscallError("remove name "+name, err))
-			}
+			errs = append(errs, ownplace.Remove(filepath.Join(dir, c.ID)))
 			_ = unix.Rmdir(dir) // if it was the last one
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"github.com/cove-engine/cove/internal/inspect"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -558,7 +558,7 @@ func (e *Engine) finishNetwork(ctx context.Context, n cove.Network) error {
 	if err := remove(); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(e.namesDir(), n.Name)); err != nil {
+	if err := ownplace.Remove(filepath.Join(e.namesDir(), n.Name)); err != nil {
 		return cove.E("remove network", n.Name, fileKind(err), err)
 	}
 	// Before the record, as with containers.

@@ -19,8 +19,21 @@ import (
 // Remove removes a container with all that is its own. Each step can be done
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
+	err := e.remove(ctx, nameOrID, o)
+	if cove.Is(err, cove.NotFound) {
+		if _, ferr := e.find(nameOrID); ferr == nil { // something of its own was not found: nobody is to think that it is gone
+			err = cove.E("remove container", nameOrID, cove.Internal, err)
+		}
+	}
+	return err
+}
+
+func (e *Engine) remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	ctx = lock.Track(ctx) // many are removed at the same time
 	h, err := e.holdAlone(ctx, nameOrID, o)
+	if err != nil && o.Force && e.clearPlace(ctx, nameOrID) {
+		h, err = e.holdAlone(ctx, nameOrID, o)
+	}
 	if errors.Is(err, errSettledAway) {
 		return nil
 	}
@@ -62,6 +75,22 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 		}
 	}
 	return e.removeHeld(h, o)
+}
+
+// clearPlace takes away what is in the place of a container's directory and is none,
+// in which nothing can be looked up, and makes the directory anew; it tells whether it
+// did. What goes by force does not wait for somebody to see to that.
+func (e *Engine) clearPlace(ctx context.Context, nameOrID string) bool {
+	c, err := e.find(nameOrID)
+	if err != nil || !noDirectory(e.dir(c.ID)) {
+		return false
+	}
+	l, err := e.lockContainer(ctx, c.ID)
+	if err != nil {
+		return false
+	}
+	defer l.Unlock()
+	return noDirectory(e.dir(c.ID)) && unix.Unlink(e.dir(c.ID)) == nil && e.makeDir(c) == nil
 }
 
 // stop says how a container that runs is to end.

@@ -12,6 +12,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/monitor/conmon"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/procfs"
 )
 
@@ -85,6 +86,9 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 	}
 	if over && still {
 		werr = fmt.Errorf("its run file is lost, and its monitor, process %d, which lives, does not write it anew", pid)
+		if ownplace.Dangling(e.dir(c.ID)) {
+			werr = fmt.Errorf("%s: %w", e.dir(c.ID), ownplace.ErrDangling)
+		}
 	}
 	return nil, false, werr
 }

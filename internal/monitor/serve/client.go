@@ -379,7 +379,7 @@ func (m *Monitor) openSocket() {
 		m.listen = -1
 	}
 	_ = os.MkdirAll(path.Dir(m.env.Socket), 0o700)
-	_ = unix.Unlink(m.env.Socket)
+	_ = os.Remove(m.env.Socket) // a directory, too
 	dir, err := unix.Open(path.Dir(m.env.Socket), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
