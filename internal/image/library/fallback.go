@@ -2,6 +2,7 @@ package library
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"go.podman.io/storage/pkg/configfile"
 	"go.podman.io/storage/pkg/unshare"
 
+	"github.com/cove-engine/cove/internal/image/index"
 	"github.com/cove-engine/cove/internal/unnamed"
 )
 
@@ -38,13 +40,25 @@ func (s *Store) fallback(name, environment string) string {
 		return ""
 	}
 	own := filepath.Join(filepath.Dir(dir), name)
-	if have, err := os.ReadFile(own); err == nil && string(have) == fallbacks[name] {
+	if holds(own, fallbacks[name]) {
 		return own
 	}
 	if writeFallback(own, fallbacks[name]) != nil {
 		return ""
 	}
 	return own
+}
+
+// holds tells whether a file of ours has that text. What is in its place and no file
+// is taken away.
+func holds(name, text string) bool {
+	f, err := index.OpenFile(name, os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	have, err := io.ReadAll(io.LimitReader(f, int64(len(text))+1))
+	return err == nil && string(have) == text
 }
 
 // none tells that there is none of the files. One that cannot be read, or is a

@@ -3,6 +3,7 @@ package library
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/cove-engine/cove/internal/image"
@@ -42,5 +43,31 @@ func TestNoFallback(t *testing.T) {
 	}
 	if absent := filepath.Join(dir, "absent"); !none([]string{absent}) || none([]string{absent, link}) || none([]string{file}) || none([]string{file + "/policy.json"}) {
 		t.Error("absent, a link to nowhere, a file, below a file: ", none([]string{absent}), none([]string{link}), none([]string{file}), none([]string{file + "/policy.json"}))
+	}
+}
+
+// A FIFO in its place would be waited for by every command about images.
+func TestFallbackDisplaced(t *testing.T) {
+	own, elsewhere := filepath.Join(t.TempDir(), "policy.json"), filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(elsewhere, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, put := range map[string]func() error{
+		"fifo": func() error { return syscall.Mkfifo(own, 0o600) },
+		"link": func() error { return os.Symlink(elsewhere, own) },
+		"dir":  func() error { return os.Mkdir(own, 0o700) },
+	} {
+		if err := put(); err != nil {
+			t.Fatal(err)
+		}
+		if holds(own, "text") {
+			t.Errorf("%s: taken for the file", what)
+		}
+		if err := writeFallback(own, "text"); err != nil || !holds(own, "text") {
+			t.Errorf("%s: written: %v", what, err)
+		}
+		if err := os.Remove(own); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
