@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,6 +28,9 @@ func Inject(s *specs.Spec, dirs, devices []string) (nodes map[string]string, err
 			err = cove.E("read CDI specifications", strings.Join(dirs, ", "), cove.Invalid, fmt.Errorf("one cannot be read by the library for it: %v", r))
 		}
 	}()
+	if err := checkFiles(dirs); err != nil {
+		return nil, cove.E("read CDI specification", "", cove.Invalid, err)
+	}
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(dirs...), cdi.WithAutoRefresh(false))
 	if err != nil {
 		return nil, cove.E("read CDI specifications", "", cove.Invalid, err)
@@ -40,8 +45,40 @@ func Inject(s *specs.Spec, dirs, devices []string) (nodes map[string]string, err
 			err = fmt.Errorf("%w: %w", err, errors.Join(why...))
 		}
 	}
+	kind := cove.Invalid
+	if errors.Is(err, os.ErrNotExist) { // which podman takes for a missing command
+		kind = cove.NoCommand
+	}
 	// Parsers take several lines.
-	return nil, cove.E("", "", cove.Invalid, errors.New("setting up CDI devices: "+strings.Join(strings.Fields(err.Error()), " ")))
+	return nil, cove.E("", "", kind, errors.New("setting up CDI devices: "+strings.Join(strings.Fields(err.Error()), " ")))
+}
+
+// maxFile is more than any specification has.
+const maxFile = 32 << 20
+
+// checkFiles refuses what the library would read for ever, or wait for: it reads
+// every file of a specification's name to its end.
+func checkFiles(dirs []string) error {
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // there need not be one; what it cannot read the library tells
+		}
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); ext != ".json" && ext != ".yaml" {
+				continue
+			}
+			name := filepath.Join(dir, e.Name())
+			switch st, err := os.Stat(name); {
+			case err != nil || st.IsDir():
+			case !st.Mode().IsRegular():
+				return fmt.Errorf("%s: it is no regular file", name)
+			case st.Size() > maxFile:
+				return fmt.Errorf("%s: it has more than %d bytes", name, maxFile)
+			}
+		}
+	}
+	return nil
 }
 
 // nodesOf gives the nodes of devices and of the specifications that they are in.
