@@ -67,7 +67,7 @@ func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
 	}
 	env := e.aideEnvelope(c)
 	switch k {
-	case wire.Exec:
+	case wire.Exec, wire.Checkpoint:
 		s, err := e.startAide(c, env, nil)
 		if err != nil {
 			return nil, err

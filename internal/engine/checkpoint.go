@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/ctrinit/drive"
@@ -90,10 +92,23 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	defer conn.Close()
 	called := time.Now()
-	if err := h.unlocked(ctx, func() error { return conn.Checkpoint(ctx, body) }); err != nil {
+	make := func() error { return conn.Checkpoint(ctx, body) }
+	if h.Spec.Monitor != "" {
+		plan, err := os.Open(filepath.Join(h.Dir, "plan"))
+		if err != nil {
+			return result, cove.E("read plan of container", h.Name, fileKind(err), err)
+		}
+		defer plan.Close()
+		if err := h.beginCheckpoint(body); err != nil {
+			return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
+		}
+		make = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
+	}
+	if err := h.unlocked(ctx, make); err != nil {
 		if h.Status != cove.Running && ctx.Err() == nil {
 			return result, notRunning() // another one has ended it
 		}
+		h.endCheckpoint()
 		return result, cove.E("checkpoint container", h.Name, cove.KindOf(err), err)
 	}
 	result.Runtime = time.Since(called)
@@ -160,9 +175,6 @@ func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 	if e.conf.Rootless {
 		return refuse("checkpointing a container requires root")
 	}
-	if c.Spec.Monitor != "" {
-		return refuse("checkpoints of containers that conmon watches are not supported by cove yet")
-	}
 	if c.Spec.Runtime == "" {
 		return refuse("checkpoints are not made by cove's own OCI runtime: a container made with --runtime runc can have them")
 	}
@@ -178,14 +190,54 @@ func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 	return nil
 }
 
+// beginCheckpoint writes down that a checkpoint is being made that ends a container
+// which conmon watches, and sees to it that what there is of others is not taken
+// for its.
+func (h *held) beginCheckpoint(body wire.CheckpointBody) error {
+	if body.Leave {
+		return nil
+	}
+	turn, err := drive.Turn(h.Dir, 0)
+	if err == unix.EWOULDBLOCK {
+		return nil // another one is being made
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(turn)
+	err = os.Remove(filepath.Join(body.Work, checkpoint.DumpStatistics))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	h.Run.Dumping = true
+	return h.writeRun()
+}
+
+// endCheckpoint writes down that none is being made, unless another one is.
+func (h *held) endCheckpoint() {
+	if !h.Run.Dumping || h.Spec.Monitor == "" {
+		return
+	}
+	if turn, err := drive.Turn(h.Dir, 0); err == nil {
+		defer unix.Close(turn)
+		h.Run.Dumping = false
+		_ = h.writeRun()
+	}
+}
+
 // completeCheckpoint finishes the checkpoint of a container whose monitor was
-// killed when it had been written, and tells whether there was one. Nothing of
-// the container may have run on since.
+// killed when it had been written, or is conmon, and tells whether there was one.
+// Nothing of the container may have run on since.
 func (h *held) completeCheckpoint() (bool, error) {
 	run, err := runfile.Read(h.Dir)
 	if err != nil || !run.Dumping || procfs.OtherBoot(run.BootID) || procfs.Lives(run.PID, run.PIDStart) {
 		return false, nil
 	}
+	turn, err := drive.Turn(h.Dir, 10*time.Second) // whoever makes it is about to end
+	if err != nil {
+		return false, cove.E("keep the checkpoint of container", h.Name, fileKind(err), err)
+	}
+	defer unix.Close(turn)
 	i := new(CheckpointOptions).images(h.Dir)
 	// CRIU needs no monitor for its last steps.
 	for deadline := time.Now().Add(2 * time.Second); !drive.Complete(i.Dir, i.Work); time.Sleep(10 * time.Millisecond) {

@@ -175,7 +175,7 @@ func (l *launch) forkConmon(program string, cgroup int) (starting, error) {
 	c := l.c
 	return &conmonStart{Starting: s, l: l, said: said, birth: conmon.Birth{
 		Program: conmonPath, ID: c.ID, Name: c.Name, Bundle: l.e.bundle(c.ID), Exits: l.e.exits(c.ID),
-		Runtime: []string{program, "drive"},
+		Runtime: []string{program, "drive"}, Restore: l.images(),
 	}}, nil
 }
 
@@ -207,6 +207,9 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	defer writer.Close()
 	s.told = reader
 	prepare, become := wire.PrepareBody{Unread: !env.Terminal && !passthrough(env.Log.Driver)}, wire.Become{}
+	if env.Restore != nil {
+		prepare.Restore = &env.Restore.Images
+	}
 	var plan, inherited []int
 	shm := -1
 	inherited = append(inherited, int(writer.Fd()))
@@ -231,8 +234,9 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 			if err != nil {
 				return cove.E("start container", env.Name, cove.Internal, err)
 			}
-			prepare.Namespaces = append(prepare.Namespaces, flag)
-			plan = append(plan, f.FD)
+			// conmon holds them, for the runtime to find again at a checkpoint.
+			prepare.Namespaces, prepare.Held = append(prepare.Namespaces, flag), append(prepare.Held, wire.BecomeFD+len(inherited))
+			plan, inherited = append(plan, f.FD), append(inherited, f.FD)
 		default:
 			return cove.E("start container", env.Name, cove.Unsupported, errors.New("conmon has no use for "+f.Name))
 		}
@@ -364,6 +368,13 @@ const conmonPatience = 30 * time.Second
 func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	var started wire.StartedBody
 	e, c, l := s.l.e, s.l.c, s.l
+	if l.restore != nil {
+		// It runs at once: when we are killed before it is recorded, whoever
+		// comes next ends it, and it is as checkpointed as before.
+		if _, err := s.Starting.Go(down); err != nil {
+			return started, err
+		}
+	}
 	pid, err := conmon.Created(s.told, conmonPatience)
 	if err != nil {
 		return started, err
@@ -371,6 +382,9 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	run := cove.Run{
 		Generation: l.run.Generation + 1, BootID: procfs.BootID(), PID: pid, MonitorPID: s.MonitorPID(),
 		Started: time.Now(), Restarts: l.restarts, Poststop: s.poststop(),
+	}
+	if l.restore != nil {
+		run.Started, run.Restored = l.restore.Started, time.Now()
 	}
 	run.MonitorStart, _ = procfs.StartTime(run.MonitorPID)
 	run.PIDStart, _ = procfs.StartTime(pid)
@@ -416,9 +430,11 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	// alone from here on, however long the runtime waits for hooks.
 	l.closeRunFile()
 	// By the guard, which does not mind our being killed from here on.
-	if _, err := s.Starting.Go(down); err != nil {
-		s.conn.Close()
-		return started, err
+	if l.restore == nil {
+		if _, err := s.Starting.Go(down); err != nil {
+			s.conn.Close()
+			return started, err
+		}
 	}
 	s.Starting.Close()
 	s.listened()
@@ -512,7 +528,8 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 		now := Container{Container: c.Container, Dir: c.Dir}
 		now.Run = *run
 		why := lost(&c.Container, run, alive(c.Dir))
-		if e.reported(&now, why) {
+		// Of what a checkpoint ends conmon has the wrong code: it is recorded.
+		if !run.Dumping && e.reported(&now, why) {
 			return now.Run, nil
 		}
 		if why != "" {
@@ -619,15 +636,17 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 // restartWanted tells whether the restart policy asks for another run of a
 // container that conmon has watched to its end.
 func (h *held) restartWanted() bool {
-	return h.Status == cove.Exited && h.Run.Down && h.Run.Exit == "" && h.Run.Error == "" && !procfs.OtherBoot(h.Run.BootID) &&
+	return h.Status == cove.Exited && h.Run.Down && h.Run.Checkpointed.IsZero() && h.Run.Exit == "" && h.Run.Error == "" && !procfs.OtherBoot(h.Run.BootID) &&
 		h.Desired == cove.DesireRun && !h.Run.Stopping &&
 		(h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy())
 }
 
 // goes tells whether a container that has ended goes with its end, as --rm asks:
-// not while its policy has another run follow. That is for our own monitor to
+// not when a checkpoint has ended it, nor while its policy has another run follow. That is for our own monitor to
 // see to, and where it was killed there is none.
-func (h *held) goes() bool { return h.Spec.Remove && (h.Spec.Monitor == "" || !h.restartWanted()) }
+func (h *held) goes() bool {
+	return h.Spec.Remove && h.Run.Checkpointed.IsZero() && (h.Spec.Monitor == "" || !h.restartWanted())
+}
 
 // endConmon kills a run's conmon.
 func (e *Engine) endConmon(run *cove.Run) error {

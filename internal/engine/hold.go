@@ -142,7 +142,7 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 // container's monitor, or with conmon the start's guard.
 func (e *Engine) callOffStart(c *cove.Container) {
 	if c.Spec.Monitor != "" {
-		e.endGuard(c.ID)
+		e.callOff(c)
 		return
 	}
 	conn, err := monitor.Dial(e.socket(c.ID))

@@ -353,6 +353,14 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 	})
 }
 
+// images is where those of the checkpoint are that is restored.
+func (l *launch) images() string {
+	if l.restore == nil {
+		return ""
+	}
+	return l.restore.Dir
+}
+
 func (l *launch) fill() error {
 	if l.unpack == nil {
 		return nil

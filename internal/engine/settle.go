@@ -129,17 +129,17 @@ func (h *held) settleEnd(ctx context.Context) error {
 		h.Run.Checkpointed = h.Run.Finished
 	}
 	if !h.Run.Checkpointed.IsZero() { // or a restore was cut short
-		h.Run.Exit, h.Run.ExitCode, h.Run.Dumping = "", 0, false
+		h.Run.Exit, h.Run.ExitCode = "", 0
 	}
-	h.Run.Down, h.Run.Poststop = true, false
+	h.Run.Down, h.Run.Poststop, h.Run.Dumping = true, false, false
 	if h.Run.Exit == "" && !h.reported {
 		// Its exit is recorded; the monitor was killed after that.
-		if err := h.writeRun(); err != nil || !h.goes() || !h.Run.Checkpointed.IsZero() {
+		if err := h.writeRun(); err != nil || !h.goes() {
 			return err
 		}
 		return h.settleAway(ctx)
 	}
-	if (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Desired == cove.DesireRun &&
+	if (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Run.Checkpointed.IsZero() && h.Desired == cove.DesireRun &&
 		h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) {
 		h.Run.RestartDue = true // whoever records that may be killed before the start
 		if !h.restartsUnhealthy() {

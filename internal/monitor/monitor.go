@@ -535,8 +535,8 @@ func (c *Conn) Request(kind wire.Kind, v any) error {
 
 // Checkpoint has the monitor checkpoint its container. It returns when that is
 // done, or when ctx ends: the monitor goes on alone then.
-func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
-	return c.ask(ctx, wire.Checkpoint, body, func(kind wire.Kind, answer []byte) (done bool, err error) {
+func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody, plan ...int) error {
+	return c.ask(ctx, wire.Checkpoint, body, plan, func(kind wire.Kind, answer []byte) (done bool, err error) {
 		if kind == wire.Exit { // that comes if it ends before
 			return false, nil
 		}
@@ -550,7 +550,7 @@ func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody) error {
 func (c *Conn) Probe(ctx context.Context, timeout time.Duration) (code int, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*timeout+answerLimit, ErrNoAnswer)
 	defer cancel()
-	err = c.ask(ctx, wire.HealthRun, nil, func(kind wire.Kind, answer []byte) (done bool, err error) {
+	err = c.ask(ctx, wire.HealthRun, nil, nil, func(kind wire.Kind, answer []byte) (done bool, err error) {
 		if kind != wire.Exit {
 			return true, expect(kind, answer, wire.Exit)
 		}
@@ -564,9 +564,9 @@ func (c *Conn) Probe(ctx context.Context, timeout time.Duration) (code int, err 
 
 // ask sends a request that may take any time and passes what comes to answer
 // until that is done, or ctx ends.
-func (c *Conn) ask(ctx context.Context, kind wire.Kind, body any, answer func(wire.Kind, []byte) (done bool, err error)) error {
+func (c *Conn) ask(ctx context.Context, kind wire.Kind, body any, fds []int, answer func(wire.Kind, []byte) (done bool, err error)) error {
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) })
-	err := c.SendJSON(kind, body)
+	err := c.SendJSON(kind, body, fds...)
 	for done := false; err == nil && !done; {
 		var came wire.Kind
 		var text []byte

@@ -33,6 +33,9 @@ func imageArgs(i *wire.Images, more ...string) []string {
 func (d *driver) checkpoint() *wire.Failure {
 	written := *d.dump
 	written.Dir += Unfinished
+	if _, err := Turn(path.Dir(d.dump.Dir), imagePatience); err != nil { // until we end
+		return wire.Fail("wait for another checkpoint", err)
+	}
 	err := rootfs.RemoveTree(written.Dir)
 	if err == nil {
 		err = rootfs.RemoveTree(written.Work)
@@ -58,15 +61,38 @@ func (d *driver) checkpoint() *wire.Failure {
 	return nil
 }
 
-// Complete tells whether a checkpoint was completed of which nobody has told: the
-// images are those of dir, work is CRIU's directory.
-func Complete(dir, work string) bool {
-	for _, name := range []string{dir + Unfinished + "/inventory.img", work + "/" + statistics} {
-		if _, err := os.Lstat(name); err != nil {
-			return false
+// Turn waits until nobody makes a checkpoint of the container whose directory it
+// is, for some time at most, and keeps others from it while the descriptor that it
+// gives is open. EWOULDBLOCK: somebody does.
+func Turn(dir string, patience time.Duration) (int, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return fd, nil
+		}
+		if err != unix.EINTR && (err != unix.EWOULDBLOCK || !time.Now().Before(deadline)) {
+			_ = unix.Close(fd)
+			return -1, err
 		}
 	}
-	return true
+}
+
+// Complete tells whether a checkpoint was completed of which nobody has told: the
+// images are those of dir, or will be, and work is CRIU's directory.
+func Complete(dir, work string) bool {
+	if _, err := os.Lstat(work + "/" + statistics); err != nil {
+		return false
+	}
+	for _, place := range []string{dir + Unfinished, dir} {
+		if _, err := os.Lstat(place + "/inventory.img"); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Keep puts the images that were written onto the disk, and then into the place

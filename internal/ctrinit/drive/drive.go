@@ -63,8 +63,8 @@ func Main() {
 }
 
 // Create is Main where conmon is the monitor and has us for its OCI runtime:
-// args are those of the runtime's create. A guard has the runtime start the
-// container, and conmon is its parent. What conmon inherited from cove is not
+// args are those of the runtime's create, or restore. A guard has the runtime start
+// what is created, and conmon is its parent. What conmon inherited from cove is not
 // the runtime's.
 func Create(args []string) {
 	d := &driver{dir: -1, shm: -1, spaces: map[string]string{}, runtimeArgs: args}
@@ -84,8 +84,8 @@ func Create(args []string) {
 }
 
 func (d *driver) inherit() *wire.Failure {
-	if len(d.runtimeArgs) == 0 || d.runtimeArgs[0] != "create" {
-		return &wire.Failure{Step: "read conmon's request", Text: "it is not create"}
+	if len(d.runtimeArgs) == 0 || d.runtimeArgs[0] != "create" && d.runtimeArgs[0] != "restore" {
+		return &wire.Failure{Step: "read conmon's request", Text: "it is neither create nor restore"}
 	}
 	if err := unix.CloseRange(control, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return wire.Fail("keep descriptors from the runtime", err)
@@ -192,7 +192,11 @@ func (d *driver) run() *wire.Failure {
 	if hand >= 0 {
 		rights = []int{hand}
 	}
-	if err := wire.SendJSON(control, wire.Ready, wire.ReadyBody{PID: pid}, rights...); err != nil {
+	kind, body := wire.Ready, any(wire.ReadyBody{PID: pid})
+	if d.restore != nil && d.runtimeArgs != nil {
+		kind, body = wire.Started, wire.StartedBody{}
+	}
+	if err := wire.SendJSON(control, kind, body, rights...); err != nil {
 		end(created)
 		return wire.Fail("report", err)
 	}
@@ -222,7 +226,7 @@ func awaitExec(pid int) {
 // awaitGo returns when the container may run. If the start is called off, or the
 // monitor has died, it ends what was created.
 func awaitGo(created int) {
-	buf := make([]byte, 64)
+	buf := make([]byte, wire.Max) // cove's own has a body
 	if kind, _, _, err := wire.Receive(control, buf); err != nil || kind != wire.Go {
 		end(created)
 		os.Exit(1)
@@ -262,17 +266,13 @@ func (d *driver) receive() *wire.Failure {
 		return &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
 	}
 	fds = fds[1:]
-	holder, held := os.Getppid(), msg.Held
-	if d.runtimeArgs != nil { // conmon holds none
-		holder, held = os.Getpid(), fds
-	}
-	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) || len(held) < len(msg.Namespaces) {
+	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) || len(msg.Held) < len(msg.Namespaces) {
 		return &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
 	}
 	for i, flag := range msg.Namespaces {
 		// The monitor's own: ours are gone by the time that a checkpoint asks
 		// the runtime which ones these were.
-		d.spaces[namespaceType[flag]] = "/proc/" + strconv.Itoa(holder) + "/fd/" + strconv.Itoa(held[i])
+		d.spaces[namespaceType[flag]] = "/proc/" + strconv.Itoa(os.Getppid()) + "/fd/" + strconv.Itoa(msg.Held[i])
 	}
 	if msg.Shm {
 		d.shm = fds[len(msg.Namespaces)]
@@ -390,6 +390,13 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		// terminal is conmon's to say.
 		n := len(d.runtimeArgs) - 1
 		args := slices.Clone(d.runtimeArgs[1:n])
+		if d.restore != nil {
+			if f := d.call("restore", imageArgs(d.restore, args...), imagePatience, d.runtimeArgs[n]); f != nil {
+				explain(f, d.restore.Work+"/restore.log")
+				return 0, -1, f
+			}
+			return 0, -1, nil
+		}
 		if d.NoKeyring {
 			args = append(args, "--no-new-keyring")
 		}

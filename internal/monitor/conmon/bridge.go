@@ -194,7 +194,7 @@ func (b *bridge) handle(ctx context.Context, kind wire.Kind, body []byte, fds []
 		if json.Unmarshal(body, &s) == nil {
 			b.stop(ctx, s)
 		}
-	case wire.Exec, wire.HealthRun, wire.Networks:
+	case wire.Exec, wire.HealthRun, wire.Networks, wire.Checkpoint:
 		aide, err := b.Aide(kind)
 		if err == nil {
 			err = aide.Send(kind, body, fds...)

@@ -36,6 +36,8 @@ type Birth struct {
 	Bundle, Exits string
 	// Runtime is what it runs as its OCI runtime, with arguments.
 	Runtime []string
+	// Restore is where the images are that the container goes on from; "" to create it.
+	Restore string
 	// ExitCommand is run when the container has ended.
 	ExitCommand     []string
 	Log             wire.Log
@@ -59,6 +61,9 @@ func (b *Birth) Args() []string {
 		}
 	case b.Log.MaxSize > 0 && !b.special():
 		args = append(args, "--log-size-max", strconv.FormatInt(b.Log.MaxSize, 10))
+	}
+	if b.Restore != "" {
+		args = append(args, "--restore", b.Restore)
 	}
 	if b.Lifetime > 0 {
 		args = append(args, "--timeout", strconv.Itoa(int(b.Lifetime.Seconds())))

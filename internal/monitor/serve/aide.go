@@ -34,11 +34,14 @@ func Aide() {
 		_ = wire.SendJSON(control, wire.Failed, f)
 		os.Exit(1)
 	}
-	for len(m.clients) > 0 || len(m.execs) > 0 || !m.ended && m.hasDuties() {
+	for len(m.clients) > 0 || len(m.execs) > 0 || m.dump != nil || !m.ended && m.hasDuties() {
 		m.step()
 	}
 	os.Exit(0)
 }
+
+// isAide tells whether conmon is the container's monitor.
+func (m *Monitor) isAide() bool { return m.env.Init != nil }
 
 // hasDuties tells whether the aide is there for more than one client.
 func (m *Monitor) hasDuties() bool {

@@ -37,8 +37,7 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
 		m.after(turnWait, func() { m.startDump(c, body) })
 		return
 	}
-	m.run.Dumping = !body.Leave
-	err := m.record.Write(&m.run, false)
+	err := m.noteDump(!body.Leave)
 	var null int
 	if err == nil {
 		null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -81,12 +80,13 @@ func (m *Monitor) dumpEnded() {
 	}
 	m.forget(d.pidfd)
 	_ = unix.Close(d.socket)
-	m.dump, m.run.Dumping = nil, false
+	m.dump = nil
+	m.run.Dumping = false
 	if f == nil && !d.body.Leave {
 		m.dumped, m.stopping = true, true
 		m.env.Teardown.Remove = m.env.Teardown.Remove && !d.body.Stay
 	} else {
-		_ = m.record.Write(&m.run, false)
+		_ = m.noteDump(false)
 		if m.env.Health != nil {
 			m.scheduleProbe()
 		}
@@ -96,7 +96,21 @@ func (m *Monitor) dumpEnded() {
 	} else {
 		d.client.sendJSON(wire.Ack, nil)
 	}
+	if m.isAide() {
+		m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) { m.leave() })
+		return
+	}
 	m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) { m.initExited() })
+}
+
+// noteDump writes down whether a checkpoint is being made that ends the container.
+// Beside conmon who has asked for it has done so: an aide has no part in the run.
+func (m *Monitor) noteDump(ends bool) error {
+	m.run.Dumping = ends
+	if m.isAide() {
+		return nil
+	}
+	return m.record.Write(&m.run, false)
 }
 
 // endDump gives a checkpoint up. CRIU lets the container's processes go on.

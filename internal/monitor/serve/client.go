@@ -185,9 +185,18 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		}
 	case wire.Checkpoint:
 		var b wire.CheckpointBody
-		if coldjson.Unmarshal(body, &b) == nil {
-			m.startDump(c, b)
+		if coldjson.Unmarshal(body, &b) != nil {
+			return false
 		}
+		kept := m.isAide() && len(fds) == 1
+		if kept {
+			if m.planFD >= 0 {
+				_ = unix.Close(m.planFD)
+			}
+			m.planFD = fds[0]
+		}
+		m.startDump(c, b)
+		return kept
 	case wire.HealthRun:
 		m.probeNow(c)
 	case wire.Exec:

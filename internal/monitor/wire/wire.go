@@ -94,7 +94,8 @@ const (
 	// with [RenameBody].
 	Rename Kind = 'I'
 	// Checkpoint asks for one [client] with [CheckpointBody]; Ack when the images
-	// are on the disk, Failed when the container runs on instead.
+	// are on the disk, Failed when the container runs on instead. For an aide the
+	// container's plan comes with it.
 	Checkpoint Kind = 'K'
 )
 
