@@ -351,14 +351,26 @@ func isProc(source string) bool {
 	return unix.Statfs(source, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
+// firstCgroupNamespace tells that this process is in the machine's first cgroup
+// namespace. A mount of version 2 from there sets the options of all others: it
+// would take away nsdelegate, which keeps containers from their own limits
+// (cgroup_get_tree of the kernel, whose number of that namespace it is).
+func firstCgroupNamespace() bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/cgroup", &st) != nil || st.Ino == 0xEFFFFFFB
+}
+
 // mountCgroups shows the container its own cgroups: the one hierarchy of
 // version 2, or below a tmpfs one directory for each of version 1.
 func (p *process) mountCgroups(root int, m *plan.Mount) error {
 	if len(m.Subsystems) == 0 {
-		mfd, err := newFS("cgroup2", "cgroup", nil, m.Set)
+		mfd, err := -1, error(unix.EPERM)
+		if !firstCgroupNamespace() {
+			mfd, err = newFS("cgroup2", "cgroup", nil, m.Set)
+		}
 		if err == unix.EPERM {
-			// In the host's cgroup namespace an ordinary user can only show
-			// what is mounted there.
+			// What is mounted there can be shown, which is also all that an
+			// ordinary user can do in a namespace that is not his.
 			mfd, err = unix.OpenTree(unix.AT_FDCWD, "/sys/fs/cgroup", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 			if err == nil {
 				if err = setAttr(mfd, m.Set, 0, 0); err != nil {

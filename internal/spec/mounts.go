@@ -163,7 +163,9 @@ func (b *builder) sys() specs.Mount {
 }
 
 func (b *builder) cgroup() specs.Mount {
-	if !b.mayMountSys() {
+	// From the host's namespace other OCI runtimes, too, would mount version 2
+	// anew, which changes the options of the host's mount.
+	if !b.mayMountSys() || b.host.CgroupV2 && b.modes.cgroup.is("host") {
 		return specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/sys/fs/cgroup",
 			Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access(), "rbind"}}
 	}
