@@ -70,8 +70,29 @@ func Open(dir string) (*File, error) {
 	return Attach(fd), nil
 }
 
-// putAway gives what is in the run file's place another name.
-func putAway(dir string) error { return os.Rename(dir+"/"+Name, dir+"/"+Name+".damaged") }
+// putAway gives what is in the run file's place another name: one with a number where what
+// has the first one cannot be replaced by it.
+func putAway(dir string) error {
+	name := dir + "/" + Name
+	away := name + ".damaged"
+	for n := 2; ; n++ {
+		err := unix.Rename(name, away)
+		switch err {
+		case nil:
+			return nil
+		case unix.EEXIST, unix.ENOTEMPTY, unix.EISDIR, unix.ENOTDIR:
+		default:
+			n = mostPutAway
+		}
+		if n >= mostPutAway {
+			return &os.PathError{Op: "put away", Path: name, Err: err}
+		}
+		away = name + ".damaged." + strconv.Itoa(n)
+	}
+}
+
+// mostPutAway is how many are kept: nobody does that by mistake.
+const mostPutAway = 10
 
 // openIn opens it, and waits for nobody. What is there and no file is [ErrDamaged].
 func openIn(dir string, how int) (int, error) {

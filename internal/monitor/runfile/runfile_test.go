@@ -301,3 +301,26 @@ func TestRenew(t *testing.T) {
 		})
 	}
 }
+
+// Whatever is in the file's place is put away, be something of another type there already.
+func TestPutAway(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, Name)
+	full := func() error { return os.MkdirAll(filepath.Join(path, "full"), 0o700) }
+	for i, make := range []func() error{
+		full,
+		func() error { return os.Symlink("nowhere", path) },
+		full,
+		func() error { return unix.Mkfifo(path, 0o600) },
+	} {
+		_ = os.Remove(path)
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Open(dir)
+		if err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+		f.Close()
+	}
+}
