@@ -500,6 +500,9 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 			e.heal(ctx, &now)
 			return code, nil
 		}
+		if now.fileLost { // what conmon tells is laid beside what that says
+			e.heal(ctx, &now)
+		}
 		// The monitor tells the end at once; other statuses are looked for.
 		if len(o.Conditions) == 0 && now.Run.PID != 0 {
 			if conn, derr := e.dial(&now); derr == nil {

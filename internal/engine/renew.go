@@ -56,10 +56,18 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 		return nil, false, err
 	}
 	if pid == 0 {
+		if run := e.toldRun(c); run != nil {
+			return run, over, nil
+		}
 		return was, over, werr
 	}
 	if run, over, err := lastRun(e.dir(c.ID), c.Run.Generation); err == nil && !over {
 		return run, over, nil // a start that has gone on meanwhile
+	}
+	if run := e.toldRun(c); run != nil { // it waits for its exit command, which is to find it
+		run.MonitorPID = pid
+		run.MonitorStart, err = procfs.StartTime(pid)
+		return run, false, err
 	}
 	if c.Spec.Monitor != "" {
 		run, err := e.conmonRun(c, pid)
@@ -119,4 +127,20 @@ func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 		return nil, fmt.Errorf("its run file is lost, and conmon, process %d, lives, of whose container this is known: %w", pid, err)
 	}
 	return run, nil
+}
+
+// toldRun is the run whose end conmon has told and nobody has recorded, from the same; nil
+// for none. Of an end that was recorded the bundle is gone.
+func (e *Engine) toldRun(c *cove.Container) *cove.Run {
+	if c.Spec.Monitor == "" {
+		return nil
+	}
+	if _, told := conmon.ReadEnd(e.exits(c.ID), e.bundle(c.ID), c.ID); !told {
+		return nil
+	}
+	pid, made, err := conmon.Watches(e.bundle(c.ID))
+	if err != nil {
+		return nil
+	}
+	return &cove.Run{Generation: c.Run.Generation, BootID: procfs.BootID(), PID: pid, Started: made}
 }

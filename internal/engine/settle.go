@@ -23,7 +23,7 @@ import (
 // fails is left to a verb that changes something.
 func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
 	halfway := pending(&c.Container) && monitorStopped(c) == nil // of a stopped one nothing can be had
-	if (!c.unsettled() || alive(c.Dir)) && e.lostAide(c) == nil && !halfway {
+	if (!c.unsettled() || alive(c.Dir)) && !c.fileLost && e.lostAide(c) == nil && !halfway {
 		return false
 	}
 	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
