@@ -402,7 +402,7 @@ func userOf(root int, user string) (uid, gid int, err error) {
 			fields = entry("/etc/passwd", name, false)
 		}
 		if !ok {
-			return 0, 0, cove.E("", "", cove.Invalid, fmt.Errorf("unable to find user %s: no matching entries in passwd file", name))
+			return 0, 0, cove.E("", "", cove.Invalid, fmt.Errorf("unable to find user %.80s: no matching entries in passwd file", name))
 		}
 		if fields != nil {
 			gid, _ = number(fields[3])
@@ -415,7 +415,7 @@ func userOf(root int, user string) (uid, gid int, err error) {
 		}
 		n, ok := number(group)
 		if !ok {
-			return 0, 0, cove.E("", "", cove.Invalid, fmt.Errorf("unable to find group %s: no matching entries in group file", group))
+			return 0, 0, cove.E("", "", cove.Invalid, fmt.Errorf("unable to find group %.80s: no matching entries in group file", group))
 		}
 		gid = n
 	}

@@ -196,7 +196,7 @@ func parseID(s string) (id uint32, numeric bool, err error) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || n > maxID {
-		return 0, false, invalid("user or group ID %s %w", s, ErrIDRange)
+		return 0, false, invalid("user or group ID %.80s %w", s, ErrIDRange)
 	}
 	return uint32(n), true, nil
 }

@@ -37,6 +37,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -137,6 +138,9 @@ func Packet(k Kind, v any) ([]byte, error) {
 
 // SendJSON writes one packet whose body is v as JSON.
 func SendJSON(fd int, k Kind, v any, fds ...int) error {
+	if f, is := v.(*Failure); is {
+		v = f.clipped()
+	}
 	body, err := coldjson.Marshal(v)
 	if err != nil {
 		return err
@@ -350,6 +354,19 @@ func Fail(step string, err error) *Failure {
 		f.Text = err.Error()
 	}
 	return f
+}
+
+// clipped is the failure with texts that there is room for in a packet: an image's user
+// and a command may be of any length.
+func (f *Failure) clipped() *Failure {
+	const most = 4 << 10
+	short := *f
+	for _, s := range []*string{&short.Step, &short.Text} {
+		if len(*s) > most {
+			*s = strings.ToValidUTF8((*s)[:most], "") + "…"
+		}
+	}
+	return &short
 }
 
 // HookFailure is the failure of a hook, nil for none.

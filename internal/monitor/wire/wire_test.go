@@ -147,3 +147,24 @@ func TestLong(t *testing.T) {
 		t.Error("a socket was taken for a body")
 	}
 }
+
+// A failure that names something very long is heard, too.
+func TestLongFailure(t *testing.T) {
+	ours, theirs, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ours)
+	defer unix.Close(theirs)
+	if err := SendJSON(ours, Failed, &Failure{Step: "find user " + strings.Repeat("ü", 100000), Text: "no matching entries"}); err != nil {
+		t.Fatal(err)
+	}
+	var got Failure
+	_, body, _, err := Receive(theirs, make([]byte, Max))
+	if err == nil {
+		err = json.Unmarshal(body, &got)
+	}
+	if err != nil || !strings.HasPrefix(got.Step, "find user üü") || !strings.HasSuffix(got.Step, "ü…") || got.Text != "no matching entries" {
+		t.Errorf("%.100s %q, %v", got.Step, got.Text, err)
+	}
+}
