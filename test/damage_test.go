@@ -56,7 +56,7 @@ func TestDamage(t *testing.T) {
 		t.Skip("damages cove's own files, as root")
 	}
 	_ = exec.Command("ip", "link", "set", "lo", "up").Run()
-	many, seed := 6, uint64(1) // the same ones each time
+	many, seed := 6, uint64(time.Now().UnixNano())
 	if text := os.Getenv(damageVar); text != "" {
 		many, _ = strconv.Atoi(text)
 	}
@@ -121,7 +121,7 @@ func newDamaged(t *testing.T, e engine, images string) *damaged {
 		"run --name done localhost/bb echo said", "create --name new localhost/bb true",
 		"system check --repair", // writes down which store this is
 	} {
-		if out, err := d.call(strings.Fields(c)...); err != nil {
+		if out, err := d.within(3*time.Minute, strings.Fields(c)...); err != nil { // nothing is damaged yet
 			t.Fatalf("%s: %v: %s", c, err, out)
 		}
 	}
@@ -143,11 +143,18 @@ func newDamaged(t *testing.T, e engine, images string) *damaged {
 func (d *damaged) precious() string { return filepath.Join(d.house.work, "precious") }
 
 // call runs a command of cove's. One that hangs or panics is an error of the test's.
-func (d *damaged) call(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), damageLimit)
+func (d *damaged) call(args ...string) (string, error) { return d.within(damageLimit, args...) }
+
+func (d *damaged) within(limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.house.binary, append([]string{"--root", d.house.work + "/root", "--runroot", d.house.work + "/run"}, args...)...)
 	cmd.WaitDelay = time.Second // a monitor may have its output
+	if line := monitorLine(); line != "" {
+		conf := d.house.work + "/containers.conf"
+		_ = os.WriteFile(conf, []byte("[engine]\n"+line), 0o600)
+		cmd.Env = append(os.Environ(), "CONTAINERS_CONF_OVERRIDE="+conf)
+	}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case ctx.Err() != nil:
