@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"slices"
 
@@ -61,20 +62,37 @@ func storageDriver(priority []string, graphRoot string) string {
 		if d == "overlay2" {
 			d = "overlay"
 		}
-		if slices.Contains(drivers, d) && (d != "btrfs" || onBtrfs(graphRoot)) {
+		if slices.Contains(drivers, d) && (d != "btrfs" || fsType(graphRoot) == unix.BTRFS_SUPER_MAGIC) && (d != "overlay" || overlays(graphRoot)) {
 			return d
 		}
+	}
+	if !overlays(graphRoot) {
+		return "vfs"
 	}
 	return drivers[0]
 }
 
-// onBtrfs looks at the nearest directory that there is.
-func onBtrfs(dir string) bool {
+// overlays tells whether the library's overlay keeps layers in a directory: over
+// another overlay it takes fuse-overlayfs for it.
+func overlays(dir string) bool {
+	switch fsType(dir) {
+	case unix.OVERLAYFS_SUPER_MAGIC, unix.ECRYPTFS_SUPER_MAGIC:
+		_, err := exec.LookPath("fuse-overlayfs")
+		return err == nil
+	}
+	return true
+}
+
+// fsType is that of the nearest directory that there is.
+func fsType(dir string) int64 {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
 	for err == unix.ENOENT && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
 		err = unix.Statfs(dir, &st)
 	}
-	return err == nil && st.Type == unix.BTRFS_SUPER_MAGIC
+	if err != nil {
+		return 0
+	}
+	return int64(st.Type)
 }

@@ -75,27 +75,33 @@ func (l *library) mountable() error {
 			return unsupported("", "storage option "+opt+" is not supported by cove yet")
 		}
 	}
-	return l.withoutProgram()
+	return l.writable()
 }
 
-// withoutProgram refuses a mount program where the kernel's overlay, which is what
-// cove mounts, has no place for what containers write.
-func (l *library) withoutProgram() error {
-	program := l.option("mount_program")
-	if program == "" {
-		return nil
-	}
+// writable refuses file systems where the kernel's overlay, which is what cove
+// mounts, has no place for what containers write: others' overlays, and whatever
+// a mount program was asked for.
+func (l *library) writable() error {
+	const why = "cove mounts by the kernel's overlay, which cannot write to %s (%s)"
 	magic, err := graphdriver.GetFSMagic(filepath.Join(l.store.GraphRoot(), "overlay")) // of what that is in
 	if err != nil {
 		return err
 	}
+	name, root := graphdriver.FsNames[magic], l.store.GraphRoot()
+	program := l.option("mount_program")
 	switch magic {
-	case graphdriver.FsMagicOverlay, graphdriver.FsMagicAufs, graphdriver.FsMagicEcryptfs, graphdriver.FsMagicFUSE,
-		graphdriver.FsMagicNfsFs, graphdriver.FsMagicSmbFs, graphdriver.FsMagicSMB2, graphdriver.FsMagicCIFS:
-		return unsupported("", fmt.Sprintf("storage option mount_program=%s: cove mounts by the kernel's overlay, which cannot write to %s (%s)",
-			program, graphdriver.FsNames[magic], l.store.GraphRoot()))
+	case graphdriver.FsMagicOverlay, graphdriver.FsMagicAufs, graphdriver.FsMagicEcryptfs:
+		if program == "" {
+			return unsupported("", fmt.Sprintf("the graph root must be on another file system: "+why, name, root))
+		}
+	case graphdriver.FsMagicFUSE, graphdriver.FsMagicNfsFs, graphdriver.FsMagicSmbFs, graphdriver.FsMagicSMB2, graphdriver.FsMagicCIFS:
+		if program == "" {
+			return nil
+		}
+	default:
+		return nil
 	}
-	return nil
+	return unsupported("", fmt.Sprintf("storage option mount_program=%s: "+why, program, name, root))
 }
 
 // option is the last word on an option of the storage driver.
