@@ -11,6 +11,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -50,6 +51,13 @@ func (e *Engine) restoreHeld(ctx context.Context, h *held, o RestoreOptions) (Ch
 	err := os.Mkdir(i.Work, 0o700)
 	if err != nil && !errors.Is(err, os.ErrExist) {
 		return result, cove.E("restore container", h.Name, fileKind(err), err)
+	}
+	if !procfs.OtherBoot(h.Run.BootID) {
+		// One of --rm was mounted as volatile, and so would not be mounted again,
+		// Documentation/filesystems/overlayfs.rst. What it has written is still there.
+		if err := os.RemoveAll(filepath.Join(h.Dir, "work", "work", "incompat")); err != nil {
+			return result, cove.E("restore container", h.Name, fileKind(err), err)
+		}
 	}
 	l := h.launch()
 	l.restore = &wire.Restore{Images: i, Started: h.Run.Started, Checkpointed: h.Run.Checkpointed}
