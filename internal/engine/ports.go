@@ -40,15 +40,23 @@ func (d *draft) ports() error {
 		}
 		all = append(all, ports...)
 	}
+	type door struct {
+		port     uint16
+		protocol string
+	}
+	published := map[door]bool{}
+	for _, m := range c.Ports {
+		for i := range max(m.Range, 1) {
+			published[door{m.ContainerPort + i, m.Protocol}] = true
+		}
+	}
 	c.Ports = slices.Clone(c.Ports)
 	for _, m := range all {
 		for i := range m.Range {
-			port := m.ContainerPort + i
-			published := slices.ContainsFunc(c.Ports, func(o cove.PortMapping) bool {
-				return o.Protocol == m.Protocol && o.ContainerPort <= port && int(port) < int(o.ContainerPort)+int(max(o.Range, 1))
-			})
-			if !published {
-				c.Ports = append(c.Ports, cove.PortMapping{ContainerPort: port, Range: 1, Protocol: m.Protocol})
+			d := door{m.ContainerPort + i, m.Protocol}
+			if !published[d] {
+				published[d] = true
+				c.Ports = append(c.Ports, cove.PortMapping{ContainerPort: d.port, Range: 1, Protocol: d.protocol})
 			}
 		}
 	}
