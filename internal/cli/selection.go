@@ -137,7 +137,7 @@ func (s *selection) choose(ctx context.Context, a *app, args []string, suits fun
 				return nil, nil, err
 			}
 		}
-		ts = append(ts, target{name: n})
+		ts = append(ts, target{name: strings.TrimPrefix(n, "/")}) // as it is answered
 	}
 	return e, ts, nil
 }

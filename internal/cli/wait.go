@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,14 +97,15 @@ Exit codes:
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			if !validName(args[1]) {
+			name := strings.TrimPrefix(args[1], "/") // as docker writes it
+			if !validName(name) {
 				return errName
 			}
 			e, err := a.engine()
 			if err != nil {
 				return err
 			}
-			return e.Rename(c.Context(), args[0], args[1])
+			return e.Rename(c.Context(), args[0], name)
 		},
 	}
 }

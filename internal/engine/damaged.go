@@ -108,7 +108,7 @@ func (e *Engine) withForce(ctx context.Context, nameOrID string, err error) (*he
 	var c *cove.Container
 	read := func(nameOrID string) error {
 		return e.store.View(func(tx state.Tx) error {
-			id, err := tx.Find(state.Containers, nameOrID)
+			id, err := tx.Find(state.Containers, bareName(nameOrID))
 			if err == nil {
 				c, err = e.glance(tx, id)
 			}

@@ -231,6 +231,7 @@ func (h *held) aboutToStart(c *cove.Container) bool {
 
 // find looks a container up by name, ID or beginning of an ID.
 func (e *Engine) find(nameOrID string) (*cove.Container, error) {
+	nameOrID = bareName(nameOrID)
 	c := new(cove.Container)
 	err := e.store.View(func(tx state.Tx) error {
 		id, err := tx.Find(state.Containers, nameOrID)

@@ -257,7 +257,8 @@ func (e *Engine) filterTest(key, v string) (func(*Container) bool, error) {
 	case "id":
 		return func(c *Container) bool { return strings.HasPrefix(c.ID, v) }, nil
 	case "name":
-		re, err := regexp.Compile(v)
+		// Docker's expressions have a slash that is in no name: ^/web$.
+		re, err := regexp.Compile(strings.ReplaceAll(v, "/", ""))
 		if err != nil {
 			return nil, badFilter(key, v, "is not a regular expression")
 		}

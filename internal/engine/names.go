@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/cove-engine/cove"
@@ -26,6 +27,10 @@ func newID() string {
 		}
 	}
 }
+
+// bareName is a container's name without the slash that docker puts before it,
+// and its users with it.
+func bareName(name string) string { return strings.TrimPrefix(name, "/") }
 
 // validName is podman's rule for names of containers and volumes. Those of volumes
 // name files.
