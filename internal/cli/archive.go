@@ -118,7 +118,8 @@ func entryName(entry, first, name string) (string, error) {
 	return "", fmt.Errorf("archive entry %q lies outside of %q", entry, first)
 }
 
-// rename copies a tar stream with its first entry renamed.
+// rename copies a tar stream with its first entry renamed; "" leaves that one out,
+// a directory whose contents are wanted.
 func rename(w io.Writer, tr *tar.Reader, first *tar.Header, name string) error {
 	tw := tar.NewWriter(w)
 	top := first.Name
@@ -132,18 +133,17 @@ func rename(w io.Writer, tr *tar.Reader, first *tar.Header, name string) error {
 				return err
 			}
 		}
-		if as == "" {
-			as = "."
-		}
 		h.Name = as
 		if h.Typeflag == tar.TypeDir {
 			h.Name += "/"
 		}
-		if err := tw.WriteHeader(h); err != nil {
-			return err
-		}
-		if _, err := io.Copy(tw, tr); err != nil {
-			return err
+		if as != "" {
+			if err := tw.WriteHeader(h); err != nil {
+				return err
+			}
+			if _, err := io.Copy(tw, tr); err != nil {
+				return err
+			}
 		}
 		if h, err = tr.Next(); errors.Is(err, io.EOF) {
 			return tw.Close()

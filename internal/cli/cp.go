@@ -90,11 +90,14 @@ func (o *cpOptions) run(ctx context.Context, src, dst string) error {
 // name of the first entry there; name "" unpacks a directory's contents.
 type placement struct{ dir, name string }
 
+// contents tells whether a directory's contents are meant and not itself.
+func contents(src string) bool { return src == "." || strings.HasSuffix(src, "/.") }
+
 // place finds the placement of a source under docker's rules: into an
 // existing directory under its own name, else under the destination's name;
 // "dir/." copies the contents.
 func place(srcPath string, srcDir bool, dst string, dstExists, dstDir, overwrite bool) (placement, error) {
-	contents := srcDir && (strings.HasSuffix(srcPath, "/.") || srcPath == ".")
+	contents := srcDir && contents(srcPath)
 	base := path.Base(path.Clean(srcPath))
 	slash := strings.HasSuffix(dst, "/") || strings.HasSuffix(dst, "/.")
 	dst = path.Clean(dst)
@@ -155,7 +158,7 @@ func (o *cpOptions) from(ctx context.Context, e Engine, name, src, dst string) e
 		return err
 	}
 	defer r.Close()
-	if dst == "-" {
+	if dst == "-" && !contents(src) {
 		_, err := io.Copy(o.Out, r)
 		return err
 	}
@@ -163,6 +166,12 @@ func (o *cpOptions) from(ctx context.Context, e Engine, name, src, dst string) e
 	first, err := tr.Next()
 	if err != nil {
 		return fmt.Errorf("copy from %s:%s: %w", name, src, err)
+	}
+	if dst == "-" {
+		return rename(o.Out, tr, first, "")
+	}
+	if first.Typeflag == tar.TypeChar || first.Typeflag == tar.TypeBlock {
+		return fmt.Errorf("copy from %s:%s: devices are not copied out of a container", name, src)
 	}
 	st, serr := os.Stat(dst)
 	to, err := place(src, first.Typeflag == tar.TypeDir, filepath.ToSlash(dst), serr == nil, serr == nil && st.IsDir(), o.overwrite)

@@ -96,6 +96,10 @@ func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCl
 	if err != nil {
 		return nil, h.pathError(name, err)
 	}
+	if ofKernel(fd) {
+		_ = unix.Close(fd)
+		return nil, cove.E("copy from container", h.Name, cove.Invalid, fmt.Errorf("%s is shown by the kernel and is no file of the container's", name))
+	}
 	entry, err := rootfs.EntryOf(fd)
 	if err != nil {
 		_ = unix.Close(fd)
@@ -114,6 +118,20 @@ func (e *Engine) CopyFrom(ctx context.Context, nameOrID, name string) (io.ReadCl
 		}
 		return nil
 	}), nil
+}
+
+// ofKernel tells whether a file is of a file system in which what stat(2) says of
+// the size is not what there is to be read, as in /proc and /sys.
+func ofKernel(fd int) bool {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
+		return false
+	}
+	switch st.Type {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // stream is the reading end of a stream that is made while it is read.
