@@ -87,7 +87,6 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 	}
 	at := engine.AttachOptions{DetachKeys: string(o.detachKeys), NoStdin: !o.spec.Stdin}
 	if !o.spec.Detach {
-		o.warnTTY(o.spec.Terminal, o.spec.Stdin)
 		at.Streams = o.streams(o.spec.Terminal, o.spec.Stdin, nil)
 		at.SigProxy = !o.spec.Terminal
 	}

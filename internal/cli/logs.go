@@ -54,7 +54,8 @@ func (o *logsOptions) flags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.tail, "tail", -1, "Output the specified number of LINES at the end of the logs.  Defaults to -1, which prints all lines")
 	fs.BoolVarP(&o.timestamps, "timestamps", "t", false, "Output the timestamps in the log")
 	fs.StringVar(&o.until, "until", "", "Show logs until TIMESTAMP")
-	refuse(fs, []unsupported{{name: "details", bool: true, accept: []string{"false"}}})
+	fs.Bool("details", false, "Show extra details provided to the logs (there are none)")
+	fs.Lookup("details").Hidden = true
 }
 
 func (o *logsOptions) run(ctx context.Context, args []string) error {
@@ -122,7 +123,7 @@ func (w *logWriter) write() error {
 // container prints the log of one container, the i-th.
 func (w *logWriter) container(ctx context.Context, e Engine, name string, i int, several bool, lo engine.LogOptions) error {
 	// A single container needs no name: as podman's, --names does nothing then.
-	prefix, end := "", ""
+	prefix, color, end := "", "", ""
 	if several {
 		c, err := e.Container(ctx, name, false)
 		if err != nil {
@@ -136,7 +137,7 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 	}
 	if w.o.color {
 		colors := [...]int{37, 31, 32, 33, 34, 35, 36}
-		prefix, end = fmt.Sprintf("\x1b[%dm%s", colors[i%len(colors)], prefix), "\x1b[0m"
+		color, end = fmt.Sprintf("\x1b[%dm", colors[i%len(colors)]), "\x1b[0m"
 	}
 	partial := map[string]bool{} // streams in the middle of a line
 	lo.Idle = w.flush
@@ -153,6 +154,7 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 			}
 			w.to = out
 		}
+		w.b.WriteString(color)
 		if !partial[l.Stream] {
 			w.b.WriteString(prefix)
 			if w.o.timestamps {
@@ -161,8 +163,9 @@ func (w *logWriter) container(ctx context.Context, e Engine, name string, i int,
 			}
 		}
 		w.b.Write(l.Text)
+		w.b.WriteString(end) // after every part of a line: of the last one no more may come
 		if partial[l.Stream] = l.Partial; !l.Partial {
-			w.b.WriteString(end + "\n")
+			w.b.WriteByte('\n')
 		}
 		return nil
 	})

@@ -197,7 +197,7 @@ func TestLogs(t *testing.T) {
 		{"logs web", "one\npartial\n", "bad\n"},
 		{"logs -t web", "2026-03-04T12:00:00.000000000Z one\n2026-03-04T12:00:00.000000000Z partial\n", "2026-03-04T12:00:00.000000000Z bad\n"},
 		{"logs -n web", "one\npartial\n", "bad\n"}, // of several only
-		{"logs --color web", "\x1b[37mone\x1b[0m\n\x1b[37mpartial\x1b[0m\n", "\x1b[37mbad\x1b[0m\n"},
+		{"logs --color web", "\x1b[37mone\x1b[0m\n\x1b[37mpar\x1b[0m\x1b[37mtial\x1b[0m\n", "\x1b[37mbad\x1b[0m\n"},
 		{"logs -n web done", "web one\nweb partial\ndone one\ndone partial\n", "web bad\ndone bad\n"},
 		{"logs web done", "a1a1a1a1a1a1 one\na1a1a1a1a1a1 partial\nb2b2b2b2b2b2 one\nb2b2b2b2b2b2 partial\n", "a1a1a1a1a1a1 bad\nb2b2b2b2b2b2 bad\n"},
 	} {

@@ -34,6 +34,9 @@ func ParseFilter(args []string) (Filter, error) {
 			return nil, cove.E("", "", cove.Invalid,
 				fmt.Errorf("%s is an invalid filter: want container, event, image, label, network, pod, type or volume", key))
 		}
+		if key == "event" && value == "die" { // docker's word
+			value = "died"
+		}
 		f[key] = append(f[key], value)
 	}
 	return f, nil
