@@ -879,6 +879,14 @@ func TestRuntimeExecCgroup(t *testing.T) {
 	}
 }
 
+// A mount of type cgroup2 is that of version 2, on a host of both too.
+func TestRuntimeCgroup2Mount(t *testing.T) {
+	b := newBundle(t, "grep ' /sys/fs/cgroup' /proc/self/mounts | cut -d' ' -f2-4; test -e /sys/fs/cgroup/cgroup.controllers && echo controllers")
+	b.Mounts = slices.DeleteFunc(b.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Type, "cgroup") })
+	b.Mounts = append(b.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup2", Options: []string{"ro", "nosuid", "noexec", "nodev"}})
+	b.expect(b.run(), "/sys/fs/cgroup cgroup2 ro,nosuid,nodev,noexec,relatime\ncontrollers")
+}
+
 // cgroup2 tells whether this host has cgroups of version 2 alone.
 func cgroup2() bool {
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")

@@ -364,11 +364,13 @@ func firstCgroupNamespace() bool {
 // version 2, or below a tmpfs one directory for each of version 1.
 func (p *process) mountCgroups(root int, m *plan.Mount) error {
 	if len(m.Subsystems) == 0 {
+		var st unix.Statfs_t
+		shown := unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC // not on a hybrid host
 		mfd, err := -1, error(unix.EPERM)
-		if !firstCgroupNamespace() {
+		if !shown || !firstCgroupNamespace() {
 			mfd, err = newFS("cgroup2", "cgroup", nil, m.Set)
 		}
-		if err == unix.EPERM {
+		if err == unix.EPERM && shown {
 			// What is mounted there can be shown, which is also all that an
 			// ordinary user can do in a namespace that is not his.
 			mfd, err = unix.OpenTree(unix.AT_FDCWD, "/sys/fs/cgroup", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
