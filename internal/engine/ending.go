@@ -275,7 +275,7 @@ func (e *Engine) signalMonitor(c *Container, sig unix.Signal) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if e.monitorOf(c.Run.MonitorPID) != c.ID {
+	if !e.monitors(c.Run.MonitorPID, c.ID) {
 		return unix.ESRCH
 	}
 	return unix.PidfdSendSignal(fd, sig, nil, 0)

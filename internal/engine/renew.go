@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/conmon"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/ownplace"
@@ -73,14 +74,14 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 		run, err := e.conmonRun(c, pid)
 		return run, false, err
 	}
-	monitor := &Container{Container: cove.Container{ID: c.ID, Run: cove.Run{MonitorPID: pid}}}
+	monitored := &Container{Container: cove.Container{ID: c.ID, Run: cove.Run{MonitorPID: pid}}}
 	patience := time.Second
 	if !over && errors.Is(werr, os.ErrNotExist) {
 		patience = 50 * time.Millisecond // a start that takes long looks the same, and has nothing to write
 	}
 	for wait := time.Millisecond; wait < patience; wait *= 2 {
 		// Each time: one that has just begun does not listen to signals yet.
-		if e.signalMonitor(monitor, unix.SIGUSR1) != nil {
+		if e.signalMonitor(monitored, unix.SIGUSR1) != nil {
 			break // it has ended
 		}
 		time.Sleep(wait)
@@ -89,7 +90,7 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 		}
 	}
 	run, still, err := lastRun(e.dir(c.ID), c.Run.Generation)
-	if e.monitorOf(pid) != c.ID || err == nil && !still {
+	if !e.monitors(pid, c.ID) || err == nil && !still {
 		return run, still, err
 	}
 	if over && still {
@@ -109,7 +110,28 @@ func (e *Engine) livingMonitor(id string) (int, error) {
 			return pid, nil
 		}
 	}
-	return 0, err
+	return e.listener(id), err
+}
+
+// monitors tells whether a process monitors a container, be the container's directory
+// moved elsewhere.
+func (e *Engine) monitors(pid int, id string) bool {
+	return e.monitorOf(pid) == id || pid != 0 && e.listener(id) == pid
+}
+
+// listener gives the monitor that listens at a container's socket, 0 for none. Only we can
+// have put that there.
+func (e *Engine) listener(id string) (pid int) {
+	conn, err := monitor.Dial(e.socket(id))
+	if err != nil {
+		return 0
+	}
+	defer conn.Close()
+	peer, err := unix.GetsockoptUcred(conn.FD(), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil || commandLine(int(peer.Pid))[0] != "cove-monitor" || !hasOurRights(int(peer.Pid)) {
+		return 0
+	}
+	return int(peer.Pid)
 }
 
 // conmonRun is the run that a conmon watches, from what it has told when the container was
