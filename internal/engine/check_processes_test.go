@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 )
@@ -41,7 +42,10 @@ func TestFalseMonitor(t *testing.T) {
 			if err := p.Start(); err != nil {
 				t.Fatal(err)
 			}
-			// exec is over before Start returns.
+			// Start returns in the midst of exec.
+			for end := time.Now().Add(10 * time.Second); commandLine(p.Process.Pid)[0] != argv[0] && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
 			if got := e.monitorOf(p.Process.Pid); got != test.want {
 				t.Errorf("%s of %q: %q, want %q", who, argv[0], got, test.want)
 			}
