@@ -78,11 +78,17 @@ func (e *Engine) remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 }
 
 // clearPlace takes away what is in the place of a container's directory and is none,
-// in which nothing can be looked up, and makes the directory anew; it tells whether it
-// did. What goes by force does not wait for somebody to see to that.
+// in which nothing can be looked up, and makes the directory anew. Of a conmon, whose
+// process is known by a file there alone, it ends what lives. It tells whether it did.
+// What goes by force does not wait for somebody to see to that.
 func (e *Engine) clearPlace(ctx context.Context, nameOrID string) bool {
 	c, err := e.find(nameOrID)
-	if err != nil || !noDirectory(e.dir(c.ID)) {
+	if err != nil {
+		return false
+	}
+	displaced := func() bool { return noDirectory(e.dir(c.ID)) }
+	lost := c.Spec.Monitor != "" && !exists(e.bundle(c.ID))
+	if !displaced() && !lost {
 		return false
 	}
 	l, err := e.lockContainer(ctx, c.ID)
@@ -90,7 +96,10 @@ func (e *Engine) clearPlace(ctx context.Context, nameOrID string) bool {
 		return false
 	}
 	defer l.Unlock()
-	return noDirectory(e.dir(c.ID)) && unix.Unlink(e.dir(c.ID)) == nil && e.makeDir(c) == nil
+	if displaced() && (unix.Unlink(e.dir(c.ID)) != nil || e.makeDir(c) != nil) {
+		return false
+	}
+	return !lost || e.endMonitors(c.ID) == nil
 }
 
 // stop says how a container that runs is to end.

@@ -146,7 +146,8 @@ func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 		run.MonitorStart, err = procfs.StartTime(pid)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("its run file is lost, and conmon, process %d, lives, of whose container this is known: %w", pid, err)
+		// Not wrapped: that its files are not there does not tell that it never ran.
+		return nil, fmt.Errorf("its run file is lost, and conmon, process %d, lives, of whose container this is known: %v", pid, err)
 	}
 	return run, nil
 }
