@@ -55,6 +55,9 @@ func TestDamage(t *testing.T) {
 	if e.name != "cove" || os.Geteuid() != 0 {
 		t.Skip("damages cove's own files, as root")
 	}
+	if monitorLine() != "" && os.Getenv(damageVar) == "" {
+		t.Skip("under conmon a stop waits too long where the directory of exits is a link to nothing; " + damageVar + "=N tries it")
+	}
 	_ = exec.Command("ip", "link", "set", "lo", "up").Run()
 	many, seed := 6, uint64(time.Now().UnixNano())
 	if text := os.Getenv(damageVar); text != "" {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/inspect"
 )
 
 type portOptions struct {
@@ -87,7 +86,7 @@ func (o *portOptions) run(ctx context.Context, args []string) error {
 		if s := t.fresh.Status; s != cove.Running && s != cove.Paused && s != cove.Stopping {
 			continue // nothing is published, and podman says nothing
 		}
-		ports := inspect.PortMappings(t.fresh.NetworkOwner())
+		ports := t.fresh.PortMappings()
 		found := len(ports) == 0 // podman says nothing then
 		for _, m := range ports {
 			ip := cmp.Or(m.HostIP, "0.0.0.0")

@@ -278,7 +278,7 @@ func newPsRow(c engine.Container, now time.Time, full, size bool) psRow {
 		Mounts:     []string{},
 		Names:      []string{c.Name},
 		Networks:   []string{},
-		Ports:      inspect.PortMappings(c.NetworkOwner()),
+		Ports:      c.PortMappings(),
 		Restarts:   c.Run.Restarts,
 		StartedAt:  c.Run.Started.Unix(),
 		State:      string(c.Status),

@@ -25,7 +25,7 @@ func infoCommand(a *app) *cobra.Command {
 			case isJSON(format):
 				return a.printJSONIndent(info, "  ")
 			}
-			return a.printTemplate(format, info)
+			return a.printTemplate(format, &info)
 		},
 	}
 	c.Flags().StringVarP(&format, "format", "f", "", "Change the output format to JSON or a Go template")

@@ -141,7 +141,7 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 	if err == nil && size {
 		e.measure(&now)
 	}
-	now.joined = joined(&now, func(id string) *Container {
+	now.joined = networkOwner(&now, func(id string) *Container {
 		other, err := e.find(id)
 		if err != nil {
 			return nil
@@ -162,7 +162,7 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 func joinNetworks(all []Container) {
 	var byID map[string]*Container
 	for i := range all {
-		all[i].joined = joined(&all[i], func(id string) *Container {
+		all[i].joined = networkOwner(&all[i], func(id string) *Container {
 			if byID == nil {
 				byID = map[string]*Container{}
 				for j := range all {
@@ -178,10 +178,10 @@ func joinNetworks(all []Container) {
 // the one before: nobody's is, but damaged records may lead round in a circle.
 const joinsMax = 1000
 
-// joined is the container whose network c is in, nil if it has its own or find
+// networkOwner is the container whose network c is in, nil if it has its own or find
 // knows the other no more. That one may be in another's, which was there before
 // it, and so on.
-func joined(c *Container, find func(id string) *Container) (owner *Container) {
+func networkOwner(c *Container, find func(id string) *Container) (owner *Container) {
 	for range joinsMax {
 		if c == nil {
 			break

@@ -188,9 +188,11 @@ func (c *Container) Inspect() *inspect.ContainerData {
 	return inspect.Container(c.Container, f)
 }
 
-// NetworkOwner is the container whose network c is in: itself but for those with
-// --network container:NAME.
-func (c Container) NetworkOwner() cove.Container { return cmp.Or(c.joined, &c).Container }
+// PortMappings are those of the network that the container is in, with the host
+// ports chosen, as far as they are known.
+func (c *Container) PortMappings() []cove.PortMapping {
+	return inspect.PortMappings(cmp.Or(c.joined, c).Container)
+}
 
 // sandboxKey is a path of the network namespace, while there is one that is not
 // the caller's own: no file is made for it.

@@ -17,8 +17,8 @@ func TestDockerNames(t *testing.T) {
 		want     string
 	}{
 		{"{{.LogPath}}", Container(cove.Container{}, Facts{LogPath: "/ctr.log"}), "/ctr.log"},
-		{"{{.ServerVersion}} {{.CgroupDriver}} {{.CgroupVersion}} {{.NCPU}} {{.OSType}}", info, "1 systemd 2 3 linux"},
-		{"{{.Driver}}{{.DockerRootDir}}{{.LoggingDriver}}{{.KernelVersion}}{{.Name}} {{.MemTotal}} {{.Containers}} {{.Images}}", info, " 0 0 0"},
+		{"{{.ServerVersion}} {{.CgroupDriver}} {{.CgroupVersion}} {{.NCPU}} {{.OSType}}", &info, "1 systemd 2 3 linux"},
+		{"{{.Driver}}{{.DockerRootDir}}{{.LoggingDriver}}{{.KernelVersion}}{{.Name}} {{.MemTotal}} {{.Containers}} {{.Images}}", &info, " 0 0 0"},
 		{"{{.Arch}}", &info.Version, "arm64"},
 	} {
 		var out strings.Builder
