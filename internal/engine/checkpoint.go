@@ -92,7 +92,7 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	defer conn.Close()
 	called := time.Now()
-	make := func() error { return conn.Checkpoint(ctx, body) }
+	ask := func() error { return conn.Checkpoint(ctx, body) }
 	if h.Spec.Monitor != "" {
 		plan, err := os.Open(filepath.Join(h.Dir, "plan"))
 		if err != nil {
@@ -102,9 +102,9 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		if err := h.beginCheckpoint(body); err != nil {
 			return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
 		}
-		make = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
+		ask = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
 	}
-	if err := h.unlocked(ctx, make); err != nil {
+	if err := h.unlocked(ctx, ask); err != nil {
 		if h.Status != cove.Running && ctx.Err() == nil {
 			return result, notRunning() // another one has ended it
 		}
