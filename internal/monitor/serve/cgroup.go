@@ -14,12 +14,20 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
-// enterCgroups joins cgroups. It takes a lock against every fork and exit of
-// the system, and with it some milliseconds: whoever can is born in its cgroup
+// enterCgroups joins the monitors' cgroups. It takes a lock against every fork and
+// exit of the system, and with it some milliseconds: whoever can is born in its cgroup
 // (version 2) or moves a single thread (version 1, see ctrinit).
+//
+// All stores share them, and the reset of another one removes them where nobody is in:
+// one that has gone since it was made is made again.
 func enterCgroups(dirs []string) *wire.Failure {
 	for _, dir := range dirs {
-		if err := writeFile(dir+"/cgroup.procs", []byte("0")); err != nil {
+		err := writeFile(dir+"/cgroup.procs", []byte("0"))
+		for tries := 0; err == unix.ENOENT && tries < 10; tries++ {
+			_ = unix.Mkdir(dir, 0o755)
+			err = writeFile(dir+"/cgroup.procs", []byte("0"))
+		}
+		if err != nil {
 			return wire.Fail("join cgroup "+dir, err)
 		}
 	}
