@@ -23,7 +23,7 @@ import (
 func enterCgroups(dirs []string) *wire.Failure {
 	for _, dir := range dirs {
 		err := writeFile(dir+"/cgroup.procs", []byte("0"))
-		for tries := 0; err == unix.ENOENT && tries < 10; tries++ {
+		for tries := 0; (err == unix.ENOENT || err == unix.ENODEV) && tries < 10; tries++ {
 			_ = unix.Mkdir(dir, 0o755)
 			err = writeFile(dir+"/cgroup.procs", []byte("0"))
 		}
