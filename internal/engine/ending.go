@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
+	"github.com/cove-engine/cove/internal/signal"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -110,7 +111,7 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 	err = h.ended(ctx)
 	resisted := timeout > 0 && time.Since(asked) >= time.Duration(timeout)*time.Second && (err != nil || h.Run.ExitCode == lostCode)
 	if resisted && o.Warn != nil {
-		o.Warn(fmt.Sprintf("%s failed to stop container %s in %d seconds, resorting to SIGKILL", cmp.Or(o.Signal, "StopSignal "+unix.SignalName(stopSignal(&stopped.Container))), stopped.Name, timeout))
+		o.Warn(fmt.Sprintf("%s failed to stop container %s in %d seconds, resorting to SIGKILL", cmp.Or(o.Signal, "StopSignal "+signal.Name(stopSignal(&stopped.Container))), stopped.Name, timeout))
 	}
 	return err
 }

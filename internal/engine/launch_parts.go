@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/network"
+	"github.com/cove-engine/cove/internal/signal"
 	"github.com/cove-engine/cove/internal/spec"
 )
 
@@ -183,23 +184,7 @@ func stopSignal(c *cove.Container) unix.Signal {
 // parseSignal reads a signal by name, with or without SIG, or by number, also
 // with the dash of kill(1).
 func parseSignal(text string) (unix.Signal, error) {
-	name := strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(text)), "-")
-	if n, err := strconv.Atoi(name); err == nil && n > 0 && n <= 64 {
-		return unix.Signal(n), nil
-	}
-	name = strings.TrimPrefix(name, "SIG")
-	for prefix, base := range map[string]int{"RTMIN": 34, "RTMAX": 64} {
-		if rest, ok := strings.CutPrefix(name, prefix); ok {
-			offset, err := 0, error(nil)
-			if rest != "" {
-				offset, err = strconv.Atoi(rest)
-			}
-			if s := base + offset; err == nil && s >= 34 && s <= 64 {
-				return unix.Signal(s), nil
-			}
-		}
-	}
-	if s := unix.SignalNum("SIG" + name); s != 0 {
+	if s, ok := signal.Parse(strings.TrimPrefix(strings.TrimSpace(text), "-")); ok {
 		return s, nil
 	}
 	return 0, cove.E("", "", cove.Invalid, fmt.Errorf("invalid signal: %s", text))

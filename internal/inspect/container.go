@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/signal"
 )
 
 // Facts are what a container's record does not say and inspect shows: its
@@ -997,8 +997,11 @@ func short(id string) string { return id[:min(len(id), cove.ShortIDLength)] }
 // signalName is a signal as podman prints it, however it was given.
 func signalName(text string) string {
 	text = strings.TrimPrefix(text, "-")
-	if n, err := strconv.Atoi(text); err == nil {
-		return cmp.Or(unix.SignalName(unix.Signal(n)), text)
+	if _, err := strconv.Atoi(text); err == nil {
+		if s, ok := signal.Parse(text); ok {
+			return signal.Name(s)
+		}
+		return text
 	}
 	return "SIG" + strings.TrimPrefix(strings.ToUpper(text), "SIG")
 }

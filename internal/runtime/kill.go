@@ -2,14 +2,13 @@ package runtime
 
 import (
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/signal"
 )
 
 // Kill sends a signal to the container's first process, or with all to every
@@ -84,43 +83,11 @@ func (c *Container) signal(pid int, sig unix.Signal) error {
 	return nil
 }
 
-// Signal reads a signal's name or number.
+// Signal reads a signal's name or number; 0 asks whether there is a process.
 func Signal(word string) (unix.Signal, error) {
-	if n, err := strconv.Atoi(word); err == nil {
-		if n < 0 || n > 64 {
-			return 0, invalid("%s is not a signal", word)
-		}
-		return unix.Signal(n), nil
+	sig, ok := signal.Parse(word)
+	if !ok && word != "0" {
+		return 0, invalid("unknown signal %q", word)
 	}
-	name := strings.ToUpper(word)
-	if !strings.HasPrefix(name, "SIG") {
-		name = "SIG" + name
-	}
-	if s := unix.SignalNum(name); s != 0 {
-		return s, nil
-	}
-	if n, ok := realTime(name); ok {
-		return n, nil
-	}
-	return 0, invalid("unknown signal %q", word)
-}
-
-// realTime reads RTMIN, RTMIN+1 … RTMAX-1, RTMAX; two are the C library's.
-func realTime(name string) (unix.Signal, bool) {
-	const first, last = 34, 64
-	if rest, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
-		if rest == "" {
-			return first, true
-		}
-		n, err := strconv.Atoi(strings.TrimPrefix(rest, "+"))
-		return unix.Signal(first + n), err == nil && rest[0] == '+' && n <= last-first
-	}
-	if rest, ok := strings.CutPrefix(name, "SIGRTMAX"); ok {
-		if rest == "" {
-			return last, true
-		}
-		n, err := strconv.Atoi(strings.TrimPrefix(rest, "-"))
-		return unix.Signal(last - n), err == nil && rest[0] == '-' && n <= last-first
-	}
-	return 0, false
+	return sig, nil
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/cove-engine/cove/internal/signal"
 )
 
 // Annotations that hooks and inspect know.
@@ -52,13 +52,6 @@ func (b *builder) annotations() error {
 	return nil
 }
 
-// maxSignal is the last real-time signal; the first that programs may use is
-// 34, the C library keeps two.
-const (
-	minRealTime = 34
-	maxSignal   = 64
-)
-
 // stopSignal is the user's, the image's or SIGTERM: a name with or without
 // SIG, or a number.
 func (b *builder) stopSignal() (syscall.Signal, error) {
@@ -69,29 +62,8 @@ func (b *builder) stopSignal() (syscall.Signal, error) {
 	if s == "" {
 		return syscall.SIGTERM, nil
 	}
-	if n, err := strconv.Atoi(strings.TrimPrefix(s, "-")); err == nil { // as kill(1) has it
-		if n < 1 || n > maxSignal {
-			return 0, invalid("invalid signal: %s", s)
-		}
-		return syscall.Signal(n), nil
-	}
-	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
-	if n := unix.SignalNum("SIG" + name); n != 0 {
+	if n, ok := signal.Parse(strings.TrimPrefix(s, "-")); ok { // as kill(1) has it
 		return n, nil
-	}
-	for prefix, base := range map[string]int{"RTMIN+": minRealTime, "RTMAX-": -maxSignal} {
-		if d, ok := strings.CutPrefix(name, prefix); ok {
-			k, err := strconv.Atoi(d)
-			if err == nil && k >= 0 && k <= maxSignal-minRealTime {
-				return syscall.Signal(max(base+k, -base-k)), nil
-			}
-		}
-	}
-	switch name {
-	case "RTMIN":
-		return minRealTime, nil
-	case "RTMAX":
-		return maxSignal, nil
 	}
 	return 0, invalid("invalid signal: %s", s)
 }
