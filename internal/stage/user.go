@@ -19,10 +19,11 @@ type User struct {
 }
 
 // NewUser is a user of this process's own: by his ID the kernel counts his
-// keys, and his processes are found in /proc, those of another run among them.
+// keys, and his processes are found in /proc, those of another run among them. Like any
+// other it is one that his containers can have files of.
 func NewUser(name string) User {
 	pid := os.Getpid()
-	return User{Name: name, ID: 100_000_000 + pid, SubIDs: 0x60000000 + pid%4096<<16}
+	return User{Name: name, ID: 20000 + pid%30000, SubIDs: 0x60000000 + pid%4096<<16}
 }
 
 // Add makes the user known in this mount namespace, whose /etc becomes a copy,
