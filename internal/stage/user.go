@@ -42,8 +42,14 @@ func (u User) Add() error {
 	// Not a mount upon each file: when the host's useradd(8) renames a new one
 	// into its place, the kernel takes away the mounts of all namespaces there.
 	etc := filepath.Join(dir, "etc")
-	if out, err := exec.Command("cp", "-a", "/etc", etc).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy /etc: %w: %s", err, out)
+	for tries := 5; ; tries-- {
+		out, err := exec.Command("cp", "-a", "/etc/.", etc).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if tries == 0 { // else a file may have gone between its being listed and read
+			return fmt.Errorf("copy /etc: %w: %s", err, out)
+		}
 	}
 	id := strconv.Itoa(u.ID)
 	for name, line := range map[string]string{

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,14 @@ import (
 func TestRenewedOutlivesPower(t *testing.T) {
 	if _, err := exec.LookPath("mkfs.ext4"); err != nil || os.Geteuid() != 0 {
 		t.Skip("makes and mounts a file system")
+	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skip("needs a loop device: ", err)
+	}
+	// What it mounts is this thread's, and goes with it however the test ends.
+	runtime.LockOSThread()
+	if err := errors.Join(unix.Unshare(unix.CLONE_NEWNS), unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")); err != nil {
+		t.Fatal(err)
 	}
 	disk := filepath.Join(t.TempDir(), "disk")
 	run := func(argv ...string) {
