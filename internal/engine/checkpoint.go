@@ -99,7 +99,9 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 			return result, cove.E("read plan of container", h.Name, fileKind(err), err)
 		}
 		defer plan.Close()
-		if err := h.beginCheckpoint(body); err != nil {
+		if err := h.beginCheckpoint(body, plan); err == unix.EWOULDBLOCK {
+			return result, cove.E("checkpoint container", h.Name, cove.InUse, errors.New("another checkpoint of it is being made"))
+		} else if err != nil {
 			return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
 		}
 		ask = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
@@ -108,7 +110,10 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		if h.Status != cove.Running && ctx.Err() == nil {
 			return result, notRunning() // another one has ended it
 		}
-		h.endCheckpoint()
+		// Who gives up waiting has not ended it: what has begun goes on.
+		if h.lock != nil && ctx.Err() == nil {
+			h.endCheckpoint()
+		}
 		return result, cove.E("checkpoint container", h.Name, cove.KindOf(err), err)
 	}
 	result.Runtime = time.Since(called)
@@ -190,26 +195,30 @@ func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 	return nil
 }
 
-// beginCheckpoint writes down that a checkpoint is being made that ends a container
-// which conmon watches, and sees to it that what there is of others is not taken
-// for its.
-func (h *held) beginCheckpoint(body wire.CheckpointBody) error {
-	if body.Leave {
-		return nil
+// beginCheckpoint writes down of a container which conmon watches whether the checkpoint
+// that is to be made ends it, and sees to it that what there is of others is not taken
+// for one that does. Its plan goes to the aide: the lock on that keeps others from asking
+// for one until it is made. EWOULDBLOCK: another one is asked for, or being made.
+func (h *held) beginCheckpoint(body wire.CheckpointBody, plan *os.File) error {
+	if err := unix.Flock(int(plan.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return err
 	}
 	turn, err := drive.Turn(h.Dir, 0)
-	if err == unix.EWOULDBLOCK {
-		return nil // another one is being made
-	}
 	if err != nil {
 		return err
 	}
 	defer unix.Close(turn)
-	err = os.Remove(filepath.Join(body.Work, checkpoint.DumpStatistics))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	ends := !body.Leave
+	if ends {
+		err = os.Remove(filepath.Join(body.Work, checkpoint.DumpStatistics))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	h.Run.Dumping = true
+	if h.Run.Dumping == ends {
+		return nil
+	}
+	h.Run.Dumping = ends // or that of a command which was killed before there was one
 	return h.writeRun()
 }
 

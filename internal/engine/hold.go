@@ -23,7 +23,7 @@ import (
 type held struct {
 	Container
 	e    *Engine
-	lock lock.Held
+	lock lock.Held // nil when it is not held any more
 	// due tells that the restart policy asks for another run and that the
 	// monitor that would have seen to it was killed.
 	due bool
@@ -31,7 +31,12 @@ type held struct {
 	told bool
 }
 
-func (h *held) release() { _ = h.lock.Unlock() }
+func (h *held) release() {
+	if h.lock != nil {
+		_ = h.lock.Unlock()
+		h.lock = nil
+	}
+}
 
 // hold is holdAsIs, and then the restart policy is applied in the place of a
 // monitor that was killed.

@@ -25,8 +25,14 @@ const turnWait = 50 * time.Millisecond
 
 // startDump begins a checkpoint for a client. Once begun it does not need him.
 func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
-	refuse := func(f *wire.Failure) { c.sendJSON(wire.Failed, f) }
+	refuse := func(f *wire.Failure) {
+		m.letGoOfPlan()
+		c.sendJSON(wire.Failed, f)
+	}
 	switch {
+	case c.fd < 0: // while it waited
+		m.letGoOfPlan()
+		return
 	case !m.foreign:
 		refuse(&wire.Failure{Step: "checkpoint", Text: "cove's own runtime makes none"})
 		return
@@ -91,6 +97,7 @@ func (m *Monitor) dumpEnded() {
 			m.scheduleProbe()
 		}
 	}
+	m.letGoOfPlan()
 	if f != nil {
 		d.client.sendJSON(wire.Failed, f)
 	} else {
@@ -111,6 +118,15 @@ func (m *Monitor) noteDump(ends bool) error {
 		return nil
 	}
 	return m.record.Write(&m.run, false)
+}
+
+// letGoOfPlan closes the plan that an aide has got with the request for a checkpoint:
+// by a lock on it others see that there is one.
+func (m *Monitor) letGoOfPlan() {
+	if m.isAide() && m.planFD >= 0 {
+		_ = unix.Close(m.planFD)
+		m.planFD = -1
+	}
 }
 
 // endDump gives a checkpoint up. CRIU lets the container's processes go on.

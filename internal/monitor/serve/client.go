@@ -190,9 +190,7 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		}
 		kept := m.isAide() && len(fds) == 1
 		if kept {
-			if m.planFD >= 0 {
-				_ = unix.Close(m.planFD)
-			}
+			m.letGoOfPlan()
 			m.planFD = fds[0]
 		}
 		m.startDump(c, b)
