@@ -168,20 +168,33 @@ func Created(pipe *os.File, limit time.Duration) (pid int, err error) {
 // Watches gives the process of the container in a bundle and when it was made, as conmon has
 // written down what [Created] tells.
 func Watches(bundle string) (pid int, made time.Time, err error) {
-	f, err := os.OpenFile(filepath.Join(bundle, "pid"), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	text, made, err := read(filepath.Join(bundle, "pid"))
+	if err == nil {
+		pid, err = strconv.Atoi(text)
+	}
 	if err != nil {
 		return 0, time.Time{}, err
 	}
+	return pid, made, nil
+}
+
+// read gives the number that conmon has written to a file, as text, and when. What is
+// in the place of the file is an error, and is not waited for.
+func read(name string) (text string, at time.Time, err error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", time.Time{}, err
+	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, 20))
-	if err == nil {
-		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &os.PathError{Op: "read", Path: name, Err: unix.EINVAL}
 	}
-	st, serr := f.Stat()
-	if err = errors.Join(err, serr); err != nil {
-		return 0, time.Time{}, err
+	if err != nil {
+		return "", time.Time{}, err
 	}
-	return pid, st.ModTime(), nil
+	data, err := io.ReadAll(io.LimitReader(f, 20))
+	return strings.TrimSpace(string(data)), st.ModTime(), err
 }
 
 // End is what conmon has told of a container's end.
@@ -193,22 +206,18 @@ type End struct {
 
 // ReadEnd reads the exit file; false when there is none (yet).
 func ReadEnd(exits, bundle, id string) (End, bool) {
-	name := filepath.Join(exits, id)
-	data, err := os.ReadFile(name)
+	text, at, err := read(filepath.Join(exits, id))
 	if err != nil {
 		return End{}, false
 	}
-	code, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	code, err := strconv.Atoi(text)
 	if err != nil {
 		return End{}, false
 	}
 	if code < 0 { // its time was over, and conmon has killed it
 		code = 128 + int(unix.SIGKILL)
 	}
-	end := End{Code: code, At: time.Now()}
-	if st, err := os.Stat(name); err == nil {
-		end.At = st.ModTime()
-	}
+	end := End{Code: code, At: at}
 	_, err = os.Lstat(filepath.Join(bundle, "oom"))
 	end.OOM = err == nil
 	return end, true

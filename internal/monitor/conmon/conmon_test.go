@@ -1,0 +1,42 @@
+package conmon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is in the place of a file of conmon's is not waited for: nobody may ever write to
+// a FIFO, or who has it open may not.
+func TestReadEndOfNoFile(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "id")
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if end, told := ReadEnd(dir, dir, "id"); told {
+		t.Errorf("a FIFO tells %v", end)
+	}
+	writer, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	if end, told := ReadEnd(dir, dir, "id"); told {
+		t.Errorf("a FIFO that somebody has open tells %v", end)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "other"), []byte("3"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("other", name); err != nil {
+		t.Fatal(err)
+	}
+	if end, told := ReadEnd(dir, dir, "id"); told {
+		t.Errorf("a link tells %v", end)
+	}
+}
