@@ -211,7 +211,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 		prepare.Restore = &env.Restore.Images
 	}
 	var plan, inherited []int
-	shm := -1
+	shm, ports := -1, 0
 	inherited = append(inherited, int(writer.Fd()))
 	for _, f := range files {
 		switch {
@@ -223,6 +223,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 			s.run = runfile.Attach(f.FD)
 			inherited = append(inherited, f.FD)
 		case f.Name == "hold":
+			ports++
 			inherited = append(inherited, f.FD)
 		case f.Name == memberFile:
 			become.Member = wire.BecomeFD + len(inherited)
@@ -244,8 +245,8 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	if shm >= 0 {
 		plan = append(plan, shm)
 	}
-	if len(inherited) > wire.MaxFDs {
-		return cove.E("start container", env.Name, cove.Unsupported, fmt.Errorf("conmon can hold %d published ports at most", wire.MaxFDs-3))
+	if others := len(inherited) - ports; len(inherited) > wire.MaxFDs {
+		return cove.E("start container", env.Name, cove.Unsupported, fmt.Errorf("conmon can hold %d published ports of it at most", wire.MaxFDs-others))
 	}
 	// Before there is anything to be found: whoever comes after a command that
 	// is killed in here knows which process it was about.

@@ -144,7 +144,7 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 }
 
 // callOffStart ends a start that has not come to the command, by asking the
-// container's monitor, or with conmon the start's guard.
+// container's monitor, or by ending conmon or the start's guard.
 func (e *Engine) callOffStart(c *cove.Container) {
 	if c.Spec.Monitor != "" {
 		e.callOff(c)
