@@ -534,7 +534,11 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 			return now.Run, nil
 		}
 		if why != "" {
-			// Whoever has recorded what conmon told may have removed that since.
+			// Whoever has recorded what conmon told may have removed that since, and
+			// have recorded it in a file made anew.
+			if now, err := runfile.Read(c.Dir); err == nil && now.Generation == c.Run.Generation && now.PID == 0 {
+				return *now, nil
+			}
 			if run, err = f.Read(); err == nil && run.PID == c.Run.PID {
 				run.ExitCode = lostCode
 			}

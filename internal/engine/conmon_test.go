@@ -1,6 +1,15 @@
 package engine
 
-import "testing"
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/procfs"
+)
 
 // A program with the engine in it may be called as it likes, and so may cove.
 func TestIsCove(t *testing.T) {
@@ -14,5 +23,52 @@ func TestIsCove(t *testing.T) {
 		if isCove(main) != want {
 			t.Errorf("%q: not %t", main, want)
 		}
+	}
+}
+
+// conmonEnded is a container that conmon has watched and whose process is gone, which
+// nobody has recorded.
+func conmonEnded(t *testing.T, e *Engine, dumping bool) *Container {
+	t.Helper()
+	run := cove.Run{Generation: 1, BootID: procfs.BootID(), PID: os.Getpid(), PIDStart: 1, Dumping: dumping, Started: time.Now()}
+	c := stored(t, e, "a", func(c *cove.Container) {
+		c.Spec.Monitor, c.Run.Generation, c.Run.BootID = "conmon", run.Generation, run.BootID
+	})
+	now := &Container{Container: *c, Dir: e.dir(c.ID)}
+	now.Run = run
+	writeRunOf(t, now.Dir, &run)
+	return now
+}
+
+func writeRunOf(t *testing.T, dir string, run *cove.Run) {
+	t.Helper()
+	f, err := runfile.Open(dir)
+	if err == nil {
+		err = f.Write(run, false)
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who waits for the end of a run has its file open, and that may be made anew before the end
+// is recorded.
+func TestEndInRunFileMadeAnew(t *testing.T) {
+	e, _ := engineWith(t)
+	c := conmonEnded(t, e, false)
+	f, err := runfile.Open(c.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.Remove(filepath.Join(c.Dir, runfile.Name)); err != nil {
+		t.Fatal(err)
+	}
+	recorded := c.Run
+	recorded.PID, recorded.PIDStart, recorded.ExitCode, recorded.Down = 0, 0, 3, true
+	writeRunOf(t, c.Dir, &recorded)
+	if run, err := e.awaitConmon(t.Context(), c, f); err != nil || run.ExitCode != 3 {
+		t.Errorf("exit code %d, %v; want 3", run.ExitCode, err)
 	}
 }
