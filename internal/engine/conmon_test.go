@@ -3,10 +3,12 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/checkpoint"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -70,5 +72,25 @@ func TestEndInRunFileMadeAnew(t *testing.T) {
 	writeRunOf(t, c.Dir, &recorded)
 	if run, err := e.awaitConmon(t.Context(), c, f); err != nil || run.ExitCode != 3 {
 		t.Errorf("exit code %d, %v; want 3", run.ExitCode, err)
+	}
+}
+
+// What conmon tells of a run that a checkpoint has ended is that it was killed.
+func TestWaitForCheckpoint(t *testing.T) {
+	e, _ := engineWith(t)
+	c := conmonEnded(t, e, true)
+	i := new(CheckpointOptions).images(c.Dir)
+	for name, text := range map[string]string{
+		filepath.Join(e.exits(c.ID), c.ID):               strconv.Itoa(lostCode),
+		filepath.Join(i.Dir, "inventory.img"):            "",
+		filepath.Join(i.Work, checkpoint.DumpStatistics): "",
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, name, text)
+	}
+	if code, err := e.Wait(t.Context(), "a", WaitOptions{}); code != 0 || err != nil {
+		t.Errorf("exit code %d, %v; want 0", code, err)
 	}
 }

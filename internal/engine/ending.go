@@ -497,7 +497,11 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 				return 0, cove.E("", "", cove.Invalid, fmt.Errorf("cannot use condition %q: container %s has no healthcheck", want, now.ID))
 			}
 		}
-		if done, code := waited(&now, o.Conditions); done {
+		done, code := waited(&now, o.Conditions)
+		if done && now.reported && now.Run.Dumping && e.settleRun(lock.Track(ctx), c.ID, now.Run.Generation) == nil {
+			continue // of what a checkpoint ends conmon has the wrong code: it is recorded now
+		}
+		if done {
 			e.heal(ctx, &now)
 			return code, nil
 		}
