@@ -20,13 +20,17 @@ const listPatience = time.Second
 // listStartPatience is how long a start that a list has begun may take.
 const listStartPatience = 10 * time.Second
 
+// errListPatience is the cause that ends such a start. The restart stays due, and
+// whoever names the container begins it without that limit; lists do not.
+var errListPatience = fmt.Errorf("its restart by policy took longer than %s", listStartPatience)
+
 // settleLost settles those of a list whose monitor was killed, or whose restart by
 // policy nobody is left to see to, or whose run file is conmon's to do without, and gives
 // the list as it is then. No lock is waited for: whoever has it does the same. What cannot be settled is as it was found.
 func (e *Engine) settleLost(ctx context.Context, list []Container) []Container {
 	var lost []*Container
 	for i := range list {
-		if c := &list[i]; c.fileLost || c.Status == cove.Exited && c.unsettled() && !alive(c.Dir) {
+		if c := &list[i]; c.fileLost || c.Status == cove.Exited && c.unsettled() && !c.restartFailed() && !alive(c.Dir) {
 			copied := *c // it may be looked at longer than we wait
 			lost = append(lost, &copied)
 		}
@@ -116,11 +120,7 @@ func (e *Engine) settleListed(ctx context.Context, until time.Time, c *Container
 		return // it stays due
 	}
 	defer whole.RUnlock()
-	start, cancelStart := context.WithTimeout(ctx, listStartPatience)
+	start, cancelStart := context.WithTimeoutCause(ctx, listStartPatience, errListPatience)
 	defer cancelStart()
-	_, err = e.startHeld(start, h, StartOptions{unasked: true})
-	if err != nil && start.Err() != nil && ctx.Err() == nil {
-		// Not with every list.
-		_ = h.notStarted(h.Run.Generation+1, fmt.Errorf("its restart by policy took longer than %s", listStartPatience))
-	}
+	_, _ = e.startHeld(start, h, StartOptions{unasked: true}) // what is wrong with it is in its record
 }

@@ -167,6 +167,12 @@ func (c *Container) awaitsRestart() bool {
 	return c.Status == cove.Exited && c.Run.RestartDue && c.Desired == cove.DesireRun && !procfs.OtherBoot(c.Run.BootID)
 }
 
+// restartFailed tells of a restart that is due that it has been tried, or that its
+// monitor's own fault has brought it about: no list begins it.
+func (c *Container) restartFailed() bool {
+	return c.Run.Down && c.Run.RestartDue && c.Run.Error != ""
+}
+
 // cutShort tells whether the last start was killed, or fails just now, before
 // the monitor had written the run down: the record knows of it and the run file
 // does not.

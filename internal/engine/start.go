@@ -92,7 +92,12 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 		return result, err
 	}
 	if err != nil && ctx.Err() != nil { // it is as it was
-		if err = l.calledOff(err); l.let {
+		err = l.calledOff(err)
+		if errors.Is(context.Cause(ctx), errListPatience) {
+			h.Run.Error, h.Run.RestartDue, h.Run.Restarts = errListPatience.Error(), true, l.restarts
+			return result, errors.Join(err, h.notStarted(h.Run.Generation+1, nil))
+		}
+		if l.let {
 			err = errors.Join(err, h.notStarted(h.Run.Generation+1, nil))
 		}
 		return result, err
