@@ -110,11 +110,13 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	h.release()
 	result.Warnings = append(result.Warnings, l.announce()...)
 	if o.Attach == nil {
-		err := l.poststarted(conn)
-		if err == nil && !l.unasked {
-			err = l.announceHealthy(ctx)
+		if l.unasked { // the monitor ends it itself if a hook fails
+			return result, nil
 		}
-		return result, err
+		if err := l.poststarted(conn); err != nil {
+			return result, err
+		}
+		return result, l.announceHealthy(ctx)
 	}
 	defer l.announceMeanwhile(ctx)()
 	return e.follow(ctx, &h.Container, conn, *o.Attach, result)
