@@ -641,9 +641,10 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 // restartWanted tells whether the restart policy asks for another run of a
 // container that conmon has watched to its end.
 func (h *held) restartWanted() bool {
-	return h.Status == cove.Exited && h.Run.Down && h.Run.Checkpointed.IsZero() && h.Run.Exit == "" && h.Run.Error == "" && !procfs.OtherBoot(h.Run.BootID) &&
+	return h.Status == cove.Exited && h.Run.Down && h.Run.Checkpointed.IsZero() && h.Run.Exit == "" && !procfs.OtherBoot(h.Run.BootID) &&
 		h.Desired == cove.DesireRun && !h.Run.Stopping &&
-		(h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy())
+		(h.Run.RestartDue || // and counted
+			h.Run.Error == "" && (h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy()))
 }
 
 // goes tells whether a container that has ended goes with its end, as --rm asks:

@@ -94,3 +94,23 @@ func TestWaitForCheckpoint(t *testing.T) {
 		t.Errorf("exit code %d, %v; want 0", code, err)
 	}
 }
+
+// What --rm removes with its end stays while another run is due, counted and tried as
+// that may be.
+func TestGoesNotBeforeDueRestart(t *testing.T) {
+	h := held{Container: Container{Container: cove.Container{Desired: cove.DesireRun}}}
+	h.Status = cove.Exited
+	h.Spec.Monitor, h.Spec.Remove, h.Spec.Restart = "/usr/bin/conmon", true, cove.RestartPolicy{Name: "on-failure", MaxRetries: 1}
+	h.Run = cove.Run{Generation: 1, BootID: procfs.BootID(), Down: true, ExitCode: 3, Restarts: 1}
+	if !h.goes() {
+		t.Error("it stays after its last restart")
+	}
+	h.Run.RestartDue = true
+	if h.goes() {
+		t.Error("it goes before a restart that is counted")
+	}
+	h.Run.Error = "its start took too long"
+	if h.goes() {
+		t.Error("it goes before a restart that was tried")
+	}
+}
