@@ -32,6 +32,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices, LookupUser: lookupUser,
 		ImageUser: func(user string) (uid, gid int, err error) { return e.imageUser(c, user) },
 	}
+	h.OwnCgroup = layout.Unified && layout.Writable && h.CgroupsPath != ""
 	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
 		h.RootPath = c.Spec.Rootfs
 	}

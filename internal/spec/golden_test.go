@@ -43,7 +43,7 @@ func newFixture() *fixture {
 		},
 		conf: cove.Configured{AppArmor: "containers-default"},
 		host: Host{
-			CgroupV2: true, BoundingCaps: append([]string(nil), knownCaps...), SysResource: true,
+			CgroupV2: true, OwnCgroup: true, BoundingCaps: append([]string(nil), knownCaps...), SysResource: true,
 			Rlimits:  map[string]Rlimit{"nofile": {1024, 20000}, "nproc": {4096, 8192}, "core": {0, ^uint64(0)}},
 			CPUs:     "0-3",
 			Hostname: "vm", RootPath: "/graph/root", CgroupsPath: "/cove/" + testID, OverlayDir: "/ctr/overlay",
@@ -130,7 +130,11 @@ var goldenCases = map[string]func(f *fixture){
 		f.c.Mounts = []cove.Mount{{Type: "bind", Source: "/dev", Destination: "/dev"}}
 	},
 	"systemd":    func(f *fixture) { f.c.Systemd = true },
-	"systemd-v1": func(f *fixture) { f.c.Systemd, f.host.CgroupV2 = true, false },
+	"systemd-v1": func(f *fixture) { f.c.Systemd, f.host.CgroupV2, f.host.OwnCgroup = true, false, false },
+	"systemd-rootless-undelegated": func(f *fixture) { // in the caller's cgroup, which it must not divide
+		rootless(f)
+		f.c.Systemd, f.host.OwnCgroup = true, false
+	},
 	"systemd-read-only": func(f *fixture) {
 		f.c.Systemd, f.c.Spec.ReadOnly, f.c.Spec.ReadOnlyTmpfs = true, true, true
 	},
@@ -341,6 +345,9 @@ func TestRefusals(t *testing.T) {
 			spec(func(s s) { s.Network = "host"; s.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"} })},
 		{`sysctl kernel.shmmax=1 can't be set since IPC Namespace set to host: invalid argument`, cove.Invalid,
 			spec(func(s s) { s.IPC = "host"; s.Sysctl = map[string]string{"kernel.shmmax": "1"} })},
+		{`--systemd=always needs cgroup version 2, and a cgroup and a cgroup namespace of the container's own`, cove.Unsupported, func(f *fixture) {
+			f.c.Spec.Systemd, f.c.Systemd, f.host.OwnCgroup = "always", true, false
+		}},
 		{`"CAP_FOO": unknown capability`, cove.Invalid, spec(func(s s) { s.CapAdd = []string{"foo"} })},
 		{`capability "CAP_KILL" cannot be dropped and added`, cove.Invalid, spec(func(s s) { s.CapAdd = []string{"KILL"}; s.CapDrop = []string{"kill"} })},
 		{`adding all caps and removing all caps not allowed`, cove.Invalid, spec(func(s s) { s.CapAdd = []string{"ALL"}; s.CapDrop = []string{"all"} })},

@@ -33,6 +33,9 @@ type Host struct {
 
 	CgroupV2    bool // pure v2; v1 and hybrid are false
 	CgroupsPath string
+	// OwnCgroup says that the container gets the cgroup of version 2 at
+	// CgroupsPath, and does not stay in the caller's.
+	OwnCgroup bool
 	// Missing are the cgroup features that this kernel or cgroup lacks.
 	Missing map[Feature]bool
 	// CPUs and MemoryNodes are what may be used, as lists ("0-3,8"); "" is not
