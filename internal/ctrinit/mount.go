@@ -10,6 +10,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -351,15 +352,6 @@ func isProc(source string) bool {
 	return unix.Statfs(source, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
-// firstCgroupNamespace tells that this process is in the machine's first cgroup
-// namespace. A mount of version 2 from there sets the options of all others: it
-// would take away nsdelegate, which keeps containers from their own limits
-// (cgroup_get_tree of the kernel, whose number of that namespace it is).
-func firstCgroupNamespace() bool {
-	var st unix.Stat_t
-	return unix.Stat("/proc/self/ns/cgroup", &st) != nil || st.Ino == 0xEFFFFFFB
-}
-
 // mountCgroups shows the container its own cgroups: the one hierarchy of
 // version 2, or below a tmpfs one directory for each of version 1.
 func (p *process) mountCgroups(root int, m *plan.Mount) error {
@@ -367,7 +359,7 @@ func (p *process) mountCgroups(root int, m *plan.Mount) error {
 		var st unix.Statfs_t
 		shown := unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC // not on a hybrid host
 		mfd, err := -1, error(unix.EPERM)
-		if !shown || !firstCgroupNamespace() {
+		if !shown || !procfs.FirstCgroupNamespace("/proc/self/ns/cgroup") {
 			mfd, err = newFS("cgroup2", "cgroup", nil, m.Set)
 		}
 		if err == unix.EPERM && shown {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/seccomp"
 	"github.com/cove-engine/cove/internal/spec"
@@ -32,6 +33,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		MountFlags: mountFlags, Devices: devicesAt, AllDevices: allDevices, LookupUser: lookupUser,
 		ImageUser: func(user string) (uid, gid int, err error) { return e.imageUser(c, user) },
 	}
+	h.FirstCgroupNS = procfs.FirstCgroupNamespace
 	h.OwnCgroup = layout.Unified && layout.Writable && h.CgroupsPath != ""
 	if c.Spec.Rootfs != "" && !c.Spec.RootfsOverlay {
 		h.RootPath = c.Spec.Rootfs

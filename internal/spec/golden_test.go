@@ -43,7 +43,7 @@ func newFixture() *fixture {
 		},
 		conf: cove.Configured{AppArmor: "containers-default"},
 		host: Host{
-			CgroupV2: true, OwnCgroup: true, BoundingCaps: append([]string(nil), knownCaps...), SysResource: true,
+			CgroupV2: true, OwnCgroup: true, FirstCgroupNS: func(p string) bool { return p == "/proc/1/ns/cgroup" }, BoundingCaps: append([]string(nil), knownCaps...), SysResource: true,
 			Rlimits:  map[string]Rlimit{"nofile": {1024, 20000}, "nproc": {4096, 8192}, "core": {0, ^uint64(0)}},
 			CPUs:     "0-3",
 			Hostname: "vm", RootPath: "/graph/root", CgroupsPath: "/cove/" + testID, OverlayDir: "/ctr/overlay",
@@ -201,6 +201,11 @@ var goldenCases = map[string]func(f *fixture){
 	},
 	"namespaces-host": func(f *fixture) {
 		f.c.Spec.PID, f.c.Spec.IPC, f.c.Spec.UTS, f.c.Spec.CgroupNS = "host", "host", "host", "host"
+	},
+	"cgroupns-first": func(f *fixture) { f.c.Spec.CgroupNS = "ns:/proc/1/ns/cgroup" },
+	"cgroupns-container-first": func(f *fixture) {
+		f.c.Spec.CgroupNS = "container:a"
+		f.host.Joined = map[string]string{"cgroup": "/proc/1/ns/cgroup"}
 	},
 	"namespaces-join": func(f *fixture) {
 		f.c.Spec.PID, f.c.Spec.IPC, f.c.Spec.UTS, f.c.Spec.CgroupNS = "container:a", "container:a", "container:a", "ns:/run/cg"

@@ -36,6 +36,9 @@ type Host struct {
 	// OwnCgroup says that the container gets the cgroup of version 2 at
 	// CgroupsPath, and does not stay in the caller's.
 	OwnCgroup bool
+	// FirstCgroupNS tells of a cgroup namespace's path that it is the machine's
+	// first, or may be.
+	FirstCgroupNS func(path string) bool
 	// Missing are the cgroup features that this kernel or cgroup lacks.
 	Missing map[Feature]bool
 	// CPUs and MemoryNodes are what may be used, as lists ("0-3,8"); "" is not

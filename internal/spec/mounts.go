@@ -162,10 +162,23 @@ func (b *builder) sys() specs.Mount {
 		Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access()}}
 }
 
+// seesHostCgroups tells that the container is in the host's cgroup namespace, or in
+// the machine's first by its path. From there other OCI runtimes, too, would mount
+// version 2 anew, which changes the options of the host's mount.
+func (b *builder) seesHostCgroups() bool {
+	if !b.host.CgroupV2 {
+		return false
+	}
+	for _, ns := range b.out.Linux.Namespaces {
+		if ns.Type == specs.CgroupNamespace {
+			return ns.Path != "" && b.host.FirstCgroupNS(ns.Path)
+		}
+	}
+	return true
+}
+
 func (b *builder) cgroup() specs.Mount {
-	// From the host's namespace other OCI runtimes, too, would mount version 2
-	// anew, which changes the options of the host's mount.
-	if !b.mayMountSys() || b.host.CgroupV2 && b.modes.cgroup.is("host") {
+	if !b.mayMountSys() || b.seesHostCgroups() {
 		return specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/sys/fs/cgroup",
 			Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access(), "rbind"}}
 	}
