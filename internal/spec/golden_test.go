@@ -135,6 +135,10 @@ var goldenCases = map[string]func(f *fixture){
 		rootless(f)
 		f.c.Systemd, f.host.OwnCgroup = true, false
 	},
+	"systemd-rootless-net-host": func(f *fixture) {
+		rootless(f)
+		f.c.Systemd, f.c.Spec.Network = true, "host"
+	},
 	"systemd-read-only": func(f *fixture) {
 		f.c.Systemd, f.c.Spec.ReadOnly, f.c.Spec.ReadOnlyTmpfs = true, true, true
 	},

@@ -178,7 +178,7 @@ func (b *builder) seesHostCgroups() bool {
 }
 
 func (b *builder) cgroup() specs.Mount {
-	if !b.mayMountSys() || b.seesHostCgroups() {
+	if b.seesHostCgroups() || !b.mayMountSys() && !b.dividesCgroup() {
 		return specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/sys/fs/cgroup",
 			Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access(), "rbind"}}
 	}

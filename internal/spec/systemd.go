@@ -55,5 +55,5 @@ func (b *builder) systemd() error {
 // safe where it sees no other and the kernel keeps it from its own limits: in
 // version 2 with a namespace (and nsdelegate, with which systemd mounts it).
 func (b *builder) dividesCgroup() bool {
-	return b.c.Systemd && b.host.OwnCgroup && b.modes.cgroup.is("private") && b.mayMountSys()
+	return b.c.Systemd && b.host.OwnCgroup && b.modes.cgroup.is("private")
 }
