@@ -179,8 +179,12 @@ func (b *builder) seesHostCgroups() bool {
 
 func (b *builder) cgroup() specs.Mount {
 	if b.seesHostCgroups() || !b.mayMountSys() && !b.dividesCgroup() {
+		bind := "bind" // without what else the host has mounted there
+		if b.host.Rootless || b.userNS {
+			bind = "rbind" // which the kernel does not let them leave away
+		}
 		return specs.Mount{Destination: "/sys/fs/cgroup", Type: "bind", Source: "/sys/fs/cgroup",
-			Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access(), "rbind"}}
+			Options: []string{"rprivate", "nosuid", "noexec", "nodev", b.access(), bind}}
 	}
 	access := b.access()
 	if b.dividesCgroup() {
