@@ -886,6 +886,21 @@ func TestRuntimeCgroup2Mount(t *testing.T) {
 	b.Mounts = slices.DeleteFunc(b.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Type, "cgroup") })
 	b.Mounts = append(b.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup2", Options: []string{"ro", "nosuid", "noexec", "nodev"}})
 	b.expect(b.run(), "/sys/fs/cgroup cgroup2 ro,nosuid,nodev,noexec\ncontrollers")
+	// In the host's cgroup namespace it is the host's mount: a new one would set
+	// the options of that. They differ by what they name as their source.
+	source := "cgroup"
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); f[2] == "cgroup2" && strings.HasPrefix(f[1], "/sys/fs/cgroup") {
+			source = f[0]
+		}
+	}
+	b.setNamespace(specs.CgroupNamespace, "-")
+	b.Process.Args = []string{"sh", "-c", "while read -r from at type _; do case $at in /sys/fs/cgroup) echo $from $at $type;; esac; done </proc/self/mounts"}
+	b.expect(b.run(), source+" /sys/fs/cgroup cgroup2")
 }
 
 // cgroup2 tells whether this host has cgroups of version 2 alone.

@@ -28,7 +28,7 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 	if m.Type == "bind" {
 		step = "mount " + m.Source + " on " + m.Target
 	}
-	if m.Type == "cgroup" {
+	if m.Type == "cgroup" || m.Type == "cgroup2" {
 		if err := p.mountCgroups(root, m); err != nil {
 			return wire.Fail(step, err)
 		}
@@ -352,26 +352,51 @@ func isProc(source string) bool {
 	return unix.Statfs(source, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
+// cgroups is a detached mount of version 2's hierarchy. Where that is not to be
+// mounted anew, from the machine's first cgroup namespace or one that is not the
+// user's, it shows what the host has mounted: for type cgroup on a host of version 1,
+// whose own cgroups are not to be seen, all of it.
+func cgroups(m *plan.Mount) (int, error) {
+	shown, below := "/sys/fs/cgroup", uint(0)
+	if !isUnified(shown) {
+		if below = unix.AT_RECURSIVE; m.Type == "cgroup2" {
+			shown, below = "/sys/fs/cgroup/unified", 0
+		}
+	}
+	if !procfs.FirstCgroupNamespace("/proc/self/ns/cgroup") || m.Type == "cgroup2" && !isUnified(shown) {
+		if mfd, err := newFS("cgroup2", "cgroup", nil, m.Set); err != unix.EPERM {
+			return mfd, err
+		}
+	}
+	mfd, err := unix.OpenTree(unix.AT_FDCWD, shown, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|below)
+	if err == unix.EINVAL && below == 0 { // an ordinary user may not uncover what is below
+		below = unix.AT_RECURSIVE
+		mfd, err = unix.OpenTree(unix.AT_FDCWD, shown, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|below)
+	}
+	if err != nil {
+		return -1, err
+	}
+	err = setAttr(mfd, m.Set, 0, 0)
+	if err == nil && below != 0 {
+		err = setAttr(mfd, m.Set&unix.MOUNT_ATTR_RDONLY, 0, below)
+	}
+	if err != nil {
+		_ = unix.Close(mfd)
+		return -1, err
+	}
+	return mfd, nil
+}
+
+func isUnified(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
+}
+
 // mountCgroups shows the container its own cgroups: the one hierarchy of
 // version 2, or below a tmpfs one directory for each of version 1.
 func (p *process) mountCgroups(root int, m *plan.Mount) error {
 	if len(m.Subsystems) == 0 {
-		var st unix.Statfs_t
-		shown := unix.Statfs("/sys/fs/cgroup", &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC // not on a hybrid host
-		mfd, err := -1, error(unix.EPERM)
-		if !shown || !procfs.FirstCgroupNamespace("/proc/self/ns/cgroup") {
-			mfd, err = newFS("cgroup2", "cgroup", nil, m.Set)
-		}
-		if err == unix.EPERM && shown {
-			// What is mounted there can be shown, which is also all that an
-			// ordinary user can do in a namespace that is not his.
-			mfd, err = unix.OpenTree(unix.AT_FDCWD, "/sys/fs/cgroup", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-			if err == nil {
-				if err = setAttr(mfd, m.Set, 0, 0); err != nil {
-					_ = unix.Close(mfd)
-				}
-			}
-		}
+		mfd, err := cgroups(m)
 		if err != nil {
 			return err
 		}

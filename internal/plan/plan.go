@@ -67,7 +67,8 @@ type Overlay struct {
 type Mount struct {
 	Target string `json:"target"` // absolute, resolved inside the root
 	// Type is a file system type, "bind", "cgroup" for the view of the
-	// container's own cgroups, or "shm" for the shared memory of another
+	// container's own cgroups ("cgroup2" for that of version 2 also where Subsystems
+	// has others), or "shm" for the shared memory of another
 	// container that comes with the plan.
 	Type           string      `json:"type"`
 	Source         string      `json:"source,omitempty"`

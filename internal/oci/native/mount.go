@@ -129,8 +129,8 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 	case out.IDMap != nil:
 		return out, unsupported("mount %s: idmap of what is not a bind mount", m.Destination)
 	case m.Type == "cgroup", m.Type == "cgroup2":
-		if out.Type = "cgroup"; m.Type == "cgroup" {
-			out.Subsystems = o.CgroupV1 // else the hierarchy of version 2, beside them
+		if m.Type == "cgroup" {
+			out.Subsystems = o.CgroupV1
 		}
 	case m.Type == "":
 		return out, invalid("mount %s: it has no type", m.Destination)
