@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -73,10 +74,16 @@ func storageDriver(priority []string, graphRoot string) string {
 }
 
 // overlays tells whether the library's overlay keeps layers in a directory: over
-// another overlay it takes fuse-overlayfs for it.
+// another overlay it takes fuse-overlayfs for it. What is kept there already by one
+// driver alone is not lost from sight as that program comes and goes.
 func overlays(dir string) bool {
 	switch fsType(dir) {
 	case unix.OVERLAYFS_SUPER_MAGIC, unix.ECRYPTFS_SUPER_MAGIC:
+		_, overlay := os.Stat(filepath.Join(dir, "overlay-images"))
+		_, vfs := os.Stat(filepath.Join(dir, "vfs-images"))
+		if (overlay == nil) != (vfs == nil) {
+			return overlay == nil
+		}
 		_, err := exec.LookPath("fuse-overlayfs")
 		return err == nil
 	}
