@@ -62,6 +62,12 @@ func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
 	if cove.Is(err, cove.NotFound) {
 		conn, err = e.redial(c, e.signalAide)
 	}
+	if err == nil && k == wire.Checkpoint {
+		if told, err := e.aideTold(c.ID); err != nil || !told.Checkpoints {
+			conn.Close()
+			return nil, cove.E("", "", cove.Unsupported, errors.New("it is an older release's, which makes no checkpoints beside conmon: restart the container"))
+		}
+	}
 	if err == nil || !cove.Is(err, cove.NotFound) {
 		return conn, err
 	}
@@ -152,7 +158,7 @@ func (e *Engine) startAide(c *Container, env wire.Envelope, files []monitor.File
 func (e *Engine) stayAide(c *Container, env wire.Envelope, netns int, files ...monitor.File) (*monitor.Conn, error) {
 	env.Socket = e.socket(c.ID)
 	more := e.aideEnvelope(c)
-	env.Generation, env.Started, env.Handed = more.Generation, more.Started, nil
+	env.Generation, env.Started, env.Handed, env.Checkpoints = more.Generation, more.Started, nil, true
 	dir := e.aideDir(c.ID)
 	if err := os.Mkdir(dir, 0o700); err != nil && !os.IsExist(err) {
 		return nil, cove.E("start aide of container", c.Name, fileKind(err), err)
@@ -216,6 +222,16 @@ func (e *Engine) keepEnvelope(c *Container, env wire.Envelope) error {
 	return nil
 }
 
+// aideTold reads what the aide that stays with a container, or did, was told.
+func (e *Engine) aideTold(id string) (*wire.Envelope, error) {
+	text, err := readProc(filepath.Join(e.aideDir(id), envelopeName), maxOwn)
+	if err != nil {
+		return nil, err
+	}
+	env := new(wire.Envelope)
+	return env, json.Unmarshal(text, env)
+}
+
 // lostAide gives what an aide is to be told that takes the place of one that was
 // killed while its container ran; nil when none was.
 func (e *Engine) lostAide(c *Container) *wire.Envelope {
@@ -227,9 +243,8 @@ func (e *Engine) lostAide(c *Container) *wire.Envelope {
 	if err != nil || aide.Generation != c.Run.Generation || aide.BootID != c.Run.BootID || alive(dir) {
 		return nil
 	}
-	env := new(wire.Envelope)
-	text, err := readProc(filepath.Join(dir, envelopeName), maxOwn)
-	if err != nil || json.Unmarshal(text, env) != nil {
+	env, err := e.aideTold(c.ID)
+	if err != nil {
 		return nil
 	}
 	env.Name = c.Name

@@ -64,6 +64,9 @@ type Envelope struct {
 	// is there if it is to stay.
 	Init    *Process  `json:"init,omitempty"`
 	Started time.Time `json:"started,omitzero"`
+	// Checkpoints tells of an aide that stays that it is of a release whose
+	// aides make them.
+	Checkpoints bool `json:"checkpoints,omitempty"`
 }
 
 // Restore says that the run goes on from a checkpoint instead of beginning
