@@ -31,7 +31,7 @@ func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 func (e *Engine) remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	ctx = lock.Track(ctx) // many are removed at the same time
 	h, err := e.holdAlone(ctx, nameOrID, o)
-	if err != nil && o.Force && e.clearPlace(ctx, nameOrID) {
+	if err != nil && o.Force && e.clearPlace(ctx, nameOrID, err) {
 		h, err = e.holdAlone(ctx, nameOrID, o)
 	}
 	if errors.Is(err, errSettledAway) {
@@ -80,15 +80,15 @@ func (e *Engine) remove(ctx context.Context, nameOrID string, o RemoveOptions) e
 // clearPlace takes away what is in the place of a container's directory and is none,
 // in which nothing can be looked up, and makes the directory anew. Of a conmon, whose
 // process is known by a file there alone, it ends what lives. It tells whether it did.
-// What goes by force does not wait for somebody to see to that.
-func (e *Engine) clearPlace(ctx context.Context, nameOrID string) bool {
+// cause is why the container cannot be removed otherwise. What goes by force does not
+// wait for somebody to see to that.
+func (e *Engine) clearPlace(ctx context.Context, nameOrID string, cause error) bool {
 	c, err := e.find(nameOrID)
 	if err != nil {
 		return false
 	}
 	displaced := func() bool { return noDirectory(e.dir(c.ID)) }
-	lost := c.Spec.Monitor != "" && !exists(e.bundle(c.ID))
-	if !displaced() && !lost {
+	if !displaced() && !errors.Is(cause, errUnwatched) {
 		return false
 	}
 	l, err := e.lockContainer(ctx, c.ID)
@@ -99,7 +99,11 @@ func (e *Engine) clearPlace(ctx context.Context, nameOrID string) bool {
 	if displaced() && (unix.Unlink(e.dir(c.ID)) != nil || e.makeDir(c) != nil) {
 		return false
 	}
-	return !lost || e.endMonitors(c.ID) == nil
+	// Others may have started it until it was held.
+	if c, err = e.find(c.ID); err == nil {
+		_, err = e.look(c)
+	}
+	return !errors.Is(err, errUnwatched) || e.endMonitors(c.ID) == nil
 }
 
 // stop says how a container that runs is to end.

@@ -134,8 +134,13 @@ func (e *Engine) listener(id string) (pid int) {
 	return int(peer.Pid)
 }
 
+// errUnwatched tells of a container that a living conmon watches that no file says which
+// process that is.
+var errUnwatched = errors.New("its run file is lost")
+
 // conmonRun is the run that a conmon watches, from what it has told when the container was
-// made. What it cannot tell, restarts and hooks that are due, is forgotten.
+// made. What it cannot tell, restarts and hooks that are due, is forgotten. The error is
+// errUnwatched when it has told nothing that is still there.
 func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 	run := &cove.Run{Generation: c.Run.Generation, BootID: procfs.BootID(), MonitorPID: pid}
 	var err error
@@ -147,7 +152,7 @@ func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 	}
 	if err != nil {
 		// Not wrapped: that its files are not there does not tell that it never ran.
-		return nil, fmt.Errorf("its run file is lost, and conmon, process %d, lives, of whose container this is known: %v", pid, err)
+		return nil, fmt.Errorf("%w, and conmon, process %d, lives, of whose container this is known: %v", errUnwatched, pid, err)
 	}
 	return run, nil
 }
