@@ -49,6 +49,9 @@ func (e *Engine) settleLost(ctx context.Context, list []Container) []Container {
 				first = append(first, c)
 			}
 		}
+		if len(first) == 0 { // damaged records lead round in a circle
+			first, then = left, nil
+		}
 		e.settleTogether(ctx, until, first)
 		left = then
 	}

@@ -84,7 +84,23 @@ func (h *held) settle(ctx context.Context) error {
 	}
 	// Not while the monitor of a start that is being undone lives.
 	h.due = h.due || h.awaitsRestart() && h.Run.Down && !alive(h.Dir)
+	// Who has one of those it needs may just be starting it: it stays due for who comes next.
+	h.due = h.due && h.e.dependenciesRun(&h.Container.Container)
 	return nil
+}
+
+// dependenciesRun tells whether all that a container depends on do.
+func (e *Engine) dependenciesRun(c *cove.Container) bool {
+	for _, id := range c.DependsOn {
+		other, err := e.find(id)
+		if err != nil {
+			return false
+		}
+		if now, err := e.look(other); err != nil || now.Run.PID == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // settleCreated finishes or undoes what made a container that has never run.
