@@ -90,8 +90,8 @@ func (c *Container) Hostname() string {
 // Environment joins the caller's, containers.conf's, the image's and the user's
 // variables; later ones win, and what is to be unset goes before the user's. HOSTNAME
 // is hostname unless somebody sets it; HOME is left to init, which reads the
-// container's /etc/passwd.
-func (c *Container) Environment(hostname string) ([]string, error) {
+// container's /etc/passwd. A systemd's machine ID is that of a process alone.
+func (c *Container) Environment(hostname string, process bool) ([]string, error) {
 	var env variables
 	if !c.Spec.UnsetEnvAll {
 		env.set("PATH", DefaultPath)
@@ -123,7 +123,7 @@ func (c *Container) Environment(hostname string) ([]string, error) {
 	if err := env.join(c.Spec.Env); err != nil {
 		return nil, err
 	}
-	if c.Systemd && !env.has("container_uuid") {
+	if c.Systemd && process && !env.has("container_uuid") {
 		env.set("container_uuid", c.ID[:32]) // systemd's machine ID
 	}
 	if hostname != "" && !env.has("HOSTNAME") {

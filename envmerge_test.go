@@ -23,14 +23,14 @@ func TestEnvMerge(t *testing.T) {
 	} {
 		c := cove.Container{Spec: cove.ContainerSpec{EnvMerge: []string{merge}}}
 		c.Image.Env = []string{"A=1", "B=two words"}
-		env, err := c.Environment("")
+		env, err := c.Environment("", true)
 		if err != nil || !slices.Contains(env, want) {
 			t.Errorf("%s: %q, %v; want %s", merge, env, err, want)
 		}
 	}
 	for _, merge := range []string{"X=${A", "X='a", `X="a`, "X=${A?b}", "X=${}", "X=${A:-b"} {
 		c := cove.Container{Spec: cove.ContainerSpec{EnvMerge: []string{merge}}}
-		if env, err := c.Environment(""); !cove.Is(err, cove.Invalid) {
+		if env, err := c.Environment("", true); !cove.Is(err, cove.Invalid) {
 			t.Errorf("%s: %q, %v", merge, env, err)
 		}
 	}

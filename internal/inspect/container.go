@@ -797,14 +797,15 @@ func (h *HealthConfig) complete(noTimer bool) {
 }
 
 // env is the environment of the container's process as far as the record tells
-// it: what is found inside, HOME, is not in it, nor the host's name before there
-// has been a process.
+// it: what is found inside, HOME, is not in it, nor the host's name and systemd's
+// machine ID before there has been a process.
 func env(c cove.Container) []string {
 	hostname := c.Hostname()
-	if c.Run.Started.IsZero() || cmp.Or(c.Spec.UTS, c.Defaults().UTS) == "host" {
+	started := !c.Run.Started.IsZero()
+	if !started || cmp.Or(c.Spec.UTS, c.Defaults().UTS) == "host" {
 		hostname = ""
 	}
-	env, _ := c.Environment(hostname)
+	env, _ := c.Environment(hostname, started)
 	return list(env)
 }
 

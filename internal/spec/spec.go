@@ -139,7 +139,7 @@ var errNoPath = errors.New("no path")
 
 // environment is the record's; HOME is left to init.
 func (b *builder) environment() (err error) {
-	b.out.Process.Env, err = b.c.Environment(b.extra.Hostname)
+	b.out.Process.Env, err = b.c.Environment(b.extra.Hostname, true)
 	return err
 }
 
