@@ -27,6 +27,9 @@ import (
 // doubtful tells of what was read of a run file, whose error is err, whether a living monitor
 // may know better. It is empty also for a moment, before its room is taken.
 func (e *Engine) doubtful(c *cove.Container, run *cove.Run, over bool, err error) bool {
+	if c.Intent == cove.BeingRemoved {
+		return false // that takes it away, as conmon's exit command does while conmon waits
+	}
 	if over {
 		return c.Run.Generation > 0 && !procfs.OtherBoot(c.Run.BootID) && !e.gone(c.ID) &&
 			(c.Spec.Monitor == "" || run == nil || run.Generation < c.Run.Generation && !conmonLives(run))
