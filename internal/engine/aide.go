@@ -46,13 +46,13 @@ func mergeAide(c *Container) {
 
 // restartsUnhealthy tells whether the container was ended for its health, to be
 // started again.
-func (h *held) restartsUnhealthy() bool {
-	if h.Run.Health != nil && h.Run.Health.Restart {
+func (c *Container) restartsUnhealthy() bool {
+	if c.Run.Health != nil && c.Run.Health.Restart {
 		return true
 	}
 	// An older release's aide says no more than this.
-	check := healthCheck(&h.Container.Container)
-	return check != nil && check.OnFailure == "restart" && h.Run.Health != nil && h.Run.Health.Status == "unhealthy"
+	check := healthCheck(&c.Container)
+	return check != nil && check.OnFailure == "restart" && c.Run.Health != nil && c.Run.Health.Status == "unhealthy"
 }
 
 // aideFor connects to the process that answers a kind of message about a

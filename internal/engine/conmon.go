@@ -640,11 +640,11 @@ func (h *held) settleConmon(ctx context.Context) (done bool, err error) {
 
 // restartWanted tells whether the restart policy asks for another run of a
 // container that conmon has watched to its end.
-func (h *held) restartWanted() bool {
-	return h.Status == cove.Exited && h.Run.Down && h.Run.Checkpointed.IsZero() && h.Run.Exit == "" && !procfs.OtherBoot(h.Run.BootID) &&
-		h.Desired == cove.DesireRun && !h.Run.Stopping &&
-		(h.Run.RestartDue || // and counted
-			h.Run.Error == "" && (h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) || h.restartsUnhealthy()))
+func (c *Container) restartWanted() bool {
+	return c.Status == cove.Exited && c.Run.Down && c.Run.Checkpointed.IsZero() && c.Run.Exit == "" && !procfs.OtherBoot(c.Run.BootID) &&
+		c.Desired == cove.DesireRun && !c.Run.Stopping &&
+		(c.Run.RestartDue || // and counted
+			c.Run.Error == "" && (c.Spec.Restart.Restarts(c.Run.ExitCode, c.Run.Restarts) || c.restartsUnhealthy()))
 }
 
 // goes tells whether a container that has ended goes with its end, as --rm asks:
@@ -679,7 +679,7 @@ func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) erro
 	}
 	due := func() (*Container, error) {
 		now, err := e.recorded(id)
-		if err != nil || now == nil || now.Run.Generation != generation || !(&held{Container: *now}).restartWanted() {
+		if err != nil || now == nil || now.Run.Generation != generation || !now.restartWanted() {
 			return nil, err
 		}
 		return now, nil

@@ -196,7 +196,9 @@ func (c *Container) unsettled() bool {
 		return true
 	}
 	// The monitor was killed before it could tell the exit, or after that.
-	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c) || c.awaitsRestart()
+	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c) || c.awaitsRestart() ||
+		// Or conmon and its exit command, in the pause before the next run.
+		c.Spec.Monitor != "" && c.restartWanted() && !conmonLives(&c.Run)
 }
 
 func diedEvent(c *cove.Container, code int) cove.Event {
