@@ -18,14 +18,14 @@ func (e *Engine) socket(id string) string { return filepath.Join(e.sockets(), id
 // makeRoomForSocket sees to it that a monitor can make its socket, whatever has
 // been put in the place of its directories.
 func (e *Engine) makeRoomForSocket(id string) error {
-	own := filepath.Dir(e.socket(id))
-	if ownplace.Dangling(own) {
-		_ = unix.Unlink(own) // nothing else is ever there
-	}
-	for _, dir := range []string{e.conf.Scratch(), e.sockets(), own} {
+	for _, dir := range []string{e.conf.Scratch(), e.sockets()} {
 		if err := ownplace.Directory(dir); err != nil {
 			return cove.E("make directory", dir, fileKind(err), err)
 		}
+	}
+	// The monitor makes its own, if it still lives: nobody else would take that away.
+	if own := filepath.Dir(e.socket(id)); noDirectory(own) {
+		_ = unix.Unlink(own)
 	}
 	return nil
 }
