@@ -105,7 +105,8 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 	return nil, false, werr
 }
 
-// livingMonitor gives the process that monitors a container, 0 for none.
+// livingMonitor gives the process that monitors a container, 0 for none. An error tells
+// that there may be one.
 func (e *Engine) livingMonitor(id string) (int, error) {
 	pids, err := processes()
 	for _, pid := range pids {
@@ -113,28 +114,41 @@ func (e *Engine) livingMonitor(id string) (int, error) {
 			return pid, nil
 		}
 	}
-	return e.listener(id), err
+	if err != nil {
+		return 0, err
+	}
+	return e.listener(id)
 }
 
 // monitors tells whether a process monitors a container, be the container's directory
 // moved elsewhere.
 func (e *Engine) monitors(pid int, id string) bool {
-	return e.monitorOf(pid) == id || pid != 0 && e.listener(id) == pid
+	if e.monitorOf(pid) == id {
+		return true
+	}
+	there, err := e.listener(id)
+	return err == nil && pid != 0 && there == pid
 }
 
 // listener gives the monitor that listens at a container's socket, 0 for none. Only we can
-// have put that there.
-func (e *Engine) listener(id string) (pid int) {
+// have put that there. An error tells that one may listen and does not answer.
+func (e *Engine) listener(id string) (int, error) {
 	conn, err := monitor.Dial(e.socket(id))
+	if cove.Is(err, cove.NotFound) {
+		return 0, nil
+	}
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	defer conn.Close()
 	peer, err := unix.GetsockoptUcred(conn.FD(), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || commandLine(int(peer.Pid))[0] != "cove-monitor" || !hasOurRights(int(peer.Pid)) {
-		return 0
+	if err != nil {
+		return 0, err
 	}
-	return int(peer.Pid)
+	if commandLine(int(peer.Pid))[0] != "cove-monitor" || !hasOurRights(int(peer.Pid)) {
+		return 0, nil
+	}
+	return int(peer.Pid), nil
 }
 
 // errUnwatched tells of a container that a living conmon watches that no file says which
