@@ -42,23 +42,20 @@ func (h *held) release() {
 // monitor that was killed.
 func (e *Engine) hold(ctx context.Context, nameOrID string) (*held, error) {
 	h, err := e.holdAsIs(ctx, nameOrID)
-	return e.restartDue(ctx, h, err)
-}
-
-// restartDue starts a container whose restart policy asks for it.
-func (e *Engine) restartDue(ctx context.Context, h *held, err error) (*held, error) {
 	if err != nil || !h.due {
 		return h, err
 	}
-	if _, err := e.startHeld(ctx, h, StartOptions{unasked: true}); err != nil {
-		h.release()
+	if err := e.startDue(ctx, h); err != nil {
 		return nil, err
 	}
-	if err := h.again(); err != nil {
-		h.release()
-		return nil, err
-	}
-	return h, nil
+	return e.holdAsIs(ctx, h.ID)
+}
+
+// startDue starts a container whose restart policy asks for it, and gives its lock back.
+func (e *Engine) startDue(ctx context.Context, h *held) error {
+	defer h.release()
+	_, err := e.startHeld(ctx, h, StartOptions{unasked: true})
+	return err
 }
 
 // holdAsIs finds a container, takes its lock, and finishes what a killed

@@ -31,7 +31,10 @@ func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
 		return false
 	}
 	h, err := e.holdLocked(ctx, c.ID, l)
-	if h, err = e.restartDue(ctx, h, err); err == nil {
+	switch {
+	case err == nil && h.due:
+		err = e.startDue(ctx, h)
+	case err == nil:
 		h.release()
 	}
 	return err == nil || errors.Is(err, errSettledAway)
