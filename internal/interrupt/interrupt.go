@@ -78,10 +78,25 @@ func Note() {
 // Hear ends the command's context by a signal that was taken note of, without
 // waiting for the moment at which signals are listened to.
 func Hear() {
-	if early.Noted() != 0 {
-		listen()
+	if early.Noted() == 0 {
+		return
+	}
+	listen()
+	// Whose taking note was under way on another thread as somebody began to listen
+	// has done so after that, and told nobody.
+	if s := early.End(); s != 0 {
+		interrupted(s)
+	}
+	if elsewhere.Load() == 0 { // else it is not the command's
 		<-command.Done()
 	}
+}
+
+// interrupted ends the command's context by a signal.
+func interrupted(s syscall.Signal) {
+	heard.Store(int32(s))
+	end(caught{s})
+	time.AfterFunc(grace, func() { die(s) })
 }
 
 func listen() {
@@ -113,8 +128,7 @@ func listen() {
 					die(second.(syscall.Signal))
 				default:
 				}
-				end(caught{s})
-				time.AfterFunc(grace, func() { die(s) })
+				interrupted(s)
 				return
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cove-engine/cove/internal/interrupt/early"
 )
 
 // roleVar makes this program a command that waits for signals.
@@ -30,15 +32,17 @@ func TestMain(m *testing.M) {
 		Forward(signals, syscall.SIGINT, syscall.SIGTERM)
 	case "asks":
 		Ask()
+	case "noted late":
+		early.Note(syscall.SIGTERM) // listened to already
 	case "early", "early at go", "early and done", "early and forwards", "early becomes another":
 		Note()
 	}
 	fmt.Println("ready")
-	if strings.HasPrefix(role, "early") {
+	if strings.HasPrefix(role, "early") || role == "noted late" {
 		time.Sleep(100 * time.Millisecond) // the signal comes
 	}
 	switch role {
-	case "early at go":
+	case "early at go", "noted late":
 		Hear()
 		if ctx.Err() == nil {
 			fmt.Println("not heard")
@@ -89,6 +93,7 @@ func TestSignals(t *testing.T) {
 		{"early", []syscall.Signal{syscall.SIGTERM}, "undone", syscall.SIGTERM, -1},
 		{"early", []syscall.Signal{syscall.SIGINT}, "undone", syscall.SIGINT, -1},
 		{"early at go", []syscall.Signal{syscall.SIGINT}, "undone", syscall.SIGINT, -1},
+		{"noted late", []syscall.Signal{syscall.SIGTERM}, "undone", syscall.SIGTERM, -1},
 		{"early and done", []syscall.Signal{syscall.SIGTERM}, "done", syscall.SIGTERM, -1},
 		{"early and forwards", []syscall.Signal{syscall.SIGTERM}, "forwards terminated", 0, 3},
 		{"early becomes another", []syscall.Signal{syscall.SIGTERM}, "", syscall.SIGTERM, -1},
