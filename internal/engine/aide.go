@@ -224,7 +224,7 @@ func (e *Engine) keepEnvelope(c *Container, env wire.Envelope) error {
 
 // aideTold reads what the aide that stays with a container, or did, was told.
 func (e *Engine) aideTold(id string) (*wire.Envelope, error) {
-	text, err := readProc(filepath.Join(e.aideDir(id), envelopeName), maxOwn)
+	text, err := readOwn(filepath.Join(e.aideDir(id), envelopeName))
 	if err != nil {
 		return nil, err
 	}

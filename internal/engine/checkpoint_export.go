@@ -75,7 +75,7 @@ func (e *Engine) writeCheckpoint(ctx context.Context, out io.Writer, h *held, o 
 
 // configuration is the OCI configuration of the run.
 func (h *held) configuration() (json.RawMessage, error) {
-	data, err := readProc(filepath.Join(h.Dir, "plan"), maxOwn)
+	data, err := readOwn(filepath.Join(h.Dir, "plan"))
 	if err != nil {
 		return nil, err
 	}

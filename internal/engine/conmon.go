@@ -560,7 +560,7 @@ func (e *Engine) undecided(c *Container) bool {
 
 // endGuard has the guard of a start end what there is, if it is still there.
 func (e *Engine) endGuard(id string) {
-	text, err := readProc(filepath.Join(e.bundle(id), plan.GuardFile), maxOwn)
+	text, err := readOwn(filepath.Join(e.bundle(id), plan.GuardFile))
 	if err != nil {
 		return
 	}

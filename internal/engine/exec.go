@@ -125,7 +125,7 @@ func (e *Engine) execFailed(id string, cause error) error {
 // execPlan describes the process: the container's own plan gives its
 // environment, user, capabilities and filter, the request changes them.
 func (e *Engine) execPlan(c *Container, x ExecSpec, terminal *os.File) (*plan.Plan, error) {
-	data, err := readProc(filepath.Join(c.Dir, "plan"), maxOwn)
+	data, err := readOwn(filepath.Join(c.Dir, "plan"))
 	if err != nil {
 		return nil, cove.E("read plan of container", c.Name, fileKind(err), err)
 	}

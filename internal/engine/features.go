@@ -71,7 +71,7 @@ func (e *Engine) features(ctx context.Context, program string) (*features.Featur
 	sum := sha256.Sum256([]byte(program))
 	kept := filepath.Join(e.featuresDir(), hex.EncodeToString(sum[:8])+".json")
 	var a asked
-	if data, err := readProc(kept, maxOwn); err == nil && json.Unmarshal(data, &a) == nil &&
+	if data, err := readOwn(kept); err == nil && json.Unmarshal(data, &a) == nil &&
 		a.Path == program && a.Size == info.Size() && a.Modified.Equal(info.ModTime()) {
 		return a.Features, nil
 	}

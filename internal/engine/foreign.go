@@ -196,7 +196,7 @@ func toLookUp(p *specs.Process) plan.Process {
 
 // foreignExec describes one more process in a container of another runtime.
 func (e *Engine) foreignExec(c *Container, x ExecSpec, terminal *os.File) (*plan.Foreign, error) {
-	data, err := readProc(filepath.Join(c.Dir, "plan"), maxOwn)
+	data, err := readOwn(filepath.Join(c.Dir, "plan"))
 	if err != nil {
 		return nil, cove.E("read plan of container", c.Name, fileKind(err), err)
 	}

@@ -425,7 +425,7 @@ func (e *Engine) finishHooks(c *Container) {
 		return
 	}
 	var p struct{ Hooks *plan.Hooks }
-	if data, err := readProc(filepath.Join(e.dir(c.ID), "plan"), maxOwn); err == nil && json.Unmarshal(data, &p) == nil {
+	if data, err := readOwn(filepath.Join(e.dir(c.ID), "plan")); err == nil && json.Unmarshal(data, &p) == nil {
 		poststop(p.Hooks)
 	}
 	c.Run.Poststop = false

@@ -26,7 +26,8 @@ var errListPatience = fmt.Errorf("its restart by policy took longer than %s", li
 
 // settleLost settles those of a list whose monitor was killed, or whose restart by
 // policy nobody is left to see to, or whose run file is conmon's to do without, and gives
-// the list as it is then. No lock is waited for: whoever has it does the same. What cannot be settled is as it was found.
+// the list as it is then. No lock is waited for: whoever has it does the same. What
+// cannot be settled is as it was found.
 func (e *Engine) settleLost(ctx context.Context, list []Container) []Container {
 	var lost []*Container
 	for i := range list {

@@ -193,6 +193,9 @@ func (p process) read(name string, max int) ([]byte, error) {
 // maxOwn is more than any file of ours that is read as a whole has: plans, envelopes.
 const maxOwn = 64 << 20
 
+// readOwn gives a file of ours.
+func readOwn(path string) ([]byte, error) { return readProc(path, maxOwn) }
+
 // readProc gives the first max bytes of a file of the kernel's, or of one of ours that
 // is always smaller. It waits for nobody, whatever is in the file's place.
 func readProc(path string, max int) ([]byte, error) {

@@ -336,9 +336,10 @@ func (noLock) Unlock() error { return nil }
 // by the name of each volume that has any. Of a damaged record nobody can tell. It reads
 // all records, so it is asked about all volumes at once.
 func (e *Engine) volumeUsers(tx state.Tx, names []string, except string) (map[string]string, error) {
+	const searched = 8 // of more names a record is sooner decoded than searched for each
 	users := map[string]string{}
 	mentioned := func(raw []byte) bool {
-		return len(names) > 8 || slices.ContainsFunc(names, func(name string) bool { return bytes.Contains(raw, []byte(name)) })
+		return len(names) > searched || slices.ContainsFunc(names, func(name string) bool { return bytes.Contains(raw, []byte(name)) })
 	}
 	err := tx.List(state.Containers, func(id string, raw []byte) error {
 		if id == except || !mentioned(raw) && json.Valid(raw) {
