@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/capability"
 	"github.com/cove-engine/cove/internal/monitor"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/plan"
@@ -188,7 +189,7 @@ func capsFor(c plan.Caps, root bool) plan.Caps {
 
 // ownCaps is the bounding set of this process.
 func ownCaps() (mask uint64) {
-	for n := range capNames {
+	for n := range capability.Names() {
 		if set, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0); err == nil && set == 1 {
 			mask |= 1 << n
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/capability"
 	"github.com/cove-engine/cove/internal/cgroup"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -399,7 +400,8 @@ func capText(mask string) string {
 	if err != nil {
 		return "?"
 	}
-	known := uint64(1)<<len(capNames) - 1
+	all := capability.Names()
+	known := uint64(1)<<len(all) - 1
 	if last, err := readProc("/proc/sys/kernel/cap_last_cap", 16); err == nil {
 		if l, err := strconv.ParseUint(strings.TrimSpace(string(last)), 10, 6); err == nil && l < 63 {
 			known = uint64(1)<<(l+1) - 1
@@ -412,9 +414,9 @@ func capText(mask string) string {
 		return "full"
 	}
 	var names []string
-	for i, name := range capNames {
+	for i, name := range all {
 		if n&(1<<i) != 0 {
-			names = append(names, name)
+			names = append(names, strings.TrimPrefix(name, "CAP_"))
 		}
 	}
 	slices.Sort(names)

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/oci/native"
+	"github.com/cove-engine/cove/internal/capability"
 )
 
 // loadSpec reads a bundle's config.json.
@@ -144,7 +144,7 @@ func (r *Runtime) dropUnknown(c *specs.LinuxCapabilities) {
 	for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted, &c.Inheritable, &c.Ambient} {
 		var kept []string
 		for _, n := range *set {
-			if _, ok := native.Capability(n); ok {
+			if _, ok := capability.Number(n); ok {
 				kept = append(kept, n)
 			} else if !told[n] {
 				told[n] = true

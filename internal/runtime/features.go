@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/capability"
 	"github.com/cove-engine/cove/internal/oci/native"
 	"github.com/cove-engine/cove/internal/seccomp"
 )
@@ -23,7 +24,7 @@ func Features() features.Features {
 		Annotations:   map[string]string{"org.opencontainers.runtime.cove.version": cove.Version},
 		Linux: &features.Linux{
 			Namespaces:   native.Namespaces(),
-			Capabilities: native.Capabilities(),
+			Capabilities: capability.Names(),
 			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no, Rdma: &yes},
 			Seccomp: &features.Seccomp{
 				Enabled: &yes, Archs: words(seccomp.Architectures()), Operators: words(seccomp.Operators()),

@@ -5,19 +5,9 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-)
 
-// knownCaps are the kernel's capabilities up to Linux 6.x (capability.h).
-var knownCaps = []string{
-	"CAP_AUDIT_CONTROL", "CAP_AUDIT_READ", "CAP_AUDIT_WRITE", "CAP_BLOCK_SUSPEND", "CAP_BPF",
-	"CAP_CHECKPOINT_RESTORE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER",
-	"CAP_FSETID", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_KILL", "CAP_LEASE", "CAP_LINUX_IMMUTABLE",
-	"CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE",
-	"CAP_NET_BROADCAST", "CAP_NET_RAW", "CAP_PERFMON", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP",
-	"CAP_SETUID", "CAP_SYSLOG", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_CHROOT", "CAP_SYS_MODULE",
-	"CAP_SYS_NICE", "CAP_SYS_PACCT", "CAP_SYS_PTRACE", "CAP_SYS_RAWIO", "CAP_SYS_RESOURCE",
-	"CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_WAKE_ALARM",
-}
+	"github.com/cove-engine/cove/internal/capability"
+)
 
 const allCaps = "ALL"
 
@@ -33,7 +23,7 @@ func normalCaps(names []string) ([]string, error) {
 			if !strings.HasPrefix(n, "CAP_") {
 				n = "CAP_" + n
 			}
-			if !slices.Contains(knownCaps, n) {
+			if _, ok := capability.Number(n); !ok {
 				return nil, invalid("%q: unknown capability", n)
 			}
 		}
@@ -100,7 +90,7 @@ func (b *builder) capabilities() error {
 	bounding, err := normalCaps(b.host.BoundingCaps)
 	if err != nil {
 		// A newer kernel's capability has no name here: nobody gets it.
-		bounding = within(knownCaps, b.host.BoundingCaps)
+		bounding = within(capability.Sorted(), b.host.BoundingCaps)
 	}
 	list := bounding
 	if !b.in.Privileged {

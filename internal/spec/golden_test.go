@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/capability"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -43,7 +44,7 @@ func newFixture() *fixture {
 		},
 		conf: cove.Configured{AppArmor: "containers-default"},
 		host: Host{
-			CgroupV2: true, OwnCgroup: true, FirstCgroupNS: func(p string) bool { return p == "/proc/1/ns/cgroup" }, BoundingCaps: append([]string(nil), knownCaps...), SysResource: true,
+			CgroupV2: true, OwnCgroup: true, FirstCgroupNS: func(p string) bool { return p == "/proc/1/ns/cgroup" }, BoundingCaps: capability.Sorted(), SysResource: true,
 			Rlimits:  map[string]Rlimit{"nofile": {1024, 20000}, "nproc": {4096, 8192}, "core": {0, ^uint64(0)}},
 			CPUs:     "0-3",
 			Hostname: "vm", RootPath: "/graph/root", CgroupsPath: "/cove/" + testID, OverlayDir: "/ctr/overlay",

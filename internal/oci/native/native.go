@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/capability"
 	"github.com/cove-engine/cove/internal/plan"
 )
 
@@ -293,7 +294,7 @@ func Process(p *specs.Process, o *Options) (plan.Process, error) {
 			{c.Inheritable, &out.Caps.Inheritable}, {c.Ambient, &out.Caps.Ambient},
 		} {
 			for _, name := range set.names {
-				n, ok := capabilities[name]
+				n, ok := capability.Number(name)
 				if !ok {
 					return out, invalid("process.capabilities: %s is not a capability", name)
 				}

@@ -247,19 +247,6 @@ func ranges(from []specs.LinuxIDMapping) []plan.IDMap {
 	return all
 }
 
-// Capability gives a capability's number.
-func Capability(name string) (uint, bool) {
-	n, ok := capabilities[name]
-	return n, ok
-}
-
-// Capabilities are the names of all of them, in the order of their numbers.
-func Capabilities() []string {
-	all := slices.Collect(maps.Keys(capabilities))
-	slices.SortFunc(all, func(a, b string) int { return int(capabilities[a]) - int(capabilities[b]) })
-	return all
-}
-
 // Namespaces are the kinds that a spec may name.
 func Namespaces() []string {
 	var all []string
