@@ -99,6 +99,7 @@ var law = []struct {
 	{"internal/oci", []string{"", "internal/capability", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
 	{"internal/inspect", []string{"", "internal/capability", "internal/signal"}, false, "it is pure"},
 	{"internal/mount", []string{""}, false, "it is pure"},
+	{"internal/top", []string{"", "internal/capability", "internal/procfs"}, false, "tool rooms do not know each other"},
 	{"internal/signal", nil, true, "it is pure"},
 	{"internal/capability", nil, true, "it is pure"},
 	{"internal/config", []string{"", "internal/procfs", "internal/safepath"}, false, "tool rooms do not know each other"},

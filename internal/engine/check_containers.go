@@ -24,7 +24,7 @@ const storeIDFile = "store-id"
 // identity compares the store with the directories beside it.
 func (k *survey) identity() {
 	name := filepath.Join(k.e.conf.Home(), storeIDFile)
-	beside, err := readProc(name, 256)
+	beside, err := procfs.Read(name, 256)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		k.fail(cove.E("read", name, fileKind(err), err))
 		k.replaced = true

@@ -10,6 +10,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // cgroups looks for those of containers that do not run.
@@ -61,7 +62,7 @@ func (k *survey) cgroups() {
 func (k *survey) mounts() {
 	base := k.e.conf.Containers() + "/"
 	points := func() ([]string, error) {
-		data, err := readProc("/proc/self/mountinfo", 64<<20)
+		data, err := procfs.Read("/proc/self/mountinfo", 64<<20)
 		var all []string
 		for line := range strings.SplitSeq(string(data), "\n") {
 			// Field 5 is the mount point, proc_pid_mountinfo(5).

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // processes looks for monitors of containers that have no record, and for
@@ -98,14 +99,14 @@ func hasOurRights(pid int) bool {
 	if unix.Stat("/", &own) != nil || unix.Stat(dir+"root", &its) != nil || own.Dev != its.Dev || own.Ino != its.Ino {
 		return false
 	}
-	status, err := readProc(dir+"status", 64<<10)
+	status, err := procfs.Read(dir+"status", 64<<10)
 	uids := fmt.Sprintf("\nUid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d\n", os.Geteuid())
 	return err == nil && bytes.Contains(status, []byte(uids))
 }
 
 // commandLine gives a process's words; one that is gone has an empty one.
 func commandLine(pid int) []string {
-	text, _ := readProc(fmt.Sprintf("/proc/%d/cmdline", pid), 64<<10)
+	text, _ := procfs.Read(fmt.Sprintf("/proc/%d/cmdline", pid), 64<<10)
 	return strings.Split(string(text), "\x00")
 }
 

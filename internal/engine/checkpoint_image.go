@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // A checkpoint's image has the files of its archive in one layer, and says by
@@ -58,7 +59,7 @@ func (e *Engine) aboutCheckpoint(ctx context.Context, c *cove.Container) (map[st
 	if layout.Unified {
 		cgroups = "v2"
 	}
-	kernel, _ := readProc("/proc/sys/kernel/osrelease", 256)
+	kernel, _ := procfs.Read("/proc/sys/kernel/osrelease", 256)
 	host := distribution()
 	about := map[string]string{}
 	for key, value := range map[string]string{

@@ -362,7 +362,7 @@ func (e *Engine) changeFiles(before, after *cove.Container, was, is []cove.Netwo
 			return "", cove.E("read", filepath.Join(dir, name), fileKind(err), err)
 		}
 		defer unix.Close(fd)
-		text, err := readUpTo(fd, 1<<20)
+		text, err := procfs.ReadFD(fd, 1<<20)
 		return string(text), err
 	}
 	write := func(name, old, text string) error {

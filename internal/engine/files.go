@@ -17,6 +17,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/ownplace"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/spec"
 )
@@ -206,7 +207,7 @@ func (e *Engine) baseHosts(c *cove.Container) (string, error) {
 		}
 		return string(text), nil
 	case "":
-		text, err := readProc("/etc/hosts", maxHosts)
+		text, err := procfs.Read("/etc/hosts", maxHosts)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", cove.E("read", "/etc/hosts", fileKind(err), err)
 		}
@@ -215,7 +216,7 @@ func (e *Engine) baseHosts(c *cove.Container) (string, error) {
 	if !filepath.IsAbs(name) {
 		return "", cove.E("read containers.conf", "base_hosts_file", cove.Invalid, fmt.Errorf("%q is neither image, none nor an absolute path", name))
 	}
-	text, err := readProc(name, maxHosts)
+	text, err := procfs.Read(name, maxHosts)
 	if err != nil {
 		return "", cove.E("read", name, fileKind(err), err)
 	}

@@ -43,8 +43,8 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 		h.AppArmor = appArmor()
 	}
 	if e.conf.Rootless {
-		for _, r := range ownRanges("gid_map") {
-			h.AvailableGIDs += int(r.size)
+		for _, r := range procfs.OwnIDMap("gid_map") {
+			h.AvailableGIDs += int(r.Size)
 		}
 	}
 	if r := c.Spec.Resources; r.CpusetCPUs != "" || r.CpusetMems != "" {
@@ -60,7 +60,7 @@ func (e *Engine) host(c *cove.Container, layout cgroup.Layout) (spec.Host, error
 // online lists the processors ("cpu") or memory nodes ("node") that can be used,
 // "" where the kernel does not tell.
 func online(kind string) string {
-	list, _ := readProc("/sys/devices/system/"+kind+"/online", 4<<10)
+	list, _ := procfs.Read("/sys/devices/system/"+kind+"/online", 4<<10)
 	return strings.TrimSpace(string(list))
 }
 

@@ -10,13 +10,14 @@ import (
 	"strings"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/spec"
 )
 
 // appArmor tells whether this host confines with AppArmor. Inside somebody
 // else's container its files are not there, although the module is.
 func appArmor() bool {
-	on, err := readProc("/sys/module/apparmor/parameters/enabled", 8)
+	on, err := procfs.Read("/sys/module/apparmor/parameters/enabled", 8)
 	if err != nil || !bytes.HasPrefix(on, []byte("Y")) {
 		return false
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/cove-engine/cove/internal/network"
 	"github.com/cove-engine/cove/internal/ownplace"
 	"github.com/cove-engine/cove/internal/ownthread"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/state"
 )
 
@@ -229,7 +230,7 @@ type publication struct{ network, name, file, lines string }
 
 // there tells whether its file says it.
 func (p publication) there() bool {
-	text, err := readProc(p.file, len(p.lines)+1)
+	text, err := procfs.Read(p.file, len(p.lines)+1)
 	return err == nil && string(text) == p.lines
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/spec"
 	"github.com/cove-engine/cove/internal/state"
@@ -27,10 +28,10 @@ import (
 // changes while it runs. A kernel that no policy was given labels all
 // processes "kernel".
 var seLinux = sync.OnceValue(func() bool {
-	if on, err := readProc("/sys/fs/selinux/enforce", 8); err != nil || len(on) == 0 {
+	if on, err := procfs.Read("/sys/fs/selinux/enforce", 8); err != nil || len(on) == 0 {
 		return false
 	}
-	label, err := readProc("/proc/self/attr/current", 4096)
+	label, err := procfs.Read("/proc/self/attr/current", 4096)
 	return err == nil && strings.TrimRight(string(label), "\x00\n") != "kernel"
 })
 

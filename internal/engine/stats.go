@@ -4,14 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"fmt"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
@@ -86,12 +82,12 @@ func (e *Engine) sample(c *Container) (Stats, error) {
 // interfaceStats counts for the interfaces of a container's network namespace,
 // loopback apart; there are none once it has ended.
 func interfaceStats(run *cove.Run) map[string]InterfaceStats {
-	p, ok := openProcess(run.PID)
+	p, ok := procfs.OpenDirectory(run.PID)
 	if !ok {
 		return nil
 	}
-	defer p.close()
-	data, err := p.read("net/dev", 1<<20)
+	defer p.Close()
+	data, err := p.Read("net/dev", 1<<20)
 	if start, serr := procfs.StartTime(run.PID); err != nil || serr != nil || run.PIDStart != 0 && start != run.PIDStart {
 		return nil
 	}
@@ -135,18 +131,14 @@ func systemCPU() uint64 {
 	for _, ticks := range cpuTicks() {
 		total += ticks
 	}
-	return total * uint64(time.Second/userHZ)
+	return total * uint64(time.Second/procfs.UserHZ)
 }
-
-// userHZ is the unit of times in /proc on every architecture that Go knows,
-// time(7).
-const userHZ = 100
 
 // cpuTicks are the first eight columns of /proc/stat's first line, proc_stat(5):
 // user, nice, system, idle, iowait, irq, softirq, steal. Guests' time is
 // contained in user's.
 func cpuTicks() []uint64 {
-	p, err := readProc("/proc/stat", 64<<10)
+	p, err := procfs.Read("/proc/stat", 64<<10)
 	if err != nil {
 		return nil
 	}
@@ -164,62 +156,4 @@ func cpuTicks() []uint64 {
 		ticks = append(ticks, n)
 	}
 	return ticks
-}
-
-// process is a process held by its directory in /proc: what is read through
-// it is of that process and not of a later one with the same number.
-type process struct {
-	pid int
-	fd  int
-}
-
-func openProcess(pid int) (process, bool) {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	return process{pid, fd}, err == nil
-}
-
-func (p process) close() { _ = unix.Close(p.fd) }
-
-// read gives the first max bytes of a file of the process's.
-func (p process) read(name string, max int) ([]byte, error) {
-	fd, err := unix.Openat(p.fd, name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	return readUpTo(fd, max)
-}
-
-// maxOwn is more than any file of ours that is read as a whole has: plans, envelopes.
-const maxOwn = 64 << 20
-
-// readOwn gives a file of ours.
-func readOwn(path string) ([]byte, error) { return readProc(path, maxOwn) }
-
-// readProc gives the first max bytes of a file of the kernel's, or of one of ours that
-// is always smaller. It waits for nobody, whatever is in the file's place.
-func readProc(path string, max int) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	return readUpTo(fd, max)
-}
-
-// readUpTo reads to the end of the file or until max bytes are read.
-func readUpTo(fd, max int) ([]byte, error) {
-	var data []byte
-	for len(data) < max {
-		data = slices.Grow(data, 4096)
-		n, err := unix.Read(fd, data[len(data):min(cap(data), max)])
-		if err == unix.EINTR {
-			continue
-		}
-		if n <= 0 {
-			return data, err
-		}
-		data = data[:len(data)+n]
-	}
-	return data, nil
 }

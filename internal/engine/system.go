@@ -25,6 +25,7 @@ import (
 	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // Info describes the host, the stores and the registries in podman's shape.
@@ -84,9 +85,8 @@ func (e *Engine) hostInfo(ctx context.Context, layout cgroup.Layout) inspect.Hos
 	}
 	mem := memInfo()
 	h.MemTotal, h.MemFree, h.SwapTotal, h.SwapFree = mem["MemTotal"], mem["MemFree"], mem["SwapTotal"], mem["SwapFree"]
-	var up unix.Sysinfo_t
-	if unix.Sysinfo(&up) == nil {
-		h.Uptime = uptimeText(uptime(&up))
+	if up, ok := procfs.Uptime(); ok {
+		h.Uptime = uptimeText(up)
 	}
 	h.Security = e.securityInfo()
 	h.Pasta, h.Slirp4NetNS = e.helperInfo("pasta"), e.helperInfo("slirp4netns")
@@ -179,7 +179,7 @@ func cpuUsage(ticks []uint64) *inspect.CPUUsage {
 
 // memInfo reads /proc/meminfo, proc_meminfo(5), in bytes.
 func memInfo() map[string]int64 {
-	data, _ := readProc("/proc/meminfo", 64<<10)
+	data, _ := procfs.Read("/proc/meminfo", 64<<10)
 	out := map[string]int64{}
 	for line := range strings.SplitSeq(string(data), "\n") {
 		name, rest, _ := strings.Cut(line, ":")
@@ -203,9 +203,9 @@ func uptimeText(d time.Duration) string {
 // distribution reads os-release(5).
 func distribution() inspect.DistributionInfo {
 	var d inspect.DistributionInfo
-	data, err := readProc("/etc/os-release", 64<<10)
+	data, err := procfs.Read("/etc/os-release", 64<<10)
 	if err != nil {
-		data, _ = readProc("/usr/lib/os-release", 64<<10)
+		data, _ = procfs.Read("/usr/lib/os-release", 64<<10)
 	}
 	s := bufio.NewScanner(bytes.NewReader(data))
 	for s.Scan() {
@@ -244,10 +244,10 @@ func (e *Engine) securityInfo() inspect.SecurityInfo {
 }
 
 func ownIDMap(path string) []inspect.IDMap {
-	data, _ := readProc(path, 64<<10)
+	data, _ := procfs.Read(path, 64<<10)
 	var out []inspect.IDMap
-	for _, r := range parseIDMap(data) {
-		out = append(out, inspect.IDMap{ContainerID: int(r.inside), HostID: int(r.outside), Size: int(r.size)})
+	for _, r := range procfs.ParseIDMap(data) {
+		out = append(out, inspect.IDMap{ContainerID: int(r.Inside), HostID: int(r.Outside), Size: int(r.Size)})
 	}
 	return out
 }
@@ -372,7 +372,7 @@ type mirror struct {
 func registryInfo(rootless bool) (map[string]any, error) {
 	out := map[string]any{}
 	for _, name := range registryFiles(rootless) {
-		data, err := readProc(name, 1<<20)
+		data, err := procfs.Read(name, 1<<20)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
