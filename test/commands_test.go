@@ -36,9 +36,34 @@ func (h *house) command(ctx context.Context, env []string, dir string, name stri
 	if err := h.own(); err != nil {
 		h.tb.Error(err)
 	}
+	cmd.Cancel = func() error { h.tellHang(cmd); return nil }
 	// Whoever holds our pipes after the command ended is a fault of its own.
 	cmd.WaitDelay = 3 * time.Second
 	return cmd
+}
+
+// tellHang logs where a command that takes too long stands, with whatever works for it, and has
+// it tell its goroutines' stacks, before it is killed.
+func (h *house) tellHang(cmd *exec.Cmd) {
+	own := strconv.Itoa(cmd.Process.Pid)
+	pids, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range pids {
+		line, _ := os.ReadFile(dir + "/cmdline")
+		if filepath.Base(dir) != own && !bytes.Contains(line, []byte(h.work)) {
+			continue
+		}
+		stands := string(bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+		tasks, _ := filepath.Glob(dir + "/task/[0-9]*")
+		for _, task := range tasks {
+			stands += "\n" + task
+			for _, name := range []string{"wchan", "syscall", "stack"} { // not every kernel has all
+				text, _ := os.ReadFile(task + "/" + name)
+				stands += "\n" + strings.TrimSpace(string(text))
+			}
+		}
+		h.tb.Log(stands)
+	}
+	_ = cmd.Process.Signal(unix.SIGQUIT)
 }
 
 // output runs a command for the harness itself.
