@@ -356,9 +356,12 @@ type Run struct {
 	Restarts  uint   `json:"restarts,omitempty"`
 	// RestartDue tells that the restart policy has another run follow, which
 	// Restarts counts already and which has not begun.
-	RestartDue bool   `json:"restartDue,omitempty"`
-	Error      string `json:"error,omitempty"`   // why the last start failed, or the monitor died
-	Removed    bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
+	RestartDue bool `json:"restartDue,omitempty"`
+	// RestartFails tells of a restart that is due that a list has tried it, or that
+	// the monitor's own fault has brought it about: no list begins it.
+	RestartFails bool   `json:"restartFails,omitempty"`
+	Error        string `json:"error,omitempty"`   // why the last start failed, or the monitor died
+	Removed      bool   `json:"removed,omitempty"` // --rm has been carried out by the monitor
 	// Down tells that what belonged to the run (cgroups, firewall, names,
 	// socket) has been taken down.
 	Down bool `json:"down,omitempty"`

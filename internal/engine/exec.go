@@ -36,9 +36,9 @@ func (e *Engine) Exec(ctx context.Context, nameOrID string, x ExecSpec, o Attach
 	if err != nil {
 		return ExecResult{}, err
 	}
-	if c.Run.PID == 0 && !c.Run.Down && c.Run.Generation > 0 || e.lostAide(&c) != nil {
-		// Not ended by its monitor, or without its aide: the lock is taken for
-		// that only.
+	if c.Run.PID == 0 && (!c.Run.Down && c.Run.Generation > 0 || c.unsettled()) || e.lostAide(&c) != nil {
+		// Not ended by its monitor, due to be started again by its policy, or without
+		// its aide: the lock is taken for that only.
 		h, err := e.hold(ctx, c.ID)
 		if err != nil {
 			return ExecResult{}, err

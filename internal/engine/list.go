@@ -61,14 +61,14 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	for i := range looked {
 		now := &looked[i]
 		ghost := now.Status == cove.Created && now.cutShort() && !procfs.Lives(now.StartedBy.PID, now.StartedBy.Start)
-		if (ghost || pending(&now.Container)) && e.heal(ctx, now) {
-			// It may have gone with that.
-			again, err := e.Container(ctx, now.ID, false)
-			if cove.Is(err, cove.NotFound) {
-				continue
+		if (ghost || pending(&now.Container)) && e.healAnd(ctx, now, leaveDue) {
+			again, err := e.recorded(now.ID)
+			if err == nil && again == nil {
+				continue // it has gone with that
 			}
 			if err == nil {
-				now = &again
+				again.joined = now.joined
+				now = again
 			}
 		}
 		if !all && now.Status != cove.Running && !now.livesUnread() || !match(now) || now.Status == cove.Created && gone[now.ID] {

@@ -24,6 +24,13 @@ const listStartPatience = 10 * time.Second
 // whoever names the container begins it without that limit; lists do not.
 var errListPatience = fmt.Errorf("its restart by policy took longer than %s", listStartPatience)
 
+// leaveDue leaves a restart that is due to who names the container, or to settleLost,
+// which limits what a list may spend on one.
+func leaveDue(_ context.Context, h *held) error {
+	h.release()
+	return nil
+}
+
 // settleLost settles those of a list whose monitor was killed, or whose restart by
 // policy nobody is left to see to, or whose run file is conmon's to do without, and gives
 // the list as it is then. No lock is waited for: whoever has it does the same. What
@@ -31,7 +38,7 @@ var errListPatience = fmt.Errorf("its restart by policy took longer than %s", li
 func (e *Engine) settleLost(ctx context.Context, list []Container) []Container {
 	var lost []*Container
 	for i := range list {
-		if c := &list[i]; c.fileLost || c.Status == cove.Exited && c.unsettled() && !c.restartFailed() && !alive(c.Dir) {
+		if c := &list[i]; c.fileLost || c.Status == cove.Exited && c.unsettled() && !c.Run.RestartFails && !alive(c.Dir) {
 			copied := *c // it may be looked at longer than we wait
 			lost = append(lost, &copied)
 		}

@@ -19,9 +19,14 @@ import (
 )
 
 // heal settles what a killed command or monitor has left, for verbs that only look at a
-// container. They do not wait for its lock: whoever holds it does the same. What
-// fails is left to a verb that changes something.
+// container, and begins a restart that is due. They do not wait for its lock: whoever
+// holds it does the same. What fails is left to a verb that changes something.
 func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
+	return e.healAnd(ctx, c, e.startDue)
+}
+
+// healAnd is heal, with what is done about a restart that is due; that gives the lock back.
+func (e *Engine) healAnd(ctx context.Context, c *Container, due func(context.Context, *held) error) (healed bool) {
 	halfway := pending(&c.Container) && monitorStopped(c) == nil // of a stopped one nothing can be had
 	if (!c.unsettled() || alive(c.Dir)) && !c.fileLost && e.lostAide(c) == nil && !halfway {
 		return false
@@ -33,7 +38,7 @@ func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
 	h, err := e.holdLocked(ctx, c.ID, l)
 	switch {
 	case err == nil && h.due:
-		err = e.startDue(ctx, h)
+		err = due(ctx, h)
 	case err == nil:
 		h.release()
 	}
@@ -57,7 +62,8 @@ func (h *held) settle(ctx context.Context) error {
 	}
 	if h.Spec.Monitor != "" {
 		if h.fileLost {
-			if err := h.writeRun(); err != nil {
+			// On a full disk it stays with what conmon tells: to end it makes room.
+			if err := h.writeRun(); err != nil && !isFull(err) {
 				return err
 			}
 		}
@@ -78,7 +84,9 @@ func (h *held) settle(ctx context.Context) error {
 		}
 	}
 	if h.cutShort() && h.over {
-		return h.undoStart()
+		if err := h.undoStart(); err != nil {
+			return err
+		}
 	}
 	if h.Status == cove.Exited && !h.Run.Down && (h.over || h.reported) {
 		if err := h.settleEnd(ctx); err != nil {
@@ -161,6 +169,7 @@ func (h *held) settleEnd(ctx context.Context) error {
 	if (h.Run.Exit == exitMonitorLost || h.reported && !conmonLives(&h.Run)) && h.Run.Checkpointed.IsZero() && h.Desired == cove.DesireRun &&
 		h.Spec.Restart.Restarts(h.Run.ExitCode, h.Run.Restarts) {
 		h.Run.RestartDue = true // whoever records that may be killed before the start
+		h.Run.RestartFails = h.Run.Exit == exitMonitorLost && runfile.LastWords(h.Dir) != ""
 		if !h.restartsUnhealthy() {
 			h.Run.Restarts++
 		}
@@ -184,12 +193,6 @@ func (h *held) settleEnd(ctx context.Context) error {
 // begun, and nobody has wanted the end since.
 func (c *Container) awaitsRestart() bool {
 	return c.Status == cove.Exited && c.Run.RestartDue && c.Desired == cove.DesireRun && !procfs.OtherBoot(c.Run.BootID)
-}
-
-// restartFailed tells of a restart that is due that it has been tried, or that its
-// monitor's own fault has brought it about: no list begins it.
-func (c *Container) restartFailed() bool {
-	return c.Run.Down && c.Run.RestartDue && c.Run.Error != ""
 }
 
 // cutShort tells whether the last start was killed, or fails just now, before

@@ -94,7 +94,8 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 	if err != nil && ctx.Err() != nil { // it is as it was
 		err = l.calledOff(err)
 		if errors.Is(context.Cause(ctx), errListPatience) {
-			h.Run.Error, h.Run.RestartDue, h.Run.Restarts = errListPatience.Error(), true, l.restarts
+			h.Run.Error, h.Run.Restarts = errListPatience.Error(), l.restarts
+			h.Run.RestartDue, h.Run.RestartFails = true, true
 			return result, errors.Join(err, h.notStarted(h.Run.Generation+1, nil))
 		}
 		if l.let {
@@ -127,7 +128,7 @@ func (e *Engine) startHeld(ctx context.Context, h *held, o StartOptions) (RunRes
 func (h *held) notStarted(generation uint64, cause error) error {
 	h.Run.Generation = generation
 	if cause != nil {
-		h.Run.Error, h.Run.RestartDue = cause.Error(), false
+		h.Run.Error, h.Run.RestartDue, h.Run.RestartFails = cause.Error(), false, false
 	}
 	err := h.writeRun()
 	if cause != nil && (isFull(err) && isFull(cause) || errors.Is(err, unix.EROFS) && errors.Is(cause, unix.EROFS)) {

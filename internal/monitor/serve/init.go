@@ -267,7 +267,7 @@ func (m *Monitor) letGo() *wire.Failure {
 	m.run.PIDStart, _ = procfs.StartTime(m.init.pid) // 0 is "not known"
 	m.run.Started, m.run.Finished = m.init.started, time.Time{}
 	m.run.ExitCode, m.run.OOMKilled, m.run.Error, m.run.Exit, m.run.Down = 0, false, "", "", false
-	m.run.RestartDue = false
+	m.run.RestartDue, m.run.RestartFails = false, false
 	m.run.Poststop = m.env.Hooks != nil && len(m.env.Hooks.Poststop) > 0
 	m.run.Checkpointed, m.run.Restored = time.Time{}, time.Time{}
 	if m.restores {
