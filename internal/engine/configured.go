@@ -206,17 +206,21 @@ func (e *Engine) configuredNow() (*cove.Configured, error) {
 			(*list.to)[name] = value
 		}
 	}
-	switch c.SeccompProfile {
-	case "/usr/share/containers/seccomp.json", "/etc/containers/seccomp.json":
-		// What a package puts there by default is the library's own profile
-		// of some version; ours is compiled already.
-	default:
-		d.Seccomp = c.SeccompProfile
-	}
+	d.Seccomp = seccompFile(c.SeccompProfile)
 	if !strings.HasPrefix(c.ApparmorProfile, "containers-default-") { // ours in place of the library's
 		d.AppArmor = c.ApparmorProfile
 	}
 	return d, nil
+}
+
+// seccompFile is the profile to read for what containers.conf says, "" for our own default.
+// What a package puts into /usr/share, which the library takes where nothing is said, is
+// the library's own of some version. One in /etc is the administrator's.
+func seccompFile(path string) string {
+	if path == "/usr/share/containers/seccomp.json" {
+		return ""
+	}
+	return path
 }
 
 // configuredFor is what was configured for the container, or would be now.

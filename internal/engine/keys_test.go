@@ -218,6 +218,15 @@ func managerProof() proof {
 	return proof{text: `cgroup_manager = "systemd"`, see: func(s *scene) any { return len(s.warnings) }, want: "1"}
 }
 
+// An administrator's profile is never passed over for ours.
+func TestSeccompFile(t *testing.T) {
+	for path, want := range map[string]string{"": "", "/usr/share/containers/seccomp.json": "", "/etc/containers/seccomp.json": "/etc/containers/seccomp.json", "unconfined": "unconfined"} {
+		if got := seccompFile(path); got != want {
+			t.Errorf("%q: %q, want %q", path, got, want)
+		}
+	}
+}
+
 // TestStorageOptions: what storage.conf says of containers' own layers.
 func TestStorageOptions(t *testing.T) {
 	storage := filepath.Join(t.TempDir(), "storage.conf")

@@ -276,7 +276,8 @@ func compare(t *testing.T, bin string, s *specs.LinuxSeccomp, arch string) {
 					}
 					try(d)
 				}
-				for _, w := range values {
+				for range min(len(values), 60) {
+					w := values[rand.IntN(len(values))]
 					d.args = [6]uint64{v, w, w, v, w, v}
 					try(d)
 				}

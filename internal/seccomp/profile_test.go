@@ -9,22 +9,21 @@ import (
 	"slices"
 	"testing"
 
-	library "go.podman.io/common/pkg/seccomp"
 	"golang.org/x/sys/unix"
 
 	cove "github.com/cove-engine/cove"
 )
 
-// DefaultProfile must follow the library, or the cache would go on giving the
-// programs of an older profile.
+// DefaultProfile must follow the profile, or the cache would go on giving the
+// programs of an older one.
 func TestDefaultProfileName(t *testing.T) {
-	text, err := json.Marshal(library.DefaultProfile())
+	text, err := json.Marshal(defaultProfile())
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(text)
 	if got := hex.EncodeToString(sum[:]); got != DefaultProfile {
-		t.Errorf("the library's profile has changed: DefaultProfile must become %q", got)
+		t.Errorf("the default profile has changed: DefaultProfile must become %q", got)
 	}
 }
 
