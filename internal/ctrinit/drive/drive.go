@@ -204,7 +204,9 @@ func (d *driver) run() *wire.Failure {
 		return nil
 	}
 	awaitGo(created)
-	f = d.call("start", nil, patience, d.ID)
+	start := d.request("start", nil, patience, d.ID)
+	start.lets = newWaiting(created, d.Dir, d.ID)
+	f = start.do()
 	if f != nil {
 		d.blame(f, root)
 		end(created)

@@ -99,6 +99,7 @@ func Guard(args []string) {
 		start := request{
 			runtime: args[3:], dir: args[2], name: "start", args: []string{args[0]}, limit: patience,
 			until: []unix.PollFd{{Fd: int32(calledOff), Events: unix.POLLIN}},
+			lets:  newWaiting(guardInit, args[2], args[0]),
 		}
 		if f := start.do(); f != nil {
 			_ = wire.SendJSON(control, wire.Failed, f)

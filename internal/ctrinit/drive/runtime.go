@@ -25,8 +25,12 @@ const logFile = "log"
 // call runs one command of the runtime. What it has to say when it fails is
 // the last error of its log, or else the end of its standard error.
 func (d *driver) call(command string, args []string, limit time.Duration, id string) *wire.Failure {
+	return d.request(command, args, limit, id).do()
+}
+
+func (d *driver) request(command string, args []string, limit time.Duration, id string) *request {
 	_ = unix.Unlinkat(d.dir, logFile, 0)
-	c := request{runtime: d.Runtime, dir: d.scratch(), name: command, args: append(args, id), limit: limit}
+	c := &request{runtime: d.Runtime, dir: d.scratch(), name: command, args: append(args, id), limit: limit}
 	// Whoever has us do it, cove or the monitor, calls it off by closing the socket.
 	c.until = []unix.PollFd{{Fd: control, Events: unix.POLLRDHUP}}
 	if d.runtimeArgs != nil {
@@ -39,7 +43,7 @@ func (d *driver) call(command string, args []string, limit time.Duration, id str
 		}
 		c.unread = d.unread
 	}
-	return c.do()
+	return c
 }
 
 // Call runs a command of a runtime, given with its global arguments, and kills
@@ -57,11 +61,34 @@ type request struct {
 	limit   time.Duration
 	// until are descriptors whose events call it off.
 	until []unix.PollFd
+	// lets is what a start lets go; nil for another command.
+	lets *waiting
 	// stdio are its streams, nil for none; -1 for an error stream that is ours.
 	stdio *[3]int
 	// unread tells that its error stream is a pipe that nobody reads yet.
 	unread bool
 }
+
+// waiting is the process of a container that waits for its start.
+type waiting struct {
+	pidfd int
+	// fifo is where it waits, with runc and crun, which remove that when it has gone on.
+	fifo string
+}
+
+func newWaiting(pidfd int, bundle, id string) *waiting {
+	return &waiting{pidfd, bundle + "/state/" + id + "/exec.fifo"}
+}
+
+// waits tells whether nobody has let the process go, as far as one can see.
+func (w *waiting) waits() bool {
+	var st unix.Stat_t
+	return unix.Lstat(w.fifo, &st) == nil
+}
+
+// lostPatience is how long a start may take to find out that who waited for it has died.
+// crun opens the fifo after having looked for that, and waits for a reader for ever.
+const lostPatience = 5 * time.Second
 
 func (r *request) do() *wire.Failure {
 	stdio := r.stdio
@@ -96,7 +123,7 @@ func (r *request) do() *wire.Failure {
 	}
 	if pidfd >= 0 {
 		defer unix.Close(pidfd)
-		if text := awaitEnd(pidfd, r.limit, r.until); text != "" {
+		if text := r.awaitEnd(pidfd); text != "" {
 			_ = unix.Kill(-pid, unix.SIGKILL)
 			_, _ = unix.Wait4(pid, nil, 0, nil)
 			if said := words.end(); said != "" {
@@ -160,11 +187,22 @@ func environment() (env []string) {
 	return env
 }
 
-// awaitEnd returns when a process has ended, or tells why it is to be killed.
-func awaitEnd(pidfd int, limit time.Duration, until []unix.PollFd) (why string) {
-	fds := append([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, until...)
-	for deadline := time.Now().Add(limit); ; {
-		left := time.Until(deadline)
+// awaitEnd returns when the command's process has ended, or tells why it is to be killed.
+func (r *request) awaitEnd(pidfd int) (why string) {
+	fds := append([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}, {Fd: -1}}, r.until...) // poll passes over -1
+	if r.lets != nil {
+		fds[1] = unix.PollFd{Fd: int32(r.lets.pidfd), Events: unix.POLLIN}
+	}
+	limit := r.limit
+	for begun := time.Now(); ; {
+		left := limit - time.Since(begun)
+		if left <= 0 && limit < r.limit { // what was to be let go has ended
+			if r.lets.waits() {
+				return "the container's process has ended before it, it has not after " + lostPatience.String() + " more and was killed"
+			}
+			limit = r.limit
+			continue
+		}
 		if left <= 0 {
 			return "it has not ended after " + limit.String() + " and was killed"
 		}
@@ -173,6 +211,8 @@ func awaitEnd(pidfd int, limit time.Duration, until []unix.PollFd) (why string) 
 		case err == unix.EINTR:
 		case err != nil, fds[0].Revents != 0:
 			return "" // wait and see
+		case fds[1].Revents != 0:
+			fds[1].Fd, limit = -1, min(limit, time.Since(begun)+lostPatience)
 		case n > 0:
 			return "it was stopped before it had started"
 		}
