@@ -361,9 +361,21 @@ func (e *Engine) exitCommand(id string, generation uint64) ([]string, error) {
 	return slices.Concat([]string{self}, flags, []string{"container", "cleanup", "--run", strconv.FormatUint(generation, 10), id}), nil
 }
 
-// conmonPatience is how long conmon may take to tell that the container is
-// there, when its runtime has made it.
+// conmonPatience is how long conmon may take to call its runtime, and to tell that
+// the container is there when that has made it.
 const conmonPatience = 30 * time.Second
+
+// Ready waits until the runtime has made the container.
+func (s *conmonStart) Ready(ctx context.Context) error {
+	err := s.Begun(ctx, conmonPatience)
+	if errors.Is(err, monitor.ErrNoAnswer) {
+		return cove.E("start container", s.l.c.Name, cove.Unavailable, fmt.Errorf("conmon %s has not called its OCI runtime after %v", s.birth.Program, conmonPatience))
+	}
+	if err == nil {
+		err = s.Starting.Ready(ctx)
+	}
+	return err
+}
 
 // Go records the run and has the runtime start the container.
 func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {

@@ -258,20 +258,28 @@ func (s *Starting) Start(env wire.Envelope, files []File) error {
 	return nil
 }
 
-// Ready waits until the container is prepared up to its exec, or ctx ends.
-func (s *Starting) Ready(ctx context.Context) error {
+// Begun waits until conmon has called its OCI runtime, the driver, and no longer
+// than limit: [ErrNoAnswer].
+func (s *Starting) Begun(ctx context.Context, limit time.Duration) error {
+	s.limit(limit)
+	defer s.limit(startLimit)
+	return s.await(ctx, wire.Driver)
+}
+
+// Ready waits until the container is prepared up to its exec, or ctx ends. Where
+// conmon is the monitor Begun comes before it.
+func (s *Starting) Ready(ctx context.Context) error { return s.await(ctx, wire.Ready) }
+
+func (s *Starting) await(ctx context.Context, want wire.Kind) error {
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(s.fd, unix.SHUT_RDWR) })
 	kind, body, err := s.answer()
-	for err == nil && kind == wire.Driver {
-		kind, body, err = s.answer()
-	}
 	if !stop() {
 		return ctx.Err()
 	}
 	if err != nil {
 		return s.why("", err)
 	}
-	return expect(kind, body, wire.Ready)
+	return expect(kind, body, want)
 }
 
 // Go lets the container's command be executed and returns what it has become.

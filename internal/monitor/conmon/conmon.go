@@ -151,8 +151,11 @@ func Created(pipe *os.File, limit time.Duration) (pid int, err error) {
 	}
 	if err := json.NewDecoder(pipe).Decode(&told); err != nil {
 		why := errors.New("conmon has told no process")
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			why = monitor.ErrEnded
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			why = fmt.Errorf("conmon has told no process after %v", limit)
 		}
 		return 0, cove.E("start container", "", cove.Unavailable, why)
 	}
