@@ -35,6 +35,9 @@ type Layout struct {
 	Base string
 	// Writable says that cgroups can be made below Base of version 2.
 	Writable bool
+	// NSDelegate says that version 2 is mounted with that option: cgroup
+	// namespaces then keep their members from the limits of their root.
+	NSDelegate bool
 	// Nested says that Mount shows the inside of a cgroup namespace and that
 	// the caller is in its root: processes have to leave it before
 	// controllers can be given to its children.
@@ -227,7 +230,9 @@ func parse(mountinfo io.Reader, membership []byte) (l Layout, root, self string,
 		}
 		switch {
 		case m.v2 && m.point == standard:
-			return Layout{Unified: true, Mount: standard}, m.root, self, in.err
+			l = Layout{Unified: true}
+			root = l.add("", m, root, "")
+			return l, root, self, in.err
 		case !wanted[name]:
 		case strings.HasPrefix(m.point, standard+"/"):
 			delete(wanted, name)
@@ -247,7 +252,7 @@ func parse(mountinfo io.Reader, membership []byte) (l Layout, root, self string,
 
 func (l *Layout) add(name string, m mount, root, at string) string {
 	if m.v2 {
-		l.Mount = m.point
+		l.Mount, l.NSDelegate = m.point, slices.Contains(strings.Split(m.options, ","), "nsdelegate")
 		return m.root
 	}
 	h := Hierarchy{Name: path.Base(m.point), Controllers: strings.Split(name, ","), Mount: m.point}

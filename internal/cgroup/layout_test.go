@@ -13,7 +13,9 @@ func TestParse(t *testing.T) {
 		want               string
 	}{
 		"pure": {"30 22 0:27 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate\n", "0::/user.slice/x\n",
-			"unified /sys/fs/cgroup root / self /user.slice/x"},
+			"unified nsdelegate /sys/fs/cgroup root / self /user.slice/x"},
+		"pure, as podman's runtimes leave it": {"30 22 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,memory_recursiveprot\n", "0::/\n",
+			"unified /sys/fs/cgroup root / self /"},
 		"v1": {"31 30 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpuacct,cpu\n" +
 			"32 30 0:29 / /sys/fs/cgroup/systemd rw shared:3 master:1 - cgroup cgroup rw,xattr,name=systemd\n",
 			"2:cpu,cpuacct:/\n1:name=systemd:/init.scope\n",
@@ -37,6 +39,9 @@ func TestParse(t *testing.T) {
 				kind := "hybrid"
 				if l.Unified {
 					kind = "unified"
+				}
+				if l.NSDelegate {
+					kind += " nsdelegate"
 				}
 				words = append(words, kind, l.Mount, "root", root, "self", self)
 			}

@@ -56,6 +56,7 @@ func (e *Engine) Check(ctx context.Context, repair, quick bool) ([]Difference, e
 	k.damage()
 	k.containers(quick)
 	k.cgroups()
+	k.delegation()
 	k.network()
 	k.mounts()
 	if !quick {

@@ -3,6 +3,7 @@ package engine
 import (
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,6 +55,37 @@ func (k *survey) cgroups() {
 					return cgroup.Remove(dirs)
 				})
 		}
+	}
+}
+
+// delegation tells of a machine on which running containers could lift their own
+// limits: a cgroup namespace keeps them from that with nsdelegate alone, which systemd
+// mounts version 2 with and other engines' runtimes take away (procfs.FirstCgroupNamespace).
+// From a namespace of its own nobody can set it.
+func (k *survey) delegation() {
+	at := ""
+	lacks := func() (bool, error) {
+		layout, err := cgroup.Detect() // anew
+		at = layout.Mount
+		return layout.Unified && !layout.NSDelegate, err
+	}
+	if is, err := lacks(); err != nil || !is || !procfs.FirstCgroupNamespace("/proc/self/ns/cgroup") {
+		return // a fault is told of by who looks for cgroups
+	}
+	for id, runs := range k.running {
+		if !runs {
+			continue
+		}
+		now, err := k.now(id)
+		k.fail(err)
+		if now == nil || now.Run.PID == 0 || procfs.FirstCgroupNamespace("/proc/"+strconv.Itoa(now.Run.PID)+"/ns/cgroup") {
+			continue
+		}
+		k.suspicions = append(k.suspicions, suspicion{
+			Difference: Difference{Kind: "mount", Object: at, Problem: "it lacks nsdelegate, so that containers can lift their own limits: mount -o remount,nsdelegate " + at},
+			still:      lacks,
+		})
+		return
 	}
 }
 
