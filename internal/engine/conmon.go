@@ -686,6 +686,9 @@ func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) erro
 	if generation == 0 {
 		return e.cleanupAny(ctx, id)
 	}
+	if e.untold(id, generation) {
+		return nil
+	}
 	if err := e.settleRun(ctx, id, generation); err != nil {
 		return err
 	}
@@ -721,6 +724,17 @@ func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) erro
 	e.emit(&h.Container.Container, "restart")
 	_, err = e.startHeld(ctx, h, StartOptions{})
 	return err
+}
+
+// untold tells whether conmon, which we are the exit command of, could not write down how a
+// run has ended. Who waits for that waits for conmon's end, which comes with ours: we must
+// not wait for him. It is left to him, or to the next command, as that of a killed conmon.
+func (e *Engine) untold(id string, generation uint64) bool {
+	if e.monitorOf(os.Getppid()) != id {
+		return false
+	}
+	now, err := e.recorded(id)
+	return err == nil && now != nil && now.Run.Generation == generation && now.Run.PID != 0
 }
 
 // recorded looks at a container by its full ID; nil when there is none.
