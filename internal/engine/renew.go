@@ -156,13 +156,21 @@ func (e *Engine) listener(id string) (int, error) {
 var errUnwatched = errors.New("its run file is lost")
 
 // conmonRun is the run that a conmon watches, from what it has told when the container was
-// made. What it cannot tell, restarts and hooks that are due, is forgotten. The error is
-// errUnwatched when it has told nothing that is still there.
+// made, or else from its children. What neither tells, restarts and hooks that are due, is
+// forgotten. The error is errUnwatched when nothing is known.
 func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 	run := &cove.Run{Generation: c.Run.Generation, BootID: procfs.BootID(), MonitorPID: pid}
 	var err error
-	if run.PID, run.Started, err = conmon.Watches(e.bundle(c.ID)); err == nil {
+	if run.PID, run.Started, err = conmon.Watches(e.bundle(c.ID)); err != nil {
+		if child := watchedBy(pid); child != 0 {
+			run.PID, err = child, nil
+		}
+	}
+	if err == nil {
 		run.PIDStart, err = procfs.StartTime(run.PID)
+	}
+	if run.Started.IsZero() {
+		run.Started = bootTime().Add(time.Duration(run.PIDStart) * time.Second / procfs.UserHZ)
 	}
 	if err == nil {
 		run.MonitorStart, err = procfs.StartTime(pid)
@@ -172,6 +180,24 @@ func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 		return nil, fmt.Errorf("%w, and conmon, process %d, lives, of whose container this is known: %v", errUnwatched, pid, err)
 	}
 	return run, nil
+}
+
+// watchedBy gives the process of the container that a conmon watches, 0 for none: the
+// eldest of its children that does not have our root directory, as the runtime, hooks and
+// the start's guard do. Younger ones are orphans of the container's, which come to conmon
+// where it shares the host's processes.
+func watchedBy(conmon int) (eldest int) {
+	var since uint64
+	pids, _ := processes() // what is not listed is not found
+	for _, pid := range pids {
+		if procfs.Parent(pid) != conmon || hasOurRights(pid) {
+			continue
+		}
+		if start, err := procfs.StartTime(pid); err == nil && (eldest == 0 || start < since) {
+			eldest, since = pid, start
+		}
+	}
+	return eldest
 }
 
 // toldRun is the run whose end conmon has told and nobody has recorded, from the same; nil

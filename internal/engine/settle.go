@@ -63,7 +63,7 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Spec.Monitor != "" {
 		if h.fileLost {
 			// On a full disk it stays with what conmon tells: to end it makes room.
-			if err := h.writeRun(); err != nil && !isFull(err) {
+			if err := h.rewriteRun(); err != nil && !isFull(err) {
 				return err
 			}
 		}
@@ -255,6 +255,15 @@ func (h *held) writeRun() error {
 		return cove.E("record exit of container", h.Name, fileKind(err), err)
 	}
 	return nil
+}
+
+// rewriteRun makes a lost run file anew, and before it what conmon is to tell the exit in:
+// all of the container's directory may be lost.
+func (h *held) rewriteRun() error {
+	if err := os.MkdirAll(h.e.exits(h.ID), 0o700); err != nil {
+		return cove.E("record run of container", h.Name, fileKind(err), err)
+	}
+	return h.writeRun()
 }
 
 // clear takes down what a run may have left behind, by name: processes,
