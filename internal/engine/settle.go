@@ -285,8 +285,12 @@ func (e *Engine) clear(c *Container) error {
 		err = nil // somebody was just being born there, or ends on a machine with much to do
 	}
 	if err == nil && len(dirs) == 0 {
-		err = endInit(c)
-		if pid := c.Spec.PID; err == nil && pid != "" && pid != "private" {
+		var known bool
+		known, err = endInit(c)
+		pid := c.Spec.PID
+		shared := pid != "" && pid != "private"
+		// conmon's does not die with it.
+		if err == nil && (shared || !known && c.Spec.Monitor != "") {
 			err = e.endStrays(c.ID)
 		}
 	}
@@ -309,19 +313,23 @@ func (e *Engine) clear(c *Container) error {
 }
 
 // endInit waits for the end of a container that could not have a cgroup: its
-// init dies with its monitor, and its process namespace with it.
-func endInit(c *Container) error {
+// init dies with its monitor, and its process namespace with it. known is false where
+// nothing tells which process that was.
+func endInit(c *Container) (known bool, err error) {
 	run, err := runfile.Read(c.Dir)
-	if err != nil || run.PID == 0 || procfs.OtherBoot(run.BootID) {
-		return nil // it never ran, or in another boot
+	if err != nil {
+		return false, nil
+	}
+	if run.PID == 0 || procfs.OtherBoot(run.BootID) {
+		return true, nil // it never ran, or in another boot
 	}
 	fd, err := procfs.Open(run.PID, run.PIDStart)
 	if err != nil {
-		return nil // it is gone
+		return true, nil // it is gone
 	}
 	defer unix.Close(fd)
 	if err := endProcess(fd, 10*time.Second); err != nil {
-		return fmt.Errorf("end init: %w", err)
+		return true, fmt.Errorf("end init: %w", err)
 	}
-	return nil
+	return true, nil
 }
