@@ -616,9 +616,8 @@ func TestRuntimeProcess(t *testing.T) {
 // What is not carried out is refused by name.
 func TestRuntimeRefusals(t *testing.T) {
 	for words, change := range map[string]func(*bundle){
-		"linux.intelRdt":   func(b *bundle) { b.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} },
-		"freebsd":          func(b *bundle) { b.FreeBSD = &specs.FreeBSD{} },
-		"linux.netDevices": func(b *bundle) { b.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
+		"linux.intelRdt": func(b *bundle) { b.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "x"} },
+		"freebsd":        func(b *bundle) { b.FreeBSD = &specs.FreeBSD{} },
 		"linux.mountLabel: this host has no SELinux": func(b *bundle) { b.Linux.MountLabel = "system_u:object_r:x:s0" },
 		"vm":                    func(b *bundle) { b.VM = &specs.VM{} },
 		"linux.sysctl: vm.swap": func(b *bundle) { b.Linux.Sysctl = map[string]string{"vm.swappiness": "1"} },

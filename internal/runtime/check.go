@@ -195,6 +195,9 @@ func (r *Runtime) checkNamespaces(s *specs.Spec) error {
 			r.warn("linux.namespaces: without a mount namespace the container's mounts are the host's, and stay")
 		}
 	}
+	if !own[specs.NetworkNamespace] && len(l.NetDevices) > 0 {
+		return invalid("linux.netDevices: there is no network namespace of the container's own")
+	}
 	for name := range l.Sysctl {
 		if err := checkSysctl(name, own); err != nil {
 			return err

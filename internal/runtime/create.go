@@ -62,6 +62,10 @@ type creation struct {
 	ns     int    // the process namespace that init stays outside of for now; -1
 	lock   int
 	users  map[string]int // user namespaces of idmapped mounts
+	// devices were moved into the container's network namespace, in which
+	// network is a socket; -1 without any.
+	devices []*netDevice
+	network int
 }
 
 // Create makes a container up to the execution of its command.
@@ -91,7 +95,7 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 		spec.Process.Env = append(spec.Process.Env, "LISTEN_FDS="+strconv.Itoa(o.Listen), "LISTEN_PID=1")
 		o.Preserve += o.Listen
 	}
-	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1, ns: -1}
+	c := &creation{Container: &Container{r: r}, o: o, spec: spec, notify: -1, start: -1, ns: -1, network: -1}
 	c.record = record{
 		Version: recordVersion, ID: id, OCIVersion: spec.Version, Bundle: bundle, Rootfs: spec.Root.Path,
 		Created: time.Now().UTC(), Notes: spec.Annotations, Process: spec.Process,
@@ -207,6 +211,9 @@ func (c *creation) make() (*Born, error) {
 		if err := os.WriteFile("/proc/"+strconv.Itoa(c.child.pid)+"/oom_score_adj", []byte(strconv.Itoa(*adj)), 0); err != nil {
 			return nil, cove.E("", "process.oomScoreAdj", kindOf(err), err)
 		}
+	}
+	if err := c.moveDevices(); err != nil {
+		return nil, err
 	}
 	if err := c.send(); err != nil {
 		return nil, err
@@ -412,6 +419,7 @@ func (c *creation) prepared() (int, error) {
 
 // undo takes back what was made; nothing of the container is left.
 func (c *creation) undo(err error) error {
+	err = errors.Join(err, c.returnDevices()) // while the namespace is there
 	if c.child != nil {
 		c.child.kill()
 	}

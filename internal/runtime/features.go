@@ -33,7 +33,7 @@ func Features() features.Features {
 			Apparmor:        &features.Apparmor{Enabled: &yes},
 			Selinux:         &features.Selinux{Enabled: &yes},
 			IntelRdt:        &features.IntelRdt{Enabled: &no},
-			NetDevices:      &features.NetDevices{Enabled: &no},
+			NetDevices:      &features.NetDevices{Enabled: &yes},
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
 			MemoryPolicy: &features.MemoryPolicy{
 				Modes: words(slices.Sorted(maps.Keys(native.MemoryModes))), Flags: words(slices.Sorted(maps.Keys(native.MemoryFlags))),

@@ -193,6 +193,8 @@ func refuse(s *specs.Spec) error {
 		return unsupported("linux.namespaces: time")
 	case len(l.UIDMappings)+len(l.GIDMappings) > 0:
 		return unsupported("linux.uidMappings")
+	case len(l.NetDevices) > 0:
+		return unsupported("linux.netDevices")
 	case l.MemoryPolicy != nil:
 		return unsupported("linux.memoryPolicy")
 	case s.Process.Scheduler != nil:

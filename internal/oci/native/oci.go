@@ -29,15 +29,13 @@ func foreign(s *specs.Spec) error {
 		return unsupported("freebsd")
 	case l.IntelRdt != nil:
 		return unsupported("linux.intelRdt")
-	case len(l.NetDevices) > 0:
-		return unsupported("linux.netDevices")
 	}
 	return nil
 }
 
 // outside compiles what only the OCI runtime's program carries out. What it
-// does itself, before and after, are ID maps,
-// namespaces by path and idmapped mounts.
+// does itself, before and after, are ID maps, namespaces by path, network
+// devices and idmapped mounts.
 func outside(s *specs.Spec) (*plan.OCI, error) {
 	if err := foreign(s); err != nil {
 		return nil, err
