@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -187,3 +188,37 @@ const watch = `look() {
 }`
 
 func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
+
+// A create whose cgroup is another's is refused, and harms nobody there: neither
+// processes in it nor those in a cgroup below.
+func TestRuntimeCgroupOfAnother(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	b.start()
+	first := b.state().PID
+	for _, path := range []string{b.Linux.CgroupsPath, filepath.Dir(b.Linux.CgroupsPath)} {
+		o := newBundle(t, "sleep 60")
+		o.Linux.CgroupsPath = path
+		o.refused("make cgroup")
+		if b.state().Status != "running" {
+			t.Fatalf("a create in %s has ended the container there", path)
+		}
+		// A create that is killed just before: what it would have made is not its own.
+		o.write()
+		dir := filepath.Join(o.root, "c")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cgroups, _ := filepath.Glob("/sys/fs/cgroup/*" + path)
+		record, _ := json.Marshal(map[string]any{"version": 1, "id": "c", "cgroups": cgroups, "cgroupPath": path})
+		if err := os.WriteFile(filepath.Join(dir, "state.json"), record, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := o.try("kill", "--all", "c", "KILL"); err == nil {
+			t.Errorf("kill: %s", out)
+		}
+		o.ok("delete", "--force", "c")
+		if s := b.state(); s.Status != "running" || s.PID != first {
+			t.Fatalf("a delete in %s has ended the container there", path)
+		}
+	}
+}

@@ -18,6 +18,7 @@ type cgroups struct {
 	tasks  cgroup.Set // the limit of tasks, which init's own threads are not to meet
 	path   string
 	scope  *cgroup.Scope // systemd's, around init
+	made   bool
 }
 
 // scoped is the cgroup within a scope that is ours: what lies in the scope's
@@ -114,6 +115,7 @@ func (g *cgroups) make(pid int) error {
 		if err := g.set.Make(); err != nil {
 			return err
 		}
+		g.made = true
 		return cgroup.Enter(g.set.Dirs, pid)
 	}
 	// systemd has put init into the scope's own cgroup, which with a member
@@ -125,6 +127,7 @@ func (g *cgroups) make(pid int) error {
 	if err := g.set.Make(); err != nil {
 		return err
 	}
+	g.made = true
 	if err := cgroup.Enter(g.set.Dirs, pid); err != nil {
 		return err
 	}

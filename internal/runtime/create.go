@@ -204,7 +204,14 @@ func (c *creation) make() (*Born, error) {
 	if err := c.clone(); err != nil {
 		return nil, err
 	}
-	if err := c.groups.make(c.child.pid); err != nil {
+	err := c.groups.make(c.child.pid)
+	if c.Own = c.groups.made; !c.Own {
+		c.Cgroups = nil // somebody's
+	}
+	if err == nil {
+		err = c.save()
+	}
+	if err != nil {
 		return nil, err
 	}
 	if adj := c.spec.Process.OOMScoreAdj; adj != nil {
@@ -256,7 +263,7 @@ func (c *creation) sockets() (err error) {
 	return nil
 }
 
-// clone clones init and records it.
+// clone clones init.
 func (c *creation) clone() (err error) {
 	k := cloning{
 		clone: c.plan.Clone, uids: c.spec.Linux.UIDMappings, gids: c.spec.Linux.GIDMappings,
@@ -294,7 +301,7 @@ func (c *creation) clone() (err error) {
 	if c.PIDStart, err = procfs.StartTime(c.PID); err != nil {
 		return cove.E("clone init", "", cove.Internal, err)
 	}
-	return c.save()
+	return nil
 }
 
 // send hands init its plan, with what it cannot reach or make itself.
@@ -462,16 +469,31 @@ func openOf(pid int, ns string) (int, error) {
 	return unix.Open("/proc/"+strconv.Itoa(pid)+"/ns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
+// removeCgroups ends what is in the container's cgroups, and removes them.
+func (c *Container) removeCgroups() error {
+	switch {
+	case len(c.Cgroups) == 0:
+		return nil
+	case !c.Own:
+		// Its create was killed before it had made them, or just after: init has
+		// died with it, and who is in them is somebody else's.
+		layout, err := cgroup.Detect()
+		if err != nil {
+			return err
+		}
+		return layout.RemoveEmpty(c.CgroupPath)
+	}
+	if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
+		return err
+	}
+	return cgroup.Remove(c.Cgroups)
+}
+
 // remove takes away all that a container has outside of its bundle. It may be
 // called again after a failure.
 func (c *Container) remove() error {
-	if len(c.Cgroups) > 0 {
-		if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
-			return err
-		}
-		if err := cgroup.Remove(c.Cgroups); err != nil {
-			return err
-		}
+	if err := c.removeCgroups(); err != nil {
+		return err
 	}
 	// The record last: without it nobody would find the rest.
 	dir := c.r.dir(c.ID)

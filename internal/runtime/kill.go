@@ -42,6 +42,9 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 }
 
 func (c *Container) killAll(sig unix.Signal) error {
+	if !c.Own {
+		return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+	}
 	if sig == unix.SIGKILL {
 		if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
 			return err

@@ -43,6 +43,9 @@ func (r *Runtime) Pids(id string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !c.Own {
+		return nil, nil
+	}
 	return cgroup.Pids(c.Cgroups)
 }
 

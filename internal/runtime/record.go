@@ -35,8 +35,11 @@ type record struct {
 	PID      int    `json:"pid,omitempty"`
 	PIDStart uint64 `json:"pidStart,omitempty"`
 
-	Cgroups    []string `json:"cgroups,omitempty"` // directories
-	CgroupPath string   `json:"cgroupPath,omitempty"`
+	Cgroups []string `json:"cgroups,omitempty"` // directories
+	// Own says that they were made for the container: until then there may be
+	// somebody else in them.
+	Own        bool   `json:"ownCgroups,omitempty"`
+	CgroupPath string `json:"cgroupPath,omitempty"`
 	// Process is what exec starts from, with the compiled filter.
 	Process       *specs.Process `json:"process"`
 	Seccomp       []byte         `json:"seccomp,omitempty"`
@@ -85,6 +88,7 @@ func (r *Runtime) read(id string) (*Container, error) {
 	if c.ID != id {
 		return nil, cove.E("read container", id, cove.Internal, fmt.Errorf("its record is that of %q", c.ID))
 	}
+	c.Own = c.Own || c.Complete // which earlier releases do not say
 	if c.Version > recordVersion {
 		return nil, cove.E("read container", id, cove.Unsupported, errors.New("it was made by a newer cove-runtime"))
 	}
