@@ -36,7 +36,8 @@ func (k *survey) processes() {
 				},
 				func() error { return k.e.endStrays(id) })
 		}
-		id := k.e.monitorOf(pid)
+		id, err := k.e.monitorOf(pid)
+		k.fail(err)
 		if id == "" || k.records[id] != nil {
 			continue
 		}
@@ -45,7 +46,7 @@ func (k *survey) processes() {
 			kind:       lock.Container, id: id, live: true,
 			still: func() (bool, error) {
 				now, err := k.now(id)
-				return err == nil && now == nil && k.e.monitorOf(pid) == id, err
+				return err == nil && now == nil && k.e.watches(pid, id), err
 			},
 			repair: func() error {
 				if k.replaced {
@@ -69,57 +70,85 @@ func processes() (pids []int, err error) {
 }
 
 // monitorOf gives the ID of the container of ours that a process monitors, ""
-// when it is no monitor or another store's.
-func (e *Engine) monitorOf(pid int) string {
-	argv := commandLine(pid)
+// when it is no monitor or another store's. An error tells that it may be one.
+func (e *Engine) monitorOf(pid int) (string, error) {
+	argv, err := commandLine(pid)
 	watches := filepath.Base(argv[0]) == "conmon"
-	if !watches && argv[0] != "cove-monitor" || !hasOurRights(pid) {
-		return ""
+	if err != nil || !watches && argv[0] != "cove-monitor" {
+		return "", err
+	}
+	if ours, err := hasOurRights(pid); err != nil || !ours {
+		return "", err
 	}
 	if watches {
-		return e.conmonOf(argv)
+		return e.conmonOf(argv), nil
 	}
-	for _, target := range opened(pid) {
+	names, err := opened(pid)
+	for _, target := range names {
 		target = strings.TrimSuffix(target, " (deleted)")
 		parent, id := filepath.Split(filepath.Dir(target))
 		parent = filepath.Clean(parent)
 		if filepath.Base(target) == runfile.Name && isID(id) && (parent == e.conf.Containers() || parent == e.conf.Removed()) {
-			return id
+			return id, nil
 		}
 	}
-	return ""
+	return "", err
+}
+
+// watches tells whether a process certainly monitors a container of ours.
+func (e *Engine) watches(pid int, id string) bool {
+	other, err := e.monitorOf(pid)
+	return err == nil && other == id
 }
 
 // hasOurRights tells whether a process is our user's and has our root directory, as no
 // container's process has. What words a process has and what files of which name, anybody
 // can bring about in a mount namespace of his own.
-func hasOurRights(pid int) bool {
+func hasOurRights(pid int) (bool, error) {
 	var own, its unix.Stat_t
 	dir := fmt.Sprintf("/proc/%d/", pid)
-	if unix.Stat("/", &own) != nil || unix.Stat(dir+"root", &its) != nil || own.Dev != its.Dev || own.Ino != its.Ino {
-		return false
+	if err := unix.Stat("/", &own); err != nil {
+		return false, err
+	}
+	if err := unix.Stat(dir+"root", &its); err != nil || own.Dev != its.Dev || own.Ino != its.Ino {
+		return false, ofOurs(err)
 	}
 	status, err := procfs.Read(dir+"status", 64<<10)
 	uids := fmt.Sprintf("\nUid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d\n", os.Geteuid())
-	return err == nil && bytes.Contains(status, []byte(uids))
+	return bytes.Contains(status, []byte(uids)), ofOurs(err)
+}
+
+// ofOurs is the error of a look at a process that may be one of ours, nil of one that is gone
+// or whose rights are other than ours: our own can be read, whatever user namespace we are in.
+// What is left is our own want, of descriptors or memory, and tells nothing of the process.
+func ofOurs(err error) error {
+	for _, other := range []error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, other) {
+			return nil
+		}
+	}
+	return err
 }
 
 // commandLine gives a process's words; one that is gone has an empty one.
-func commandLine(pid int) []string {
-	text, _ := procfs.Read(fmt.Sprintf("/proc/%d/cmdline", pid), 64<<10)
-	return strings.Split(string(text), "\x00")
+func commandLine(pid int) ([]string, error) {
+	text, err := procfs.Read(fmt.Sprintf("/proc/%d/cmdline", pid), 64<<10)
+	return strings.Split(string(text), "\x00"), ofOurs(err)
 }
 
 // opened lists what a process has open, by name.
-func opened(pid int) (names []string) {
+func opened(pid int) (names []string, err error) {
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	fds, _ := dirNames(dir)
+	fds, err := dirNames(dir)
 	for _, fd := range fds {
-		if name, err := os.Readlink(dir + "/" + fd); err == nil {
+		name, lerr := os.Readlink(dir + "/" + fd)
+		if lerr == nil {
 			names = append(names, name)
+		} else if err == nil {
+			err = lerr
 		}
 	}
-	return names
+	return names, ofOurs(err)
 }
 
 // conmonOf gives the ID of the container that a conmon of this command line
@@ -146,7 +175,7 @@ func (e *Engine) endMonitor(pid int, id string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if e.monitorOf(pid) != id { // it was another process when we opened it
+	if !e.watches(pid, id) { // it was another process when we opened it
 		return nil
 	}
 	return endProcess(fd, 5*time.Second)

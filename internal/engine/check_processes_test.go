@@ -43,11 +43,14 @@ func TestFalseMonitor(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Start returns in the midst of exec.
-			for end := time.Now().Add(10 * time.Second); commandLine(p.Process.Pid)[0] != argv[0] && time.Now().Before(end); {
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+				if now, _ := commandLine(p.Process.Pid); now[0] == argv[0] {
+					break
+				}
 				time.Sleep(time.Millisecond)
 			}
-			if got := e.monitorOf(p.Process.Pid); got != test.want {
-				t.Errorf("%s of %q: %q, want %q", who, argv[0], got, test.want)
+			if got, err := e.monitorOf(p.Process.Pid); got != test.want || err != nil {
+				t.Errorf("%s of %q: %q, %v, want %q", who, argv[0], got, err, test.want)
 			}
 			_ = p.Process.Kill()
 			_ = p.Wait()

@@ -585,7 +585,7 @@ func (e *Engine) endGuard(id string) {
 		return
 	}
 	defer unix.Close(fd)
-	if drive.IsGuard(commandLine(pid), id) {
+	if argv, _ := commandLine(pid); drive.IsGuard(argv, id) {
 		_ = unix.PidfdSendSignal(fd, unix.SIGTERM, nil, 0)
 	}
 }
@@ -730,7 +730,7 @@ func (e *Engine) Cleanup(ctx context.Context, id string, generation uint64) erro
 // run has ended. Who waits for that waits for conmon's end, which comes with ours: we must
 // not wait for him. It is left to him, or to the next command, as that of a killed conmon.
 func (e *Engine) untold(id string, generation uint64) bool {
-	if e.monitorOf(os.Getppid()) != id {
+	if !e.watches(os.Getppid(), id) {
 		return false
 	}
 	now, err := e.recorded(id)

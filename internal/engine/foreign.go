@@ -289,9 +289,13 @@ func (e *Engine) endRuntimes(c *cove.Container) error {
 // worksFor tells whether a process is a container's driver, or its OCI runtime
 // that carries out a command.
 func (e *Engine) worksFor(pid int, id string) bool {
-	argv := commandLine(pid)
+	argv, _ := commandLine(pid)
 	if at := slices.Index(argv, filepath.Join(e.bundle(id), "state")); at > 0 && argv[at-1] == "--root" {
 		return true
 	}
-	return argv[0] == "cove-runtime-driver" && slices.ContainsFunc(opened(pid), func(name string) bool { return strings.HasPrefix(name, e.dir(id)+"/") })
+	if argv[0] != "cove-runtime-driver" {
+		return false
+	}
+	names, _ := opened(pid)
+	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, e.dir(id)+"/") })
 }

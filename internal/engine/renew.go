@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -53,7 +54,11 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 	var pid int
 	var err error
 	if was != nil && was.MonitorPID != 0 && was.Generation >= c.Run.Generation {
-		if e.monitorOf(was.MonitorPID) == c.ID { // it is no other's
+		id, err := e.monitorOf(was.MonitorPID)
+		if err != nil {
+			return nil, false, err
+		}
+		if id == c.ID { // it is no other's
 			pid = was.MonitorPID
 		}
 	} else if pid, err = e.livingMonitor(c.ID); err != nil {
@@ -110,9 +115,11 @@ func (e *Engine) renewed(c *cove.Container, was *cove.Run, over bool, werr error
 func (e *Engine) livingMonitor(id string) (int, error) {
 	pids, err := processes()
 	for _, pid := range pids {
-		if e.monitorOf(pid) == id {
+		there, doubt := e.monitorOf(pid)
+		if there == id {
 			return pid, nil
 		}
+		err = cmp.Or(err, doubt)
 	}
 	if err != nil {
 		return 0, err
@@ -123,7 +130,7 @@ func (e *Engine) livingMonitor(id string) (int, error) {
 // monitors tells whether a process monitors a container, be the container's directory
 // moved elsewhere.
 func (e *Engine) monitors(pid int, id string) bool {
-	if e.monitorOf(pid) == id {
+	if e.watches(pid, id) {
 		return true
 	}
 	there, err := e.listener(id)
@@ -145,10 +152,15 @@ func (e *Engine) listener(id string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if commandLine(int(peer.Pid))[0] != "cove-monitor" || !hasOurRights(int(peer.Pid)) {
-		return 0, nil
+	pid := int(peer.Pid)
+	argv, err := commandLine(pid)
+	if err != nil || argv[0] != "cove-monitor" {
+		return 0, err
 	}
-	return int(peer.Pid), nil
+	if ours, err := hasOurRights(pid); err != nil || !ours {
+		return 0, err
+	}
+	return pid, nil
 }
 
 // errUnwatched tells of a container that a living conmon watches that no file says which
@@ -190,7 +202,14 @@ func watchedBy(conmon int) (eldest int) {
 	var since uint64
 	pids, _ := processes() // what is not listed is not found
 	for _, pid := range pids {
-		if procfs.Parent(pid) != conmon || hasOurRights(pid) {
+		if procfs.Parent(pid) != conmon {
+			continue
+		}
+		ours, err := hasOurRights(pid)
+		if err != nil {
+			return 0 // of which one the container is, nothing is known
+		}
+		if ours {
 			continue
 		}
 		if start, err := procfs.StartTime(pid); err == nil && (eldest == 0 || start < since) {

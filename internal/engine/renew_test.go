@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"os"
+	"os/exec"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +15,39 @@ func TestListenerDoubts(t *testing.T) {
 	if pid, err := e.listener(id); pid != 0 || err != nil {
 		t.Errorf("without a socket: %d, %v", pid, err)
 	}
+	withoutDescriptors(t, func() {
+		if pid, err := e.listener(id); err == nil {
+			t.Errorf("without a descriptor to ask with: %d", pid)
+		}
+	})
+}
+
+// A monitor that cannot be looked at is none that has ended.
+func TestMonitorDoubts(t *testing.T) {
+	e, _ := engineWith(t)
+	withoutDescriptors(t, func() {
+		if id, err := e.monitorOf(os.Getpid()); err == nil {
+			t.Errorf("its words: monitor of %q", id)
+		}
+		if ours, err := hasOurRights(os.Getpid()); err == nil {
+			t.Errorf("its rights: %v", ours)
+		}
+		if names, err := opened(os.Getpid()); err == nil {
+			t.Errorf("what it has open: %q", names)
+		}
+	})
+	none := exec.Command("true")
+	if err := none.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := e.monitorOf(none.Process.Pid); id != "" || err != nil {
+		t.Errorf("one that is gone: %q, %v", id, err)
+	}
+}
+
+// withoutDescriptors does something while the process can open none.
+func withoutDescriptors(t *testing.T, do func()) {
+	t.Helper()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -21,11 +56,8 @@ func TestListenerDoubts(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	pid, err := e.listener(id)
-	if rerr := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); rerr != nil {
-		t.Fatal(rerr)
-	}
-	if err == nil {
-		t.Errorf("without a descriptor to ask with: %d", pid)
+	do()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
 	}
 }

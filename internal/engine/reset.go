@@ -138,10 +138,12 @@ func (e *Engine) endMonitors(id string) error {
 		return err
 	}
 	for _, pid := range pids {
-		if e.monitorOf(pid) == id {
-			if err := e.endMonitor(pid, id); err != nil {
-				return cove.E("end monitor of container", id, cove.Internal, err)
-			}
+		there, err := e.monitorOf(pid)
+		if err == nil && there == id {
+			err = e.endMonitor(pid, id)
+		}
+		if err != nil {
+			return cove.E("end monitor of container", id, cove.Internal, err)
 		}
 	}
 	return nil
