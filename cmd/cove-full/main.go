@@ -13,13 +13,20 @@ import (
 	"github.com/cove-engine/cove/internal/wiring"
 )
 
+// maxHeap is several times what six layers at once take that are compressed with the
+// widest windows.
+const maxHeap = 2 << 30
+
 func main() {
 	// The storage library unpacks layers in children of this program.
 	if library.Reexec() {
 		return
 	}
 	program.Main(wiring.Build{
-		Images:   func(_ *config.Config, o image.Options) image.Images { return library.Open(o) },
+		Images: func(_ *config.Config, o image.Options) image.Images {
+			o.MaxHeap = maxHeap
+			return library.Open(o)
+		},
 		Builtin:  hello.Archive,
 		SQLite:   sqlite.Open,
 		CDI:      cdi.Inject,

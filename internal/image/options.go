@@ -26,6 +26,11 @@ type Options struct {
 	CertDir           string   // client certificates and CAs of registries
 	ContainersConf    []string // containers.conf's files in their order, which is not the library's
 	TmpDir            string   // for blobs in flight; "" is containers.conf's image_copy_tmp_dir, else /var/tmp
+
+	// MaxHeap is by how many bytes the process's heap may grow while one image comes or
+	// goes, whatever a registry sends; 0 is no bound, for a process that does other
+	// things meanwhile.
+	MaxHeap uint64
 }
 
 // Users tells which containers of cove's use an image: it takes the full ID

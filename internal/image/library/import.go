@@ -15,7 +15,9 @@ import (
 // and gives its ID.
 func (s *Store) Import(ctx context.Context, source string, o image.ImportOptions) (string, error) {
 	const op = "import image"
-	return soon(ctx, op, source, func() (string, error) { return s.importFrom(ctx, op, source, o) })
+	return bounded(ctx, s.opts.MaxHeap, op, source, func(ctx context.Context, _ refuse) (string, error) {
+		return s.importFrom(ctx, op, source, o)
+	})
 }
 
 func (s *Store) importFrom(ctx context.Context, op, source string, o image.ImportOptions) (string, error) {

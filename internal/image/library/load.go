@@ -28,7 +28,7 @@ import (
 // that have none. On failure the store is as it was.
 func (s *Store) Load(ctx context.Context, source string, o image.LoadOptions) ([]string, error) {
 	const op = "load image"
-	return soon(ctx, op, source, func() ([]string, error) {
+	return bounded(ctx, s.opts.MaxHeap, op, source, func(ctx context.Context, _ refuse) ([]string, error) {
 		ref, err := detect(source)
 		if err != nil {
 			return nil, failContent(op, source, err)
@@ -41,7 +41,9 @@ func (s *Store) Load(ctx context.Context, source string, o image.LoadOptions) ([
 // file meanwhile.
 func (s *Store) LoadFrom(ctx context.Context, r io.Reader, o image.LoadOptions) ([]string, error) {
 	const op = "load image"
-	return soon(ctx, op, "from standard input", func() ([]string, error) { return s.loadFrom(ctx, op, r, o) })
+	return bounded(ctx, s.opts.MaxHeap, op, "from standard input", func(ctx context.Context, _ refuse) ([]string, error) {
+		return s.loadFrom(ctx, op, r, o)
+	})
 }
 
 func (s *Store) loadFrom(ctx context.Context, op string, r io.Reader, o image.LoadOptions) ([]string, error) {

@@ -18,19 +18,22 @@ func (s *Store) Login(ctx context.Context, registry string, o image.LoginOptions
 	if o.TLSVerify != nil {
 		sys.DockerInsecureSkipTLSVerify = imagetypes.NewOptionalBool(!*o.TLSVerify)
 	}
-	err := auth.Login(ctx, sys, &auth.LoginOptions{
-		AuthFile: o.AuthFile, DockerCompatAuthFile: o.CompatFile, CertDir: o.CertDir,
-		Username: o.User, Password: o.Password, StdinPassword: o.PasswordStdin, GetLoginSet: o.GetLogin, Verbose: o.Verbose,
-		Stdin: o.Stdin, Stdout: o.Stdout, AcceptRepositories: true, AcceptUnspecifiedRegistry: true,
-	}, words(registry))
 	op := "log in to"
 	if registry == "" {
 		op = "log in"
 	}
-	if isType[auth.ErrNewCredentialsInvalid](err) {
-		return cove.E(op, registry, cove.Denied, plain(err))
-	}
-	return fail(op, registry, err)
+	_, err := bounded(ctx, s.opts.MaxHeap, op, registry, func(ctx context.Context, _ refuse) (struct{}, error) {
+		err := auth.Login(ctx, sys, &auth.LoginOptions{
+			AuthFile: o.AuthFile, DockerCompatAuthFile: o.CompatFile, CertDir: o.CertDir,
+			Username: o.User, Password: o.Password, StdinPassword: o.PasswordStdin, GetLoginSet: o.GetLogin, Verbose: o.Verbose,
+			Stdin: o.Stdin, Stdout: o.Stdout, AcceptRepositories: true, AcceptUnspecifiedRegistry: true,
+		}, words(registry))
+		if isType[auth.ErrNewCredentialsInvalid](err) {
+			return struct{}{}, cove.E(op, registry, cove.Denied, plain(err))
+		}
+		return struct{}{}, fail(op, registry, err)
+	})
+	return err
 }
 
 // Logout removes a registry's credentials from the authentication file.

@@ -45,10 +45,12 @@ func (s *Store) Pull(ctx context.Context, name string, o image.PullOptions) ([]s
 	if err := o.Complete(); err != nil {
 		return nil, cove.E(op, name, cove.Denied, err)
 	}
-	return soon(ctx, op, name, func() ([]string, error) { return s.pull(ctx, op, name, o) })
+	return bounded(ctx, s.opts.MaxHeap, op, name, func(ctx context.Context, refuse refuse) ([]string, error) {
+		return s.pull(ctx, refuse, op, name, o)
+	})
 }
 
-func (s *Store) pull(ctx context.Context, op, name string, o image.PullOptions) ([]string, error) {
+func (s *Store) pull(ctx context.Context, refuse refuse, op, name string, o image.PullOptions) ([]string, error) {
 	policy, err := config.ParsePullPolicy(o.Policy)
 	if err != nil {
 		return nil, cove.E(op, name, cove.Invalid, err)
@@ -62,10 +64,10 @@ func (s *Store) pull(ctx context.Context, op, name string, o image.PullOptions) 
 		return nil, err
 	}
 	opts := &libimage.PullOptions{CopyOptions: copyOptions(o.Transfer), AllTags: o.AllTags}
-	defer report(ctx, o.Report, &opts.CopyOptions)()
 	opts.OS, opts.Architecture, opts.Variant = p.os, p.arch, p.variant
 	// Asking for the list of tags heeds the runtime's context only.
 	sys := lib.runtime.SystemContext()
+	defer report(ctx, refuse.blobs(sys.BigFilesTemporaryDir), o.Report, &opts.CopyOptions)()
 	if o.TLSVerify != nil {
 		sys.DockerInsecureSkipTLSVerify = opts.InsecureSkipTLSVerify
 	}

@@ -39,7 +39,9 @@ func (s *Store) Push(ctx context.Context, source, destination string, o image.Pu
 	if err := o.Complete(); err != nil {
 		return "", cove.E(op, source, cove.Denied, err)
 	}
-	return soon(ctx, op, source, func() (string, error) { return s.push(ctx, op, source, destination, o) })
+	return bounded(ctx, s.opts.MaxHeap, op, source, func(ctx context.Context, _ refuse) (string, error) {
+		return s.push(ctx, op, source, destination, o)
+	})
 }
 
 func (s *Store) push(ctx context.Context, op, source, destination string, o image.PushOptions) (digest string, err error) {
@@ -50,7 +52,7 @@ func (s *Store) push(ctx context.Context, op, source, destination string, o imag
 	opts := &libimage.PushOptions{CopyOptions: copyOptions(o.Transfer)}
 	// What is in the store has been let in, as podman sees it. (A save is policed.)
 	opts.PolicyAllowStorage = true
-	defer report(ctx, o.Report, &opts.CopyOptions)()
+	defer report(ctx, nil, o.Report, &opts.CopyOptions)()
 	if opts.ManifestMIMEType, err = manifestType(o.Format); err != nil {
 		return "", err
 	}

@@ -9,18 +9,21 @@ import (
 	"github.com/cove-engine/cove/internal/image"
 )
 
-// report has a copy tell its progress to f, nil for nobody, until the returned function
+// report has a copy tell its progress to check, at once, and to f, nil for nobody, until the returned function
 // is called, which must be when the copy has ended. A copy that was left behind
 // (soon) tells nothing more.
-func report(ctx context.Context, f func(image.BlobProgress), o *libimage.CopyOptions) (end func()) {
-	if f == nil {
+func report(ctx context.Context, check func(imagetypes.ProgressProperties), f func(image.BlobProgress), o *libimage.CopyOptions) (end func()) {
+	if check == nil && f == nil {
 		return func() {}
 	}
 	told, all := make(chan imagetypes.ProgressProperties), make(chan struct{})
 	go func() {
 		defer close(all)
 		for p := range told {
-			if ctx.Err() == nil {
+			if check != nil {
+				check(p)
+			}
+			if f != nil && ctx.Err() == nil {
 				f(blobProgress(p))
 			}
 		}
