@@ -225,6 +225,9 @@ func (d *draft) supported() error {
 	if s.StartupHealth != nil && healthCheck(d.c) == nil {
 		return cove.E("", "", cove.Invalid, errors.New("cannot set a startup healthcheck when there is no regular healthcheck: invalid argument"))
 	}
+	if s.StartupHealth != nil && len(s.StartupHealth.Test) == 0 { // of an archive, whose record nobody has typed
+		return cove.E("", "", cove.Invalid, errors.New("the startup health check has no command"))
+	}
 	if h := s.Health; h != nil && h.OnFailure != "" && h.OnFailure != "none" && healthCheck(d.c) == nil {
 		return cove.E("", "", cove.Invalid, fmt.Errorf("cannot set on-failure action to %s without a health check", h.OnFailure))
 	}

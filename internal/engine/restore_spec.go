@@ -57,6 +57,10 @@ func grants(s *cove.ContainerSpec, hasVolume func(name string) bool) []string {
 		{"--privileged", s.Privileged},
 		{"--security-opt seccomp=" + s.Seccomp, s.Seccomp != ""},
 		{"--security-opt apparmor=" + s.AppArmor, s.AppArmor != ""},
+		{"--cgroup-parent " + s.CgroupParent, s.CgroupParent != ""},
+		{"--cgroups " + s.Cgroups, s.Cgroups == "disabled"},
+		{"--log-driver " + s.LogDriver, strings.HasPrefix(s.LogDriver, "passthrough")},
+		{"--publish-all", s.PublishAll},
 	} {
 		if flag.on {
 			all = append(all, flag.name)
@@ -91,6 +95,9 @@ func grants(s *cove.ContainerSpec, hasVolume func(name string) bool) []string {
 		if m.Type == "bind" || m.Type == "volume" && m.Source != "" && hasVolume(m.Source) {
 			add("-v %s:%s", m.Source, filepath.Clean("/"+m.Destination))
 		}
+	}
+	if adj := s.OOMScoreAdj; adj != nil && *adj < 0 { // others are killed for it
+		add("--oom-score-adj %d", *adj)
 	}
 	for _, p := range s.Ports {
 		add("-p %d:%d", p.HostPort, p.ContainerPort)
