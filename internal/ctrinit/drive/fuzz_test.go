@@ -20,7 +20,7 @@ func FuzzLastError(f *testing.F) {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if text := lastError(name); strings.ContainsAny(text, "\n\r\t") {
+		if text := lastError(name, "runc start"); strings.ContainsAny(text, "\n\r\t") {
 			t.Errorf("%q", text)
 		}
 	})

@@ -144,7 +144,7 @@ func (r *request) do() *wire.Failure {
 	case ws.Exited() && ws.ExitStatus() == 0:
 		return nil
 	}
-	text := lastError(r.dir + "/" + logFile)
+	text := lastError(r.dir+"/"+logFile, step)
 	if text == "" {
 		text = words.end()
 	}
@@ -219,21 +219,25 @@ func (r *request) awaitEnd(pidfd int) (why string) {
 	}
 }
 
-// lastError is the last error of a runtime's log, one line.
-func lastError(name string) string {
+// lastError is the last error of a runtime's log, one line, with the one before unless it
+// begins with step, as runc's does: crun writes a cause, and what has come of it.
+func lastError(name, step string) string {
 	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""
 	}
 	defer unix.Close(fd)
 	data, _ := ctrinit.ReadAll(fd)
-	text := ""
+	before, text := "", ""
 	for line := range strings.Lines(string(data)) {
-		if msg := errorIn(line); msg != "" {
-			text = msg
+		if msg := strings.Join(strings.Fields(errorIn(line)), " "); msg != "" {
+			before, text = text, msg
 		}
 	}
-	return strings.Join(strings.Fields(text), " ")
+	if before != "" && !strings.HasPrefix(text, step) {
+		text = tail(before, 200) + ": " + text
+	}
+	return text
 }
 
 // errorIn is the error that a line of a log tells of, "" for none: in JSON, as

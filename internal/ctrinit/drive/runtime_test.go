@@ -89,6 +89,9 @@ func TestWords(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for name, c := range map[string]struct{ script, want string }{
 		"log first":     {`echo noise >&2; echo '{"level":"error","msg":"of the log"}' > "$4"; exit 1`, "of the log"},
+		"crun's":        {`printf 'fork: no room\nfail startup\n' > "$4"; exit 1`, "fork: no room: fail startup"},
+		"crun's JSON":   {`printf '{"level":"error","msg":"%s"}\n' 'no room' 'fail startup' > "$4"; exit 1`, "no room: fail startup"},
+		"as runc":       {`printf 'level=error msg="%s"\n' 'no room' 'rt start failed: no room' > "$4"; exit 1`, "rt start failed: no room"},
 		"warnings only": {`echo words >&2; echo '{"level":"warning","msg":"of the log"}' > "$4"; exit 1`, "words"},
 		"lines":         {`printf 'a\tb\n\nc\n' >&2; exit 1`, "a b c"},
 		"bytes":         {`printf 'a\377b' >&2; exit 1`, "ab"},
