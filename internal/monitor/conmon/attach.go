@@ -1,8 +1,10 @@
 package conmon
 
 import (
+	"fmt"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,12 +35,27 @@ func Attach(bundle string) (*Stream, error) {
 	if err != nil {
 		return nil, cove.E("attach to conmon", name, cove.Internal, err)
 	}
+	limit(fd, attachPatience)
 	// By descriptor: a socket's path is at most 107 bytes, unix(7).
 	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)}); err != nil {
 		_ = unix.Close(fd)
+		if err == unix.EAGAIN {
+			return nil, cove.E("attach to conmon", name, cove.Unavailable, fmt.Errorf("it takes nobody more after %v", attachPatience))
+		}
 		return nil, cove.E("attach to conmon", name, cove.NotFound, err)
 	}
+	limit(fd, 0)
 	return &Stream{fd: fd}, nil
+}
+
+// attachPatience is how long conmon may take to have room for one more: as many wait
+// for a stopped one as fit.
+const attachPatience = 10 * time.Second
+
+// limit gives what is sent an end, the connection too, 0 none.
+func limit(fd int, d time.Duration) {
+	t := unix.NsecToTimeval(d.Nanoseconds())
+	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &t)
 }
 
 // packet is how much conmon reads or writes at once.

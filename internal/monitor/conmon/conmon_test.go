@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
 )
 
 // What is in the place of a file of conmon's is not waited for: nobody may ever write to
@@ -38,5 +41,30 @@ func TestReadEndOfNoFile(t *testing.T) {
 	}
 	if end, told := ReadEnd(dir, dir, "id"); told {
 		t.Errorf("a link tells %v", end)
+	}
+}
+
+// A conmon that somebody has stopped keeps nobody waiting who attaches.
+func TestAttachToStopped(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: filepath.Join(dir, "attach")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	first, err := Attach(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(first.fd)
+	begun := time.Now()
+	if _, err := Attach(dir); !cove.Is(err, cove.Unavailable) || time.Since(begun) > time.Minute {
+		t.Errorf("%v after %v", err, time.Since(begun))
 	}
 }
