@@ -161,10 +161,12 @@ const mostMessage = 1 << 20
 
 var errProtocol = errors.New("an answer that is not D-Bus")
 
-// connection speaks with systemd's own socket. Reads and writes have a limit
-// of time each.
+// connection speaks with systemd's own socket, which also tells every job's end: all
+// that is read together has a limit of time.
 type connection struct {
 	fd     int
+	limit  time.Duration
+	end    time.Time
 	buffer []byte
 }
 
@@ -174,19 +176,14 @@ func dial(path string, limit time.Duration) (*connection, error) {
 		return nil, err
 	}
 	tv := unix.NsecToTimeval(int64(limit))
-	for _, option := range []int{unix.SO_RCVTIMEO, unix.SO_SNDTIMEO} {
-		if err == nil {
-			err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &tv)
-		}
-	}
-	if err == nil {
+	if err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv); err == nil {
 		err = again(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: path}) })
 	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &connection{fd: fd}, nil
+	return &connection{fd: fd, limit: limit, end: time.Now().Add(limit)}, nil
 }
 
 func (c *connection) close() { _ = unix.Close(c.fd) }
@@ -219,7 +216,17 @@ func (c *connection) fill(n int) error {
 	for len(c.buffer) < n {
 		var b [4096]byte
 		var got int
-		if err := again(func() (err error) { got, err = unix.Read(c.fd, b[:]); return err }); err != nil {
+		err := again(func() (err error) {
+			tv := unix.NsecToTimeval(max(time.Until(c.end), time.Millisecond).Nanoseconds()) // 0 would be no limit
+			if err = unix.SetsockoptTimeval(c.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err == nil {
+				got, err = unix.Read(c.fd, b[:])
+			}
+			return err
+		})
+		if err == unix.EAGAIN || err == nil && time.Now().After(c.end) {
+			err = fmt.Errorf("systemd has not done it after %v", c.limit)
+		}
+		if err != nil {
 			return err
 		}
 		if got == 0 {

@@ -7,6 +7,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Who talks of other things all the time is not listened to for ever.
+func TestReceiveEnds(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := connection{fd: fds[0], limit: time.Second, end: time.Now().Add(time.Second)}
+	go func() {
+		defer unix.Close(fds[1])
+		other := call("org.example.A", "/a", "org.example.B", "C", "s", []byte("\x01\x00\x00\x00x\x00"))
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if unix.Send(fds[1], other, unix.MSG_NOSIGNAL) != nil {
+				return
+			}
+		}
+	}()
+	for err = nil; err == nil; {
+		_, err = c.receive()
+	}
+	c.close()
+	if err.Error() != "systemd has not done it after 1s" {
+		t.Error(err)
+	}
+}
+
 // FuzzReceive hears answers that no systemd would give.
 func FuzzReceive(f *testing.F) {
 	f.Add(call("org.example.A", "/a", "org.example.B", "C", "s", []byte("\x01\x00\x00\x00x\x00")))
@@ -17,7 +43,7 @@ func FuzzReceive(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := connection{fd: fds[0]}
+		c := connection{fd: fds[0], limit: time.Minute, end: time.Now().Add(time.Minute)}
 		defer c.close()
 		if len(message) > 1<<15 {
 			return // more than the socket holds
