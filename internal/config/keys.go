@@ -15,13 +15,14 @@ const (
 	// Acts: as in podman.
 	Acts Use = iota + 1
 	// Idle: it speaks of what cove does not have or do, so nothing asks for
-	// it; or what it chooses has one kind in cove. info lists it.
+	// it; or what it chooses has one kind in cove. The makers of containers are
+	// told, once per boot, and info lists it.
 	Idle
 	// Ignored: cove does otherwise than it says. Whoever would have used it is
 	// told, once per boot, and info lists it.
 	Ignored
 	// Refused: doing without it would confine a container less than it says.
-	// There are none but SELinux's.
+	// There are none but SELinux's, which are as Ignored on a host without.
 	Refused
 )
 
@@ -197,17 +198,21 @@ var keys = map[string]key{
 type Key struct {
 	Name string // table.key
 	File string
-	Line int // 0: not found
+	Line int // 0: nobody has looked for it yet
 	// Known tells it from a slip of the pen, or the key of a podman to come.
 	Known bool
 }
 
-// Place is where it is set.
+// Place is where it is set, with the line where that can be told.
 func (k Key) Place() string {
-	if k.Line == 0 {
+	line := k.Line
+	if line == 0 {
+		line = lineOf(k.File, k.Name)
+	}
+	if line == 0 {
 		return k.File
 	}
-	return k.File + ":" + strconv.Itoa(k.Line)
+	return k.File + ":" + strconv.Itoa(line)
 }
 
 func (c *Config) sets(name string) bool { return c.set[name] != "" }
@@ -239,7 +244,7 @@ func (c *Config) andOthers(all []Key) []Key {
 // Ignored are those that the makers of by, in the plural, do without; unknown
 // ones are for makers of containers to hear of.
 func (c *Config) Ignored(by string) []Key {
-	all := c.choose(func(k key, known bool) bool { return k.use == Ignored && k.by == by || !known && by == byContainers })
+	all := c.choose(func(k key, known bool) bool { return k.by == by || !known && by == byContainers })
 	if by == byContainers {
 		all = c.andOthers(all)
 	}
@@ -247,7 +252,7 @@ func (c *Config) Ignored(by string) []Key {
 }
 
 // Refused are those that no container can be made with on a host with SELinux,
-// whose labels cove does not set; elsewhere they say nothing.
+// whose labels cove does not set.
 func (c *Config) Refused() []Key {
 	return c.choose(func(k key, _ bool) bool { return k.use == Refused })
 }
@@ -257,7 +262,7 @@ func (c *Config) choose(wanted func(k key, known bool) bool) []Key {
 	for _, name := range slices.Sorted(maps.Keys(c.set)) {
 		k, known := keys[name]
 		if wanted(k, known) && (k.safe == nil || !k.safe(c)) {
-			out = append(out, Key{Name: name, File: c.set[name], Line: lineOf(c.set[name], name), Known: known})
+			out = append(out, Key{Name: name, File: c.set[name], Known: known})
 		}
 	}
 	return out

@@ -80,6 +80,7 @@ func names(keys []Key) string {
 
 func TestUnusedKeys(t *testing.T) {
 	c, err := configure(t, `
+runtime = "in no table"
 [containers]
 cgroups = "enabled"
 cgroupz = "a slip"
@@ -96,16 +97,16 @@ cpus = 7
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ got, want string }{
-		{names(c.Unfollowed()), "containers.cgroupz containers.label_users engine.namespace network.network_backend"},
+		{names(c.Unfollowed()), "containers.cgroupz containers.label_users engine.namespace network.network_backend runtime"},
 		{names(c.Unused()), "machine.cpus"},
-		{names(c.Ignored("containers")), "containers.cgroupz engine.namespace"},
+		{names(c.Ignored("containers")), "containers.cgroupz containers.label_users engine.namespace runtime"},
 		{names(c.Refused()), "containers.label_users"},
 	} {
 		if test.got != test.want {
 			t.Errorf("got %q, want %q", test.got, test.want)
 		}
 	}
-	if got, want := c.Unfollowed()[0].Place(), os.Getenv("CONTAINERS_CONF")+":4"; got != want {
+	if got, want := c.Unfollowed()[0].Place(), os.Getenv("CONTAINERS_CONF")+":5"; got != want {
 		t.Errorf("set in %q, want %q", got, want)
 	}
 }

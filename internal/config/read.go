@@ -141,8 +141,11 @@ func decode(file *configfile.Item, c *conf.Config, set map[string]string, more *
 		return fmt.Errorf("decode configuration %q: %w", file.Name, err)
 	}
 	for _, key := range meta.Keys() {
-		if len(key) > 1 {
+		switch {
+		case len(key) > 1:
 			set[key[0]+"."+key[1]] = file.Name
+		case meta.Type(key...) != "Hash": // before the first table, where none is known
+			set[key[0]] = file.Name
 		}
 	}
 	if set["engine.monitor"] == file.Name || set["engine.network_cmd_path"] == file.Name {

@@ -41,12 +41,12 @@ func unusedStorage() []Key {
 			{"storage.options.overlay.mount_program", conf.Storage.Options.Overlay.MountProgram},
 		} {
 			if key.value != "" {
-				all = append(all, Key{Name: key.name, File: file.Name, Line: lineOf(file.Name, key.name), Known: true})
+				all = append(all, Key{Name: key.name, File: file.Name, Known: true})
 			}
 		}
 		for _, key := range meta.Undecoded() {
 			if name := key.String(); meta.Type(key...) != "Hash" {
-				all = append(all, Key{Name: name, File: file.Name, Line: lineOf(file.Name, name)})
+				all = append(all, Key{Name: name, File: file.Name})
 			}
 		}
 	}

@@ -148,7 +148,7 @@ func TestMountProgramTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, keys := range [][]Key{c.Unfollowed(), c.Ignored(byContainers)} {
-		if got, want := names(keys), "storage.options.overlay.mount_program"; got != want || !keys[0].Known || keys[0].Line != 3 {
+		if got, want := names(keys), "storage.options.overlay.mount_program"; got != want || !keys[0].Known || !strings.HasSuffix(keys[0].Place(), ":3") {
 			t.Errorf("%s %+v, want %s", got, keys, want)
 		}
 	}

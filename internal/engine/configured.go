@@ -16,6 +16,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/config"
+	"github.com/cove-engine/cove/internal/event"
 	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/mount"
 )
@@ -95,17 +96,20 @@ func lookup(env []string, name string) (string, bool) {
 func (d *draft) configured() error {
 	s, file := &d.c.Spec, d.e.conf.File
 	c := &file.Containers
-	d.warnings = append(d.warnings, d.e.unused("containers")...)
+	d.warnings = append(append(d.warnings, d.e.unused("containers")...), d.e.idle()...)
 	var err error
 	if d.c.Configured, err = d.e.configuredNow(); err != nil {
 		return err
 	}
 	s.UserNS = cmp.Or(s.UserNS, c.UserNS)
 	s.NoHosts = s.NoHosts && len(s.AddHosts) == 0
-	if s.LogDriver == "" && c.LogDriver == "journald" && !journal.Present() {
-		s.LogDriver = "k8s-file"
-		if d.e.toldFirst(config.Key{Name: "containers.log_driver"}) {
-			d.warnings = append(d.warnings, "there is no journal on this host, so logs go to files")
+	if !journal.Present() {
+		if s.LogDriver == "" && c.LogDriver == "journald" {
+			s.LogDriver = "k8s-file"
+			d.noJournal("containers.log_driver", "logs")
+		}
+		if file.Engine.EventsLogger == event.ToJournald {
+			d.noJournal("engine.events_logger", "events")
 		}
 	}
 	s.LogDriver = cmp.Or(s.LogDriver, c.LogDriver)
@@ -277,6 +281,13 @@ func parseUlimit(s string) (cove.Ulimit, error) {
 	return cove.Ulimit{Name: name, Soft: x, Hard: y}, nil
 }
 
+// noJournal tells, once per boot, where what a key sends to the journal goes instead.
+func (d *draft) noJournal(key, what string) {
+	if d.e.toldFirst(config.Key{Name: key}) {
+		d.warnings = append(d.warnings, "there is no journal on this host, so "+what+" go to files")
+	}
+}
+
 // unused tells of the keys that the makers of by, in the plural, do without, each
 // once per boot: the file is podman's too, and a word at every command would be
 // no help to anybody.
@@ -292,6 +303,21 @@ func (e *Engine) unused(by string) []string {
 		}
 	}
 	return warnings
+}
+
+// idle tells in one line of the keys set that nothing in cove asks for, each once
+// per boot.
+func (e *Engine) idle() []string {
+	var all []string
+	for _, k := range e.conf.Unused() {
+		if e.toldFirst(k) {
+			all = append(all, k.Name+" ("+k.Place()+")")
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	return []string{"cove has no use for " + strings.Join(all, ", ")}
 }
 
 // toldFirst tells whether nobody has been told of the key in this boot.

@@ -19,6 +19,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/journal"
 	"github.com/cove-engine/cove/internal/lock/file"
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/state"
@@ -208,6 +209,31 @@ func testText(place string) (string, error) {
 	}
 	text, _, _ = strings.Cut(text, "\n}\n")
 	return text, nil
+}
+
+// TestToldOnce: what a file sets and cove has no use for, and a journal that is
+// not there, are told of by the first container, in one line each, and by info.
+func TestToldOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	s := newScene(t, "[engine]\ninfra_image = \"x\"\nevents_logger = \"journald\"\n[machine]\ncpus = 7\n", false)
+	file := filepath.Join(s.dir, "containers.conf")
+	want := []string{"cove has no use for engine.infra_image (" + file + ":2), machine.cpus (" + file + ":5)"}
+	if !journal.Present() {
+		want = append(want, "there is no journal on this host, so events go to files")
+	}
+	if !slices.Equal(s.warnings, want) {
+		t.Errorf("warnings %q, want %q", s.warnings, want)
+	}
+	_, again, err := s.e.Create(t.Context(), cove.ContainerSpec{Rootfs: s.dir + "/root", Command: []string{"true"}}, CreateOptions{})
+	if err != nil || len(again) > 0 {
+		t.Errorf("the second time: %q, %v", again, err)
+	}
+	i, err := s.e.Info(t.Context())
+	if err != nil || len(i.Host.UnusedSettings) != 2 {
+		t.Errorf("info: %v, %v", i, err)
+	}
 }
 
 // managerProof asks for the cgroup manager that is not the machine's own.
