@@ -219,6 +219,9 @@ func (d *draft) supported() error {
 			return cove.E("create container", s.Name, cove.Unsupported, fmt.Errorf("storage option %s=%s: cove sets no quota on containers' layers yet", limit, value))
 		}
 	}
+	if opt := d.e.strangeMountOption(); opt != "" {
+		return cove.E("create container", s.Name, cove.Unsupported, fmt.Errorf("storage option mountopt: %q is none that cove knows", opt))
+	}
 	if s.SDNotify == "healthy" && healthCheck(d.c) == nil {
 		return cove.E("", "", cove.Invalid, errors.New("invalid argument: sdnotify policy \"healthy\" requires a healthcheck to be set"))
 	}

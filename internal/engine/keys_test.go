@@ -262,6 +262,10 @@ func TestStorageOptions(t *testing.T) {
 		{"", "[redirect_dir=nofollow volatile]", ""},
 		{"[storage.options]\ndisable-volatile = true\n", "[redirect_dir=nofollow]", ""},
 		{"[storage.options.overlay]\nmountopt = \"nodev\"\n", "[redirect_dir=nofollow volatile]", ""},
+		{"[storage.options.overlay]\nmountopt = \"nodev,metacopy=on,xino=off\"\n", "[redirect_dir=nofollow volatile]", ""},
+		{"[storage.options.overlay]\nmountopt = \"metacopy=on,nodve\"\n", "", "nodve"},
+		{"[storage.options]\nmountopt = \"ro\"\n", "", "ro"},
+		{"[storage.options.overlay]\nmountopt = \"squash_to_root\"\nmount_program = \"/bin/true\"\n", "[redirect_dir=nofollow volatile]", ""},
 		{"[storage.options.overlay]\nsize = \"1g\"\n", "", "size=1g"},
 		{"[storage.options.overlay]\ninodes = \"9\"\n", "", "inodes=9"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -298,10 +299,32 @@ func (e *Engine) overlay(c *cove.Container) *plan.Overlay {
 		o.Options = append(o.Options, "userxattr")
 	}
 	o.Context = mountLabel(c)
-	// What else storage.conf asks for tunes overlay and confines nobody.
-	confine := map[string]uintptr{"nodev": unix.MS_NODEV, "nosuid": unix.MS_NOSUID, "noexec": unix.MS_NOEXEC}
 	for _, opt := range e.conf.MountOptions() {
-		o.Flags |= confine[opt]
+		o.Flags |= confining[opt]
 	}
 	return o
+}
+
+// confining are storage.conf's mount options that a container's root gets, tuning
+// those of mount(8) and overlay that confine nobody, which it does without.
+var (
+	confining = map[string]uintptr{"nodev": unix.MS_NODEV, "nosuid": unix.MS_NOSUID, "noexec": unix.MS_NOEXEC}
+	tuning    = strings.Fields(`defaults rw dev suid exec async sync dirsync mand nomand atime noatime diratime nodiratime
+		relatime norelatime strictatime nostrictatime iversion noiversion lazytime nolazytime
+		metacopy redirect_dir index xino uuid nfs_export verity volatile fsync userxattr`)
+)
+
+// strangeMountOption is the first of storage.conf's that is neither: it may be one of
+// the former misspelt. Those of a mount program, which is told of, are its own.
+func (e *Engine) strangeMountOption() string {
+	if e.conf.StorageOption("mount_program") != "" {
+		return ""
+	}
+	for _, opt := range e.conf.MountOptions() {
+		name, _, _ := strings.Cut(opt, "=")
+		if opt != "" && confining[opt] == 0 && !slices.Contains(tuning, name) {
+			return opt
+		}
+	}
+	return ""
 }
