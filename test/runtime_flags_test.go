@@ -451,7 +451,7 @@ var runtimeFlags = map[string]func(*telling){
 		s.Process.Env = append(s.Process.Env, "X=container")
 		s.up()
 		for _, flags := range []string{
-			"", "--cwd=/tmp", "--cwd=/nowhere", "--cwd=tmp", "--env=X=exec", "-e=X=exec -e=Y=more", "--user=7", "--user=7:8", "-u=7:8", "--user=name", "--user=-1",
+			"", "--cwd=/tmp", "--cwd=/nowhere", "--cwd=tmp", "--env=X=exec", "-e=X=exec -e=Y=more", "--user=7", "--user=7:8", "-u=7:8", "--user=name", "--user=-1", "--user=4294967295", "--user=7:4294967295", "--additional-gids=4294967295",
 			"--additional-gids=5 --additional-gids=6", "-g=5 -u=7:8", "--no-new-privs", "--cap=CAP_SYS_ADMIN", "-c=CAP_SYS_ADMIN -c=CAP_NET_ADMIN", "--cap=CAP_SYS_ADMIN --user=7",
 			"--cap=CAP_NONSENSE", "--apparmor=nowhere", "--process-label=a:b:c:s0", "--preserve-fds=99999", "--no-such-flag",
 		} {

@@ -266,6 +266,9 @@ func Process(p *specs.Process, o *Options) (plan.Process, error) {
 	if p.SelinuxLabel != "" && !o.SELinux {
 		return plan.Process{}, invalid("process.selinuxLabel: this host has no SELinux")
 	}
+	if err := checkUser(&p.User); err != nil {
+		return plan.Process{}, err
+	}
 	out := plan.Process{
 		Args: p.Args, Env: p.Env, Cwd: p.Cwd, MakeCwd: o.CreateWorkDir,
 		User: o.User, Groups: o.Groups, SetHome: o.SetHome,
@@ -307,6 +310,21 @@ func Process(p *specs.Process, o *Options) (plan.Process, error) {
 		out.Caps.Ambient &= out.Caps.Permitted & out.Caps.Inheritable
 	}
 	return out, nil
+}
+
+// checkUser refuses the number that to setresuid(2) means "as before", and would
+// leave the process root.
+func checkUser(u *specs.User) error {
+	const nobody = 1<<32 - 1
+	switch {
+	case u.UID == nobody:
+		return invalid("process.user.uid: %d is not a user", u.UID)
+	case u.GID == nobody:
+		return invalid("process.user.gid: %d is not a group", u.GID)
+	case slices.Contains(u.AdditionalGids, nobody):
+		return invalid("process.user.additionalGids: %d is not a group", uint32(nobody))
+	}
+	return nil
 }
 
 func unsupported(format string, args ...any) error {
