@@ -34,7 +34,7 @@ func (p *process) hidePaths(root, null int, paths []string) *wire.Failure {
 		}
 	}()
 	for _, name := range paths {
-		target, err := openPlain(root, name)
+		target, err := openShown(root, name)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			continue
 		}
@@ -83,7 +83,7 @@ func moveOnto(mount, target int) error {
 // protectPaths makes each path that exists read-only, with all below it.
 func protectPaths(root int, paths []string) *wire.Failure {
 	for _, name := range paths {
-		target, err := openPlain(root, name)
+		target, err := openShown(root, name)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			continue
 		}
@@ -111,16 +111,26 @@ func protect(target int) error {
 	return moveOnto(clone, target)
 }
 
-// openPlain opens a path to be masked or protected. Links are refused: what
+// openShown opens a path to be masked or protected. A link is what it leads to in
+// the container, as /bin is /usr/bin in many images: that is what is to be hidden.
+func openShown(root int, name string) (int, error) {
+	return openBelow(root, name, unix.RESOLVE_NO_MAGICLINKS)
+}
+
+// openPlain opens a path where a mount or device is to be. Links are refused: what
 // they lead to is the image's choice.
 func openPlain(root int, name string) (int, error) {
+	return openBelow(root, name, unix.RESOLVE_NO_SYMLINKS)
+}
+
+func openBelow(root int, name string, resolve uint64) (int, error) {
 	for len(name) > 0 && name[0] == '/' {
 		name = name[1:]
 	}
 	for {
 		fd, err := unix.Openat2(root, name, &unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
+			Resolve: unix.RESOLVE_IN_ROOT | resolve,
 		})
 		if err != unix.EAGAIN && err != unix.EINTR {
 			return fd, err
