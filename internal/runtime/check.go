@@ -85,7 +85,13 @@ func (r *Runtime) check(s *specs.Spec, bundle string) error {
 			m.Source = filepath.Join(bundle, m.Source)
 		}
 	}
+	if p := s.Linux.CgroupsPath; p != "" && filepath.Clean("/"+p) == "/" {
+		return invalid("linux.cgroupsPath: %q is the host's own cgroup", p)
+	}
 	if err := r.checkProcess(s.Process); err != nil {
+		return err
+	}
+	if err := checkHooks(s.Hooks); err != nil {
 		return err
 	}
 	return r.checkNamespaces(s)
@@ -98,9 +104,21 @@ func (r *Runtime) checkProcess(p *specs.Process) error {
 	if !filepath.IsAbs(p.Cwd) {
 		return invalid("process.cwd: %q is not absolute", p.Cwd)
 	}
+	for _, a := range p.Args {
+		if strings.IndexByte(a, 0) >= 0 {
+			return invalid("process.args: %q has a zero byte", a)
+		}
+	}
 	for _, e := range p.Env {
-		if strings.IndexByte(e, '=') < 1 {
+		if strings.IndexByte(e, '=') < 1 || strings.IndexByte(e, 0) >= 0 {
 			return invalid("process.env: %q is not NAME=VALUE", e)
+		}
+	}
+	if a := p.ExecCPUAffinity; a != nil { // for execs to come
+		for field, list := range map[string]string{"initial": a.Initial, "final": a.Final} {
+			if _, err := native.CPUs(list); err != nil {
+				return invalid("process.execCPUAffinity.%s: %q is not a list such as 0-3,8", field, list)
+			}
 		}
 	}
 	if err := checkRlimits(p.Rlimits); err != nil {
@@ -108,6 +126,31 @@ func (r *Runtime) checkProcess(p *specs.Process) error {
 	}
 	if p.Capabilities != nil {
 		r.dropUnknown(p.Capabilities)
+	}
+	return nil
+}
+
+// checkHooks refuses what config.md of runtime-spec, "POSIX-platform Hooks", does.
+func checkHooks(h *specs.Hooks) error {
+	if h == nil {
+		return nil
+	}
+	for _, at := range []struct {
+		point string
+		hooks []specs.Hook
+	}{
+		//lint:ignore SA1019 Prestart is old and still used
+		{"prestart", h.Prestart}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer},
+		{"startContainer", h.StartContainer}, {"poststart", h.Poststart}, {"poststop", h.Poststop},
+	} {
+		for _, hook := range at.hooks {
+			if !filepath.IsAbs(hook.Path) {
+				return invalid("hooks.%s: path: %q is not absolute", at.point, hook.Path)
+			}
+			if hook.Timeout != nil && *hook.Timeout <= 0 {
+				return invalid("hooks.%s: timeout: %d is not more than zero", at.point, *hook.Timeout)
+			}
+		}
 	}
 	return nil
 }

@@ -52,6 +52,9 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 		if !o.Runtime {
 			return out, unsupported("mount %s: uidMappings", m.Destination)
 		}
+		if len(m.UIDMappings) == 0 || len(m.GIDMappings) == 0 {
+			return out, invalid("mount %s: uidMappings and gidMappings need each other", m.Destination)
+		}
 		out.IDMap = &plan.IDMapping{UIDs: ranges(m.UIDMappings), GIDs: ranges(m.GIDMappings)}
 	}
 	bind := m.Type == "bind"

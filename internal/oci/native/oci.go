@@ -88,6 +88,9 @@ func ofProcess(p *specs.Process) (*plan.OCI, error) {
 		if !ok {
 			return nil, invalid("process.scheduler.policy: %q is not a policy", s.Policy)
 		}
+		if s.Nice < -20 || s.Nice > 19 { // which the kernel would cut off
+			return nil, invalid("process.scheduler.nice: %d is not -20 to 19", s.Nice)
+		}
 		o.Scheduler = &plan.Sched{
 			Policy: policy, Nice: s.Nice, Priority: uint32(s.Priority), Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period,
 		}
