@@ -214,6 +214,17 @@ func TestRuntimeFields(t *testing.T) {
 			}
 			b.Mounts = append(b.Mounts, specs.Mount{Destination: "/covered", Type: "tmpfs", Source: "tmpfs"}, specs.Mount{Destination: "/fresh", Type: "tmpfs", Source: "tmpfs"})
 		}, "700\n1777"},
+		{"HOME that is empty", "echo $HOME; env | grep -c HOME", func(b *bundle) { b.Process.Env = append(b.Process.Env, "HOME=") }, "/\n1"},
+		{"paths that lead through a link", "ls -A /tmp/vol; touch /etc/x 2>&1 | grep -o Read-only", func(b *bundle) {
+			for name, to := range map[string]string{"temporary": "tmp", "settings": "/etc", "away": "../../../nowhere"} {
+				if err := os.Symlink(to, filepath.Join(b.dir, "rootfs", name)); err != nil {
+					b.t.Fatal(err)
+				}
+			}
+			b.Mounts = append(b.Mounts, specs.Mount{Destination: "/tmp/vol", Type: "bind", Source: b.dir, Options: []string{"bind"}})
+			b.Linux.MaskedPaths = []string{"/temporary/vol", "/away"}
+			b.Linux.ReadonlyPaths = []string{"/settings"}
+		}, "Read-only"},
 		{"cwd that is missing", "pwd; stat -c %a:%u .", func(b *bundle) { b.Process.Cwd = "/not/there" }, "/not/there\n755:0"},
 		{"ambient that nobody inherits", "grep CapAmb /proc/self/status", func(b *bundle) {
 			b.Process.Capabilities = &specs.LinuxCapabilities{

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -283,9 +284,10 @@ func chroot() *wire.Failure {
 	return nil
 }
 
-// setHome adds HOME where a spec has none, as every runtime does.
+// setHome adds HOME where a spec has none, or an empty one, as every runtime does.
 func (p *process) setHome() {
 	pr := &p.plan.Process
+	pr.Env = slices.DeleteFunc(pr.Env, func(e string) bool { return e == "HOME=" })
 	if hasHome(pr.Env) {
 		return
 	}
