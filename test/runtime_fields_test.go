@@ -198,6 +198,8 @@ func TestRuntimeFields(t *testing.T) {
 		}, "interleave:0"},
 		{"rootfsPropagation unbindable", "grep ' / rw' /proc/self/mountinfo | grep -o unbindable", func(b *bundle) { b.Linux.RootfsPropagation = "unbindable" }, "unbindable"},
 		{"rootfsPropagation shared", "grep ' / rw' /proc/self/mountinfo | grep -o 'shared:'", func(b *bundle) { b.Linux.RootfsPropagation = "shared" }, "shared:"},
+		{"rootfsPropagation shared, of the root alone", "grep ' /dev rw' /proc/self/mountinfo | grep -c 'shared:' || true", func(b *bundle) { b.Linux.RootfsPropagation = "shared" }, "0"},
+		{"rootfsPropagation rshared", "grep ' /dev rw' /proc/self/mountinfo | grep -o 'shared:'", func(b *bundle) { b.Linux.RootfsPropagation = "rshared" }, "shared:"},
 		{"mount unbindable", "grep ' /m ' /proc/self/mountinfo | grep -o unbindable; grep -c unbindable /proc/self/mountinfo", func(b *bundle) {
 			b.Mounts = append(b.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: b.dir, Options: []string{"rbind", "unbindable"}})
 		}, "unbindable\n1"},

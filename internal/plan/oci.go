@@ -7,7 +7,8 @@ type OCI struct {
 	Chroot bool `json:"chroot,omitempty"`
 	// NoPivot: the root is on a ramfs that pivot_root(2) cannot leave.
 	NoPivot bool `json:"nopivot,omitempty"`
-	// Propagation is the root mount's own, seen from inside; 0 leaves it.
+	// Propagation is the root mount's own, seen from inside, with MS_REC that of
+	// all mounts; 0 leaves it.
 	Propagation uint64 `json:"propagation,omitempty"`
 	// DevReadOnly: /dev, a tmpfs, becomes read-only once it is filled.
 	DevReadOnly bool `json:"devro,omitempty"`

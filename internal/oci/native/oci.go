@@ -55,6 +55,9 @@ func outside(s *specs.Spec) (*plan.OCI, error) {
 	case "unbindable":
 		o.Propagation = unix.MS_UNBINDABLE
 	}
+	if strings.HasPrefix(l.RootfsPropagation, "r") {
+		o.Propagation |= unix.MS_REC
+	}
 	o.Chroot = !slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace })
 	if o.Personality, err = personality(l.Personality); err != nil {
 		return nil, err
