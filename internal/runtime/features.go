@@ -21,7 +21,9 @@ func Features() features.Features {
 		OCIVersionMax: specs.Version,
 		Hooks:         []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions:  native.MountOptions(),
-		Annotations:   map[string]string{"org.opencontainers.runtime.cove.version": cove.Version},
+		// Who hands on annotations of others than the administrator is told so.
+		PotentiallyUnsafeConfigAnnotations: []string{cove.KeepGroups},
+		Annotations:                        map[string]string{"org.opencontainers.runtime.cove.version": cove.Version},
 		Linux: &features.Linux{
 			Namespaces:   native.Namespaces(),
 			Capabilities: capability.Names(),

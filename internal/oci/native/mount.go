@@ -165,7 +165,7 @@ func label(m *plan.Mount, label string) {
 // MountOptions are the words of a mount that are not its file system's.
 func MountOptions() []string {
 	all := []string{
-		"async", "bind", "defaults", "dirsync", "idmap", "loud", "mand", "noiversion", "nomand", "rbind", "ridmap", "silent", "sync", "tmpcopyup", "iversion",
+		"async", "bind", "defaults", "dirsync", "idmap", "loud", "mand", "noiversion", "nomand", "rbind", "ridmap", "silent", "sync", "tmpcopyup", "iversion", "lazytime", "nolazytime",
 	}
 	for name := range attributes {
 		all = append(all, name)
