@@ -603,6 +603,11 @@ var runtimeFlags = map[string]func(*telling){
 		s.note([]string{"events", "--stats"})
 		err := json.Unmarshal([]byte(s.ok("events", "--stats", "c")), &e)
 		s.see("%s %s %d %v %v", e.Type, e.ID, e.Data.Memory.Usage.Limit, e.Data.Pids.Current >= 1, err)
+		if !cgroup2() { // there runc's releases differ
+			var all any
+			err = json.Unmarshal([]byte(s.ok("events", "--stats", "c")), &all)
+			s.see("%s %v", strings.Join(shape("", all), "\n"), err)
+		}
 		s.do("events", "--interval=0s", "c")
 		s.do("events", "nowhere")
 		cmd, out := s.begin("events", "--interval=100ms", "c")
@@ -661,6 +666,23 @@ var runtimeFlags = map[string]func(*telling){
 		s.do("update", "--pids-limit=1", "nowhere")
 		s.down()
 	},
+}
+
+// shape is what keys JSON has, and of which type; but for what the kernel alone
+// decides on, and devices, of which there may be none yet.
+func shape(at string, v any) (all []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			if !slices.Contains([]string{"raw", "blkio", "cache"}, k) {
+				all = append(all, shape(at+"."+k, v[k])...)
+			}
+		}
+		return append(all, at)
+	case []any:
+		return append(all, at+"[]")
+	}
+	return append(all, fmt.Sprintf("%s %T", at, v))
 }
 
 // fields writes down a state's.

@@ -20,15 +20,17 @@ type Event struct {
 	Data *Stats `json:"data,omitempty"`
 }
 
-// Stats are what a container uses. What runc's form has and this host does not
-// count is left out, and so are huge pages and the parts of kernel memory.
+// Stats are what a container uses. What this host does not count is 0 or left
+// out, as it is by runc.
 type Stats struct {
 	CPU struct {
 		Usage struct {
-			Total  uint64   `json:"total"` // nanoseconds
-			PerCPU []uint64 `json:"percpu,omitempty"`
-			Kernel uint64   `json:"kernel"`
-			User   uint64   `json:"user"`
+			Total     uint64   `json:"total,omitempty"` // nanoseconds, as all of these
+			PerCPU    []uint64 `json:"percpu,omitempty"`
+			PerKernel []uint64 `json:"percpu_kernel,omitempty"`
+			PerUser   []uint64 `json:"percpu_user,omitempty"`
+			Kernel    uint64   `json:"kernel"`
+			User      uint64   `json:"user"`
 		} `json:"usage"`
 		Throttling struct {
 			Periods   uint64 `json:"periods,omitempty"`
@@ -37,38 +39,64 @@ type Stats struct {
 		} `json:"throttling"`
 	} `json:"cpu"`
 	CPUSet struct {
-		CPUs []int `json:"cpus,omitempty"`
-		Mems []int `json:"mems,omitempty"`
+		CPUs                  []int `json:"cpus,omitempty"`
+		CPUExclusive          int64 `json:"cpu_exclusive"`
+		Mems                  []int `json:"mems,omitempty"`
+		MemHardwall           int64 `json:"mem_hardwall"`
+		MemExclusive          int64 `json:"mem_exclusive"`
+		MemoryMigrate         int64 `json:"memory_migrate"`
+		MemorySpreadPage      int64 `json:"memory_spread_page"`
+		MemorySpreadSlab      int64 `json:"memory_spread_slab"`
+		MemoryPressure        int64 `json:"memory_pressure"`
+		SchedLoadBalance      int64 `json:"sched_load_balance"`
+		SchedRelaxDomainLevel int64 `json:"sched_relax_domain_level"`
 	} `json:"cpuset"`
 	Memory struct {
-		Cache uint64 `json:"cache"`
+		Cache uint64 `json:"cache,omitempty"`
 		Usage Memory `json:"usage"`
 		// Swap is memory and swap together, as runc's.
-		Swap *Memory `json:"swap,omitempty"`
+		Swap      *Memory `json:"swap,omitempty"`
+		Kernel    *Memory `json:"kernel,omitempty"`
+		KernelTCP *Memory `json:"kernelTCP,omitempty"`
 		// Raw is memory.stat.
 		Raw map[string]uint64 `json:"raw,omitempty"`
 	} `json:"memory"`
 	Pids struct {
-		Current uint64 `json:"current"`
-		Limit   uint64 `json:"limit"`
+		Current uint64 `json:"current,omitempty"`
+		Limit   uint64 `json:"limit,omitempty"`
 	} `json:"pids"`
 	Blkio struct {
 		Bytes []IO `json:"ioServiceBytesRecursive,omitempty"`
+		Count []IO `json:"ioServicedRecursive,omitempty"`
 	} `json:"blkio"`
+	Huge map[string]Huge `json:"hugetlb"` // by page size, as in "2MB"
+	// IntelRdt and Interfaces are always empty: groups of Intel's RDT and
+	// networks are not made here.
+	IntelRdt   struct{} `json:"intel_rdt"`
+	Interfaces []any    `json:"network_interfaces"`
 }
 
 // Memory is in bytes.
 type Memory struct {
 	Limit  uint64 `json:"limit"`
-	Usage  uint64 `json:"usage"`
+	Usage  uint64 `json:"usage,omitempty"`
 	Max    uint64 `json:"max,omitempty"`
 	Failed uint64 `json:"failcnt"` // how often it came to its limit
 }
 
-// IO is the sum over all devices.
+// Huge is [Memory] of huge pages, of which no limit is told.
+type Huge struct {
+	Usage  uint64 `json:"usage,omitempty"`
+	Max    uint64 `json:"max,omitempty"`
+	Failed uint64 `json:"failcnt"`
+}
+
+// IO is what was done with a device, in bytes or operations.
 type IO struct {
-	Op    string `json:"op"`
-	Value uint64 `json:"value"`
+	Major uint64 `json:"major,omitempty"`
+	Minor uint64 `json:"minor,omitempty"`
+	Op    string `json:"op,omitempty"`
+	Value uint64 `json:"value,omitempty"`
 }
 
 // Events calls each with what the container uses, every interval until it
@@ -119,21 +147,44 @@ func (r *Runtime) Events(id string, interval time.Duration, once bool, each func
 func stats(u cgroup.Usage, more cgroup.Detail) *Stats {
 	s := new(Stats)
 	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.CPU, u.CPUKernel, u.CPUUser
-	s.CPU.Usage.PerCPU = u.PerCPU
+	s.CPU.Usage.PerCPU, s.CPU.Usage.PerKernel, s.CPU.Usage.PerUser = u.PerCPU, more.CPUKernel, more.CPUUser
 	s.CPU.Throttling.Periods, s.CPU.Throttling.Throttled, s.CPU.Throttling.Time = more.Periods, more.ThrottledPeriods, more.ThrottledTime
-	s.CPUSet.CPUs, s.CPUSet.Mems = members(more.CPUs), members(more.Nodes)
-	s.Memory.Raw = more.Memory
+	set, number := &s.CPUSet, more.Cpuset
+	set.CPUs, set.Mems = members(more.CPUs), members(more.Nodes)
+	set.CPUExclusive, set.MemExclusive, set.MemHardwall = number["cpu_exclusive"], number["mem_exclusive"], number["mem_hardwall"]
+	set.MemoryMigrate, set.MemoryPressure = number["memory_migrate"], number["memory_pressure"]
+	set.MemorySpreadPage, set.MemorySpreadSlab = number["memory_spread_page"], number["memory_spread_slab"]
+	set.SchedLoadBalance, set.SchedRelaxDomainLevel = number["sched_load_balance"], number["sched_relax_domain_level"]
+	s.Memory.Raw = more.MemoryStat
 	// By the kernel's name in version 1 and in version 2.
-	s.Memory.Cache = max(more.Memory["cache"], more.Memory["file"])
-	s.Memory.Usage = Memory{Limit: more.MemoryLimit, Usage: u.MemoryTotal, Max: more.MemoryPeak, Failed: more.MemoryFailed}
+	s.Memory.Cache = max(more.MemoryStat["cache"], more.MemoryStat["file"])
+	s.Memory.Usage = *memory(more.Memory)
 	if u.SwapLimit != 0 {
-		s.Memory.Swap = &Memory{Limit: u.SwapLimit, Usage: u.MemoryTotal + u.Swap}
+		s.Memory.Swap = memory(more.Swap)
+		s.Memory.Swap.Limit, s.Memory.Swap.Usage = u.SwapLimit, u.MemoryTotal+u.Swap
+	}
+	if more.Kernel.Limit != 0 {
+		s.Memory.Kernel, s.Memory.KernelTCP = memory(more.Kernel), memory(more.KernelTCP)
 	}
 	s.Pids.Current, s.Pids.Limit = u.Pids, u.PidsLimit
-	if u.BlockIn+u.BlockOut > 0 {
-		s.Blkio.Bytes = []IO{{"Read", u.BlockIn}, {"Write", u.BlockOut}}
+	s.Blkio.Bytes, s.Blkio.Count = devicesIO(more.IOBytes), devicesIO(more.IOs)
+	s.Huge = map[string]Huge{}
+	for size, c := range more.Huge {
+		s.Huge[size] = Huge{Usage: c.Usage, Max: c.Peak, Failed: c.Failed}
 	}
 	return s
+}
+
+func memory(c cgroup.Counter) *Memory {
+	return &Memory{Limit: c.Limit, Usage: c.Usage, Max: c.Peak, Failed: c.Failed}
+}
+
+func devicesIO(from []cgroup.IO) []IO {
+	var all []IO
+	for _, io := range from {
+		all = append(all, IO(io))
+	}
+	return all
 }
 
 // members are those of a list as the kernel writes it, "0-2,7"; nil for none.
