@@ -14,6 +14,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/capability"
+	"github.com/cove-engine/cove/internal/oci/native"
 )
 
 // loadSpec reads a bundle's config.json.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/sysmon"
 )
 
@@ -124,7 +125,7 @@ func (r *request) do() *wire.Failure {
 	if pidfd >= 0 {
 		defer unix.Close(pidfd)
 		if text := r.awaitEnd(pidfd); text != "" {
-			_ = unix.Kill(-pid, unix.SIGKILL)
+			endRuntime(pid)
 			_, _ = unix.Wait4(pid, nil, 0, nil)
 			if said := words.end(); said != "" {
 				text += "; it said: " + said
@@ -158,6 +159,19 @@ func (r *request) do() *wire.Failure {
 		return &wire.Failure{Step: step, Text: "it was ended by a signal: " + ws.Signal().String()}
 	}
 	return &wire.Failure{Step: step, Text: "it has failed without a word in its log"}
+}
+
+// endRuntime kills a runtime with its process group and those of its children: hooks
+// may have groups of their own, as cove-runtime's have.
+func endRuntime(pid int) {
+	_ = unix.Kill(-pid, unix.SIGSTOP) // it reaps none: their numbers stay theirs
+	processes, _ := os.ReadDir("/proc")
+	for _, p := range processes {
+		if child, err := strconv.Atoi(p.Name()); err == nil && procfs.Parent(child) == pid {
+			_ = unix.Kill(-child, unix.SIGKILL)
+		}
+	}
+	_ = unix.Kill(-pid, unix.SIGKILL)
 }
 
 // spoken is what a program is called in messages: cove's own lies under a name that
