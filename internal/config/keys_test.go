@@ -90,6 +90,8 @@ namespace = "mine"
 remote = false
 [network]
 network_backend = "cni"
+[engine.volume_plugins]
+[secrets.opts]
 [machine]
 cpus = 7
 `)

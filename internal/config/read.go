@@ -141,10 +141,10 @@ func decode(file *configfile.Item, c *conf.Config, set map[string]string, more *
 		return fmt.Errorf("decode configuration %q: %w", file.Name, err)
 	}
 	for _, key := range meta.Keys() {
-		switch {
-		case len(key) > 1:
+		switch table := meta.Type(key...) == "Hash"; {
+		case len(key) > 2, len(key) == 2 && !table: // an empty table, as distributions' files have, says nothing
 			set[key[0]+"."+key[1]] = file.Name
-		case meta.Type(key...) != "Hash": // before the first table, where none is known
+		case !table: // before the first table, where none is known
 			set[key[0]] = file.Name
 		}
 	}
