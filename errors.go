@@ -12,7 +12,7 @@ type Kind uint8
 // The kinds. Their exit codes are in internal/cli/exit.go.
 const (
 	Internal      Kind = iota // a fault of cove's or of the system below it
-	NotFound                  // no such container, image, volume, network …
+	NotFound                  // no such container, image, volume, network …: it was looked up and is not known
 	Exists                    // the name or ID is taken
 	InUse                     // something else depends on the object
 	Invalid                   // the request, a file or a flag is malformed
@@ -22,6 +22,7 @@ const (
 	Denied                    // permission, policy or signature refused it
 	NotExecutable             // the container's command exists and cannot be executed (126)
 	NoCommand                 // the container's command does not exist (127)
+	NoFile                    // a file, directory, socket or cgroup is missing; whose it is may well be there
 )
 
 // Error is the one shape of cove's errors, after [io/fs.PathError]: what was

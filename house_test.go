@@ -1,6 +1,7 @@
 package cove_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -72,8 +73,8 @@ var law = []struct {
 	std     bool     // else only the standard library and golang.org/x/sys
 	why     string
 }{
-	{"internal/monitor/serve", []string{"", "internal/cgroup/oom", "internal/cgroup/tasks", "internal/coldjson", "internal/ctrinit", "internal/interrupt/early", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs"}, true, "it is linked into the monitor, one of which lives beside every container"},
-	{"internal/monitor", []string{"", "internal/coldjson", "internal/monitor", "internal/plan"}, true, "it is linked into the monitor"},
+	{"internal/monitor/serve", []string{"", "internal/cgroup/oom", "internal/cgroup/tasks", "internal/coldjson", "internal/ctrinit", "internal/interrupt/early", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs", "internal/sysmon"}, true, "it is linked into the monitor, one of which lives beside every container"},
+	{"internal/monitor", []string{"", "internal/coldjson", "internal/monitor", "internal/plan", "internal/sysmon"}, true, "it is linked into the monitor"},
 	{"internal/ctrinit", []string{"internal/coldjson", "internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/procfs", "internal/rootfs/overlay", "internal/rootfs", "internal/sysmon"}, true, "it is linked into the monitor"},
 	{"internal/journal/journalctl", []string{""}, false, "it is the door to a program"},
 	{"internal/journal", nil, true, "it is linked into the monitor"},
@@ -182,6 +183,65 @@ func TestErrorTexts(t *testing.T) {
 					t.Errorf("%s:%d decides by the text of an error", name, i+1)
 				}
 			}
+		}
+	}
+}
+
+// lookups are the files in which an object is looked up: where cove.NotFound arises.
+var lookups = map[string]string{
+	"internal/state/wording.go":           "every bucket's",
+	"internal/engine/hold.go":             "containers",
+	"internal/engine/settle.go":           "the container goes as it is looked at",
+	"internal/engine/create.go":           "the container goes as it is made",
+	"internal/engine/volume_archive.go":   "volumes by their whole name",
+	"internal/engine/connect.go":          "a container's networks",
+	"internal/engine/diff.go":             "containers, then images",
+	"internal/engine/checkpoint_image.go": "containers, then images",
+	"internal/image/library/errors.go":    "images, here and in registries",
+	"internal/image/library/tag.go":       "images' names",
+	"internal/runtime/runtime.go":         "the OCI runtime's containers",
+	"internal/cli/inspect.go":             "objects of every sort",
+	"internal/cli/image_exists.go":        "images",
+	"internal/cli/volume_exists.go":       "volumes",
+	"internal/cli/selection.go":           "the latest container",
+}
+
+// TestNotFound: that an object is not found is said where objects are looked up, and
+// nowhere else. rm -f and --ignore make a success of it, which a missing file must not
+// bring about; that is [cove.NoFile].
+func TestNotFound(t *testing.T) {
+	makes := map[string]bool{}
+	for _, files := range packages(t) {
+		for _, name := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(f, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.CallExpr: // cove.Is asks
+					if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Is" {
+						return false
+					}
+				case *ast.KeyValueExpr: // so do tables of exit codes
+					return false
+				case *ast.SelectorExpr:
+					if x, ok := n.X.(*ast.Ident); ok && x.Name == "cove" && n.Sel.Name == "NotFound" {
+						makes[name] = true
+					}
+				}
+				return true
+			})
+		}
+	}
+	for name := range makes {
+		if lookups[name] == "" && filepath.Dir(name) != "internal/state/statetest" {
+			t.Errorf("%s makes errors of kind NotFound, and looks no object up", name)
+		}
+	}
+	for name, what := range lookups {
+		if !makes[name] {
+			t.Errorf("%s looks up %s, and makes no errors of kind NotFound", name, what)
 		}
 	}
 }

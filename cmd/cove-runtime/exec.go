@@ -111,7 +111,7 @@ func readCgroups(list []string) (map[string]string, error) {
 func readProcess(file string) (*specs.Process, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, cove.E("read process", file, cove.NotFound, err)
+		return nil, cove.E("read process", file, cove.NoFile, err)
 	}
 	p := new(specs.Process)
 	if err := json.Unmarshal(data, p); err != nil {

@@ -98,7 +98,7 @@ func readResources(file string) (*specs.LinuxResources, error) {
 		data, err = os.ReadFile(file)
 	}
 	if err != nil {
-		return nil, cove.E("read resources", file, cove.NotFound, err)
+		return nil, cove.E("read resources", file, cove.NoFile, err)
 	}
 	l := new(specs.LinuxResources)
 	if err := json.Unmarshal(data, l); err != nil {

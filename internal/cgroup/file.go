@@ -19,7 +19,7 @@ func kind(err error) cove.Kind {
 		errno unix.Errno
 		kind  cove.Kind
 	}{
-		{unix.ENOENT, cove.NotFound},
+		{unix.ENOENT, cove.NoFile},
 		{unix.EBUSY, cove.InUse},
 		{unix.EACCES, cove.Denied},
 		{unix.EPERM, cove.Denied},

@@ -356,7 +356,7 @@ func TestLiveFreeze(t *testing.T) {
 			if err := Freeze(s.Dirs); !cove.Is(err, cove.Unsupported) {
 				t.Errorf("freeze what is gone: %v", err)
 			}
-			if _, err := Stats(s.Dirs); !cove.Is(err, cove.NotFound) {
+			if _, err := Stats(s.Dirs); !cove.Is(err, cove.NoFile) {
 				t.Errorf("stats of what is gone: %v", err)
 			}
 		})

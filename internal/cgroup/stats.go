@@ -100,7 +100,7 @@ func Stats(dirs []string) (Usage, error) {
 		if len(dirs) > 0 {
 			object = dirs[0]
 		}
-		return Usage{}, cove.E("measure cgroup", object, cove.NotFound, errors.New("there is no such cgroup"))
+		return Usage{}, cove.E("measure cgroup", object, cove.NoFile, errors.New("there is no such cgroup"))
 	}
 	u.Memory = u.MemoryTotal - min(inactive, u.MemoryTotal)
 	u.MemoryHeld = u.Memory - min(active, u.Memory)

@@ -14,8 +14,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/cove-engine/cove"
 )
 
 type cpOptions struct {
@@ -138,7 +136,7 @@ func (o *cpOptions) containerPlace(ctx context.Context, e Engine, name, dst, src
 		dst = path.Join(wd, dst) + tail
 	}
 	st, _, err := e.StatPath(ctx, name, path.Clean(dst))
-	if err != nil && !cove.Is(err, cove.NotFound) && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return placement{}, err
 	}
 	if err != nil {

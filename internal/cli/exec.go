@@ -97,7 +97,7 @@ func (o *execOptions) run(ctx context.Context, args []string) error {
 		return coded(exitEngine, err)
 	case cove.Is(err, cove.WrongStatus), r.OutputLost:
 		return coded(exitExecStatus, err)
-	case r.StartFailed && cove.Is(err, cove.NotFound):
+	case r.StartFailed && cove.Is(err, cove.NoFile):
 		return coded(exitNoCommand, err)
 	case r.StartFailed && !cove.Is(err, cove.NoCommand) && !cove.Is(err, cove.NotExecutable):
 		return coded(exitExecStatus, err)

@@ -36,7 +36,7 @@ type Carried struct {
 func (c Carried) Open() (io.ReadCloser, error) {
 	packed, err := c.Files.Open("files/" + c.Name + ".gz")
 	if err != nil {
-		return nil, cove.E("find", c.Name, cove.NotFound, errors.New("this cove was built without it: make build puts it in"))
+		return nil, cove.E("find", c.Name, cove.NoFile, errors.New("this cove was built without it: make build puts it in"))
 	}
 	return gzip.NewReader(packed)
 }
@@ -113,7 +113,7 @@ func installed(name string, dirs []string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", cove.E("find", name, cove.NotFound, errors.New("this cove was built without it (make build puts it in), and it is in none of helper_binaries_dir"))
+	return "", cove.E("find", name, cove.NoFile, errors.New("this cove was built without it (make build puts it in), and it is in none of helper_binaries_dir"))
 }
 
 // trusted tells whether the file can be executed as it is. Only a whole one is

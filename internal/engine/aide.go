@@ -59,7 +59,7 @@ func (c *Container) restartsUnhealthy() bool {
 // container that conmon watches.
 func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
 	conn, err := monitor.Dial(e.socket(c.ID))
-	if cove.Is(err, cove.NotFound) {
+	if cove.Is(err, cove.NoFile) {
 		conn, err = e.redial(c, e.signalAide)
 	}
 	if err == nil && k == wire.Checkpoint {
@@ -68,7 +68,7 @@ func (e *Engine) aideFor(c *Container, k wire.Kind) (*monitor.Conn, error) {
 			return nil, cove.E("", "", cove.Unsupported, errors.New("it is an older release's, which makes no checkpoints beside conmon: restart the container"))
 		}
 	}
-	if err == nil || !cove.Is(err, cove.NotFound) {
+	if err == nil || !cove.Is(err, cove.NoFile) {
 		return conn, err
 	}
 	env := e.aideEnvelope(c)

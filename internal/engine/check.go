@@ -257,7 +257,7 @@ func (k *survey) confirm(s suspicion, repair bool) (Difference, bool, error) {
 			take = e.locks.TryKnown // what has gone meanwhile is not to come back
 		}
 		l, err := take(k.ctx, s.kind, s.id)
-		if cove.Is(err, cove.InUse) || cove.Is(err, cove.NotFound) {
+		if cove.Is(err, cove.InUse) || cove.Is(err, cove.NoFile) {
 			return s.Difference, false, nil
 		}
 		if err != nil {

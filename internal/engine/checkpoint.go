@@ -81,7 +81,7 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	body := wire.CheckpointBody{Images: o.images(h.Dir), Leave: o.Leave || o.Pre, Stay: h.Spec.Remove}
 	conn, err := e.dial(&h.Container)
-	if cove.Is(err, cove.NotFound) {
+	if cove.Is(err, cove.NoFile) {
 		if err := h.ended(ctx); err != nil {
 			return result, err
 		}

@@ -476,10 +476,10 @@ func (s *conmonStart) Abort() (killed bool) {
 }
 
 // dialConmon begins a conversation with the monitor of a container that conmon
-// watches; NotFound when it does not run.
+// watches; NoFile when it does not run.
 func (e *Engine) dialConmon(c *Container) (*monitor.Conn, error) {
 	if c.Run.PID == 0 {
-		return nil, cove.E("reach monitor of container", c.Name, cove.NotFound, unix.ESRCH)
+		return nil, cove.E("reach monitor of container", c.Name, cove.NoFile, unix.ESRCH)
 	}
 	return e.speakConmon(c, nil)
 }

@@ -346,7 +346,7 @@ func networkOf(c *Container) (int, error) {
 	// After the opening: now it was no other process of that number.
 	if start, err := procfs.StartTime(c.Run.PID); err != nil || c.Run.PIDStart != 0 && start != c.Run.PIDStart {
 		_ = unix.Close(fd)
-		return -1, cove.E("find the network of container", c.Name, cove.NotFound, unix.ESRCH)
+		return -1, cove.E("find the network of container", c.Name, cove.WrongStatus, unix.ESRCH)
 	}
 	return fd, nil
 }

@@ -295,7 +295,7 @@ func (h *held) absolute(name string) string {
 // pathError says that name cannot be had in the container.
 func (h *held) pathError(name string, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return cove.E("", "", cove.NotFound, fmt.Errorf("%q could not be found on container %s: %w", name, h.Name, unix.ENOENT))
+		return cove.E("", "", cove.NoFile, fmt.Errorf("%q could not be found on container %s: %w", name, h.Name, unix.ENOENT))
 	}
 	return cove.E("look at path", name, fileKind(err), err)
 }

@@ -131,8 +131,8 @@ func TestStatPath(t *testing.T) {
 		kind               cove.Kind
 	}{
 		{path: "/data", name: "data", dir: true}, {path: "/data/", name: "data", dir: true}, {path: "/", name: "/", dir: true},
-		{path: "a", name: "a"}, {path: "/data/link", name: "link", target: "/etc/passwd"}, {path: "/data/link/", kind: cove.NotFound},
-		{path: "/nope", kind: cove.NotFound}, {path: "/data/a/b", kind: cove.NotFound}, {path: "/../../data/a", name: "a"},
+		{path: "a", name: "a"}, {path: "/data/link", name: "link", target: "/etc/passwd"}, {path: "/data/link/", kind: cove.NoFile},
+		{path: "/nope", kind: cove.NoFile}, {path: "/data/a/b", kind: cove.NoFile}, {path: "/../../data/a", name: "a"},
 	} {
 		info, target, err := e.StatPath(ctx, "c", test.path)
 		if err != nil {
@@ -212,7 +212,7 @@ func TestCopyStopped(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if _, err := e.CopyFrom(ctx, "c", "/nope"); !cove.Is(err, cove.NotFound) {
+	if _, err := e.CopyFrom(ctx, "c", "/nope"); !cove.Is(err, cove.NoFile) {
 		t.Errorf("%v", err)
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -272,7 +273,7 @@ func (d *differ) directory(up, low *rootfs.Entry, at string) error {
 func (d *differ) entry(updir, lowdir *rootfs.Entry, name, at string) error {
 	up, err := rootfs.OpenEntry(updir.FD, name)
 	if err != nil {
-		if fileKind(err) == cove.NotFound {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed since it was listed
 		}
 		return err
@@ -284,7 +285,7 @@ func (d *differ) entry(updir, lowdir *rootfs.Entry, name, at string) error {
 		if err == nil {
 			defer e.Close()
 			low = &e
-		} else if fileKind(err) != cove.NotFound {
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -365,7 +366,7 @@ func (d *differ) whole(ctx context.Context, now, before *rootfs.Entry, at string
 func (d *differ) wholeEntry(ctx context.Context, nowDir, beforeDir *rootfs.Entry, name, at string) error {
 	now, err := rootfs.OpenEntry(nowDir.FD, name)
 	if err != nil {
-		if fileKind(err) == cove.NotFound {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed since it was listed
 		}
 		return err
@@ -377,7 +378,7 @@ func (d *differ) wholeEntry(ctx context.Context, nowDir, beforeDir *rootfs.Entry
 		if err == nil {
 			defer e.Close()
 			before = &e
-		} else if fileKind(err) != cove.NotFound {
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

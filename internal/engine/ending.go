@@ -160,7 +160,7 @@ func (e *Engine) askToStop(h *held, o StopOptions) (conn *monitor.Conn, timeout 
 		return nil, 0, err
 	}
 	conn, err = e.dial(&h.Container)
-	if cove.Is(err, cove.NotFound) {
+	if cove.Is(err, cove.NoFile) {
 		return nil, 0, errEnding
 	}
 	if err != nil {
@@ -232,14 +232,14 @@ func (e *Engine) awaitEnd(ctx context.Context, conn *monitor.Conn, limit time.Du
 }
 
 // dial connects to the container's monitor. Its socket may have been swept
-// away; told by a signal, it makes a new one. The error is of kind NotFound when
+// away; told by a signal, it makes a new one. The error is of kind NoFile when
 // the monitor is ending.
 func (e *Engine) dial(c *Container) (*monitor.Conn, error) {
 	if c.Spec.Monitor != "" {
 		return e.dialConmon(c)
 	}
 	conn, err := monitor.Dial(e.socket(c.ID))
-	if err == nil || !cove.Is(err, cove.NotFound) || c.Run.MonitorPID == 0 || c.Run.PID == 0 {
+	if err == nil || !cove.Is(err, cove.NoFile) || c.Run.MonitorPID == 0 || c.Run.PID == 0 {
 		return conn, err
 	}
 	return e.redial(c, e.signalMonitor)
@@ -256,7 +256,7 @@ func (e *Engine) redial(c *Container, signal func(*Container, unix.Signal) error
 		// yet, and this one is lost on it.
 		if err := signal(c, unix.SIGUSR1); err == unix.ESRCH {
 			// Killed just now: some of its threads still hold the run file.
-			return nil, cove.E("reach monitor of container", c.Name, cove.NotFound, err)
+			return nil, cove.E("reach monitor of container", c.Name, cove.NoFile, err)
 		} else if err != nil {
 			return nil, cove.E("reach monitor of container", c.Name, cove.Unavailable, err)
 		}
@@ -389,11 +389,11 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 func (e *Engine) signal(c *Container, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(c.Run.PID, 0)
 	if err != nil {
-		return cove.E("send signal to container", c.Name, cove.NotFound, err)
+		return cove.E("send signal to container", c.Name, cove.WrongStatus, err)
 	}
 	defer unix.Close(fd)
 	if start, err := procfs.StartTime(c.Run.PID); err != nil || c.Run.PIDStart != 0 && start != c.Run.PIDStart {
-		return cove.E("send signal to container", c.Name, cove.NotFound, unix.ESRCH)
+		return cove.E("send signal to container", c.Name, cove.WrongStatus, unix.ESRCH)
 	}
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
 		return cove.E("send signal to container", c.Name, cove.Internal, err)

@@ -47,7 +47,7 @@ func (e *Engine) attachRunning(ctx context.Context, h *held, o AttachOptions) (R
 			err = cove.E("attach to container", h.Name, cove.Internal, err)
 		}
 	}
-	if cove.Is(err, cove.NotFound) || errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+	if cove.Is(err, cove.NoFile) || errors.Is(err, io.EOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		// It has ended since it was looked at.
 		h.release()
 		return e.lostExit(ctx, &h.Container, result)

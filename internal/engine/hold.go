@@ -118,7 +118,7 @@ func (e *Engine) holdWhen(ctx context.Context, nameOrID string, hurry func(*cove
 		}
 		l, err := e.lockContainer(ctx, c.ID)
 		if err != nil {
-			if cove.Is(err, cove.NotFound) && time.Since(began) < startPatience { // not so for want of a directory for locks
+			if cove.Is(err, cove.NoFile) && time.Since(began) < startPatience { // not so for want of a directory for locks
 				time.Sleep(time.Millisecond)
 				continue
 			}

@@ -209,7 +209,7 @@ func mountFlags(source string) (noexec, nosuid, nodev bool, err error) {
 func devicesAt(p string) ([]spec.Device, error) {
 	info, err := os.Stat(p)
 	if err != nil {
-		return nil, cove.E("", "", cove.NotFound, fmt.Errorf("stat %s: no such file or directory", p))
+		return nil, cove.E("", "", cove.NoFile, fmt.Errorf("stat %s: no such file or directory", p))
 	}
 	if !info.IsDir() {
 		d, ok := deviceNode(p)

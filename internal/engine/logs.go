@@ -52,7 +52,7 @@ func (e *Engine) Logs(ctx context.Context, nameOrID string, o LogOptions, each f
 	if now, err := e.look(rec); err == nil {
 		e.heal(ctx, &now)
 	}
-	if cove.Is(err, cove.NotFound) {
+	if cove.Is(err, cove.NoFile) {
 		// Nothing was ever written, or the container has just gone.
 		_, err = e.find(rec.ID)
 	}

@@ -44,11 +44,12 @@ func validName(kind, name string) error {
 	return nil
 }
 
-// fileKind is the kind of a failure of the file system's.
+// fileKind is the kind of a failure of the file system's. It is never NotFound: that an
+// object's file is missing does not tell that there is no such object.
 func fileKind(err error) cove.Kind {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return cove.NotFound
+		return cove.NoFile
 	case errors.Is(err, os.ErrPermission):
 		return cove.Denied
 	case isFull(err), errors.Is(err, errJustEnding):

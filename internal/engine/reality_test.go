@@ -352,7 +352,7 @@ func TestPIDReused(t *testing.T) {
 			if now, err = e.look(c); err != nil || now.Status != cove.Running {
 				t.Fatal(now.Status, err)
 			}
-			if err := e.signal(&now, unix.SIGKILL); !cove.Is(err, cove.NotFound) {
+			if err := e.signal(&now, unix.SIGKILL); !cove.Is(err, cove.WrongStatus) {
 				t.Errorf("signal: %v", err)
 			}
 			if err := e.signalMonitor(&now, unix.SIGKILL); err != unix.ESRCH {

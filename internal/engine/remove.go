@@ -19,18 +19,6 @@ import (
 // Remove removes a container with all that is its own. Each step can be done
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
-	c, _ := e.find(nameOrID)
-	err := e.remove(ctx, nameOrID, o)
-	if c != nil && cove.Is(err, cove.NotFound) && !e.gone(c.ID) {
-		// By its ID: another may have got the name of one that has gone.
-		if _, ferr := e.find(c.ID); ferr == nil { // something of its own was not found: nobody is to think that it is gone
-			err = cove.E("remove container", nameOrID, cove.Internal, err)
-		}
-	}
-	return err
-}
-
-func (e *Engine) remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	ctx = lock.Track(ctx) // many are removed at the same time
 	h, err := e.holdAlone(ctx, nameOrID, o)
 	if err != nil && o.Force && e.clearPlace(ctx, nameOrID, err) {

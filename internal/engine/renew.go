@@ -141,7 +141,7 @@ func (e *Engine) monitors(pid int, id string) bool {
 // have put that there. An error tells that one may listen and does not answer.
 func (e *Engine) listener(id string) (int, error) {
 	conn, err := monitor.Dial(e.socket(id))
-	if cove.Is(err, cove.NotFound) {
+	if cove.Is(err, cove.NoFile) {
 		return 0, nil
 	}
 	if err != nil {

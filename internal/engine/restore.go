@@ -46,7 +46,7 @@ func (e *Engine) restoreHeld(ctx context.Context, h *held, o RestoreOptions) (Ch
 	}
 	i := o.images(h.Dir)
 	if _, err := os.Stat(filepath.Join(i.Dir, "inventory.img")); err != nil {
-		return result, cove.E("", "", cove.NotFound, errors.New("a complete checkpoint for this container cannot be found, cannot restore"))
+		return result, cove.E("", "", cove.NoFile, errors.New("a complete checkpoint for this container cannot be found, cannot restore"))
 	}
 	err := os.Mkdir(i.Work, 0o700)
 	if err != nil && !errors.Is(err, os.ErrExist) {

@@ -62,7 +62,7 @@ func (e *Engine) sample(c *Container) (Stats, error) {
 	}
 	u, err := cgroup.Stats(dirs)
 	if err != nil {
-		if cove.Is(err, cove.NotFound) {
+		if cove.Is(err, cove.NoFile) {
 			return s, nil // it has just ended, or has no cgroup
 		}
 		return s, err

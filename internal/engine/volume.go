@@ -321,7 +321,7 @@ func (e *Engine) lockToDrop(ctx context.Context, name string, take takeLock) (lo
 	switch {
 	case kerr == nil:
 		return known, nil
-	case cove.Is(kerr, cove.NotFound):
+	case cove.Is(kerr, cove.NoFile):
 		return noLock{}, nil
 	}
 	return nil, err

@@ -138,7 +138,7 @@ func fault(path string, err error) error {
 	kind := cove.Internal
 	switch {
 	case errors.Is(e, fs.ErrNotExist):
-		kind = cove.NotFound
+		kind = cove.NoFile
 	case errors.Is(e, fs.ErrPermission):
 		kind = cove.Denied
 	}

@@ -216,7 +216,7 @@ func TestErrors(t *testing.T) {
 	dir := t.TempDir()
 	none := func(Line) error { return nil }
 	for _, tail := range []int{-1, 0, 5} {
-		if err := Read(context.Background(), Options{Path: dir + "/none", Driver: K8sFile, Tail: tail}, none); !cove.Is(err, cove.NotFound) {
+		if err := Read(context.Background(), Options{Path: dir + "/none", Driver: K8sFile, Tail: tail}, none); !cove.Is(err, cove.NoFile) {
 			t.Errorf("no file: %v", err)
 		}
 	}

@@ -466,7 +466,7 @@ func Dial(path string) (*Conn, error) {
 		kind := cove.Internal
 		switch err {
 		case unix.ENOENT, unix.ENOTDIR, unix.ECONNREFUSED:
-			kind = cove.NotFound
+			kind = cove.NoFile
 		case unix.EAGAIN:
 			kind, err = cove.Unavailable, ErrNoAnswer
 		}
@@ -638,7 +638,7 @@ func FailureError(f *wire.Failure) error {
 	case f.Exec:
 		kind = cove.NotExecutable
 	case f.NoFile:
-		kind = cove.NotFound
+		kind = cove.NoFile
 	case f.Errno == unix.ENOENT, f.Errno == unix.ENOTDIR, f.Errno == unix.EINVAL, f.Errno == 0:
 		kind = cove.Invalid
 	case f.Errno == unix.ENOSYS:

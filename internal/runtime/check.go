@@ -24,7 +24,7 @@ func (r *Runtime) loadSpec(bundle string) (*specs.Spec, error) {
 	if err != nil {
 		kind := cove.Internal
 		if errors.Is(err, os.ErrNotExist) {
-			kind = cove.NotFound
+			kind = cove.NoFile
 		}
 		return nil, cove.E("read spec", path, kind, err)
 	}
@@ -67,7 +67,7 @@ func (r *Runtime) check(s *specs.Spec, bundle string) error {
 	// The root is the directory that the path leads to now.
 	path, err := filepath.EvalSymlinks(s.Root.Path)
 	if err != nil {
-		return cove.E("", "root.path", cove.NotFound, err)
+		return cove.E("", "root.path", cove.NoFile, err)
 	}
 	if st, err := os.Stat(path); err != nil || !st.IsDir() {
 		return invalid("root.path: %s is not a directory", path)

@@ -272,7 +272,7 @@ func (k *child) close() {
 func kindOf(err error) cove.Kind {
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return cove.NotFound
+		return cove.NoFile
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return cove.Denied
 	case errors.Is(err, unix.EINVAL):

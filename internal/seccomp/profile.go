@@ -138,7 +138,7 @@ func Read(path string) ([]byte, error) {
 	// O_NONBLOCK: a FIFO must not hold the start up.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return fail(cove.NotFound, unwrapPath(err))
+		return fail(cove.NoFile, unwrapPath(err))
 	} else if err != nil {
 		return fail(cove.Denied, unwrapPath(err))
 	}

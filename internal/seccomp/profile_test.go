@@ -101,7 +101,7 @@ func TestLoad(t *testing.T) {
 	if s, err := Load(good, Target{Arch: "amd64"}); err != nil || len(s.Syscalls) != 5 {
 		t.Errorf("%v, %v", s, err)
 	}
-	for path, kind := range map[string]cove.Kind{big: cove.Invalid, fifo: cove.Invalid, dir: cove.Invalid, dir + "/none": cove.NotFound} {
+	for path, kind := range map[string]cove.Kind{big: cove.Invalid, fifo: cove.Invalid, dir: cove.Invalid, dir + "/none": cove.NoFile} {
 		if _, err := Load(path, Target{Arch: "amd64"}); !cove.Is(err, kind) {
 			t.Errorf("%s: %v", path, err)
 		}

@@ -106,7 +106,7 @@ func (b *builder) device(d cove.Device) error {
 	nodes, err := b.host.Devices(host)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
-			return cove.E("", "", cove.NotFound, fmt.Errorf("stat %s: no such file or directory", d.HostPath))
+			return cove.E("", "", cove.NoFile, fmt.Errorf("stat %s: no such file or directory", d.HostPath))
 		}
 		return err
 	}

@@ -408,7 +408,7 @@ func TestRefusals(t *testing.T) {
 		{`mount /a: subpath "x" is not supported`, cove.Unsupported, mount(cove.Mount{Type: "volume", Source: "v", Destination: "/a", SubPath: "x"})},
 		{`mount /a: option O with the path "/x:y": it must be absolute, without colon, comma or backslash`, cove.Unsupported,
 			mount(cove.Mount{Type: "bind", Source: "/x:y", Destination: "/a", Options: []string{"O"}})},
-		{`stat /nonexist: no such file or directory`, cove.NotFound, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/nonexist"}} })},
+		{`stat /nonexist: no such file or directory`, cove.NoFile, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/nonexist"}} })},
 		{`invalid device mode: q`, cove.Invalid, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/dev/null", Access: "q"}} })},
 		{`no devices found in /etc: invalid argument`, cove.Invalid, spec(func(s s) { s.Devices = []cove.Device{{HostPath: "/etc"}} })},
 		{`invalid device cgroup rule requires type, major:Minor, and access rules: "xx"`, cove.Invalid, spec(func(s s) { s.DeviceCgroupRules = []string{"xx"} })},

@@ -74,7 +74,7 @@ func kind(err error) cove.Kind {
 		kind   cove.Kind
 		values []error
 	}{
-		{cove.NotFound, []error{storage.ErrImageUnknown, storage.ErrLayerUnknown, storage.ErrNotAnImage, imagestorage.ErrNoSuchImage, fs.ErrNotExist}},
+		{cove.NotFound, []error{storage.ErrImageUnknown, storage.ErrLayerUnknown, storage.ErrNotAnImage, imagestorage.ErrNoSuchImage}},
 		{cove.Exists, []error{storage.ErrDuplicateName, storage.ErrDuplicateID}},
 		{cove.InUse, []error{storage.ErrImageUsedByContainer, storage.ErrLayerUsedByContainer, storage.ErrLayerUsedByImage, storage.ErrLayerHasChildren}},
 		{cove.Unavailable, []error{docker.ErrTooManyRequests, context.DeadlineExceeded, syscall.ENOSPC, syscall.EDQUOT, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EHOSTUNREACH, syscall.ENETUNREACH}},
@@ -85,6 +85,7 @@ func kind(err error) cove.Kind {
 			gzip.ErrHeader, gzip.ErrChecksum, io.ErrUnexpectedEOF,
 		}},
 		{cove.Denied, []error{fs.ErrPermission}},
+		{cove.NoFile, []error{fs.ErrNotExist}},
 	} {
 		for _, v := range c.values {
 			if errors.Is(err, v) {
@@ -95,8 +96,11 @@ func kind(err error) cove.Kind {
 	if isType[docker.ErrUnauthorizedForCredentials](err) || isType[signature.PolicyRequirementError](err) || isType[signature.InvalidSignatureError](err) {
 		return cove.Denied
 	}
-	if isType[ocilayout.ImageNotFoundError](err) || isType[ociarchive.ImageNotFoundError](err) || isType[ociarchive.ArchiveFileNotFoundError](err) {
+	if isType[ocilayout.ImageNotFoundError](err) || isType[ociarchive.ImageNotFoundError](err) {
 		return cove.NotFound
+	}
+	if isType[ociarchive.ArchiveFileNotFoundError](err) {
+		return cove.NoFile
 	}
 	if e, ok := errors.AsType[docker.UnexpectedHTTPStatusError](err); ok {
 		return statusKind(e.StatusCode)

@@ -221,7 +221,7 @@ func TestHostileArchives(t *testing.T) {
 			if err == nil {
 				t.Error("loaded")
 			}
-			if k := cove.KindOf(err); k != cove.Invalid && k != cove.NotFound {
+			if k := cove.KindOf(err); k != cove.Invalid && k != cove.NoFile {
 				t.Errorf("kind %d", k)
 			}
 			refusedAs(t, p, err, cove.KindOf(err))

@@ -64,7 +64,7 @@ func TestBadLayouts(t *testing.T) {
 		must(t, os.WriteFile(file, good, 0o600))
 		refused(t, p, file)
 		_, err := p.Load(context.Background(), file+".none", image.LoadOptions{})
-		wantKind(t, err, cove.NotFound)
+		wantKind(t, err, cove.NoFile)
 	})
 }
 
@@ -75,7 +75,7 @@ func refused(t *testing.T, p place, source string) {
 		t.Fatal("loaded")
 	}
 	t.Log(err)
-	if k := cove.KindOf(err); k != cove.Invalid && k != cove.NotFound {
+	if k := cove.KindOf(err); k != cove.Invalid && k != cove.NoFile {
 		t.Errorf("kind %d: %v", k, err)
 	}
 	if strings.Contains(err.Error(), "\n") {

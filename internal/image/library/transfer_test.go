@@ -99,7 +99,7 @@ func TestImport(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	_, err = p.Import(ctx, file+".none", image.ImportOptions{})
-	wantKind(t, err, cove.NotFound)
+	wantKind(t, err, cove.NoFile)
 	_, err = p.Import(ctx, file, image.ImportOptions{Changes: []string{"NONSENSE x"}})
 	wantKind(t, err, cove.Invalid)
 }

@@ -223,15 +223,15 @@ func Locked(path string) (bool, error) {
 	}
 }
 
-// fault gives an errno its kind: without its directory an object is gone.
+// fault gives an errno its kind.
 func (d kernel) fault(k lock.Kind, id string, err error) error {
 	kind := cove.Internal
 	switch err {
 	case unix.EISDIR, unix.ENOTEMPTY, unix.ELOOP, unix.ENXIO, errNoFile:
 		err = fmt.Errorf("%s is no file, as a lock is: move it away", path(string(d), k, id))
 	case unix.ENOENT:
-		kind = cove.NotFound
-		err = fmt.Errorf("no such %s", k)
+		kind = cove.NoFile
+		err = fmt.Errorf("there is no lock of the %s's", k)
 		if ownplace.Dangling(string(d)) {
 			kind, err = cove.Invalid, fmt.Errorf("%s: %w", string(d), ownplace.ErrDangling)
 		}

@@ -61,7 +61,7 @@ func TestObjectRemoved(t *testing.T) {
 	if err := h.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-waiting; !cove.Is(err, cove.NotFound) {
+	if err := <-waiting; !cove.Is(err, cove.NoFile) {
 		t.Errorf("the object went: %v", err)
 	}
 	// Removed and made anew.
@@ -171,7 +171,7 @@ func TestNoDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := in(dir).Lock(t.Context(), lock.Container, "c1")
-	if err == nil || cove.Is(err, cove.NotFound) {
+	if err == nil || cove.Is(err, cove.NoFile) {
 		t.Errorf("a lock in a file: %v", err)
 	}
 }
@@ -216,7 +216,7 @@ func TestDanglingDirectory(t *testing.T) {
 	if err := os.Symlink(dir+".none", dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(dir).TryLock(t.Context(), lock.Container, "a"); !errors.Is(err, ownplace.ErrDangling) || cove.Is(err, cove.NotFound) {
+	if _, err := New(dir).TryLock(t.Context(), lock.Container, "a"); !errors.Is(err, ownplace.ErrDangling) || cove.Is(err, cove.NoFile) {
 		t.Errorf("%v", err)
 	}
 }

@@ -133,7 +133,7 @@ func testExclusion(t *testing.T, open func(string) lock.Manager) {
 	}
 	unlock(t, h)
 	unlock(t, h) // nothing
-	if _, err := m.TryKnown(ctx, lock.Container, "never locked"); !cove.Is(err, cove.NotFound) {
+	if _, err := m.TryKnown(ctx, lock.Container, "never locked"); !cove.Is(err, cove.NoFile) {
 		t.Errorf("one that is not known: %v", err)
 	}
 	if known, err := m.Known(); err != nil || len(known) != 3 {

@@ -117,10 +117,10 @@ func (m kernel) take(k lock.Kind, id string, how int, make bool) (fd int, err er
 	return t.fd, nil
 }
 
-// gone makes a missing directory the object's absence.
+// gone tells of a missing directory as of a missing lock.
 func (m kernel) gone(k lock.Kind, id string, err error) error {
 	if errors.Is(err, os.ErrNotExist) {
-		return cove.E("lock "+k.String(), id, cove.NotFound, fmt.Errorf("no such %s", k))
+		return cove.E("lock "+k.String(), id, cove.NoFile, fmt.Errorf("there is no lock of the %s's", k))
 	}
 	return err
 }

@@ -28,7 +28,7 @@ func Attach(bundle string) (*Stream, error) {
 	name := filepath.Join(bundle, "attach")
 	file, err := unix.Open(name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, cove.E("attach to conmon", name, cove.NotFound, err)
+		return nil, cove.E("attach to conmon", name, cove.NoFile, err)
 	}
 	defer unix.Close(file)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -42,7 +42,7 @@ func Attach(bundle string) (*Stream, error) {
 		if err == unix.EAGAIN {
 			return nil, cove.E("attach to conmon", name, cove.Unavailable, fmt.Errorf("it takes nobody more after %v", attachPatience))
 		}
-		return nil, cove.E("attach to conmon", name, cove.NotFound, err)
+		return nil, cove.E("attach to conmon", name, cove.NoFile, err)
 	}
 	limit(fd, 0)
 	return &Stream{fd: fd}, nil
