@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/plan"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 // Running is a hook that has been started. It dies with the thread that has
@@ -99,6 +100,12 @@ func start(h *plan.Hook, state []byte, dir string, death unix.Signal) (*Running,
 	}
 	pidfd := -1
 	env := append([]string{}, h.Env...) // none is none, not ours
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := sysmon.Exact(); err != nil {
+		_ = unix.Close(out[0])
+		return nil, err
+	}
 	pid, err := syscall.ForkExec(h.Path, args, &syscall.ProcAttr{
 		Dir: dir, Env: env, Files: []uintptr{uintptr(in), uintptr(out[1]), uintptr(out[1])},
 		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: death, PidFD: &pidfd},

@@ -8,6 +8,7 @@ import (
 	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/interrupt/early"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 // Become is the life of the process that cove forks where conmon is the
@@ -54,6 +55,9 @@ func become(body []byte, fds []int) *wire.Failure {
 			_ = unix.Close(fd)
 		}
 		becomeMember(b.Member)
+	}
+	if err := sysmon.Exact(); err != nil {
+		return wire.Fail("set timer slack", err)
 	}
 	// What is ignored stays so across exec, down to the container: an interrupt
 	// where a shell has started us in the background.

@@ -14,6 +14,7 @@ import (
 	"math"
 	"os"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/sysmon"
 )
 
 const control = 3 // the socket to the monitor
@@ -135,6 +137,11 @@ func start(u *wire.Uplink) error {
 		dir = path.Dir(u.Socket)
 	}
 	pidfd := -1
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := sysmon.Exact(); err != nil {
+		return err
+	}
 	pid, err := syscall.ForkExec(u.Args[0], u.Args, &syscall.ProcAttr{
 		Dir: dir, Env: u.Env,
 		Files: []uintptr{uintptr(null), uintptr(out[1]), uintptr(out[1]), uintptr(ready[1])},
