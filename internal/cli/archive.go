@@ -33,11 +33,13 @@ func pack(w io.Writer, src, name string) error {
 	if src == "/" {
 		base = "."
 	}
-	err = fs.WalkDir(root.FS(), base, func(p string, d fs.DirEntry, err error) error {
+	tree := branch{root: root}
+	defer tree.cut(0)
+	err = fs.WalkDir(&tree, base, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		st, err := root.Lstat(p)
+		st, err := tree.Stat(p)
 		if err != nil {
 			return err
 		}
@@ -53,20 +55,23 @@ func pack(w io.Writer, src, name string) error {
 				as = "."
 			}
 		}
-		return packOne(tw, root, p, as, st, links)
+		return packOne(tw, &tree, p, as, st, links)
 	})
 	return errors.Join(err, tw.Close())
 }
 
 // packOne writes one entry.
-func packOne(tw *tar.Writer, root *os.Root, p, as string, st fs.FileInfo, links map[fileID]string) error {
+func packOne(tw *tar.Writer, tree *branch, p, as string, st fs.FileInfo, links map[fileID]string) error {
 	if st.Mode()&fs.ModeSocket != 0 {
 		return nil // as tar(1): a socket is nobody's without its server
 	}
 	target := ""
 	if st.Mode()&fs.ModeSymlink != 0 {
-		var err error
-		if target, err = root.Readlink(p); err != nil {
+		dir, err := tree.at(path.Dir(p))
+		if err != nil {
+			return err
+		}
+		if target, err = dir.Readlink(path.Base(p)); err != nil {
 			return err
 		}
 	}
@@ -89,7 +94,7 @@ func packOne(tw *tar.Writer, root *os.Root, p, as string, st fs.FileInfo, links 
 	if !st.Mode().IsRegular() {
 		return tw.WriteHeader(h)
 	}
-	f, err := root.Open(p)
+	f, err := tree.Open(p)
 	if err != nil {
 		return err
 	}
@@ -165,6 +170,8 @@ func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overw
 	}
 	var dirs []dir
 	devices := map[string]bool{} // by all their names
+	tree := branch{root: root}
+	defer tree.cut(0)
 	for h := first; ; {
 		as, err := entryName(h.Name, top, name)
 		if err != nil {
@@ -175,7 +182,7 @@ func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overw
 		}
 		if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeLink && devices[h.Linkname] {
 			devices[h.Name] = true
-		} else if err := unpackOne(root, tr, h, as, top, name, overwrite); err != nil {
+		} else if err := unpackOne(&tree, tr, h, as, top, name, overwrite); err != nil {
 			return err
 		}
 		if h.Typeflag == tar.TypeDir && as != "." {
@@ -191,23 +198,33 @@ func unpack(root *os.Root, tr *tar.Reader, first *tar.Header, name string, overw
 	// and their times change with their contents.
 	for i := len(dirs) - 1; i >= 0; i-- {
 		d := dirs[i]
-		if err := root.Chmod(d.name, d.h.FileInfo().Mode().Perm()); err != nil {
+		above, err := tree.at(path.Dir(d.name))
+		if err != nil {
 			return err
 		}
-		if err := root.Chtimes(d.name, d.h.ModTime, d.h.ModTime); err != nil {
+		base := path.Base(d.name)
+		if err := above.Chmod(base, d.h.FileInfo().Mode().Perm()); err != nil {
+			return err
+		}
+		if err := above.Chtimes(base, d.h.ModTime, d.h.ModTime); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func unpackOne(root *os.Root, tr *tar.Reader, h *tar.Header, as, top, name string, overwrite bool) error {
-	if parent := path.Dir(as); parent != "." {
-		if err := root.MkdirAll(parent, 0o755); err != nil {
-			return err
+func unpackOne(tree *branch, tr *tar.Reader, h *tar.Header, as, top, name string, overwrite bool) error {
+	dir, err := tree.at(path.Dir(as))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = tree.root.MkdirAll(path.Dir(as), 0o755); err == nil {
+			dir, err = tree.at(path.Dir(as))
 		}
 	}
-	old, err := root.Lstat(as)
+	if err != nil {
+		return err
+	}
+	base := path.Base(as)
+	old, err := dir.Lstat(base)
 	exists := err == nil
 	if h.Typeflag == tar.TypeDir {
 		if as == "." {
@@ -220,24 +237,24 @@ func unpackOne(root *os.Root, tr *tar.Reader, h *tar.Header, as, top, name strin
 			if !overwrite {
 				return fmt.Errorf("%s: cannot replace a file by a directory without --overwrite", as)
 			}
-			if err := root.Remove(as); err != nil {
+			if err := dir.Remove(base); err != nil {
 				return err
 			}
 		}
-		return root.Mkdir(as, 0o700)
+		return dir.Mkdir(base, 0o700)
 	}
 	if exists {
 		if old.IsDir() && !overwrite {
 			return fmt.Errorf("%s: cannot replace a directory by a file without --overwrite", as)
 		}
-		if err := root.RemoveAll(as); err != nil {
+		if err := dir.RemoveAll(base); err != nil {
 			return err
 		}
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:
 		// Without set-user-ID bits: the file is the caller's now.
-		f, err := root.OpenFile(as, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		f, err := dir.OpenFile(base, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 		if err != nil {
 			return err
 		}
@@ -246,25 +263,25 @@ func unpackOne(root *os.Root, tr *tar.Reader, h *tar.Header, as, top, name strin
 		if err != nil {
 			return err
 		}
-		return root.Chtimes(as, h.ModTime, h.ModTime)
+		return dir.Chtimes(base, h.ModTime, h.ModTime)
 	case tar.TypeSymlink:
-		return root.Symlink(h.Linkname, as)
+		return dir.Symlink(h.Linkname, base)
 	case tar.TypeLink:
 		target, err := entryName(h.Linkname, top, name)
 		if err != nil {
 			return err
 		}
-		return root.Link(target, as)
+		return tree.root.Link(target, as)
 	case tar.TypeFifo:
-		dir, err := root.Open(path.Dir(as))
+		f, err := dir.Open(".")
 		if err != nil {
 			return err
 		}
-		err = os.NewSyscallError("mkfifo", unix.Mkfifoat(int(dir.Fd()), path.Base(as), 0o600))
-		if err = errors.Join(err, dir.Close()); err != nil {
+		err = os.NewSyscallError("mkfifo", unix.Mkfifoat(int(f.Fd()), base, 0o600))
+		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
-		return errors.Join(root.Chmod(as, h.FileInfo().Mode().Perm()), root.Chtimes(as, h.ModTime, h.ModTime))
+		return errors.Join(dir.Chmod(base, h.FileInfo().Mode().Perm()), dir.Chtimes(base, h.ModTime, h.ModTime))
 	}
 	return nil
 }

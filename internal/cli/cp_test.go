@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSplitCopy(t *testing.T) {
@@ -145,6 +147,89 @@ func TestUnpackSpecial(t *testing.T) {
 	}
 	if st, err := os.Lstat(dst + "/o/p"); err != nil || st.Mode() != os.ModeNamedPipe|0o622 {
 		t.Errorf("%v, %v", st.Mode(), err)
+	}
+}
+
+// Each level of a deep tree takes as long as the one above it, in and out; from the top
+// it would be a minute.
+func TestDeepTree(t *testing.T) {
+	var b bytes.Buffer
+	tw := tar.NewWriter(&b)
+	// As far as a path can say. What is written on the way back is in directories that
+	// are not open any more.
+	const levels = 1990
+	mode := func(i int) fs.FileMode {
+		if i%500 == 0 {
+			return 0o555
+		}
+		return 0o711
+	}
+	var write func(i int)
+	write = func(i int) {
+		name := strings.Repeat("d/", i)
+		headers := []tar.Header{{Name: name, Typeflag: tar.TypeDir, Mode: int64(mode(i)), ModTime: time.Unix(int64(i), 0)}}
+		if i < levels {
+			headers = append(headers, tar.Header{Name: name + "z", Typeflag: tar.TypeReg, Mode: 0o600, Size: 1, ModTime: time.Unix(1, 0)})
+		}
+		for at, h := range headers {
+			if at == 1 {
+				write(i + 1)
+			}
+			if err := tw.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tw.Write(make([]byte, h.Size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(1)
+	tw.Close()
+	sent := b.Len()
+	began := time.Now()
+	dst := unpacked(t, &b, "d")
+	for _, i := range []int{1, 2, 500, 1000, 1989, levels} {
+		st, err := os.Stat(dst + strings.Repeat("/d", i))
+		if err != nil || st.Mode().Perm() != mode(i) || st.ModTime().Unix() != int64(i) {
+			t.Fatalf("level %d: %v, %v", i, st, err)
+		}
+	}
+	if err := pack(&b, dst+"/d", "d"); err != nil || b.Len() < sent*9/10 {
+		t.Errorf("%d bytes of %d, %v", b.Len(), sent, err)
+	}
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// A directory that a link leads to, within the tree, is where it leads.
+func TestBranchFollowsLinks(t *testing.T) {
+	at := t.TempDir()
+	for _, dir := range []string{"t/real/x", "t/a/b", "out"} {
+		if err := os.MkdirAll(filepath.Join(at, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, to := range map[string]string{"t/a/b/in": "../../real", "t/a/b/up": "../../../out"} {
+		if err := os.Symlink(to, filepath.Join(at, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(at + "/t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	b := branch{root: root}
+	defer b.cut(0)
+	if list, err := b.ReadDir("a/b/in"); err != nil || len(list) != 1 || list[0].Name() != "x" {
+		t.Errorf("%v, %v", list, err)
+	}
+	if _, err := b.ReadDir("a/b/in/x"); err != nil {
+		t.Error(err)
+	}
+	if list, err := b.ReadDir("a/b/up"); err == nil {
+		t.Errorf("outside: %v", list)
 	}
 }
 
