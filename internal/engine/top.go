@@ -57,14 +57,25 @@ func innerColumns(descriptors []string) []string {
 	return []string{"-o", strings.Join(descriptors, ",")}
 }
 
+// psPatience is what the ps of a container may take: it is the container's program.
+const psPatience = 30 * time.Second
+
 // innerPs asks the ps of the container itself.
 func (e *Engine) innerPs(ctx context.Context, c *Container, args []string) ([][]string, error) {
 	var words []string
 	for _, a := range args {
 		words = append(words, strings.Fields(a)...)
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, psPatience, cove.E("", "", cove.Unavailable, fmt.Errorf("ps of the container did not end within %s", psPatience)))
+	defer cancel()
 	var out, errs limitedBuffer
 	r, err := e.Exec(ctx, c.ID, ExecSpec{Command: append([]string{"ps"}, words...)}, AttachOptions{Streams: Streams{Out: &out, Err: &errs}, NoStdin: true})
+	if out.full || errs.full {
+		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("ps of the container says more than %d bytes", maxPs))
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,14 +103,20 @@ func psRows(text string) [][]string {
 	return rows
 }
 
-// limitedBuffer keeps the first MiB of what is written to it.
-type limitedBuffer struct{ bytes.Buffer }
+// maxPs is more than the processes of any container take to be shown, in bytes.
+const maxPs = 16 << 20
+
+// limitedBuffer takes maxPs bytes and fails then.
+type limitedBuffer struct {
+	bytes.Buffer
+	full bool
+}
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if room := 1<<20 - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if b.full = b.Len()+len(p) > maxPs; b.full {
+		return 0, unix.EFBIG
 	}
-	return len(p), nil
+	return b.Buffer.Write(p)
 }
 
 // pids lists the processes of a running container: those of its cgroup or,
