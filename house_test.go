@@ -105,6 +105,7 @@ var law = []struct {
 	{"internal/capability", nil, true, "it is pure"},
 	{"internal/config", []string{"", "internal/procfs", "internal/safepath"}, false, "tool rooms do not know each other"},
 	{"internal/rootfs/archive", []string{"", "internal/rootfs"}, false, "it packs what rootfs opens"},
+	{"internal/rootfs/changes", []string{"internal/rootfs"}, true, "it compares what rootfs opens"},
 	{"internal/rootfs", []string{"", "internal/ownthread", "internal/plan", "internal/procfs"}, true, "it is linked into the monitor"},
 	{"internal/rootless", []string{"", "internal/ownthread"}, true, "it runs before anything else does"},
 	{"internal/companion", []string{"", "internal/companion", "internal/ownplace", "internal/safepath"}, false, "tool rooms do not know each other"},

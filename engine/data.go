@@ -5,6 +5,7 @@ import (
 	"github.com/cove-engine/cove/internal/engine"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/rootfs/changes"
 )
 
 // What verbs take and give. The nouns (container, volume, network, event) are in
@@ -27,7 +28,7 @@ type (
 	LogLine        = engine.LogLine
 	Stats          = engine.Stats
 	InterfaceStats = engine.InterfaceStats
-	Change         = engine.Change
+	Change         = changes.Change
 	Difference     = engine.Difference
 	PullOptions    = image.PullOptions
 	PushOptions    = image.PushOptions

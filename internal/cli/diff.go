@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cove-engine/cove/internal/engine"
+	"github.com/cove-engine/cove/internal/rootfs/changes"
 )
 
 // diffFlags are those of the three commands diff.
@@ -70,15 +71,15 @@ func diff(a *app, o diffFlags, c *cobra.Command) *cobra.Command {
 		if len(args) == 2 {
 			o.Against = args[1]
 		}
-		changes, err := eng.Diff(c.Context(), args[0], o.DiffOptions)
+		list, err := eng.Diff(c.Context(), args[0], o.DiffOptions)
 		if err != nil {
 			return err
 		}
 		if o.format != "" {
-			return a.printJSONIndent(changesJSON(changes), "     ")
+			return a.printJSONIndent(changesJSON(list), "     ")
 		}
 		var text bytes.Buffer
-		for _, ch := range changes {
+		for _, ch := range list {
 			fmt.Fprintln(&text, ch.Kind, ch.Path)
 		}
 		_, err = a.Out.Write(shown(a.Out, text.Bytes()))
@@ -92,14 +93,14 @@ func diff(a *app, o diffFlags, c *cobra.Command) *cobra.Command {
 }
 
 // changesJSON is podman's shape of a list of changes.
-func changesJSON(changes []engine.Change) any {
+func changesJSON(list []changes.Change) any {
 	var all struct {
 		Changed []string `json:"changed,omitempty"`
 		Added   []string `json:"added,omitempty"`
 		Deleted []string `json:"deleted,omitempty"`
 	}
-	to := map[engine.ChangeKind]*[]string{engine.Changed: &all.Changed, engine.Added: &all.Added, engine.Deleted: &all.Deleted}
-	for _, ch := range changes {
+	to := map[changes.Kind]*[]string{changes.Changed: &all.Changed, changes.Added: &all.Added, changes.Deleted: &all.Deleted}
+	for _, ch := range list {
 		*to[ch.Kind] = append(*to[ch.Kind], ch.Path)
 	}
 	return all

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/engine"
+	"github.com/cove-engine/cove/internal/rootfs/changes"
 )
 
 // Engine is what the command line asks of the engine, one part per kind of
@@ -66,7 +67,7 @@ type ContainerEngine interface {
 	PruneContainers(ctx context.Context, filters map[string][]string) (ids []string, sizes []int64, err error)
 
 	// Diff lists what a container or image has changed, by path.
-	Diff(ctx context.Context, nameOrID string, o engine.DiffOptions) ([]engine.Change, error)
+	Diff(ctx context.Context, nameOrID string, o engine.DiffOptions) ([]changes.Change, error)
 	// Export writes a container's root file system as a tar stream.
 	Export(ctx context.Context, nameOrID string, w io.Writer) error
 	// StatPath looks at a path inside a container, stopped or not, without

@@ -15,6 +15,7 @@ import (
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
+	"github.com/cove-engine/cove/internal/rootfs/changes"
 	"github.com/cove-engine/cove/internal/unnamed"
 )
 
@@ -92,7 +93,7 @@ func (h *held) writeChanges(ctx context.Context, w *checkpoint.Writer) error {
 	}
 	var there, deleted []string
 	for _, c := range all {
-		if c.Kind == Deleted {
+		if c.Kind == changes.Deleted {
 			deleted = append(deleted, c.Path)
 		} else {
 			there = append(there, c.Path)

@@ -3,36 +3,15 @@ package engine
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"path"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/rootfs"
+	"github.com/cove-engine/cove/internal/rootfs/changes"
 )
-
-// Change is one difference between a container and its image.
-type Change struct {
-	Path string // absolute, inside the container
-	Kind ChangeKind
-}
-
-// ChangeKind is how a path differs, by the letter that diff prints.
-type ChangeKind byte
-
-// The kinds of changes.
-const (
-	Added   ChangeKind = 'A'
-	Changed ChangeKind = 'C'
-	Deleted ChangeKind = 'D'
-)
-
-// String gives the letter.
-func (k ChangeKind) String() string { return string(rune(k)) }
 
 // DiffOptions say what names may stand for, and with what is compared.
 type DiffOptions struct {
@@ -46,7 +25,7 @@ type DiffOptions struct {
 // directory counts as changed when something in it is. The paths that every
 // container has changed, because something is mounted there, are left out, as
 // podman does.
-func (e *Engine) Diff(ctx context.Context, nameOrID string, o DiffOptions) ([]Change, error) {
+func (e *Engine) Diff(ctx context.Context, nameOrID string, o DiffOptions) ([]changes.Change, error) {
 	if o.Images {
 		release, err := e.images.Hold(ctx)
 		if err != nil {
@@ -55,7 +34,7 @@ func (e *Engine) Diff(ctx context.Context, nameOrID string, o DiffOptions) ([]Ch
 		defer func() { _ = release() }()
 	}
 	img, c, err := e.diffable(ctx, nameOrID, o)
-	var all []Change
+	var all []changes.Change
 	switch {
 	case err != nil:
 	case o.Against != "":
@@ -69,7 +48,7 @@ func (e *Engine) Diff(ctx context.Context, nameOrID string, o DiffOptions) ([]Ch
 			all, err = h.changes()
 		}
 	}
-	return slices.DeleteFunc(all, func(ch Change) bool { return slices.Contains(mountedAlways(), ch.Path) }), err
+	return slices.DeleteFunc(all, func(ch changes.Change) bool { return slices.Contains(mountedAlways(), ch.Path) }), err
 }
 
 // diffable finds the image or, if there is none, the container of that name.
@@ -91,7 +70,7 @@ func (e *Engine) diffable(ctx context.Context, nameOrID string, o DiffOptions) (
 }
 
 // imageChanges lists what an image's uppermost layer changes of the others.
-func (e *Engine) imageChanges(ctx context.Context, img *cove.ImageConfig) ([]Change, error) {
+func (e *Engine) imageChanges(ctx context.Context, img *cove.ImageConfig) ([]changes.Change, error) {
 	if len(img.Layers) == 0 {
 		return nil, nil
 	}
@@ -120,11 +99,11 @@ func (e *Engine) imageChanges(ctx context.Context, img *cove.ImageConfig) ([]Cha
 		return nil, err
 	}
 	defer unix.Close(lower)
-	var all []Change
+	var all []changes.Change
 	if top == 1 {
-		all, err = compare(upper, lower)
+		all, err = changes.Layer(upper, lower)
 	} else { // what its directories delete shows in the whole alone
-		all, err = compareWhole(ctx, upper, lower)
+		all, err = changes.Whole(ctx, upper, lower)
 	}
 	if err != nil {
 		return nil, cove.E("compare image", img.Name, fileKind(err), err)
@@ -146,7 +125,7 @@ func (e *Engine) openImage(img *cove.ImageConfig) (int, error) {
 
 // diffRoots compares the root of an image or container with that of the one
 // that o names.
-func (e *Engine) diffRoots(ctx context.Context, img *cove.ImageConfig, c *cove.Container, o DiffOptions) ([]Change, error) {
+func (e *Engine) diffRoots(ctx context.Context, img *cove.ImageConfig, c *cove.Container, o DiffOptions) ([]changes.Change, error) {
 	oldImage, oldContainer, err := e.diffable(ctx, o.Against, o)
 	if err != nil {
 		return nil, err
@@ -161,7 +140,7 @@ func (e *Engine) diffRoots(ctx context.Context, img *cove.ImageConfig, c *cove.C
 		return nil, err
 	}
 	defer unix.Close(before)
-	all, err := compareWhole(ctx, now, before)
+	all, err := changes.Whole(ctx, now, before)
 	if err != nil {
 		return nil, cove.E("compare with", o.Against, fileKind(err), err)
 	}
@@ -181,7 +160,7 @@ func (e *Engine) diffRoot(ctx context.Context, img *cove.ImageConfig, c *cove.Co
 }
 
 // changes lists all that the container has changed of its image.
-func (h *held) changes() ([]Change, error) {
+func (h *held) changes() ([]changes.Change, error) {
 	e, c := h.e, &h.Container.Container
 	o := e.overlay(c)
 	if o == nil {
@@ -200,7 +179,7 @@ func (h *held) changes() ([]Change, error) {
 		return nil, cove.E("compare container", h.Name, fileKind(err), err)
 	}
 	defer unix.Close(lower)
-	all, err := compare(upper, lower)
+	all, err := changes.Layer(upper, lower)
 	if err != nil {
 		return nil, cove.E("compare container", h.Name, fileKind(err), err)
 	}
@@ -210,219 +189,4 @@ func (h *held) changes() ([]Change, error) {
 // mountedAlways are the places that a start makes in every container.
 func mountedAlways() []string {
 	return []string{"/dev", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf", "/proc", "/run", "/run/.containerenv", "/run/notify", "/run/secrets", "/sys"}
-}
-
-// compare lists what the writable layer upper changes of the root lower.
-func compare(upper, lower int) ([]Change, error) {
-	up, err := rootfs.EntryOf(upper)
-	if err != nil {
-		return nil, err
-	}
-	low, err := rootfs.EntryOf(lower)
-	if err != nil {
-		return nil, err
-	}
-	var d differ
-	if err := d.directory(&up, &low, "/"); err != nil {
-		return nil, err
-	}
-	return d.sorted(), nil
-}
-
-type differ struct{ changes []Change }
-
-func (d *differ) sorted() []Change {
-	slices.SortFunc(d.changes, func(a, b Change) int { return strings.Compare(a.Path, b.Path) })
-	return d.changes
-}
-
-func (d *differ) add(name string, k ChangeKind) { d.changes = append(d.changes, Change{name, k}) }
-
-// directory compares two directories of one path; low is nil when the image
-// has none there.
-func (d *differ) directory(up, low *rootfs.Entry, at string) error {
-	names, err := up.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := d.entry(up, low, name, path.Join(at, name)); err != nil {
-			return err
-		}
-	}
-	if low == nil || !opaque(up) {
-		return nil
-	}
-	// It hides all that the image has there.
-	hidden, err := low.Names()
-	if err != nil {
-		return err
-	}
-	kept := make(map[string]bool, len(names))
-	for _, name := range names {
-		kept[name] = true
-	}
-	for _, name := range hidden {
-		if !kept[name] {
-			d.add(path.Join(at, name), Deleted)
-		}
-	}
-	return nil
-}
-
-func (d *differ) entry(updir, lowdir *rootfs.Entry, name, at string) error {
-	up, err := rootfs.OpenEntry(updir.FD, name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed since it was listed
-		}
-		return err
-	}
-	defer up.Close()
-	var low *rootfs.Entry
-	if lowdir != nil {
-		e, err := rootfs.OpenEntry(lowdir.FD, name)
-		if err == nil {
-			defer e.Close()
-			low = &e
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	switch {
-	case whiteout(&up):
-		if low != nil {
-			d.add(at, Deleted)
-		}
-		return nil
-	case low == nil:
-		d.add(at, Added)
-	default:
-		d.add(at, Changed)
-	}
-	if up.Type() != unix.S_IFDIR {
-		return nil
-	}
-	if low != nil && low.Type() != unix.S_IFDIR {
-		low = nil
-	}
-	return d.directory(&up, low, at)
-}
-
-// compareWhole lists how the root now differs from the root before, none of
-// them being a layer of the other: all of both is looked at. A file differs by
-// its size, times, mode, owner or device, as with podman.
-func compareWhole(ctx context.Context, now, before int) ([]Change, error) {
-	n, err := rootfs.EntryOf(now)
-	if err != nil {
-		return nil, err
-	}
-	b, err := rootfs.EntryOf(before)
-	if err != nil {
-		return nil, err
-	}
-	d := differ{}
-	if _, err := d.whole(ctx, &n, &b, "/"); err != nil {
-		return nil, err
-	}
-	return d.sorted(), nil
-}
-
-// whole compares two directories, of which before may be nil, and tells
-// whether they differ in anything.
-func (d *differ) whole(ctx context.Context, now, before *rootfs.Entry, at string) (differ bool, err error) {
-	names, err := now.Names()
-	if err != nil {
-		return false, err
-	}
-	had := len(d.changes)
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		if err := d.wholeEntry(ctx, now, before, name, path.Join(at, name)); err != nil {
-			return false, err
-		}
-	}
-	if before == nil {
-		return true, nil
-	}
-	old, err := before.Names()
-	if err != nil {
-		return false, err
-	}
-	kept := make(map[string]bool, len(names))
-	for _, name := range names {
-		kept[name] = true
-	}
-	for _, name := range old {
-		if !kept[name] {
-			d.add(path.Join(at, name), Deleted)
-		}
-	}
-	return len(d.changes) > had, nil
-}
-
-func (d *differ) wholeEntry(ctx context.Context, nowDir, beforeDir *rootfs.Entry, name, at string) error {
-	now, err := rootfs.OpenEntry(nowDir.FD, name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed since it was listed
-		}
-		return err
-	}
-	defer now.Close()
-	var before *rootfs.Entry
-	if beforeDir != nil {
-		e, err := rootfs.OpenEntry(beforeDir.FD, name)
-		if err == nil {
-			defer e.Close()
-			before = &e
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	changed := before != nil && differs(&now.Stat, &before.Stat)
-	if now.Type() == unix.S_IFDIR {
-		below := before
-		if before != nil && before.Type() != unix.S_IFDIR {
-			below = nil
-		}
-		inside, err := d.whole(ctx, &now, below, at)
-		if err != nil {
-			return err
-		}
-		changed = changed || inside
-	}
-	switch {
-	case before == nil:
-		d.add(at, Added)
-	case changed:
-		d.add(at, Changed)
-	}
-	return nil
-}
-
-// differs tells whether two files of one path are not the same. A directory's
-// size and times are those of its entries.
-func differs(a, b *unix.Stat_t) bool {
-	if a.Mode != b.Mode || a.Uid != b.Uid || a.Gid != b.Gid || a.Rdev != b.Rdev {
-		return true
-	}
-	return a.Mode&unix.S_IFMT != unix.S_IFDIR && (a.Size != b.Size || a.Mtim != b.Mtim)
-}
-
-// whiteout tells a file that stands for a deleted one: the device 0:0,
-// Documentation/filesystems/overlayfs.rst.
-func whiteout(e *rootfs.Entry) bool {
-	return e.Type() == unix.S_IFCHR && e.Stat.Rdev == 0
-}
-
-// opaque tells a directory that hides what is below it.
-func opaque(e *rootfs.Entry) bool {
-	x, err := e.Xattrs()
-	if err != nil {
-		return false
-	}
-	return x["trusted.overlay.opaque"] == "y" || x["user.overlay.opaque"] == "y"
 }
