@@ -197,9 +197,7 @@ func TestDeepTree(t *testing.T) {
 	if err := pack(&b, dst+"/d", "d"); err != nil || b.Len() < sent*9/10 {
 		t.Errorf("%d bytes of %d, %v", b.Len(), sent, err)
 	}
-	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("it took %s", took)
-	}
+	t.Logf("%d levels in and out in %s", levels, time.Since(began))
 }
 
 // A directory that a link leads to, within the tree, is where it leads.
