@@ -46,15 +46,20 @@ func TestScriptRuntime(t *testing.T) {
 	if err != nil {
 		t.Skip("needs cove-runtime (make build): ", err)
 	}
-	for _, name := range []string{"podman", "docker"} {
+	for _, name := range []string{"podman", "docker", "podman of an ordinary user"} {
 		t.Run(name, func(t *testing.T) {
+			name, _, user := strings.Cut(name, " ")
 			t.Setenv("COVE_UNDER_TEST", name)
 			t.Setenv("COVE_TEST_RUNTIME", runtime)
 			var files []string
 			for _, s := range []string{"run_exit", "run_env", "exec", "tty"} {
 				files = append(files, "testdata/script/"+s+".txt")
 			}
-			runScripts(t, underTest(t), nil, files...)
+			e := underTest(t)
+			if user {
+				e.user = &account{uid: ordinary.ID, gid: ordinary.ID}
+			}
+			runScripts(t, e, nil, files...)
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/rootless"
 	"github.com/cove-engine/cove/internal/runtime"
 )
 
@@ -169,12 +170,20 @@ func options(out io.Writer, fs *flag.FlagSet) {
 	})
 }
 
-// defaultRoot is a directory that does not outlive the containers.
+// defaultRoot is a directory that does not outlive the containers. The root of a
+// user namespace, as whom an ordinary user's podman calls, has the user's, unless
+// USER says that he is root; so for runc.
 func defaultRoot() string {
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
-		return filepath.Join(dir, "cove-runtime")
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if os.Geteuid() == 0 {
+		if host, err := rootless.OwnsHost(); host || err != nil || os.Getenv("USER") == "root" {
+			dir = ""
+		}
 	}
-	return "/run/cove-runtime"
+	if dir == "" {
+		return "/run/cove-runtime"
+	}
+	return filepath.Join(dir, "cove-runtime")
 }
 
 // listFlag is a flag that may be given more than once.

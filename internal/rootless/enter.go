@@ -104,7 +104,7 @@ func Enter(warn func(string)) error {
 		}
 		return enterAs(uid, os.Getegid(), warn)
 	}
-	host, err := ownsHost()
+	host, err := OwnsHost()
 	if err != nil {
 		return cove.E("find out who this is", "", cove.Internal, err)
 	}
@@ -139,8 +139,8 @@ func arrival(mark string) error {
 	return fail(errno)
 }
 
-// ownsHost tells whether this process's user IDs are the host's own.
-func ownsHost() (bool, error) {
+// OwnsHost tells whether this process's user IDs are the host's own.
+func OwnsHost() (bool, error) {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	if errors.Is(err, os.ErrNotExist) {
 		return true, nil // a kernel without user namespaces
