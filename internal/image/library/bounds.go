@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/metrics"
 	"time"
@@ -65,22 +66,55 @@ func heap() uint64 {
 	return s[0].Value.Uint64()
 }
 
-// blobs refuses a blob for which there is no room in the directory that it is kept in
-// first, and one of which nobody knows the size when it has taken half of the room: a
-// registry that sends without end is to leave some to others. The libraries compare
-// with no size that a manifest says.
+// blobs refuses a blob that has no place in the directory that it is kept in first. The
+// libraries compare with no size that a manifest says.
 func (r refuse) blobs(dir string) func(imagetypes.ProgressProperties) {
 	return func(p imagetypes.ProgressProperties) {
-		var fs unix.Statfs_t
-		if unix.Statfs(dir, &fs) != nil {
-			return
+		var err error
+		switch p.Event {
+		case imagetypes.ProgressEventNewArtifact:
+			err = place(dir, p.Artifact.Size, 0)
+		case imagetypes.ProgressEventRead:
+			err = place(dir, p.Artifact.Size, int64(p.Offset))
 		}
-		blob, room := p.Artifact, int64(fs.Bavail)*fs.Bsize
-		switch {
-		case p.Event == imagetypes.ProgressEventNewArtifact && blob.Size > room:
-			r(cove.Unavailable, fmt.Errorf("blob %s is to have %d bytes, and there is room for %d in %s: %w", blob.Digest, blob.Size, room, dir, unix.ENOSPC))
-		case p.Event == imagetypes.ProgressEventRead && blob.Size < 0 && int64(p.Offset) > room:
-			r(cove.Unavailable, fmt.Errorf("blob %s does not say its size, has had %d bytes, and there is room for %d more in %s: %w", blob.Digest, p.Offset, room, dir, unix.ENOSPC))
+		if err != nil {
+			r(cove.Unavailable, fmt.Errorf("blob %s: %w", p.Artifact.Digest, err))
 		}
 	}
+}
+
+// place fails if there is no room in dir for what has size bytes, of which it has had
+// some; or, of what does not say its size (-1), when it has taken half of the room: who
+// sends without end is to leave some to others.
+func place(dir string, size, had int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return nil // what cannot be written there will say so
+	}
+	room := int64(fs.Bavail) * fs.Bsize
+	switch {
+	case size-had > room:
+		return fmt.Errorf("it is to have %d bytes more, and there is room for %d in %s: %w", size-had, room, dir, unix.ENOSPC)
+	case size < 0 && had > room:
+		return fmt.Errorf("it does not say its size, has had %d bytes, and there is room for %d more in %s: %w", had, room, dir, unix.ENOSPC)
+	}
+	return nil
+}
+
+// placed reads what is kept in dir as long as it has a place there.
+type placed struct {
+	io.Reader
+	dir            string
+	size, had, ask int64 // -1: not known
+}
+
+func (p *placed) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if p.had += int64(n); p.had > p.ask {
+		p.ask = p.had + 1<<20
+		if e := place(p.dir, p.size, p.had); e != nil {
+			return n, e
+		}
+	}
+	return n, err
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/image/imagetest"
 )
 
 // endless sends without end, from one moment to the next.
@@ -93,17 +94,13 @@ func TestRegistryFillsDisk(t *testing.T) {
 					if size != "" {
 						w.Header().Set("Content-Length", size)
 					}
-					endless(w, 200*time.Millisecond)
+					endless(w, 400*time.Millisecond)
 				case strings.Contains(r.URL.Path, "/blobs/"):
 					fmt.Fprint(w, config)
 				}
 			}))
 			defer server.Close()
-			tmp := t.TempDir()
-			if err := syscall.Mount("tmpfs", tmp, "tmpfs", 0, "size=80m"); err != nil {
-				t.Skip("cannot mount a small tmpfs: ", err)
-			}
-			t.Cleanup(func() { syscall.Unmount(tmp, syscall.MNT_DETACH) })
+			tmp := smallDir(t)
 			p := newPlace(t, func(o *image.Options) { o.TmpDir = tmp })
 			most := int64(0)
 			ctx, end := context.WithTimeout(context.Background(), time.Minute)
@@ -129,6 +126,53 @@ func TestRegistryFillsDisk(t *testing.T) {
 				t.Errorf("%d bytes were kept: %v", most, err)
 			}
 			p.empty(t)
+		})
+	}
+}
+
+// smallDir has room for 80 MiB.
+func smallDir(t *testing.T) string {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=80m"); err != nil {
+		t.Skip("cannot mount a small tmpfs: ", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+// A server's refusal is no image, and neither is what has no end.
+func TestImportFromHostileServer(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/good":
+			_, _ = w.Write(imagetest.Layer(t, imagetest.Files{"ok": "ok"}))
+		case "/endless":
+			endless(w, 0)
+		case "/big":
+			w.Header().Set("Content-Length", "1099511627776")
+			endless(w, 0)
+		default: // with a body that would do
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write(imagetest.Layer(t, imagetest.Files{"ok": "ok"}))
+		}
+	}))
+	defer server.Close()
+	for path, want := range map[string]string{"good": "", "none": "404 Not Found", "endless": "does not say its size", "big": "bytes more"} {
+		t.Run(path, func(t *testing.T) {
+			tmp := smallDir(t)
+			p := newPlace(t, func(o *image.Options) { o.TmpDir = tmp })
+			ctx, end := context.WithTimeout(context.Background(), time.Minute)
+			defer end()
+			_, err := p.Import(ctx, server.URL+"/"+path, image.ImportOptions{Reference: "x"})
+			t.Log(err)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("want %q", want)
+			}
+			var fs syscall.Statfs_t
+			must(t, syscall.Statfs(tmp, &fs))
+			if fs.Bfree < fs.Blocks*9/10 {
+				t.Errorf("%d of %d blocks are left", fs.Bfree, fs.Blocks)
+			}
 		})
 	}
 }

@@ -2,12 +2,14 @@ package library
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 
 	"go.podman.io/common/libimage"
-	"go.podman.io/common/pkg/download"
 
+	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 )
 
@@ -28,10 +30,11 @@ func (s *Store) importFrom(ctx context.Context, op, source string, o image.Impor
 	tmp := lib.runtime.SystemContext().BigFilesTemporaryDir
 	path := source
 	if u, err := url.ParseRequestURI(source); err == nil && u.Scheme != "" {
-		if path, err = download.FromURL(ctx, tmp, source, download.Options{}); err != nil {
+		var remove func()
+		if path, remove, err = download(ctx, tmp, source); err != nil {
 			return "", fail(op, source, err)
 		}
-		defer os.Remove(path)
+		defer remove()
 	} else if source == "-" {
 		var remove func()
 		if path, remove, err = spool(ctx, tmp, o.Stdin); err != nil {
@@ -53,4 +56,22 @@ func (s *Store) importFrom(ctx context.Context, op, source string, o image.Impor
 		return "", failContent(op, source, err)
 	}
 	return id[len("sha256:"):], nil
+}
+
+// download fetches a file into dir. The libraries' own takes a server's refusal for the
+// file, and all that it sends.
+func download(ctx context.Context, dir, source string) (path string, remove func(), err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	if err != nil {
+		return "", nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return "", nil, cove.E("", "", statusKind(res.StatusCode), fmt.Errorf("the server says %s", res.Status))
+	}
+	return spool(ctx, dir, &placed{Reader: res.Body, dir: dir, size: res.ContentLength})
 }
