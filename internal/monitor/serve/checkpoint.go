@@ -153,7 +153,7 @@ func (m *Monitor) takeRestored(body []byte, fds []int) *wire.Failure {
 		return wire.Fail("write run file", err)
 	}
 	if !m.env.Teardown.Remove {
-		m.holdMounts()
+		m.holdRoot()
 	}
 	m.writePidFile()
 	return nil

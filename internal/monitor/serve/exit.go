@@ -129,7 +129,7 @@ func (m *Monitor) restartLater() {
 	}
 	m.run.RestartDue = true
 	_ = m.record.Write(&m.run, false)
-	m.dropMountNamespace()
+	m.dropRoot()
 	m.after(m.backoff, m.restart)
 }
 
@@ -285,9 +285,9 @@ func (m *Monitor) releasePorts() {
 	m.ports = nil
 }
 
-func (m *Monitor) dropMountNamespace() {
-	if m.mntns >= 0 {
-		_ = unix.Close(m.mntns)
-		m.mntns = -1
+func (m *Monitor) dropRoot() {
+	if m.root >= 0 {
+		_ = unix.Close(m.root)
+		m.root = -1
 	}
 }

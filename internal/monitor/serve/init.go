@@ -284,7 +284,7 @@ func (m *Monitor) letGo() *wire.Failure {
 		if err := m.record.Reserve(); err != nil {
 			return wire.Fail("write run file", err)
 		}
-		m.holdMounts()
+		m.holdRoot()
 	}
 	m.writePidFile()
 	if err := m.limitTasks(); err != nil {
@@ -365,11 +365,12 @@ func (m *Monitor) initDescended(body []byte) (wire.Kind, []byte, error) {
 	return kind, body, err
 }
 
-// holdMounts keeps init's mounts alive: the last unmount of a writable layer
-// syncs its file system, and that shall happen after the exit has been told.
-func (m *Monitor) holdMounts() {
-	m.dropMountNamespace()
-	m.mntns, _ = unix.Open("/proc/"+strconv.Itoa(m.init.pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// holdRoot keeps init's root mounted: the last unmount of a writable layer syncs its
+// file system, and that shall happen after the exit has been told. Its other mounts go
+// with it: a tmpfs may have all of the machine's memory, and be what we would need to run.
+func (m *Monitor) holdRoot() {
+	m.dropRoot()
+	m.root, _ = unix.Open("/proc/"+strconv.Itoa(m.init.pid)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
 // writePidFile tells init's pid to whoever asked for it with --pidfile. The

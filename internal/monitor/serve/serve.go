@@ -60,7 +60,7 @@ type Monitor struct {
 	spaces   []namespace
 	shm      int   // mount namespace of another container's shared memory
 	proc     int   // mount namespace with the /proc of a process namespace to join
-	mntns    int   // init's mount namespace, held until the exit is told
+	root     int   // init's, held until the exit is told
 	ports    []int // sockets that reserve the published ports
 	fwd      []forward.Port
 	home     int // the network namespace to live in, -1 for where it is
@@ -189,7 +189,7 @@ func closeBut(n int) {
 
 // newMonitor is one that has been told nothing yet.
 func newMonitor() *Monitor {
-	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, proc: -1, mntns: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{},
+	return &Monitor{planFD: -1, home: -1, lan: -1, shm: -1, proc: -1, root: -1, listen: -1, clients: map[int]*client{}, execs: map[int]*execution{},
 		streams: streams{in: -1, out: -1, err: -1, master: -1}}
 }
 

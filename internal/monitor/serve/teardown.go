@@ -33,7 +33,7 @@ func (m *Monitor) teardown() (done bool) {
 		done = os.RemoveAll(m.env.Hooks.State.Bundle) == nil && done
 	}
 	done = m.removeCgroups() && done
-	m.dropMountNamespace()
+	m.dropRoot()
 	if m.listen >= 0 {
 		m.forget(m.listen)
 		m.listen = -1
