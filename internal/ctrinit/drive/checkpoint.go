@@ -33,10 +33,11 @@ func imageArgs(i *wire.Images, more ...string) []string {
 func (d *driver) checkpoint() *wire.Failure {
 	written := *d.dump
 	written.Dir += Unfinished
-	if _, err := Turn(path.Dir(d.dump.Dir), imagePatience); err != nil { // until we end
+	var err error
+	if d.turn, err = Turn(path.Dir(d.dump.Dir), imagePatience); err != nil { // until we end, and CRIU
 		return wire.Fail("wait for another checkpoint", err)
 	}
-	err := rootfs.RemoveTree(written.Dir)
+	err = rootfs.RemoveTree(written.Dir)
 	if err == nil {
 		err = rootfs.RemoveTree(written.Work)
 	}
@@ -48,8 +49,10 @@ func (d *driver) checkpoint() *wire.Failure {
 	if err != nil {
 		return wire.Fail("make the checkpoint's directories", err)
 	}
-	if f := d.call("checkpoint", imageArgs(&written), imagePatience, d.ID); f != nil {
+	if f := d.call("checkpoint", imageArgs(&written), imagePatience, d.ID); f != nil && !d.finished() {
 		explain(f, written.Work+"/dump.log")
+		// CRIU that was killed leaves the container frozen.
+		_ = d.call("resume", nil, patience, d.ID)
 		return f
 	}
 	if err := Keep(d.dump.Dir); err != nil {
@@ -61,9 +64,18 @@ func (d *driver) checkpoint() *wire.Failure {
 	return nil
 }
 
+// finished waits for a CRIU whose runtime has failed, as it goes on without that, and
+// tells whether it has made the checkpoint all the same.
+func (d *driver) finished() bool {
+	_ = unix.Close(d.turn) // CRIU has it, too
+	var err error
+	d.turn, err = Turn(path.Dir(d.dump.Dir), imagePatience)
+	return err == nil && Complete(d.dump.Dir, d.dump.Work)
+}
+
 // Turn waits until nobody makes a checkpoint of the container whose directory it
 // is, for some time at most, and keeps others from it while the descriptor that it
-// gives is open. EWOULDBLOCK: somebody does.
+// gives is open. EWOULDBLOCK: somebody does, be it a CRIU that has lost its runtime.
 func Turn(dir string, patience time.Duration) (int, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -43,6 +43,8 @@ type driver struct {
 	spaces map[string]string // paths of the namespaces to be joined, by type
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
 	unread bool              // standard error is a pipe that nobody reads yet
+	// turn is the lock of a checkpoint that is being made, see Turn.
+	turn int
 	// dump and restore are the images to be written or read; nil for neither.
 	dump, restore *wire.Images
 	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon;

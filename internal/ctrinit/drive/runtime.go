@@ -37,6 +37,9 @@ func (d *driver) request(command string, args []string, limit time.Duration, id 
 	if d.runtimeArgs != nil {
 		c.until = append(c.until, unix.PollFd{Fd: int32(d.conmon), Events: unix.POLLIN})
 	}
+	if command == "checkpoint" {
+		c.turn = d.turn
+	}
 	if command != "start" && command != "checkpoint" {
 		c.stdio = &[3]int{0, 1, 2} // the container's
 		if d.Process.Terminal {
@@ -53,6 +56,10 @@ func Call(runtime []string, dir, command string, args []string, limit time.Durat
 	return (&request{runtime: runtime, dir: dir, name: command, args: args, limit: limit}).do()
 }
 
+// turnFD is the number under which a runtime, and CRIU from it, gets the lock of a
+// checkpoint.
+const turnFD = 20
+
 // request is one command of a runtime.
 type request struct {
 	runtime []string // with its global arguments
@@ -66,6 +73,8 @@ type request struct {
 	lets *waiting
 	// stdio are its streams, nil for none; -1 for an error stream that is ours.
 	stdio *[3]int
+	// turn is what CRIU is to hold as long as it is at work; 0 for nothing.
+	turn int
 	// unread tells that its error stream is a pipe that nobody reads yet.
 	unread bool
 }
@@ -114,9 +123,17 @@ func (r *request) do() *wire.Failure {
 	if err := sysmon.Exact(); err != nil {
 		return wire.Fail("set timer slack", err)
 	}
+	files := []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])}
+	if r.turn > 0 {
+		// Behind those that a runtime gives CRIU, which begin with 3.
+		for len(files) < turnFD {
+			files = append(files, ^uintptr(0))
+		}
+		files = append(files, uintptr(r.turn))
+	}
 	pid, err := syscall.ForkExec(r.runtime[0], append(argv, r.args...), &syscall.ProcAttr{
 		Dir: "/", Env: environment(),
-		Files: []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])},
+		Files: files,
 		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL, PidFD: &pidfd},
 	})
 	if err != nil {
