@@ -73,6 +73,9 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	notRunning := func() error {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, cannot checkpoint: container state improper", h.Status))
 	}
+	if err := h.awaitCRIU(ctx); err != nil {
+		return result, err
+	}
 	if h.Status != cove.Running {
 		return result, notRunning()
 	}
@@ -80,6 +83,14 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		return result, cove.E("", "", cove.Invalid, errors.New("cannot checkpoint containers that have been started with '--rm' unless '--export' is used"))
 	}
 	body := wire.CheckpointBody{Images: o.images(h.Dir), Leave: o.Leave || o.Pre, Stay: h.Spec.Remove}
+	plan, err := h.beginCheckpoint(ctx, body)
+	if err != nil {
+		return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
+	}
+	defer plan.Close()
+	if h.Status != cove.Running { // another one has ended it
+		return result, notRunning()
+	}
 	conn, err := e.dial(&h.Container)
 	if cove.Is(err, cove.NoFile) {
 		if err := h.ended(ctx); err != nil {
@@ -93,17 +104,7 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	defer conn.Close()
 	called := time.Now()
 	ask := func() error { return conn.Checkpoint(ctx, body) }
-	if h.Spec.Monitor != "" {
-		plan, err := os.Open(filepath.Join(h.Dir, "plan"))
-		if err != nil {
-			return result, cove.E("read plan of container", h.Name, fileKind(err), err)
-		}
-		defer plan.Close()
-		if err := h.beginCheckpoint(body, plan); err == unix.EWOULDBLOCK {
-			return result, cove.E("checkpoint container", h.Name, cove.InUse, errors.New("another checkpoint of it is being made"))
-		} else if err != nil {
-			return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
-		}
+	if plan != nil {
 		ask = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
 	}
 	if err := h.unlocked(ctx, ask); err != nil {
@@ -117,9 +118,6 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		return result, cove.E("checkpoint container", h.Name, cove.KindOf(err), err)
 	}
 	result.Runtime = time.Since(called)
-	if result.CRIU, err = checkpoint.ReadStatistics(filepath.Join(body.Work, checkpoint.DumpStatistics)); err != nil {
-		return result, cove.E("checkpoint container", h.Name, cove.Internal, err)
-	}
 	if !body.Leave {
 		if err := h.ended(ctx); err != nil {
 			return result, err
@@ -127,6 +125,16 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		if err := e.desire(h, cove.DesireStop); err != nil {
 			return result, err
 		}
+	}
+	// Another one waits until these images and what CRIU has said are read, or has begun
+	// and is waited for.
+	turn, err := drive.Turn(h.Dir, turnPatience)
+	if err != nil {
+		return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
+	}
+	defer unix.Close(turn)
+	if result.CRIU, err = checkpoint.ReadStatistics(filepath.Join(body.Work, checkpoint.DumpStatistics)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return result, cove.E("checkpoint container", h.Name, cove.Internal, err)
 	}
 	if o.Export.Path != "" {
 		if err := e.exportCheckpoint(ctx, h, o); err != nil {
@@ -195,11 +203,74 @@ func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 	return nil
 }
 
-// beginCheckpoint writes down of a container which conmon watches whether the checkpoint
-// that is to be made ends it, and sees to it that what there is of others is not taken
-// for one that does. Its plan goes to the aide: the lock on that keeps others from asking
-// for one until it is made. EWOULDBLOCK: another one is asked for, or being made.
-func (h *held) beginCheckpoint(body wire.CheckpointBody, plan *os.File) error {
+// turnPatience is how long a checkpoint waits for another one of the same container.
+const turnPatience = 10 * time.Minute
+
+// beginCheckpoint waits until no other checkpoint is asked for of a container which conmon
+// watches, writes down whether the one that is to be made ends it, and sees to it that what
+// there is of others is not taken for one that does. The plan that it gives goes to the aide:
+// the lock on that keeps others waiting until it is made. With our own monitor, who does all
+// that, it is nil. The container may have ended.
+func (h *held) beginCheckpoint(ctx context.Context, body wire.CheckpointBody) (plan *os.File, err error) {
+	if h.Spec.Monitor == "" {
+		return nil, nil
+	}
+	if plan, err = os.Open(filepath.Join(h.Dir, "plan")); err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(turnPatience); ; {
+		if err = h.mayCheckpoint(plan, body); err != unix.EWOULDBLOCK {
+			break
+		}
+		if time.Now().After(deadline) {
+			err = errors.New("another checkpoint of it does not end")
+			break
+		}
+		_ = unix.Flock(int(plan.Fd()), unix.LOCK_UN) // it is to be had together with the turn
+		if err = h.turnWait(ctx); err != nil || h.Run.PID == 0 {
+			break
+		}
+	}
+	if err != nil {
+		plan.Close()
+		return nil, err
+	}
+	return plan, nil
+}
+
+// awaitCRIU waits as long as what has the container frozen is a checkpoint that is being made.
+func (h *held) awaitCRIU(ctx context.Context) error {
+	for h.Status == cove.Paused {
+		turn, err := drive.Turn(h.Dir, 0)
+		if err == nil {
+			_ = unix.Close(turn)
+			return h.again() // it may have been let go just now
+		}
+		if err == unix.EWOULDBLOCK {
+			err = h.turnWait(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turnWait lets others have the container for a moment in which a checkpoint of it may end.
+func (h *held) turnWait(ctx context.Context) error {
+	return h.unlocked(ctx, func() error {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(50 * time.Millisecond):
+			return nil
+		}
+	})
+}
+
+// mayCheckpoint is beginCheckpoint with nobody waited for: EWOULDBLOCK tells of another
+// checkpoint that is asked for or being made.
+func (h *held) mayCheckpoint(plan *os.File, body wire.CheckpointBody) error {
 	if err := unix.Flock(int(plan.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return err
 	}
@@ -208,6 +279,12 @@ func (h *held) beginCheckpoint(body wire.CheckpointBody, plan *os.File) error {
 		return err
 	}
 	defer unix.Close(turn)
+	if err := h.again(); err != nil || h.Status != cove.Running {
+		return err
+	}
+	if !procfs.Lives(h.Run.PID, h.Run.PIDStart) { // a checkpoint that nobody was left to tell of may have ended it
+		return unix.ESRCH
+	}
 	ends := !body.Leave
 	if ends {
 		err = os.Remove(filepath.Join(body.Work, checkpoint.DumpStatistics))
