@@ -234,7 +234,7 @@ func (l *launch) precreate(ctx context.Context, hooks []specs.Hook) (err error) 
 		}
 		changed := new(specs.Spec)
 		out, err := filterThrough(ctx, h, data)
-		if err == nil && len(bytes.TrimSpace(out)) > 0 {
+		if err == nil {
 			if err = json.Unmarshal(out, changed); err == nil && (changed.Process == nil || changed.Root == nil || changed.Linux == nil) {
 				err = errors.New("what it gives back is not a configuration")
 			}
