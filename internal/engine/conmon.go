@@ -222,7 +222,7 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 		case f.Name == "run":
 			s.run = runfile.Attach(f.FD)
 			inherited = append(inherited, f.FD)
-		case f.Name == "hold":
+		case f.Name == heldPort:
 			ports++
 			inherited = append(inherited, f.FD)
 		case f.Name == memberFile:

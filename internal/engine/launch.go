@@ -489,10 +489,17 @@ const memberFile = "member"
 // networkFile is the one of [rootless.Network], with the same caution.
 const networkFile = "network"
 
+// heldPort and forwardedPort, before the port, are what a socket that reserves a published
+// port is handed as. It is closed with l.ports.
+const (
+	heldPort      = "hold"
+	forwardedPort = "port:"
+)
+
 // closeFiles closes our copies of what was handed to the monitor.
 func (l *launch) closeFiles() {
 	for _, f := range l.files {
-		if f.Name != memberFile && f.Name != networkFile {
+		if f.Name != memberFile && f.Name != networkFile && f.Name != heldPort && !strings.HasPrefix(f.Name, forwardedPort) {
 			_ = unix.Close(f.FD)
 		}
 	}

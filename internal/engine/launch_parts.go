@@ -88,12 +88,7 @@ func (l *launch) reservePorts() error {
 	}
 	names := l.portNames()
 	for i, f := range l.ports {
-		// Our copies are closed with l.ports, not twice.
-		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			return cove.E("reserve port", "", cove.Internal, err)
-		}
-		l.files = append(l.files, monitor.File{Name: names[i], FD: fd})
+		l.files = append(l.files, monitor.File{Name: names[i], FD: int(f.Fd())})
 	}
 	return nil
 }
@@ -103,9 +98,9 @@ func (l *launch) portNames() []string {
 	names := make([]string, 0, len(l.ports))
 	for _, p := range l.c.Ports {
 		for i := range network.Count(p) {
-			name := "hold"
+			name := heldPort
 			if l.e.lan != nil {
-				name = fmt.Sprintf("port:%s:%d", cmp.Or(p.Protocol, "tcp"), int(p.ContainerPort)+i)
+				name = fmt.Sprintf(forwardedPort+"%s:%d", cmp.Or(p.Protocol, "tcp"), int(p.ContainerPort)+i)
 			}
 			names = append(names, name)
 		}

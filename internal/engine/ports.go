@@ -90,9 +90,13 @@ func (d *draft) choosePorts() error {
 			_ = f.Close()
 		}
 	}()
+	fixed := func(p cove.PortMapping) bool { return p.HostPort != 0 }
+	if err := network.Reservable(slices.DeleteFunc(slices.Clone(d.c.Ports), fixed)); err != nil {
+		return err
+	}
 	d.c.Ports = slices.Clone(d.c.Ports)
 	for i, p := range d.c.Ports {
-		if p.HostPort != 0 {
+		if fixed(p) {
 			continue
 		}
 		chosen, files, err := network.Reserve([]cove.PortMapping{p})

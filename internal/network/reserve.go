@@ -21,6 +21,9 @@ import (
 //
 // On error nothing stays reserved.
 func Reserve(ports []cove.PortMapping) ([]cove.PortMapping, []*os.File, error) {
+	if err := Reservable(ports); err != nil {
+		return nil, nil, err
+	}
 	chosen := slices.Clone(ports)
 	var files []*os.File
 	for i := range chosen {
@@ -46,9 +49,10 @@ func reserve(p *cove.PortMapping) ([]*os.File, error) {
 		return nil, err
 	}
 	if p.HostPort != 0 {
-		files, err := reserveRun(p, host, proto, p.HostPort)
+		files, _, err := reserveRun(p, host, proto, p.HostPort)
 		return files, err
 	}
+	var taken []int // in the midst of runs that were tried: it would take thousands of sockets to meet each again
 	for range triesForRange {
 		fd, port, err := bind(host, proto, 0)
 		if err != nil {
@@ -59,14 +63,15 @@ func reserve(p *cove.PortMapping) ([]*os.File, error) {
 			p.HostPort = port
 			return []*os.File{first}, nil
 		}
-		if int(port)+Count(*p) > 1<<16 {
+		end := int(port) + Count(*p)
+		if end > 1<<16 || slices.ContainsFunc(taken, func(t int) bool { return int(port) <= t && t < end }) {
 			_ = first.Close()
 			continue
 		}
 		q := *p
 		q.Range--
 		q.HostPort = port + 1
-		rest, err := reserveRun(&q, host, proto, q.HostPort)
+		rest, at, err := reserveRun(&q, host, proto, q.HostPort)
 		if err == nil {
 			p.HostPort = port
 			return append([]*os.File{first}, rest...), nil
@@ -75,13 +80,13 @@ func reserve(p *cove.PortMapping) ([]*os.File, error) {
 		if !errors.Is(err, unix.EADDRINUSE) {
 			return nil, err
 		}
+		taken = append(taken, at)
 	}
 	return nil, refusal(*p, unix.EADDRINUSE)
 }
 
-// reserveRun takes consecutive ports from first on.
-func reserveRun(p *cove.PortMapping, host netip.Addr, proto byte, first uint16) ([]*os.File, error) {
-	files := make([]*os.File, 0, Count(*p))
+// reserveRun takes consecutive ports from first on, or gives the one that is not to be had.
+func reserveRun(p *cove.PortMapping, host netip.Addr, proto byte, first uint16) (files []*os.File, not int, err error) {
 	for i := range Count(*p) {
 		q := *p
 		q.HostPort = first + uint16(i)
@@ -90,13 +95,13 @@ func reserveRun(p *cove.PortMapping, host netip.Addr, proto byte, first uint16) 
 			for _, f := range files {
 				_ = f.Close()
 			}
-			return nil, refusal(q, err)
+			return nil, int(q.HostPort), refusal(q, err)
 		}
 		if fd >= 0 {
 			files = append(files, file(fd, q))
 		}
 	}
-	return files, nil
+	return files, 0, nil
 }
 
 func file(fd int, p cove.PortMapping) *os.File { return os.NewFile(uintptr(fd), portName(p)) }
