@@ -147,6 +147,10 @@ func (d *draft) configured() error {
 	}
 	var devices []cove.Device
 	for _, text := range c.Devices.Get() {
+		if named := (cove.Device{HostPath: text}); named.CDI() {
+			devices = append(devices, named)
+			continue
+		}
 		host, inside, access, err := conf.Device(text)
 		if err != nil {
 			return cove.E("read containers.conf", "devices", cove.Invalid, err)
