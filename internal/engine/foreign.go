@@ -277,11 +277,24 @@ func (e *Engine) forgetForeign(c *cove.Container) {
 // endRuntimes ends what still is at work for a run whose monitor was killed. Its
 // driver dies with the monitor, and the runtime with the driver, when the kernel
 // comes to it; what a script in the runtime's place has called does not, and would
-// make the container when all of it has been taken down. With conmon the driver
-// outlives that to see to it.
+// make the container when all of it has been taken down: a runtime is ended with its
+// process group, as its driver would, before that is. With conmon the driver outlives
+// it to see to it.
 func (e *Engine) endRuntimes(c *cove.Container) error {
 	if c.Spec.Runtime == "" || c.Spec.Monitor != "" {
 		return nil
+	}
+	pids, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if !e.isRuntimeOf(pid, c.ID) {
+			continue
+		}
+		if group, err := unix.Getpgid(pid); err == nil && group == pid {
+			_ = unix.Kill(-group, unix.SIGKILL)
+		}
 	}
 	return endEach(func(pid int) bool { return e.worksFor(pid, c.ID) })
 }
@@ -289,13 +302,19 @@ func (e *Engine) endRuntimes(c *cove.Container) error {
 // worksFor tells whether a process is a container's driver, or its OCI runtime
 // that carries out a command.
 func (e *Engine) worksFor(pid int, id string) bool {
-	argv, _ := commandLine(pid)
-	if at := slices.Index(argv, filepath.Join(e.bundle(id), "state")); at > 0 && argv[at-1] == "--root" {
+	if e.isRuntimeOf(pid, id) {
 		return true
 	}
-	if argv[0] != "cove-runtime-driver" {
+	if argv, _ := commandLine(pid); argv[0] != "cove-runtime-driver" {
 		return false
 	}
 	names, _ := opened(pid)
 	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, e.dir(id)+"/") })
+}
+
+// isRuntimeOf tells whether a process is the container's OCI runtime, by its words.
+func (e *Engine) isRuntimeOf(pid int, id string) bool {
+	argv, _ := commandLine(pid)
+	at := slices.Index(argv, filepath.Join(e.bundle(id), "state"))
+	return at > 0 && argv[at-1] == "--root"
 }
