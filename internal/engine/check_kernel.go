@@ -59,9 +59,9 @@ func (k *survey) cgroups() {
 }
 
 // delegation tells of a machine on which running containers could lift their own
-// limits: a cgroup namespace keeps them from that with nsdelegate alone, which systemd
-// mounts version 2 with and other engines' runtimes take away (procfs.FirstCgroupNamespace).
-// From a namespace of its own nobody can set it.
+// limits: a cgroup namespace keeps them from that with nsdelegate alone. systemd mounts
+// version 2 with it, and with memory_recursiveprot, and other engines' runtimes take
+// both away (procfs.FirstCgroupNamespace). From a namespace of its own nobody can set them.
 func (k *survey) delegation() {
 	at := ""
 	lacks := func() (bool, error) {
@@ -82,7 +82,7 @@ func (k *survey) delegation() {
 			continue
 		}
 		k.suspicions = append(k.suspicions, suspicion{
-			Difference: Difference{Kind: "mount", Object: at, Problem: "it lacks nsdelegate, so that containers can lift their own limits: mount -o remount,nsdelegate " + at},
+			Difference: Difference{Kind: "mount", Object: at, Problem: "it lacks nsdelegate, so that containers can lift their own limits: mount -o remount,nsdelegate,memory_recursiveprot " + at},
 			still:      lacks,
 		})
 		return
