@@ -136,6 +136,7 @@ type conmonStart struct {
 	run    *runfile.File
 	told   *os.File // where conmon tells that the container is there
 	conn   *monitor.Conn
+	log    *os.File // nil for none
 	birth  conmon.Birth
 	env    wire.Envelope
 	said   *os.File // its standard error; nil where that is the container's
@@ -191,6 +192,9 @@ func (s *conmonStart) Start(env wire.Envelope, files []monitor.File) error {
 	var err error
 	if b.ExitCommand, err = e.exitCommand(env.ID, env.Generation); err != nil {
 		return err
+	}
+	if s.log, err = b.OpenLog(); err != nil {
+		return cove.E("start container", env.Name, fileKind(err), err)
 	}
 	for _, dir := range []string{b.Bundle, b.Exits} {
 		if err = os.RemoveAll(dir); err == nil {
@@ -452,6 +456,7 @@ func (s *conmonStart) Go(down wire.GoBody) (wire.StartedBody, error) {
 	s.Starting.Close()
 	s.listened()
 	_ = s.told.Close()
+	_ = s.log.Close()
 	return wire.StartedBody{PID: pid, PIDStart: run.PIDStart, Monitor: run.MonitorPID}, nil
 }
 
@@ -468,6 +473,7 @@ func (s *conmonStart) Abort() (killed bool) {
 	if s.told != nil {
 		_ = s.told.Close()
 	}
+	_ = s.log.Close()
 	now := Container{Container: *s.l.c, Dir: s.l.e.dir(s.l.c.ID)}
 	if !s.l.overtaken {
 		_ = s.l.e.clear(&now)

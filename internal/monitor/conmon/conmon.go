@@ -103,6 +103,21 @@ func (b *Birth) log() string {
 	return "k8s-file:" + b.Log.Path
 }
 
+// OpenLog opens the log as cove's own monitor does, which follows no link and does not wait
+// for the reader of a named pipe, as conmon would; nil where that has no file. It stays open until
+// conmon has it, or such a reader would see its end.
+func (b *Birth) OpenLog() (*os.File, error) {
+	path, is := strings.CutPrefix(b.log(), "k8s-file:")
+	if !is {
+		return nil, nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if why, is := errors.AsType[*os.PathError](err); is {
+		why.Op = "open log"
+	}
+	return f, err
+}
+
 // special tells whether the log is there and no regular file: conmon would put
 // one in the place of a device.
 func (b *Birth) special() bool {
