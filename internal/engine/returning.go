@@ -3,15 +3,13 @@ package engine
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/lock"
 	"github.com/cove-engine/cove/internal/state"
+	"github.com/cove-engine/cove/internal/syncdir"
 )
 
 // A record is on the disk when its transaction has ended; the directories and locks
@@ -78,14 +76,7 @@ func (e *Engine) syncRemovals() error {
 }
 
 func syncDir(dir string) error {
-	d, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY, 0) // waits for nobody
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = errors.Join(d.Sync(), d.Close())
-	}
-	if err != nil {
+	if err := syncdir.Sync(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cove.E("sync", dir, fileKind(err), err)
 	}
 	return nil

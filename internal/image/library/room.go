@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/syncdir"
 )
 
 // incoming is the store for one copy into it, which ends with ctx. It refuses
@@ -105,11 +106,7 @@ func syncTree(dir string) error {
 // that it writes, and not that it has its name.
 func (l *library) settle() error {
 	name := filepath.Join(cmp.Or(l.store.ImageStore(), l.store.GraphRoot()), l.store.GraphDriverName()+"-images")
-	dir, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return syncdir.Sync(name)
 }
 
 // making takes note of a layer that is to be made, and gives its ID and the options

@@ -33,6 +33,7 @@ import (
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/coldjson"
+	"github.com/cove-engine/cove/internal/syncdir"
 )
 
 // Name is the file's name in the container's directory.
@@ -271,19 +272,7 @@ func (f *File) Renew(dir string, run *cove.Run, durable bool) error {
 		_ = f.TakeLastWords() // it may run without
 	}
 	if durable { // its name, too, and that of a directory made anew
-		return errors.Join(syncDir(dir), syncDir(dir+"/.."))
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		err = unix.Fsync(fd)
-		_ = unix.Close(fd)
-	}
-	if err != nil {
-		return &os.PathError{Op: "sync", Path: dir, Err: err}
+		return errors.Join(syncdir.Sync(dir), syncdir.Sync(dir+"/.."))
 	}
 	return nil
 }

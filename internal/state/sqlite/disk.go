@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/state/turnstile"
+	"github.com/cove-engine/cove/internal/syncdir"
 )
 
 // disk is SQLite's view of the file system: the locked file under a number,
@@ -178,7 +179,7 @@ func (system) Delete(name string, syncDir bool) error {
 		return sqlite3.IOERR_DELETE_NOENT
 	}
 	if err == nil && syncDir {
-		err = syncFolder(d.journal())
+		err = syncdir.Sync(filepath.Dir(d.journal()))
 	}
 	if err != nil {
 		return d.remember(vfs.SystemError(err, sqlite3.IOERR_DELETE), err)
@@ -245,20 +246,12 @@ func (f *file) Sync(vfs.SyncFlag) error {
 	err := f.File.Sync()
 	if err == nil && f.unnamed {
 		f.unnamed = false
-		err = syncFolder(f.disk.journal())
+		err = syncdir.Sync(filepath.Dir(f.disk.journal()))
 	}
 	if err != nil {
 		return f.disk.remember(vfs.SystemError(err, sqlite3.IOERR_FSYNC), err)
 	}
 	return nil
-}
-
-func syncFolder(path string) error {
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func (f *file) Size() (int64, error) {

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/syncdir"
 )
 
 // ErrNone says that the file has not been made yet.
@@ -205,7 +206,7 @@ func (f File) Remove() error {
 		return nil
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(f.Path))
+		err = syncdir.Sync(filepath.Dir(f.Path))
 	}
 	if err != nil {
 		return f.fault("remove state", err)
@@ -237,7 +238,7 @@ func (f File) Unnamed() (*os.File, func(bool) error, error) {
 				if err != nil {
 					return &fs.PathError{Op: "link", Path: path, Err: err}
 				}
-				return syncDir(dir)
+				return syncdir.Sync(dir)
 			}, nil
 		}
 		unix.Close(fd)
@@ -253,18 +254,10 @@ func (f File) Unnamed() (*os.File, func(bool) error, error) {
 		}
 		err = errors.Join(err, os.Remove(file.Name()))
 		if err == nil && keep {
-			err = syncDir(dir)
+			err = syncdir.Sync(dir)
 		}
 		return err
 	}, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Fault gives a system error its kind.
