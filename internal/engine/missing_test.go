@@ -36,9 +36,9 @@ func TestMissingFileIsNoMissingObject(t *testing.T) {
 		})
 		return e, c
 	}
-	e, c := made()
-	for i := range place(e) {
-		e, c = made()
+	first, _ := made()
+	for i := range place(first) {
+		e, c := made()
 		gone := place(e)[i]
 		if filepath.Base(gone) == "locks" || gone == e.conf.Home() {
 			continue // whoever takes a lock waits for somebody to make those anew
