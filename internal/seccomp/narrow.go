@@ -44,7 +44,8 @@ var closedFamilies = [...]uint64{
 const lastFamily = unix.AF_MCTP
 
 // narrow takes from p, go.podman.io/common's profile, what docker's has not: the
-// default of cove is never wider than either.
+// default of cove is never wider than either, but that keyctl and pivot_root, which
+// docker's has for nobody, come back with CAP_SYS_ADMIN.
 func narrow(p *profile) {
 	taken := []string{"clone", "signal", "socket"}
 	for _, g := range guarded {

@@ -13,6 +13,9 @@ import (
 // Sync syncs a directory. What is in its place and none is not waited for.
 func Sync(dir string) error {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for err == unix.EINTR { // of file systems that wait for another process or machine
+		fd, err = unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
 	if err == nil {
 		for err = unix.Fsync(fd); err == unix.EINTR; {
 			err = unix.Fsync(fd)

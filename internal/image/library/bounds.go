@@ -88,10 +88,10 @@ func (r refuse) blobs(dir string) func(imagetypes.ProgressProperties) {
 // sends without end is to leave some to others.
 func place(dir string, size, had int64) error {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return nil // what cannot be written there will say so
+	if err := unix.Statfs(dir, &fs); err != nil || fs.Blocks == 0 {
+		return nil // what cannot be written there will say so; no blocks: it does not tell, as ramfs
 	}
-	room := int64(fs.Bavail) * fs.Bsize
+	room := int64(fs.Bfree) * fs.Bsize // with root's reserve: it may be ours
 	switch {
 	case size-had > room:
 		return fmt.Errorf("it is to have %d bytes more, and there is room for %d in %s: %w", size-had, room, dir, unix.ENOSPC)
