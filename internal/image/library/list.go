@@ -35,10 +35,18 @@ func (s *Store) list(ctx context.Context, op string, o image.ListOptions) ([]ima
 		}
 		filters = append(filters, f)
 	}
+	final := filters
 	if !o.All && !slices.ContainsFunc(filters, func(f string) bool { return strings.HasPrefix(f, "intermediate") }) {
-		filters = append(filters, "intermediate=false")
+		final = append(slices.Clone(filters), "intermediate=false")
 	}
-	images, err := lib.runtime.ListImages(ctx, &libimage.ListImagesOptions{Filters: filters, SetListData: true})
+	images, err := lib.runtime.ListImages(ctx, &libimage.ListImagesOptions{Filters: final, SetListData: true})
+	if err != nil && ctx.Err() == nil {
+		// One that has lost its manifest is in no tree of images, nor are the others then:
+		// all are listed, without what the tree would tell of them.
+		if all, again := lib.runtime.ListImages(ctx, &libimage.ListImagesOptions{Filters: filters}); again == nil {
+			images, err = all, nil
+		}
+	}
 	if err != nil {
 		return nil, failContent(op, "", err)
 	}
