@@ -110,8 +110,10 @@ func linkOf(home, layer string) string {
 	return "lost-" + layer
 }
 
+// bootTime is when the machine came up, to less than the moment that a virtual one is
+// away: sysinfo(2) rounds up to a second.
 func bootTime() time.Time {
-	var info unix.Sysinfo_t
-	_ = unix.Sysinfo(&info) // cannot fail
-	return time.Now().Add(-time.Duration(info.Uptime) * time.Second)
+	var up unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail
+	return time.Now().Add(-time.Duration(up.Nano()))
 }
