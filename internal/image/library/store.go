@@ -120,7 +120,7 @@ func (s *Store) open() (*library, error) {
 	if err != nil {
 		return nil, fail("open image store", images, err)
 	}
-	nameLinks(filepath.Join(cmp.Or(o.ImageStore, o.GraphRoot), "overlay"))
+	nameLinks(cmp.Or(o.ImageStore, o.GraphRoot))
 	watched()
 	st, err := storage.GetStore(o)
 	if err != nil {

@@ -84,19 +84,41 @@ func isTrial(name string) bool {
 	return kind != name && slices.Contains([]string{"compat", "metacopy-check", "opaque-bug-check", "volatile-check"}, kind)
 }
 
-// nameLinks sees to layers that were being made when the machine lost its power, and
-// whose file with the name of their short link is empty now. The library, which deletes
-// them as it opens the store, would take the directory of all links for theirs.
-func nameLinks(home string) {
+// nameLinks sees to layers whose making the machine's loss of power, or a kill, has cut
+// short, and whose file with the name of their short link is empty. The library, which
+// deletes them as it opens the store, would take the directory of all links for theirs.
+// One of this boot may be about to be written: it is by who holds the lock of the layers.
+func nameLinks(graph string) {
+	home := filepath.Join(graph, "overlay")
+	fresh := nameEmpty(home, bootTime())
+	if !fresh {
+		return
+	}
+	l, err := lockfile.GetLockFile(filepath.Join(graph, "overlay-layers", "layers.lock"))
+	if err != nil || !l.IsReadWrite() {
+		return
+	}
+	l.Lock()
+	defer l.Unlock()
+	nameEmpty(home, time.Now())
+}
+
+// nameEmpty names the links that have no name, and tells whether there are some that were
+// made since that time and are left.
+func nameEmpty(home string, since time.Time) (left bool) {
 	entries, _ := os.ReadDir(home)
 	for _, e := range entries {
 		name := filepath.Join(home, e.Name(), "link")
 		info, err := os.Lstat(name)
-		if err != nil || !info.Mode().IsRegular() || info.Size() > 0 || !info.ModTime().Before(bootTime()) {
-			continue // one of this boot may be about to be written
+		switch {
+		case err != nil || !info.Mode().IsRegular() || info.Size() > 0:
+		case info.ModTime().Before(since):
+			_ = os.WriteFile(name, []byte(linkOf(home, e.Name())), 0o644)
+		default:
+			left = true
 		}
-		_ = os.WriteFile(name, []byte(linkOf(home, e.Name())), 0o644)
 	}
+	return left
 }
 
 // linkOf finds the short link to a layer, or makes up one that is nobody's.
