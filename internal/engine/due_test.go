@@ -90,3 +90,15 @@ func TestDueAfterStartCutShort(t *testing.T) {
 		t.Errorf("generation %d of %d, due %v", h.Run.Generation, c.Run.Generation, h.due)
 	}
 }
+
+// Who looks at a container whose restart waits for another is shown it as it is.
+func TestLookAtWaitingRestart(t *testing.T) {
+	e, _ := engineWith(t)
+	other := stored(t, e, "other", nil)
+	c := due(t, e, func(c *cove.Container, _ *cove.Run) { c.DependsOn = []string{other.ID} })
+	now, err := e.Container(t.Context(), "c", false)
+	if err != nil || now.Status != cove.Exited {
+		t.Errorf("%s, %v", now.Status, err)
+	}
+	stillDue(t, e, c, true)
+}

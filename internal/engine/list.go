@@ -135,8 +135,11 @@ func (e *Engine) Container(ctx context.Context, nameOrID string, size bool) (Con
 		return Container{}, err
 	}
 	now, err := e.look(c)
-	if err == nil && e.heal(ctx, &now) {
-		return e.Container(ctx, c.ID, size)
+	if err == nil && e.heal(ctx, &now) { // once: some of it may be left for later
+		if c, err = e.find(c.ID); err != nil {
+			return Container{}, err
+		}
+		now, err = e.look(c)
 	}
 	if err == nil && size {
 		e.measure(&now)
