@@ -287,8 +287,7 @@ func (h *held) mayCheckpoint(plan *os.File, body wire.CheckpointBody) error {
 	}
 	ends := !body.Leave
 	if ends {
-		err = os.Remove(filepath.Join(body.Work, checkpoint.DumpStatistics))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err = drive.Anew(body.Work); err != nil {
 			return err
 		}
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
-// imagePatience is how long a runtime may take to write or read the memory of a
+// ImagePatience is how long a runtime may take to write or read the memory of a
 // container: less than the engine waits for a start.
-const imagePatience = 9 * time.Minute
+const ImagePatience = 9 * time.Minute
 
 // Unfinished is the ending of the directory that images are written to before
 // they take the place of the last checkpoint's.
@@ -34,7 +34,7 @@ func (d *driver) checkpoint() *wire.Failure {
 	written := *d.dump
 	written.Dir += Unfinished
 	var err error
-	if d.turn, err = Turn(path.Dir(d.dump.Dir), imagePatience); err != nil { // until we end, and CRIU
+	if d.turn, err = Turn(path.Dir(d.dump.Dir), ImagePatience); err != nil { // until we end, and CRIU
 		return wire.Fail("wait for another checkpoint", err)
 	}
 	err = rootfs.RemoveTree(written.Dir)
@@ -49,7 +49,7 @@ func (d *driver) checkpoint() *wire.Failure {
 	if err != nil {
 		return wire.Fail("make the checkpoint's directories", err)
 	}
-	if f := d.call("checkpoint", imageArgs(&written), imagePatience, d.ID); f != nil && !d.finished() {
+	if f := d.call("checkpoint", imageArgs(&written), ImagePatience, d.ID); f != nil && !d.finished() {
 		explain(f, written.Work+"/dump.log")
 		// CRIU that was killed leaves the container frozen.
 		_ = d.call("resume", nil, patience, d.ID)
@@ -69,7 +69,7 @@ func (d *driver) checkpoint() *wire.Failure {
 func (d *driver) finished() bool {
 	_ = unix.Close(d.turn) // CRIU has it, too
 	var err error
-	d.turn, err = Turn(path.Dir(d.dump.Dir), imagePatience)
+	d.turn, err = Turn(path.Dir(d.dump.Dir), ImagePatience)
 	return err == nil && Complete(d.dump.Dir, d.dump.Work)
 }
 
@@ -91,6 +91,15 @@ func Turn(dir string, patience time.Duration) (int, error) {
 			return -1, err
 		}
 	}
+}
+
+// Anew takes from CRIU's directory what tells of a completed checkpoint, so that Complete is
+// of the next one. The caller has the turn.
+func Anew(work string) error {
+	if err := unix.Unlink(work + "/" + statistics); err != unix.ENOENT {
+		return err
+	}
+	return nil
 }
 
 // Complete tells whether a checkpoint was completed of which nobody has told: the

@@ -395,7 +395,7 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		n := len(d.runtimeArgs) - 1
 		args := slices.Clone(d.runtimeArgs[1:n])
 		if d.restore != nil {
-			if f := d.call("restore", imageArgs(d.restore, args...), imagePatience, d.runtimeArgs[n]); f != nil {
+			if f := d.call("restore", imageArgs(d.restore, args...), ImagePatience, d.runtimeArgs[n]); f != nil {
 				explain(f, d.restore.Work+"/restore.log")
 				return 0, -1, f
 			}
@@ -419,7 +419,7 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 	case d.init != 0:
 		command, args = "exec", []string{"--detach", "--process", d.scratch() + "/" + processFile}
 	case d.restore != nil:
-		command, args, limit = "restore", append(args, imageArgs(d.restore, "--detach")...), imagePatience
+		command, args, limit = "restore", append(args, imageArgs(d.restore, "--detach")...), ImagePatience
 	}
 	_ = unix.Unlinkat(d.dir, pidFile, 0) // of the run before
 	args = append(args, "--pid-file", d.scratch()+"/"+pidFile)

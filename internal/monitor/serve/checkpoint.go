@@ -1,11 +1,13 @@
 package serve
 
 import (
+	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/coldjson"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -17,14 +19,19 @@ type dump struct {
 	child
 	client *client
 	body   wire.CheckpointBody
+	// until is for how long a CRIU is waited for that has lost the driver.
+	until time.Time
 }
 
-// turnWait is how often is looked whether another checkpoint, or a health check,
-// has ended: what that runs in the container would be nobody's after a restore.
+// lastSteps is how long CRIU may take to end when it has ended the container.
+const lastSteps = 10 * time.Second
+
+// turnWait is how often is looked whether another checkpoint is made and read, or a health
+// check has ended: what that runs in the container would be nobody's after a restore.
 const turnWait = 50 * time.Millisecond
 
-// startDump begins a checkpoint for a client. Once begun it does not need him.
-func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
+// startDump begins a checkpoint for a client, by deadline. Once begun it does not need him.
+func (m *Monitor) startDump(c *client, body wire.CheckpointBody, deadline time.Time) {
 	refuse := func(f *wire.Failure) {
 		m.letGoOfPlan()
 		c.sendJSON(wire.Failed, f)
@@ -39,11 +46,24 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
 	case m.init.pid == 0 || m.ended:
 		refuse(&wire.Failure{Step: "checkpoint", Errno: unix.ESRCH, Text: "the container is not running"})
 		return
-	case m.dump != nil || m.health.running != nil:
-		m.after(turnWait, func() { m.startDump(c, body) })
+	}
+	turn, err := -1, error(unix.EWOULDBLOCK)
+	if m.dump == nil && m.health.running == nil {
+		turn, err = drive.Turn(path.Dir(body.Images.Dir), 0)
+	}
+	if err == unix.EWOULDBLOCK && time.Now().Before(deadline) {
+		m.after(turnWait, func() { m.startDump(c, body, deadline) })
 		return
 	}
-	err := m.noteDump(!body.Leave)
+	if err == nil {
+		err = drive.Anew(body.Images.Work)
+		_ = unix.Close(turn) // the driver takes it
+	}
+	if err != nil {
+		refuse(wire.Fail("wait for another checkpoint", err))
+		return
+	}
+	err = m.noteDump(!body.Leave)
 	var null int
 	if err == nil {
 		null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -70,22 +90,58 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody) {
 	m.watch(d.pidfd, unix.EPOLLIN, func(uint32) { m.dumpEnded() })
 }
 
-// dumpEnded reaps the driver and tells what became of the checkpoint.
+// dumpEnded reaps the driver and hears what became of the checkpoint.
 func (m *Monitor) dumpEnded() {
 	d := m.dump
 	if pid, _ := unix.Wait4(d.pid, nil, unix.WNOHANG, nil); pid != d.pid {
 		return
 	}
-	f := &wire.Failure{Step: "checkpoint", Text: "it was given up"}
 	kind, body, _, err := wire.Receive(d.socket, m.buf[:])
-	switch {
-	case err == nil && kind == wire.Ready:
-		f = nil
-	case err == nil && kind == wire.Failed:
-		_ = coldjson.Unmarshal(body, f)
-	}
 	m.forget(d.pidfd)
 	_ = unix.Close(d.socket)
+	d.child = child{pidfd: -1, socket: -1}
+	f := &wire.Failure{Step: "checkpoint"}
+	switch {
+	case err == nil && kind == wire.Ready:
+		m.dumpOver(nil)
+	case err == nil && kind == wire.Failed:
+		_ = coldjson.Unmarshal(body, f)
+		m.dumpOver(f)
+	default:
+		d.until = time.Now().Add(drive.ImagePatience)
+		m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) {
+			m.watch(m.init.pidfd, 0, func(uint32) {})
+			d.until = time.Now().Add(lastSteps)
+		})
+		m.awaitCRIU()
+	}
+}
+
+// awaitCRIU waits for a CRIU whose driver was killed, as it goes on without that. What it
+// completes counts.
+func (m *Monitor) awaitCRIU() {
+	d := m.dump
+	turn, err := drive.Turn(path.Dir(d.body.Images.Dir), 0)
+	if err == unix.EWOULDBLOCK && time.Now().Before(d.until) {
+		m.after(turnWait, m.awaitCRIU)
+		return
+	}
+	f := &wire.Failure{Step: "checkpoint", Text: "it was given up"}
+	if err == nil {
+		if drive.Complete(d.body.Images.Dir, d.body.Images.Work) {
+			f = nil
+			if err := drive.Keep(d.body.Images.Dir); err != nil {
+				f = wire.Fail("keep the checkpoint", err)
+			}
+		}
+		_ = unix.Close(turn)
+	}
+	m.dumpOver(f)
+}
+
+// dumpOver tells what became of the checkpoint; f is nil if it was made.
+func (m *Monitor) dumpOver(f *wire.Failure) {
+	d := m.dump
 	m.dump = nil
 	m.run.Dumping = false
 	if f == nil && !d.body.Leave {
@@ -129,7 +185,7 @@ func (m *Monitor) letGoOfPlan() {
 	}
 }
 
-// endDump gives a checkpoint up. CRIU lets the container's processes go on.
+// endDump gives a checkpoint up, if CRIU does not complete it by itself.
 func (m *Monitor) endDump() {
 	if m.dump != nil {
 		_ = unix.PidfdSendSignal(m.dump.pidfd, unix.SIGKILL, nil, 0)

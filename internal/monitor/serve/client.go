@@ -6,11 +6,13 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/coldjson"
 	"github.com/cove-engine/cove/internal/ctrinit"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
 
@@ -193,7 +195,7 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 			m.letGoOfPlan()
 			m.planFD = fds[0]
 		}
-		m.startDump(c, b)
+		m.startDump(c, b, time.Now().Add(drive.ImagePatience))
 		return kept
 	case wire.HealthRun:
 		m.probeNow(c)
