@@ -321,6 +321,9 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 		body.Unlink = append(body.Unlink, after.Spec.CIDFile)
 	}
 	conn, err := e.dial(&h.Container)
+	if cove.Is(err, cove.NoFile) { // it is ending
+		err = cove.E("tell the monitor of container", h.Name, cove.WrongStatus, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -337,9 +340,13 @@ func (e *Engine) carryOut(ctx context.Context, h *held) error {
 	return nil
 }
 
-// networkOf opens a running container's network namespace.
+// networkOf opens a running container's network namespace. The error is of kind
+// WrongStatus when the container has ended.
 func networkOf(c *Container) (int, error) {
 	fd, err := openNamespace("/proc/" + strconv.Itoa(c.Run.PID) + "/ns/net")
+	if cove.Is(err, cove.NoFile) {
+		err = cove.E("find the network of container", c.Name, cove.WrongStatus, err)
+	}
 	if err != nil {
 		return -1, err
 	}

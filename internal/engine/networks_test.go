@@ -5,10 +5,13 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/network"
@@ -248,5 +251,28 @@ func TestPublishedNames(t *testing.T) {
 	e.forget(c)
 	if left, err := os.ReadDir(filepath.Join(e.namesDir(), "front")); err != nil || len(left) > 0 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// A container that has ended since it was looked at is no missing file.
+func TestNetworkOfEnded(t *testing.T) {
+	for _, wait := range []bool{false, true} { // not yet reaped, and gone
+		cmd := exec.Command("true")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+			t.Fatal(err)
+		}
+		if wait {
+			_ = cmd.Wait()
+		}
+		c := new(Container)
+		c.Run.PID = cmd.Process.Pid
+		_, err := networkOf(c)
+		wantKind(t, err, cove.WrongStatus, "")
+		if !wait {
+			_ = cmd.Wait()
+		}
 	}
 }
