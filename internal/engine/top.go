@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -73,7 +74,7 @@ func (e *Engine) innerPs(ctx context.Context, c *Container, args []string) ([][]
 	defer cancel()
 	var out, errs limitedBuffer
 	r, err := e.Exec(ctx, c.ID, ExecSpec{Command: append([]string{"ps"}, words...)}, AttachOptions{Streams: Streams{Out: &out, Err: &errs}, NoStdin: true})
-	if out.full || errs.full {
+	if out.full.Load() || errs.full.Load() {
 		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("ps of the container says more than %d bytes", maxPs))
 	}
 	if ctx.Err() != nil {
@@ -112,11 +113,12 @@ const maxPs = 16 << 20
 // limitedBuffer takes maxPs bytes and fails then.
 type limitedBuffer struct {
 	bytes.Buffer
-	full bool
+	full atomic.Bool // an exec that is given up may still be read from
 }
 
 func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.full = b.Len()+len(p) > maxPs; b.full {
+	if b.Len()+len(p) > maxPs {
+		b.full.Store(true)
 		return 0, unix.EFBIG
 	}
 	return b.Buffer.Write(p)
