@@ -38,7 +38,7 @@ type Usage struct {
 // most is how much is read of one statistics file.
 const most = 1 << 20
 
-// Stats measures. Cgroups that are all gone are NotFound.
+// Stats measures. Cgroups that are all gone are NoFile.
 func Stats(dirs []string) (Usage, error) {
 	var u Usage
 	var swapAndMemory, inactive, active uint64

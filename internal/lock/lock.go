@@ -106,13 +106,13 @@ type Object struct {
 // Manager hands out locks. It may be used from several goroutines.
 type Manager interface {
 	// Lock waits for the object's lock until ctx ends: Unavailable then,
-	// with ctx's cause below. NotFound when the object is gone, also when
+	// with ctx's cause below. NoFile when the object is gone, also when
 	// it went while Lock waited. Locks are not recursive.
 	Lock(ctx context.Context, k Kind, id string) (Held, error)
 	// TryLock takes the lock if nobody has it; InUse otherwise.
 	TryLock(ctx context.Context, k Kind, id string) (Held, error)
 	// TryKnown is TryLock of an object that has been locked and not been
-	// forgotten; NotFound for any other, which stays so.
+	// forgotten; NoFile for any other, which stays so.
 	TryKnown(ctx context.Context, k Kind, id string) (Held, error)
 	// Forget gives up what a lock needs outside of processes, before its
 	// object's record goes. Whoever holds or waits for the lock is not

@@ -61,7 +61,7 @@ type Options struct {
 }
 
 // Read calls each for the chosen lines in order and returns its error; nil
-// when ctx ended while following. NotFound when there is no log and none is
+// when ctx ended while following. NoFile when there is no log and none is
 // waited for, Unsupported for another driver.
 func Read(ctx context.Context, o Options, each func(Line) error) error {
 	var decode decoder

@@ -446,7 +446,7 @@ func Wrap(fd int) *Conn { return &Conn{fd: fd} }
 func (s *Starting) MonitorPID() int { return s.pid }
 
 // Dial connects to the monitor that listens on the socket at path. The error
-// is of kind NotFound when nobody does.
+// is of kind NoFile when nobody does.
 func Dial(path string) (*Conn, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // open file. The errors of Try and Wait become the Manager's: they have kinds.
 type Kernel interface {
 	// Try takes the lock if nobody has it; [ErrBusy] when somebody has. Only
-	// with make is one made that is not there, else that is NotFound.
+	// with make is one made that is not there, else that is NoFile.
 	Try(k lock.Kind, id string, make bool) (fd int, err error)
 	// Wait waits for the lock, for ever. [ErrStale] says that what it has
 	// got is no longer the object's lock, and that nothing is held.
