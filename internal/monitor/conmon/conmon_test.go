@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,8 +62,7 @@ func TestAttachToStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(first.fd)
-	begun := time.Now()
-	if _, err := Attach(dir); !cove.Is(err, cove.Unavailable) || time.Since(begun) > time.Minute {
-		t.Errorf("%v after %v", err, time.Since(begun))
+	if _, err := Attach(dir); !cove.Is(err, cove.Unavailable) {
+		t.Error(err)
 	}
 }
