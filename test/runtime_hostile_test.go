@@ -222,3 +222,24 @@ func TestRuntimeCgroupOfAnother(t *testing.T) {
 		}
 	}
 }
+
+// A container that has ended has nothing to do with a later one in a cgroup of
+// the same name.
+func TestRuntimeCgroupAgain(t *testing.T) {
+	for _, verb := range [][]string{{"delete", "c"}, {"kill", "--all", "c", "KILL"}, {"kill", "--all", "c", "TERM"}, {"delete", "--force", "c"}} {
+		a, b := newBundle(t, "true"), newBundle(t, "sleep 60")
+		a.start()
+		a.until("it has ended", func() bool { return a.state().Status == "stopped" })
+		b.Linux.CgroupsPath = a.Linux.CgroupsPath
+		b.start()
+		first := b.state().PID
+		if out, _ := a.try("ps", "--format", "json", "c"); strings.Contains(out, strconv.Itoa(first)) {
+			t.Errorf("ps: %s has another's process %d", out, first)
+		}
+		out, err := a.try(verb...)
+		if s := b.state(); s.Status != "running" || s.PID != first {
+			t.Fatalf("%v of one that had ended has ended another: %s %v", verb, out, err)
+		}
+		b.ok("delete", "--force", "c")
+	}
+}

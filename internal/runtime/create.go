@@ -209,6 +209,9 @@ func (c *creation) make() (*Born, error) {
 		c.Cgroups = nil // somebody's
 	}
 	if err == nil {
+		c.Inodes, err = cgroup.Inodes(c.Cgroups)
+	}
+	if err == nil {
 		err = c.save()
 	}
 	if err != nil {
@@ -483,10 +486,14 @@ func (c *Container) removeCgroups() error {
 		}
 		return layout.RemoveEmpty(c.CgroupPath)
 	}
-	if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
+	dirs, err := c.own()
+	if err != nil {
 		return err
 	}
-	return cgroup.Remove(c.Cgroups)
+	if err := cgroup.Kill(dirs, time.Now().Add(10*time.Second)); err != nil {
+		return err
+	}
+	return cgroup.Remove(dirs)
 }
 
 // remove takes away all that a container has outside of its bundle. It may be

@@ -45,33 +45,34 @@ func (c *Container) killAll(sig unix.Signal) error {
 	if !c.Own {
 		return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
 	}
-	if sig == unix.SIGKILL {
-		if err := cgroup.Kill(c.Cgroups, time.Now().Add(10*time.Second)); err != nil {
-			return err
-		}
-		return nil
+	dirs, err := c.own()
+	if err != nil {
+		return err
 	}
-	pids, err := cgroup.Pids(c.Cgroups)
+	if sig == unix.SIGKILL {
+		return cgroup.Kill(dirs, time.Now().Add(10*time.Second))
+	}
+	pids, err := cgroup.Pids(dirs)
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
-		if err := c.signal(pid, sig); err != nil {
+		if err := c.signal(dirs, pid, sig); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// signal sends a signal to a process that is found to be the container's still
-// while it is held.
-func (c *Container) signal(pid int, sig unix.Signal) error {
+// signal sends a signal to a process that is found to be in the container's
+// cgroups still while it is held.
+func (c *Container) signal(dirs []string, pid int, sig unix.Signal) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil
 	}
 	defer unix.Close(fd)
-	pids, err := cgroup.Pids(c.Cgroups)
+	pids, err := cgroup.Pids(dirs)
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,11 @@ func (r *Runtime) Pids(id string) ([]int, error) {
 	if !c.Own {
 		return nil, nil
 	}
-	return cgroup.Pids(c.Cgroups)
+	dirs, err := c.own()
+	if err != nil {
+		return nil, err
+	}
+	return cgroup.Pids(dirs)
 }
 
 // Lines gives the lines of ps(1)'s output that are about the pids: the first,

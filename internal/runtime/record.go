@@ -38,8 +38,10 @@ type record struct {
 	Cgroups []string `json:"cgroups,omitempty"` // directories
 	// Own says that they were made for the container: until then there may be
 	// somebody else in them.
-	Own        bool   `json:"ownCgroups,omitempty"`
-	CgroupPath string `json:"cgroupPath,omitempty"`
+	Own bool `json:"ownCgroups,omitempty"`
+	// Inodes are those that they had then; earlier releases do not say.
+	Inodes     []uint64 `json:"cgroupInodes,omitempty"`
+	CgroupPath string   `json:"cgroupPath,omitempty"`
 	// Process is what exec starts from, with the compiled filter.
 	Process       *specs.Process `json:"process"`
 	Seccomp       []byte         `json:"seccomp,omitempty"`
@@ -109,6 +111,26 @@ func (c *Container) save() error {
 		return cove.E("record container", c.ID, cove.Internal, err)
 	}
 	return nil
+}
+
+// own gives the cgroups that were made for the container and are there still.
+// When it has ended, another may have got one of the same name. It is for those
+// of which Own is true.
+func (c *Container) own() ([]string, error) {
+	if len(c.Inodes) != len(c.Cgroups) {
+		return c.Cgroups, nil
+	}
+	now, err := cgroup.Inodes(c.Cgroups)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []string
+	for i, d := range c.Cgroups {
+		if now[i] == c.Inodes[i] {
+			dirs = append(dirs, d)
+		}
+	}
+	return dirs, nil
 }
 
 // Status is what the container does.
