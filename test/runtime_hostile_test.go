@@ -189,12 +189,30 @@ const watch = `look() {
 
 func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 
+// cgroupsAt gives the directories of a cgroup, of either version.
+func cgroupsAt(path string) []string {
+	dirs, _ := filepath.Glob("/sys/fs/cgroup/*" + path)
+	unified, _ := filepath.Glob("/sys/fs/cgroup" + path)
+	return append(dirs, unified...)
+}
+
 // A create whose cgroup is another's is refused, and harms nobody there: neither
 // processes in it nor those in a cgroup below.
 func TestRuntimeCgroupOfAnother(t *testing.T) {
 	b := newBundle(t, "sleep 60")
 	b.start()
 	first := b.state().PID
+	for _, d := range cgroupsAt(filepath.Dir(b.Linux.CgroupsPath)) {
+		empty := d + "/empty"
+		if err := os.Mkdir(empty, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := os.Remove(empty); err != nil {
+				t.Error("an empty cgroup beside: ", err)
+			}
+		}()
+	}
 	for _, path := range []string{b.Linux.CgroupsPath, filepath.Dir(b.Linux.CgroupsPath)} {
 		o := newBundle(t, "sleep 60")
 		o.Linux.CgroupsPath = path
@@ -208,7 +226,10 @@ func TestRuntimeCgroupOfAnother(t *testing.T) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		cgroups, _ := filepath.Glob("/sys/fs/cgroup/*" + path)
+		cgroups := cgroupsAt(path)
+		if len(cgroups) == 0 {
+			t.Fatal("there is no cgroup ", path)
+		}
 		record, _ := json.Marshal(map[string]any{"version": 1, "id": "c", "cgroups": cgroups, "cgroupPath": path})
 		if err := os.WriteFile(filepath.Join(dir, "state.json"), record, 0o600); err != nil {
 			t.Fatal(err)

@@ -107,19 +107,14 @@ func (b *bundle) clean() {
 	}
 	_ = os.RemoveAll(b.dir)
 	// Above the containers' cgroups, which no runtime removes.
-	for _, top := range []string{"/sys/fs/cgroup/*" + cgroupTop, "/sys/fs/cgroup" + cgroupTop} {
-		dirs, _ := filepath.Glob(top)
-		for _, d := range dirs {
-			_ = unix.Rmdir(d)
-		}
+	for _, d := range cgroupsAt(cgroupTop) {
+		_ = unix.Rmdir(d)
 	}
 }
 
 // leaks looks for what no container owns any more.
 func (b *bundle) leaks() {
-	left, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroupTop + "/" + filepath.Base(b.dir) + "*")
-	unified, _ := filepath.Glob("/sys/fs/cgroup" + cgroupTop + "/" + filepath.Base(b.dir) + "*")
-	for _, c := range append(left, unified...) {
+	for _, c := range cgroupsAt(cgroupTop + "/" + filepath.Base(b.dir) + "*") {
 		b.t.Errorf("left behind: cgroup %s", c)
 	}
 	entries, _ := os.ReadDir(b.root)

@@ -21,6 +21,7 @@ func kind(err error) cove.Kind {
 	}{
 		{unix.ENOENT, cove.NoFile},
 		{unix.EBUSY, cove.InUse},
+		{unix.ENOTEMPTY, cove.InUse},
 		{unix.EACCES, cove.Denied},
 		{unix.EPERM, cove.Denied},
 		{unix.EROFS, cove.Denied},

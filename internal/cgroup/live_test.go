@@ -259,6 +259,25 @@ func TestLiveUndo(t *testing.T) {
 	if _, err := os.Stat(s.Dirs[0] + "/below"); !os.IsNotExist(err) {
 		t.Error("not made anew")
 	}
+	// Not where somebody is below, in whatever hierarchy, or may be.
+	empty, busy := s.Dirs[0]+"/empty", s.Dirs[len(s.Dirs)-1]+"/busy"
+	if err := errors.Join(os.Mkdir(empty, 0o755), os.Mkdir(busy, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	c := sleeper(t, []string{busy})
+	refused := func(what string) {
+		t.Helper()
+		if err := s.Make(); !cove.Is(err, cove.InUse) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := os.Stat(empty); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	refused("somebody below")
+	_, _ = c.Process.Kill(), c.Wait()
+	s.Shared = true
+	refused("a cgroup below")
 }
 
 // TestLiveForeignParent: a cpuset whose parent nobody filled in.

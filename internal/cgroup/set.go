@@ -35,6 +35,9 @@ type Set struct {
 	// MemoryBelow, if not 0, makes Apply refuse when the memory in use is
 	// above it: bytes, from linux.resources.memory.checkBeforeUpdate.
 	MemoryBelow int64 `json:"memoryBelow,omitempty"`
+	// Shared says that the path is a caller's, who may have cgroups below it:
+	// Make refuses (InUse) where there are any.
+	Shared bool `json:"shared,omitempty"`
 }
 
 // Parent is a cgroup above a container's.

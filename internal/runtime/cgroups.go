@@ -52,6 +52,7 @@ func (r *Runtime) planCgroups(s *specs.Spec, id string) (*cgroups, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.set.Shared = true
 	for _, w := range warnings {
 		r.warn(w)
 	}
