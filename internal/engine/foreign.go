@@ -289,32 +289,65 @@ func (e *Engine) endRuntimes(c *cove.Container) error {
 		return err
 	}
 	for _, pid := range pids {
-		if !e.isRuntimeOf(pid, c.ID) {
-			continue
-		}
-		if group, err := unix.Getpgid(pid); err == nil && group == pid {
-			_ = unix.Kill(-group, unix.SIGKILL)
+		if err := e.endRuntimeGroup(pid, c.ID); err != nil {
+			return err
 		}
 	}
-	return endEach(func(pid int) bool { return e.worksFor(pid, c.ID) })
+	return endEach(func(pid int) (bool, error) { return e.worksFor(pid, c.ID) })
+}
+
+// endRuntimeGroup kills a process group that a container's OCI runtime leads.
+func (e *Engine) endRuntimeGroup(pid int, id string) error {
+	if is, err := e.isRuntimeOf(pid, id); err != nil || !is {
+		return err
+	}
+	if group, err := unix.Getpgid(pid); err != nil || group != pid {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if is, err := e.isRuntimeOf(pid, id); err != nil || !is {
+		return err
+	}
+	if unix.PidfdSendSignal(fd, unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP) == unix.EINVAL { // before Linux 6.9
+		_ = unix.Kill(-pid, unix.SIGKILL)
+	}
+	return nil
 }
 
 // worksFor tells whether a process is a container's driver, or its OCI runtime
-// that carries out a command.
-func (e *Engine) worksFor(pid int, id string) bool {
-	if e.isRuntimeOf(pid, id) {
-		return true
+// that carries out a command. An error tells that it may be.
+func (e *Engine) worksFor(pid int, id string) (bool, error) {
+	if is, err := e.isRuntimeOf(pid, id); err != nil || is {
+		return is, err
 	}
-	if argv, _ := commandLine(pid); argv[0] != "cove-runtime-driver" {
-		return false
+	argv, err := commandLine(pid)
+	if err != nil || argv[0] != "cove-runtime-driver" {
+		return false, err
 	}
-	names, _ := opened(pid)
-	return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, e.dir(id)+"/") })
+	if ours, err := hasOurRights(pid); err != nil || !ours {
+		return false, err
+	}
+	names, err := opened(pid)
+	if slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(name, e.dir(id)+"/") }) {
+		return true, nil
+	}
+	return false, err
 }
 
-// isRuntimeOf tells whether a process is the container's OCI runtime, by its words.
-func (e *Engine) isRuntimeOf(pid int, id string) bool {
-	argv, _ := commandLine(pid)
+// isRuntimeOf tells whether a process is the container's OCI runtime: by its words, which
+// a process of the container may have as well, and its rights. An error tells that it may be.
+func (e *Engine) isRuntimeOf(pid int, id string) (bool, error) {
+	argv, err := commandLine(pid)
 	at := slices.Index(argv, filepath.Join(e.bundle(id), "state"))
-	return at > 0 && argv[at-1] == "--root"
+	if err != nil || at < 1 || argv[at-1] != "--root" {
+		return false, err
+	}
+	return hasOurRights(pid)
 }

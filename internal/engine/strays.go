@@ -28,12 +28,12 @@ func (e *Engine) rootOf(pid int) string {
 
 // endStrays kills the processes that live in a container's root file system.
 func (e *Engine) endStrays(id string) error {
-	return endEach(func(pid int) bool { return e.rootOf(pid) == id })
+	return endEach(func(pid int) (bool, error) { return e.rootOf(pid) == id, nil })
 }
 
 // endEach kills the processes that are meant until there are none. Each that
-// dies may have been forking.
-func endEach(meant func(pid int) bool) error {
+// dies may have been forking. An error of meant's, which may mean a process then, is its own.
+func endEach(meant func(pid int) (bool, error)) error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		pids, err := processes()
 		if err != nil {
@@ -41,7 +41,11 @@ func endEach(meant func(pid int) bool) error {
 		}
 		found := false
 		for _, pid := range pids {
-			if meant(pid) {
+			is, err := meant(pid)
+			if err != nil {
+				return err
+			}
+			if is {
 				found = true
 				if err := endOne(pid, meant); err != nil {
 					return err
@@ -56,14 +60,14 @@ func endEach(meant func(pid int) bool) error {
 }
 
 // endOne kills one, if it is still the same process.
-func endOne(pid int, meant func(pid int) bool) error {
+func endOne(pid int, meant func(pid int) (bool, error)) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return nil // it is gone
 	}
 	defer unix.Close(fd)
-	if !meant(pid) {
-		return nil
+	if is, err := meant(pid); err != nil || !is {
+		return err
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return err
