@@ -105,12 +105,14 @@ func (e *Engine) watches(pid int, id string) bool {
 // container's process has. What words a process has and what files of which name, anybody
 // can bring about in a mount namespace of his own.
 func hasOurRights(pid int) (bool, error) {
-	var own, its unix.Stat_t
 	dir := fmt.Sprintf("/proc/%d/", pid)
-	if err := unix.Stat("/", &own); err != nil {
+	var own, its unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, "/", unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &own); err != nil {
 		return false, err
 	}
-	if err := unix.Stat(dir+"root", &its); err != nil || own.Dev != its.Dev || own.Ino != its.Ino {
+	// Of a root directory of FUSE no server is asked, which might be dead or never answer.
+	err := unix.Statx(unix.AT_FDCWD, dir+"root", unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &its)
+	if err != nil || own.Dev_major != its.Dev_major || own.Dev_minor != its.Dev_minor || own.Ino != its.Ino {
 		return false, ofOurs(err)
 	}
 	status, err := procfs.Read(dir+"status", 64<<10)
@@ -118,16 +120,16 @@ func hasOurRights(pid int) (bool, error) {
 	return bytes.Contains(status, []byte(uids)), ofOurs(err)
 }
 
-// ofOurs is the error of a look at a process that may be one of ours, nil of one that is gone
-// or whose rights are other than ours: our own can be read, whatever user namespace we are in.
-// What is left is our own want, of descriptors or memory, and tells nothing of the process.
+// ofOurs is the error of a look at a process that may be one of ours: our own want, of
+// descriptors or memory, which tells nothing of the process. It is nil of any other: our
+// own can be read, whatever user namespace we are in, and a container can bring about many.
 func ofOurs(err error) error {
-	for _, other := range []error{unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM} {
-		if errors.Is(err, other) {
-			return nil
+	for _, want := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if errors.Is(err, want) {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 // commandLine gives a process's words; one that is gone has an empty one.

@@ -45,6 +45,21 @@ func TestMonitorDoubts(t *testing.T) {
 	}
 }
 
+// What a process has brought about by its root directory or its files tells that it is not
+// ours: only our own want leaves a doubt.
+func TestDoubt(t *testing.T) {
+	for _, err := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM} {
+		if ofOurs(os.NewSyscallError("openat", err)) == nil {
+			t.Errorf("%v leaves no doubt", err)
+		}
+	}
+	for _, err := range []error{nil, unix.ESRCH, unix.EACCES, unix.ENOTCONN, unix.EIO, unix.ESTALE} {
+		if got := ofOurs(os.NewSyscallError("statx", err)); got != nil {
+			t.Errorf("%v leaves a doubt: %v", err, got)
+		}
+	}
+}
+
 // withoutDescriptors does something while the process can open none.
 func withoutDescriptors(t *testing.T, do func()) {
 	t.Helper()
