@@ -128,9 +128,9 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	// Another one waits until these images and what CRIU has said are read, or has begun
 	// and is waited for.
-	turn, err := drive.Turn(h.Dir, turnPatience)
+	turn, err := h.turn(ctx)
 	if err != nil {
-		return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
+		return result, err
 	}
 	defer unix.Close(turn)
 	if result.CRIU, err = checkpoint.ReadStatistics(filepath.Join(body.Work, checkpoint.DumpStatistics)); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -206,6 +206,8 @@ func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 // turnPatience is how long a checkpoint waits for another one of the same container.
 const turnPatience = 10 * time.Minute
 
+var errNoTurn = errors.New("another checkpoint of it does not end")
+
 // beginCheckpoint waits until no other checkpoint is asked for of a container which conmon
 // watches, writes down whether the one that is to be made ends it, and sees to it that what
 // there is of others is not taken for one that does. The plan that it gives goes to the aide:
@@ -223,7 +225,7 @@ func (h *held) beginCheckpoint(ctx context.Context, body wire.CheckpointBody) (p
 			break
 		}
 		if time.Now().After(deadline) {
-			err = errors.New("another checkpoint of it does not end")
+			err = errNoTurn
 			break
 		}
 		_ = unix.Flock(int(plan.Fd()), unix.LOCK_UN) // it is to be had together with the turn
@@ -240,20 +242,35 @@ func (h *held) beginCheckpoint(ctx context.Context, body wire.CheckpointBody) (p
 
 // awaitCRIU waits as long as what has the container frozen is a checkpoint that is being made.
 func (h *held) awaitCRIU(ctx context.Context) error {
-	for h.Status == cove.Paused {
+	if h.Status != cove.Paused {
+		return nil
+	}
+	turn, err := h.turn(ctx)
+	if err != nil {
+		return err
+	}
+	_ = unix.Close(turn)
+	return h.again() // it may have been let go just now
+}
+
+// turn waits as long as a checkpoint of the container is being made, and keeps others from one
+// while the descriptor that it gives is open.
+func (h *held) turn(ctx context.Context) (int, error) {
+	for deadline := time.Now().Add(turnPatience); ; {
 		turn, err := drive.Turn(h.Dir, 0)
 		if err == nil {
-			_ = unix.Close(turn)
-			return h.again() // it may have been let go just now
+			return turn, nil
 		}
-		if err == unix.EWOULDBLOCK {
-			err = h.turnWait(ctx)
+		if err == unix.EWOULDBLOCK && time.Now().After(deadline) {
+			err = errNoTurn
 		}
-		if err != nil {
-			return err
+		if err != unix.EWOULDBLOCK {
+			return -1, cove.E("checkpoint container", h.Name, fileKind(err), err)
+		}
+		if err := h.turnWait(ctx); err != nil {
+			return -1, err
 		}
 	}
-	return nil
 }
 
 // turnWait lets others have the container for a moment in which a checkpoint of it may end.
