@@ -174,7 +174,7 @@ func (e *Engine) draftOf(ctx context.Context, name string, head *checkpoint.Head
 	if len(o.Ports) > 0 {
 		spec.Ports = nil
 	}
-	if all := grants(&spec, e.hasVolume); len(all) > 0 && o.Warn != nil {
+	if all := grants(&spec, e.hasVolume, e.hasNetwork); len(all) > 0 && o.Warn != nil {
 		o.Warn("the checkpoint's container has more of the host than others: " + strings.Join(all, ", "))
 	}
 	if names := slices.Sorted(maps.Keys(spec.Annotations)); len(names) > 0 {
@@ -379,4 +379,12 @@ func (d *draft) fillFrom(ctx context.Context, was *cove.Container, name string, 
 
 func (e *Engine) hasVolume(name string) bool {
 	return e.store.View(func(tx state.Tx) error { return tx.Get(state.Volumes, name, new(struct{})) }) == nil
+}
+
+// hasNetwork tells whether there is a network of that name, the default one aside.
+func (e *Engine) hasNetwork(name string) bool {
+	return name != e.defaultNetwork() && e.store.View(func(tx state.Tx) error {
+		_, err := tx.Find(state.Networks, name)
+		return err
+	}) == nil
 }

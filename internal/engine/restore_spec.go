@@ -45,9 +45,10 @@ func (e *Engine) importedSpec(was *cove.Container) (cove.ContainerSpec, error) {
 	return s, nil
 }
 
-// grants tells what a container gets of the host beyond what one gets that
-// nothing was asked for; hasVolume tells whether there is a volume of a name.
-func grants(s *cove.ContainerSpec, hasVolume func(name string) bool) []string {
+// grants tells what a container gets of the host, and of other containers, beyond what
+// one gets that nothing was asked for; hasVolume and hasNetwork tell whether there is a
+// volume, or a network that not everyone is on, of a name.
+func grants(s *cove.ContainerSpec, hasVolume, hasNetwork func(name string) bool) []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	for _, flag := range []struct {
@@ -58,9 +59,10 @@ func grants(s *cove.ContainerSpec, hasVolume func(name string) bool) []string {
 		{"--security-opt seccomp=" + s.Seccomp, s.Seccomp != ""},
 		{"--security-opt apparmor=" + s.AppArmor, s.AppArmor != ""},
 		{"--cgroup-parent " + s.CgroupParent, s.CgroupParent != ""},
-		{"--cgroups " + s.Cgroups, s.Cgroups == "disabled"},
+		{"--cgroups " + s.Cgroups, s.Cgroups != "" && s.Cgroups != "enabled"},
 		{"--log-driver " + s.LogDriver, strings.HasPrefix(s.LogDriver, "passthrough")},
 		{"--publish-all", s.PublishAll},
+		{"--restart " + s.Restart.Name, s.Restart.Name == "always" || s.Restart.Name == "unless-stopped"}, // with the host, too
 	} {
 		if flag.on {
 			all = append(all, flag.name)
@@ -86,6 +88,11 @@ func grants(s *cove.ContainerSpec, hasVolume func(name string) bool) []string {
 	} {
 		if ns.mode == "host" || strings.HasPrefix(ns.mode, "ns:") {
 			add("--%s %s", ns.name, ns.mode)
+		}
+	}
+	for _, n := range s.Networks {
+		if hasNetwork(n.Network) {
+			add("--network %s", n.Network)
 		}
 	}
 	for _, d := range s.Devices {
