@@ -219,23 +219,24 @@ func TestNotFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ast.Inspect(f, func(n ast.Node) bool {
+			var visit func(ast.Node) bool
+			visit = func(n ast.Node) bool {
 				switch n := n.(type) {
 				case *ast.CallExpr: // cove.Is asks
 					if s, ok := n.Fun.(*ast.SelectorExpr); ok && s.Sel.Name == "Is" {
 						return false
 					}
-				case *ast.KeyValueExpr: // so do tables of exit codes
-					if _, ok := n.Key.(*ast.SelectorExpr); ok {
-						return false
-					}
+				case *ast.KeyValueExpr: // a table of exit codes has it as a key
+					ast.Inspect(n.Value, visit)
+					return false
 				case *ast.SelectorExpr:
 					if x, ok := n.X.(*ast.Ident); ok && x.Name == "cove" && n.Sel.Name == "NotFound" {
 						makes[name] = true
 					}
 				}
 				return true
-			})
+			}
+			ast.Inspect(f, visit)
 		}
 	}
 	for name := range makes {
