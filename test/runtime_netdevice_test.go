@@ -65,6 +65,24 @@ const takenDevices = `
 	sed -i "s,/proc/ITS,/proc/$its," $BUNDLE/config.json
 `
 
+// A container in the foreground lets go of its network when it ends: what was
+// made of the host's before its poststop hooks.
+func TestRuntimeNetDevicesEnd(t *testing.T) {
+	b := newBundle(t, "true")
+	b.Linux.NetDevices = map[string]specs.LinuxNetDevice{"one": {}}
+	b.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", `
+		PATH=/usr/sbin:/usr/bin:/sbin:/bin
+		for i in $(seq 100); do
+			ip link show one-end || exit 0
+			sleep 0.05
+		done
+		touch ` + b.dir + `/held`}}}}
+	b.inNetwork(makeDevices + `$RUNTIME run --bundle $BUNDLE c`)
+	if exists(b.dir + "/held") {
+		t.Error("the other end of a device is there 5 s after the container's end")
+	}
+}
+
 // Devices come with their index, hardware's address, MTU and addresses that are
 // permanent and global, under the name that was asked for, and up.
 func TestRuntimeNetDevices(t *testing.T) {

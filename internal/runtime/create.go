@@ -254,6 +254,9 @@ func (c *creation) make() (*Born, error) {
 	if err := wire.Send(c.child.socket, wire.Go, nil); err != nil {
 		return nil, c.child.died()
 	}
+	if c.network >= 0 {
+		_ = unix.Close(c.network) // it would keep the namespace while we stay
+	}
 	return &Born{Container: c.Container, PID: c.child.pid, PIDFD: c.child.pidfd, Master: master}, nil
 }
 
