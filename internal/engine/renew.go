@@ -174,7 +174,7 @@ func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 	run := &cove.Run{Generation: c.Run.Generation, BootID: procfs.BootID(), MonitorPID: pid}
 	var err error
 	if run.PID, run.Started, err = conmon.Watches(e.bundle(c.ID)); err != nil {
-		if child := watchedBy(pid); child != 0 {
+		if child := e.watchedBy(c, pid); child != 0 {
 			run.PID, err = child, nil
 		}
 	}
@@ -194,12 +194,18 @@ func (e *Engine) conmonRun(c *cove.Container, pid int) (*cove.Run, error) {
 	return run, nil
 }
 
-// watchedBy gives the process of the container that a conmon watches, 0 for none: the
-// eldest of its children that does not have our root directory, as the runtime, hooks and
-// the start's guard do. Younger ones are orphans of the container's, which come to conmon
-// where it shares the host's processes.
-func watchedBy(conmon int) (eldest int) {
+// watchedBy gives the process of the container that a conmon watches, 0 for none that is
+// certain: the eldest of its children that does not have our root directory, as the runtime,
+// hooks and the start's guard do. Younger ones are orphans of the container's, which come to
+// conmon where it shares the host's processes. Of a kernel of its own conmon has children
+// that the container is not, as gVisor's server of files.
+func (e *Engine) watchedBy(c *cove.Container, conmon int) (eldest int) {
+	f, err := e.foreign(c)
+	if err != nil || f == nil || ownKernel(f.Runtime[0]) {
+		return 0
+	}
 	var since uint64
+	var twins bool
 	pids, _ := processes() // what is not listed is not found
 	for _, pid := range pids {
 		if procfs.Parent(pid) != conmon {
@@ -212,9 +218,17 @@ func watchedBy(conmon int) (eldest int) {
 		if ours {
 			continue
 		}
-		if start, err := procfs.StartTime(pid); err == nil && (eldest == 0 || start < since) {
+		start, err := procfs.StartTime(pid)
+		if err != nil {
+			continue
+		}
+		twins = twins && start >= since || eldest != 0 && start == since
+		if eldest == 0 || start < since {
 			eldest, since = pid, start
 		}
+	}
+	if twins {
+		return 0
 	}
 	return eldest
 }

@@ -3,9 +3,14 @@ package engine
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // That nobody could be asked does not tell that nobody listens.
@@ -74,5 +79,61 @@ func withoutDescriptors(t *testing.T, do func()) {
 	do()
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Of the children of a conmon whose files are lost none is taken for the container that may
+// not be it: a kernel of its own has others, and two may be of one age.
+func TestWatchedBy(t *testing.T) {
+	e, _ := engineWith(t)
+	made := func(runtime string) *cove.Container {
+		program := filepath.Join(t.TempDir(), runtime)
+		if err := os.WriteFile(program, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c := &cove.Container{ID: newID()}
+		c.Spec.Runtime, c.Spec.Monitor = program, "conmon"
+		return c
+	}
+	start := func() *exec.Cmd {
+		p := &exec.Cmd{Path: "/bin/sleep", Args: []string{"sleep", "1000"}, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Chroot: "/usr"}}
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	end := func(p *exec.Cmd) {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+	}
+	runc, runsc := made("runc"), made("runsc")
+	for {
+		first := start()
+		if pid := e.watchedBy(runc, os.Getpid()); pid != first.Process.Pid {
+			t.Errorf("of one child it is %d, not %d", pid, first.Process.Pid)
+		}
+		if pid := e.watchedBy(runsc, os.Getpid()); pid != 0 {
+			t.Errorf("with a kernel of its own: %d", pid)
+		}
+		end(first)
+		first = start()
+		second := start()
+		one, err1 := procfs.StartTime(first.Process.Pid)
+		other, err2 := procfs.StartTime(second.Process.Pid)
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		want := first.Process.Pid
+		if one == other {
+			want = 0
+		}
+		if pid := e.watchedBy(runc, os.Getpid()); pid != want {
+			t.Errorf("of children since %d and %d: %d, want %d", one, other, pid, want)
+		}
+		end(first)
+		end(second)
+		if one == other || t.Failed() {
+			break
+		}
 	}
 }
