@@ -17,14 +17,16 @@ func TestFalseRuntime(t *testing.T) {
 	e, _ := engineWith(t)
 	c := stored(t, e, "a", func(c *cove.Container) { c.Spec.Runtime = "runc" })
 	for root, want := range map[string]bool{"": true, "/usr": false} {
-		p := exec.Command("/bin/sleep", "1000")
-		p.Args = []string{"sh", "-c", "sleep 1000; :", "--root", filepath.Join(e.bundle(c.ID), "state")}
-		p.Path, p.Dir, p.SysProcAttr = "/bin/sh", "/", &syscall.SysProcAttr{Chroot: root, Setpgid: true}
+		p := &exec.Cmd{Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000; :", "--root", filepath.Join(e.bundle(c.ID), "state")}, Dir: "/",
+			SysProcAttr: &syscall.SysProcAttr{Chroot: root, Setpgid: true}}
 		if err := p.Start(); err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan error, 1)
-		go func() { ended <- p.Wait() }()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = p.Wait()
+		}()
 		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if now, _ := commandLine(p.Process.Pid); now[0] == "sh" { // Start returns in the midst of exec
 				break
@@ -42,8 +44,9 @@ func TestFalseRuntime(t *testing.T) {
 			if want {
 				t.Errorf("with root %q it was not ended", root)
 			}
+			_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
+			<-ended
 		}
-		_ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL)
 	}
 }
 
