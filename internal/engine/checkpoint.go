@@ -99,6 +99,7 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		return result, notRunning()
 	}
 	if err != nil {
+		h.endCheckpoint()
 		return result, err
 	}
 	defer conn.Close()
@@ -108,7 +109,7 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		ask = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
 	}
 	if err := h.unlocked(ctx, ask); err != nil {
-		if h.Status != cove.Running && ctx.Err() == nil {
+		if h.lock != nil && h.Run.PID == 0 && ctx.Err() == nil {
 			return result, notRunning() // another one has ended it
 		}
 		// Who gives up waiting has not ended it: what has begun goes on.
