@@ -404,7 +404,9 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		if d.NoKeyring {
 			args = append(args, "--no-new-keyring")
 		}
-		if f := d.call("create", args, patience, d.runtimeArgs[n]); f != nil {
+		r := d.request("create", args, patience, d.runtimeArgs[n])
+		r.makes = d.scratch() + "/" + pidFile
+		if f := r.do(); f != nil {
 			d.blame(f, root)
 			return 0, -1, f
 		}
@@ -435,7 +437,9 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		defer unix.Close(listener)
 		args = append(args, "--console-socket", d.short(socket))
 	}
-	if f := d.call(command, args, limit, d.ID); f != nil {
+	r := d.request(command, args, limit, d.ID)
+	r.makes = d.scratch() + "/" + pidFile
+	if f := r.do(); f != nil {
 		// One that was called off at its end has created all the same.
 		pid, _ := d.readPID(pidFile)
 		if d.restore != nil {

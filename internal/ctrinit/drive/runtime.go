@@ -75,6 +75,8 @@ type request struct {
 	stdio *[3]int
 	// turn is what CRIU is to hold as long as it is at work; 0 for nothing.
 	turn int
+	// makes is the pid file that it is to write; "" for none.
+	makes string
 	// unread tells that its error stream is a pipe that nobody reads yet.
 	unread bool
 }
@@ -159,12 +161,19 @@ func (r *request) do() *wire.Failure {
 	switch {
 	case err != nil:
 		return wire.Fail(step, err)
-	case ws.Exited() && ws.ExitStatus() == 0:
+	case ws.Exited() && ws.ExitStatus() == 0 && r.made():
 		return nil
 	}
 	text := lastError(r.dir+"/"+logFile, step)
 	if text == "" {
 		text = words.end()
+	}
+	if ws.Exited() && ws.ExitStatus() == 0 {
+		none := "it has ended without an error, and has written no pid file"
+		if text != "" {
+			none += "; it said: " + text
+		}
+		return &wire.Failure{Step: step, Text: none}
 	}
 	if text != "" {
 		if strings.HasPrefix(text, step) { // as runc says it
@@ -176,6 +185,12 @@ func (r *request) do() *wire.Failure {
 		return &wire.Failure{Step: step, Text: "it was ended by a signal: " + ws.Signal().String()}
 	}
 	return &wire.Failure{Step: step, Text: "it has failed without a word in its log"}
+}
+
+// made tells whether there is what the command makes.
+func (r *request) made() bool {
+	var st unix.Stat_t
+	return r.makes == "" || unix.Lstat(r.makes, &st) == nil
 }
 
 // endRuntime kills a runtime with its process group and those of its children: hooks

@@ -56,6 +56,22 @@ func TestHangs(t *testing.T) {
 	}
 }
 
+// One that ends well without having made anything has its say, too.
+func TestMadeNothing(t *testing.T) {
+	runtime, dir := program(t, `echo "no room" >&2`)
+	r := request{runtime: runtime, dir: dir, name: "create", args: []string{"id"}, limit: time.Minute, makes: filepath.Join(dir, "pid")}
+	want := "it has ended without an error, and has written no pid file; it said: no room"
+	if f := r.do(); f == nil || f.Step != "rt create" || f.Text != want {
+		t.Errorf("%v, want %q", f, want)
+	}
+	if err := os.WriteFile(r.makes, []byte("7"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.do(); f != nil {
+		t.Error(f)
+	}
+}
+
 // One that is called off is killed at once.
 func TestCalledOff(t *testing.T) {
 	runtime, dir := program(t, "exec sleep 1000")
