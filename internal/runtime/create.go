@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -487,7 +488,23 @@ func (c *Container) removeCgroups() error {
 		if err != nil {
 			return err
 		}
-		return layout.RemoveEmpty(c.CgroupPath)
+		for end := time.Now().Add(10 * time.Second); ; {
+			if err := layout.RemoveEmpty(c.CgroupPath); err != nil {
+				return err
+			}
+			pids, err := cgroup.Pids(c.Cgroups)
+			if err != nil || slices.ContainsFunc(pids, func(pid int) bool { return !procfs.Ending(pid) }) {
+				return err
+			}
+			if len(pids) == 0 {
+				return layout.RemoveEmpty(c.CgroupPath) // the last may just have ended
+			}
+			// What is just ending is init; without the record nobody would find
+			// its cgroups.
+			if time.Now().After(end) {
+				return cove.E("remove cgroup", c.CgroupPath, cove.InUse, fmt.Errorf("%d processes do not end", len(pids)))
+			}
+		}
 	}
 	dirs, err := c.own()
 	if err != nil {
