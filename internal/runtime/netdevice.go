@@ -61,8 +61,13 @@ func (c *creation) moveDevices() error {
 			as = name
 		}
 		err = d.move(home, theirs, as)
-		// The kernel may refuse the name when the device is there already.
-		if _, look := findDevice(home, name); err == nil || look != nil {
+		moved := err == nil
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			// The kernel may refuse the name when the device is there already.
+			_, look := findDevice(home, name)
+			moved = errors.Is(look, unix.ENODEV)
+		}
+		if moved {
 			c.devices = append(c.devices, d)
 		}
 		if err == nil {
