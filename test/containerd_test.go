@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -38,7 +39,9 @@ func containerd(t *testing.T, dir string) func(args ...string) (string, int) {
 		_ = daemon.Wait()
 	})
 	ctr := func(args ...string) (string, int) {
-		cmd := exec.Command("ctr", append([]string{"--address", socket, "--timeout", patience.String()}, args...)...)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "ctr", append([]string{"--address", socket, "--timeout", patience.String()}, args...)...)
 		cmd.WaitDelay = time.Second
 		out, err := cmd.CombinedOutput()
 		if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended && !errors.Is(err, exec.ErrWaitDelay) {
@@ -72,6 +75,11 @@ func TestRuntimeContainerd(t *testing.T) {
 		return append(with, args[flags:]...)
 	}
 	const box = "cove-test-box"
+	t.Cleanup(func() { // before the daemon, whose end its shim and the box outlive
+		_, _ = ctr("task", "kill", "--signal=SIGKILL", box)
+		_, _ = ctr("task", "delete", "--force", box)
+		_, _ = ctr("container", "delete", box)
+	})
 	steps := []struct {
 		args []string
 		code int
