@@ -21,6 +21,9 @@ const ImagePatience = 9 * time.Minute
 // they take the place of the last checkpoint's.
 const Unfinished = ".new"
 
+// replaced is the ending of that of the images of the checkpoint before, which go.
+const replaced = ".old"
+
 // statistics is what CRIU writes last of a checkpoint, when the container's
 // processes are gone or run on.
 const statistics = "stats-dump"
@@ -122,12 +125,18 @@ func Keep(dir string) error {
 	written := dir + Unfinished
 	if err := syncFiles(written); err != nil {
 		if os.IsNotExist(err) {
-			return nil // it was done
+			return rootfs.RemoveTree(dir + replaced) // it was done
 		}
 		return err
 	}
+	if err := rootfs.RemoveTree(dir + replaced); err != nil {
+		return err
+	}
 	err := unix.Renameat2(unix.AT_FDCWD, written, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
-	if err == unix.ENOENT {
+	switch err {
+	case nil: // at once: who does this again must not take those for the new ones
+		err = unix.Rename(written, dir+replaced)
+	case unix.ENOENT:
 		err = unix.Rename(written, dir)
 	}
 	if err == nil {
@@ -136,7 +145,7 @@ func Keep(dir string) error {
 	if err != nil {
 		return err
 	}
-	return rootfs.RemoveTree(written) // those of the checkpoint before
+	return rootfs.RemoveTree(dir + replaced)
 }
 
 // syncFiles writes the files of a directory, and itself, to the disk.

@@ -287,6 +287,7 @@ func (m *Monitor) execExited(e *execution) {
 	delete(m.execs, e.pidfd)
 	m.forget(e.pidfd)
 	m.forget(e.master)
+	e.pidfd, e.master = -1, -1 // others' by and by; its client may still come to its end
 	m.untold = m.untold || !e.descended
 	m.endUntold()
 	code := ws.ExitStatus()
