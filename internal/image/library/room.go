@@ -42,8 +42,9 @@ type incoming struct {
 // listed takes minutes.
 const maxManifest = 4 << 20
 
-// CreateImage takes note of an image. Its layers are on the disk before it is: a
-// machine that loses its power has the image whole or not at all.
+// CreateImage takes note of an image. Its layers are on the disk before it is: one
+// that is there after a loss of power has its content. The library records it just
+// before its manifest; one that has none is listed, hides no other, and can be removed.
 func (s *incoming) CreateImage(id string, names []string, layer, metadata string, o *storage.ImageOptions) (*storage.Image, error) {
 	if o != nil {
 		for _, data := range o.BigData {
