@@ -270,7 +270,7 @@ func (l *library) clean(c *copies) error {
 	for _, id := range slices.Backward(layers) {
 		errs = append(errs, l.deleteRemains(id))
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, l.dropData())...); err != nil {
 		return err
 	}
 	return c.file.Truncate(0)

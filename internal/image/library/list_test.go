@@ -3,6 +3,7 @@ package library_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cove-engine/cove/internal/image"
@@ -39,4 +40,24 @@ func TestListWithDamagedImage(t *testing.T) {
 	}
 	_, err = p.Remove(t.Context(), []string{bad}, image.RemoveOptions{Force: true}, nil)
 	must(t, err)
+}
+
+// What a removal that was killed has left of an image goes with the next one; what is
+// another image's stays.
+func TestDataLeft(t *testing.T) {
+	p := newPlace(t)
+	p.mustLoad(t, small(t, "example.org/app:1"))
+	p.mustLoad(t, imagetest.Image{Name: "example.org/other:1", Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"other": "other"})}})
+	dir := filepath.Join(p.opts.GraphRoot, "overlay-images")
+	left := filepath.Join(dir, strings.Repeat("0a", 32))
+	must(t, os.Mkdir(left, 0o700))
+	must(t, os.WriteFile(filepath.Join(left, "manifest"), []byte("{}"), 0o600))
+	_, err := p.Remove(t.Context(), []string{"example.org/app:1"}, image.RemoveOptions{}, nil)
+	must(t, err)
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("it is still there")
+	}
+	if _, err := p.again().Inspect(t.Context(), "example.org/other:1"); err != nil {
+		t.Error(err)
+	}
 }
