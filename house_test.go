@@ -96,7 +96,7 @@ var law = []struct {
 	{"internal/seccomp", []string{""}, false, "tool rooms do not know each other"},
 	{"internal/spec", []string{"", "internal/capability", "internal/signal"}, false, "it is pure"},
 	{"internal/checkpoint", []string{""}, false, "it is pure"},
-	{"internal/image", []string{"", "internal/image", "internal/syncdir", "internal/unnamed"}, false, "tool rooms do not know each other"},
+	{"internal/image", []string{"", "internal/image", "internal/procfs", "internal/syncdir", "internal/unnamed"}, false, "tool rooms do not know each other"},
 	{"internal/network", []string{"", "internal/network", "internal/ownthread"}, false, "tool rooms do not know each other"},
 	{"internal/oci", []string{"", "internal/capability", "internal/plan", "internal/oci"}, false, "it compiles specs into plans"},
 	{"internal/inspect", []string{"", "internal/capability", "internal/signal"}, false, "it is pure"},

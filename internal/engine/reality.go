@@ -150,10 +150,7 @@ func lostInCrash(c *Container) bool {
 // bootTime is when this boot began, to the second, as /proc/stat has it: what an
 // earlier one has left running had ended by then.
 func bootTime() time.Time {
-	var up unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail
-	// Round: it is no moment of this boot, of which Go's clock could tell.
-	return time.Now().Add(-time.Duration(up.Nano())).Round(0).Truncate(time.Second)
+	return procfs.Booted().Truncate(time.Second)
 }
 
 // lost tells why a run that its file calls running is not, "" when it is; alive

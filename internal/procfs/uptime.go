@@ -21,3 +21,12 @@ func Uptime() (time.Duration, bool) {
 	err := unix.Sysinfo(&si)
 	return time.Duration(si.Uptime) * time.Second, err == nil
 }
+
+// Booted is when this boot began. It is exact, where sysinfo(2) rounds up to a second:
+// on a virtual machine the boot before may have ended a tenth of one earlier.
+func Booted() time.Time {
+	var up unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail
+	// Round: it is no moment of this boot, of which Go's clock could tell.
+	return time.Now().Add(-time.Duration(up.Nano())).Round(0)
+}

@@ -11,6 +11,8 @@ import (
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/lockfile"
 	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
 // dropTemporaries removes what processes that were killed while they wrote one
@@ -90,7 +92,7 @@ func isTrial(name string) bool {
 // One of this boot may be about to be written: it is by who holds the lock of the layers.
 func nameLinks(graph string) {
 	home := filepath.Join(graph, "overlay")
-	fresh := nameEmpty(home, bootTime())
+	fresh := nameEmpty(home, procfs.Booted())
 	if !fresh {
 		return
 	}
@@ -130,12 +132,4 @@ func linkOf(home, layer string) string {
 		}
 	}
 	return "lost-" + layer
-}
-
-// bootTime is when the machine came up, to less than the moment that a virtual one is
-// away: sysinfo(2) rounds up to a second.
-func bootTime() time.Time {
-	var up unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) // cannot fail
-	return time.Now().Add(-time.Duration(up.Nano()))
 }
