@@ -1,7 +1,6 @@
 package library
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
@@ -19,7 +18,7 @@ var imageID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // record before its directory, and a removal was killed in between. Both are written
 // under the lock of the images, a new one's record first: who holds that knows.
 func (l *library) dropData() error {
-	dir := filepath.Join(cmp.Or(l.store.ImageStore(), l.store.GraphRoot()), l.store.GraphDriverName()+"-images")
+	dir := l.imagesDir()
 	images, err := l.store.Images()
 	if err != nil {
 		return err

@@ -106,8 +106,12 @@ func syncTree(dir string) error {
 // settle has the images' names and records on the disk. The library syncs each file
 // that it writes, and not that it has its name.
 func (l *library) settle() error {
-	name := filepath.Join(cmp.Or(l.store.ImageStore(), l.store.GraphRoot()), l.store.GraphDriverName()+"-images")
-	return syncdir.Sync(name)
+	return syncdir.Sync(l.imagesDir())
+}
+
+// imagesDir is where the images' records are, and what each has beside its layers.
+func (l *library) imagesDir() string {
+	return filepath.Join(cmp.Or(l.store.ImageStore(), l.store.GraphRoot()), l.store.GraphDriverName()+"-images")
 }
 
 // making takes note of a layer that is to be made, and gives its ID and the options
