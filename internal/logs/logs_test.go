@@ -173,6 +173,55 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestRotatedMeanwhile: what was rotated before the reader came to look is not
+// passed over, and the place that is empty while the files move up hides none.
+func TestRotatedMeanwhile(t *testing.T) {
+	for driver, rec := range formats {
+		path := filepath.Join(t.TempDir(), "ctr.log")
+		line := func(i int) string { return rec(i, "stdout", "F", fmt.Sprint(i)) }
+		var got []string
+		written := false
+		err := Read(context.Background(), Options{Path: path, Driver: driver, Tail: -1, Follow: true, Done: func() bool { return written }, Idle: func() error {
+			if !written { // nothing was there yet
+				put(t, path+".2", line(0))
+				put(t, path+".1", line(1))
+				put(t, path, line(2))
+			}
+			written = true
+			return nil
+		}}, func(l Line) error { got = append(got, string(l.Text)); return nil })
+		if err != nil || fmt.Sprint(got) != "[0 1 2]" {
+			t.Errorf("%s: rotated before the first look: %v, %v", driver, got, err)
+		}
+		for k := 0; k <= 2; k++ {
+			hole, away := fmt.Sprintf("%s.%d", path, k), path+".away"
+			if k == 0 {
+				hole = path
+			}
+			if err := os.Rename(hole, away); err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			for i := range 3 {
+				if i != 2-k {
+					want = append(want, fmt.Sprint("out:", i))
+				}
+			}
+			for _, tail := range []int{-1, 2, 5} {
+				if got := read(t, Options{Path: path, Driver: driver, Tail: tail}); !slices.Equal(got, want) {
+					t.Errorf("%s: without place %d, tail %d: %q, want %q", driver, k, tail, got, want)
+				}
+			}
+			if got := read(t, Options{Path: path, Driver: driver, Tail: 1}); !slices.Equal(got, want[1:]) {
+				t.Errorf("%s: without place %d, tail 1: %q, want %q", driver, k, got, want[1:])
+			}
+			if err := os.Rename(away, hole); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func TestFollowEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ctr.log")
 	put(t, path, k8s(0, "stdout", "F", "a"))

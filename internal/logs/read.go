@@ -6,14 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/logfile"
 )
-
-// maxRotated bounds how many predecessors are looked for.
-const maxRotated = 1000
 
 // poll is how often Done is asked while nothing is written.
 const poll = 200 * time.Millisecond
@@ -49,7 +47,7 @@ func (r *reader) run(ctx context.Context) error {
 		// Both must be known before the end is seen: afterwards more
 		// may have been written in between.
 		done := !r.o.Follow || r.o.Done != nil && r.o.Done()
-		next, err := r.next()
+		next, err := younger(r)
 		if err != nil {
 			return err
 		}
@@ -57,7 +55,7 @@ func (r *reader) run(ctx context.Context) error {
 			return err
 		}
 		if next != "" {
-			if err := r.open(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			if _, err := r.move(younger); err != nil {
 				return err
 			}
 			continue
@@ -81,62 +79,34 @@ func (o *Options) idle() error {
 	return o.Idle()
 }
 
-// rotated names the k-th predecessor; the 0th is the log itself.
-func (r *reader) rotated(k int) string {
-	if k == 0 {
-		return r.o.Path
-	}
-	return r.o.Path + "." + strconv.Itoa(k)
-}
-
-// begin opens the file that holds the first wanted line, at that line.
+// begin opens the file that holds the first wanted line, at that line. A log
+// that is not there has the error fs.ErrNotExist.
 func (r *reader) begin() error {
+	first := oldest
 	if r.o.Tail >= 0 {
-		return r.beginTail()
+		first = youngest
 	}
-	k := 0
-	for {
-		for k < maxRotated && exists(r.rotated(k+1)) {
-			k++
-		}
-		err := r.open(r.rotated(k))
-		if k > 0 && errors.Is(err, fs.ErrNotExist) { // the oldest has been removed
-			k--
-			err = r.open(r.rotated(k))
-		}
-		// It may have been rotated in between.
-		if err != nil && !errors.Is(err, fs.ErrNotExist) || k == maxRotated || !exists(r.rotated(k+1)) {
-			return err
-		}
+	there, err := r.move(first)
+	if err == nil && !there {
+		err = &fs.PathError{Op: "open", Path: r.o.Path, Err: unix.ENOENT}
 	}
-}
-
-// beginTail finds the first of the last lines from the end.
-func (r *reader) beginTail() error {
-	need := r.o.Tail
-	for k := 0; ; k++ {
-		was := r.file
-		r.file = nil
-		err := r.open(r.rotated(k))
-		if err != nil {
-			r.file = was
-			if was != nil && errors.Is(err, fs.ErrNotExist) {
-				_, err = r.file.Seek(0, io.SeekStart) // there are not as many
-			}
-			return err
-		}
-		if was != nil {
-			_ = was.Close() // only read
-		}
+	if err != nil || r.o.Tail < 0 {
+		return err
+	}
+	// The first of the last lines is looked for from the end.
+	for need := r.o.Tail; ; {
 		at, left, err := r.last(need)
 		if err != nil {
 			return err
 		}
-		if left < 0 || k == maxRotated {
+		if left < 0 {
 			_, err := r.file.Seek(at, io.SeekStart)
 			return err
 		}
 		need = left
+		if there, err := r.move(older); err != nil || !there { // there are not as many
+			return err
+		}
 	}
 }
 
@@ -217,59 +187,6 @@ func (r *reader) whole(start, end int64) (bool, error) {
 	return ok && !rec.more, nil
 }
 
-// open goes on with another file, from its beginning.
-func (r *reader) open(path string) error {
-	f, err := logfile.Open(path)
-	if err != nil {
-		return err
-	}
-	r.close()
-	r.file = f
-	r.records.reset()
-	if r.buf == nil {
-		r.buf = make([]byte, 64<<10)
-	}
-	return nil
-}
-
-// next names the file that follows the present one, "" when it is the log
-// itself.
-func (r *reader) next() (string, error) {
-	log, err := os.Lstat(r.o.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if r.file == nil {
-		return r.o.Path, nil
-	}
-	mine, err := r.file.Stat()
-	if err != nil {
-		return "", err
-	}
-	if os.SameFile(mine, log) {
-		return "", nil
-	}
-	// Ours has become the k-th predecessor; if it is gone altogether, go on
-	// with the oldest that was written to after it.
-	younger := 0
-	for k := 1; k <= maxRotated; k++ {
-		info, err := os.Lstat(r.rotated(k))
-		if err != nil {
-			break
-		}
-		if os.SameFile(mine, info) {
-			return r.rotated(k - 1), nil
-		}
-		if !info.ModTime().Before(mine.ModTime()) {
-			younger = k
-		}
-	}
-	return r.rotated(younger), nil
-}
-
 // drain reads to the present end of the file; ended tells that it was the last
 // that is wanted, and was read to the end that it had.
 func (r *reader) drain(ctx context.Context) (ended bool, err error) {
@@ -320,9 +237,4 @@ func (r *reader) shrunk() error {
 	r.records.reset()
 	_, err = r.file.Seek(0, io.SeekStart)
 	return err
-}
-
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }
