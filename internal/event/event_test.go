@@ -286,6 +286,35 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestRotatedMeanwhile: a follower misses nothing of a log that came, and was
+// rotated, before it looked again.
+func TestRotatedMeanwhile(t *testing.T) {
+	w := File{Path: filepath.Join(t.TempDir(), "events.log")}
+	put := func(name string) {
+		if err := w.Write(cove.Event{Name: name, Type: "volume", Status: "create"}); err != nil {
+			t.Error(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var names []string
+	err := Read(ctx, ReadOptions{Path: w.Path, Follow: true}, func() {
+		put("first")
+		if err := os.Rename(w.Path, w.Path+".1"); err != nil {
+			t.Error(err)
+		}
+		put("last")
+	}, func(e cove.Event) error {
+		if names = append(names, e.Name); e.Name == "last" {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil || fmt.Sprint(names) != "[first last]" {
+		t.Errorf("%v, %v", names, err)
+	}
+}
+
 func TestNone(t *testing.T) {
 	var w Writer = None{}
 	if err := w.Write(cove.Event{}); err != nil {

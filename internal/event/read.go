@@ -34,8 +34,8 @@ type ReadOptions struct {
 // missing file holds no events. Lines that are not events are skipped. ready, if not nil, is called once Read has begun to follow:
 // events written from then on are seen.
 func Read(ctx context.Context, o ReadOptions, ready func(), each func(cove.Event) error) error {
-	r := &reader{o: o, each: each}
-	defer r.close()
+	r := &reader{o: o, each: each, cursor: logfile.Cursor{Path: o.Path}}
+	defer r.cursor.Close()
 	if o.Follow {
 		// The log may be yet to come.
 		err := os.MkdirAll(filepath.Dir(o.Path), 0o700)
@@ -71,35 +71,22 @@ type reader struct {
 	each  func(cove.Event) error
 	watch *logfile.Watcher
 
-	file *os.File
-	rest []byte // of a line that is not whole yet
-	skip bool   // rest was given up: the line is too long
-}
-
-func (r *reader) close() {
-	if r.file != nil {
-		_ = r.file.Close() // only read
-	}
+	cursor logfile.Cursor
+	rest   []byte // of a line that is not whole yet
+	skip   bool   // rest was given up: the line is too long
 }
 
 func (r *reader) run(ctx context.Context, ready func()) error {
 	fromEnd := r.o.Follow && r.o.Since.IsZero() && r.o.Until.IsZero()
-	// A log without a predecessor, or none at all, is as good as an empty one.
-	first := []string{r.o.Path + ".1", r.o.Path}
+	first := r.cursor.Oldest
 	if fromEnd {
-		first = first[1:]
+		first = r.cursor.Youngest
 	}
-	for _, path := range first {
-		err := r.open(path)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if fromEnd && r.file != nil {
-		if _, err := r.file.Seek(0, io.SeekEnd); err != nil {
+	// No log is as good as an empty one.
+	if there, err := first(); err != nil {
+		return err
+	} else if there && fromEnd {
+		if _, err := r.cursor.File.Seek(0, io.SeekEnd); err != nil {
 			return err
 		}
 	}
@@ -109,16 +96,18 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 		}
 		// Whether the file has a successor must be known before its end
 		// is seen: afterwards more may have been written in between.
-		next, err := r.next()
+		last, err := r.cursor.Last()
 		if err != nil {
 			return err
 		}
 		if err := r.drain(ctx); err != nil {
 			return err
 		}
-		if next != "" {
-			if err := r.open(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if !last {
+			if moved, err := r.cursor.Younger(); err != nil {
 				return err
+			} else if moved {
+				r.rest, r.skip = nil, false
 			}
 			continue
 		}
@@ -135,51 +124,14 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 	}
 }
 
-// open goes on with another file, from its beginning.
-func (r *reader) open(path string) error {
-	f, err := logfile.Open(path)
-	if err != nil {
-		return err
-	}
-	r.close()
-	r.file, r.rest, r.skip = f, nil, false
-	return nil
-}
-
-// next names the file that follows the present one, "" when there is none:
-// the predecessor if that is a later one than ours, else the log itself.
-func (r *reader) next() (string, error) {
-	at, err := os.Lstat(r.o.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if r.file == nil {
-		return r.o.Path, nil
-	}
-	mine, err := r.file.Stat()
-	if err != nil {
-		return "", err
-	}
-	if os.SameFile(mine, at) {
-		return "", nil
-	}
-	if old, err := os.Lstat(r.o.Path + ".1"); err == nil && !os.SameFile(mine, old) && !old.ModTime().Before(mine.ModTime()) {
-		return r.o.Path + ".1", nil
-	}
-	return r.o.Path, nil
-}
-
 // drain reads to the present end of the file.
 func (r *reader) drain(ctx context.Context) error {
-	if r.file == nil {
+	if r.cursor.File == nil {
 		return nil
 	}
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := r.file.Read(buf)
+		n, err := r.cursor.File.Read(buf)
 		if err := r.lines(buf[:n]); err != nil {
 			return err
 		}

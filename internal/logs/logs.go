@@ -104,8 +104,8 @@ func Read(ctx context.Context, o Options, each func(Line) error) error {
 		}
 		return err
 	}
-	r := &reader{o: o, records: records{decode: decode, json: o.Driver == JSONFile, each: j.add}}
-	defer r.close()
+	r := &reader{o: o, cursor: logfile.Cursor{Path: o.Path}, buf: make([]byte, 64<<10), records: records{decode: decode, json: o.Driver == JSONFile, each: j.add}}
+	defer r.cursor.Close()
 	if o.Follow {
 		w, err := logfile.Watch(o.Path)
 		if err != nil {

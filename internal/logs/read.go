@@ -20,17 +20,11 @@ type reader struct {
 	o       Options
 	watch   *logfile.Watcher
 	records records
-	file    *os.File
+	cursor  logfile.Cursor
 	buf     []byte
 	// was is what the log was when the reading began; nil to follow, or when
 	// there was none.
 	was os.FileInfo
-}
-
-func (r *reader) close() {
-	if r.file != nil {
-		_ = r.file.Close() // only read
-	}
 }
 
 func (r *reader) run(ctx context.Context) error {
@@ -47,15 +41,15 @@ func (r *reader) run(ctx context.Context) error {
 		// Both must be known before the end is seen: afterwards more
 		// may have been written in between.
 		done := !r.o.Follow || r.o.Done != nil && r.o.Done()
-		next, err := younger(r)
+		last, err := r.cursor.Last()
 		if err != nil {
 			return err
 		}
 		if ended, err := r.drain(ctx); err != nil || ended {
 			return err
 		}
-		if next != "" {
-			if _, err := r.move(younger); err != nil {
+		if !last {
+			if _, err := r.to(r.cursor.Younger); err != nil {
 				return err
 			}
 			continue
@@ -82,11 +76,11 @@ func (o *Options) idle() error {
 // begin opens the file that holds the first wanted line, at that line. A log
 // that is not there has the error fs.ErrNotExist.
 func (r *reader) begin() error {
-	first := oldest
+	first := r.cursor.Oldest
 	if r.o.Tail >= 0 {
-		first = youngest
+		first = r.cursor.Youngest
 	}
-	there, err := r.move(first)
+	there, err := r.to(first)
 	if err == nil && !there {
 		err = &fs.PathError{Op: "open", Path: r.o.Path, Err: unix.ENOENT}
 	}
@@ -100,14 +94,23 @@ func (r *reader) begin() error {
 			return err
 		}
 		if left < 0 {
-			_, err := r.file.Seek(at, io.SeekStart)
+			_, err := r.cursor.File.Seek(at, io.SeekStart)
 			return err
 		}
 		need = left
-		if there, err := r.move(older); err != nil || !there { // there are not as many
+		if there, err := r.to(r.cursor.Older); err != nil || !there { // there are not as many
 			return err
 		}
 	}
+}
+
+// to moves to the beginning of another file.
+func (r *reader) to(move func() (bool, error)) (bool, error) {
+	moved, err := move()
+	if moved {
+		r.records.reset()
+	}
+	return moved, err
 }
 
 // last finds where the last need lines of the file begin. A line ends with a
@@ -115,7 +118,7 @@ func (r *reader) begin() error {
 // line more; left is then -1, else how many are still to be found in the
 // file before.
 func (r *reader) last(need int) (at int64, left int, err error) {
-	info, err := r.file.Stat()
+	info, err := r.cursor.File.Stat()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -124,7 +127,7 @@ func (r *reader) last(need int) (at int64, left int, err error) {
 	for off := info.Size(); off > 0; {
 		n := min(off, int64(len(r.buf)))
 		off -= n
-		if _, err := r.file.ReadAt(r.buf[:n], off); err != nil && err != io.EOF {
+		if _, err := r.cursor.File.ReadAt(r.buf[:n], off); err != nil && err != io.EOF {
 			return 0, 0, err
 		}
 		for i := int(n) - 1; i >= 0; i-- {
@@ -177,7 +180,7 @@ func (r *reader) whole(start, end int64) (bool, error) {
 		start = max(start, end-int64(len(b)))
 	}
 	b = b[:min(int64(len(b)), end-start)]
-	if _, err := r.file.ReadAt(b, start); err != nil && err != io.EOF {
+	if _, err := r.cursor.File.ReadAt(b, start); err != nil && err != io.EOF {
 		return false, err
 	}
 	if r.records.json {
@@ -190,21 +193,21 @@ func (r *reader) whole(start, end int64) (bool, error) {
 // drain reads to the present end of the file; ended tells that it was the last
 // that is wanted, and was read to the end that it had.
 func (r *reader) drain(ctx context.Context) (ended bool, err error) {
-	if r.file == nil {
+	if r.cursor.File == nil {
 		return false, nil
 	}
-	var from io.Reader = r.file
+	var from io.Reader = r.cursor.File
 	if r.was != nil {
-		info, err := r.file.Stat()
+		info, err := r.cursor.File.Stat()
 		if err != nil {
 			return false, err
 		}
 		if ended = os.SameFile(info, r.was); ended {
-			at, err := r.file.Seek(0, io.SeekCurrent)
+			at, err := r.cursor.File.Seek(0, io.SeekCurrent)
 			if err != nil {
 				return false, err
 			}
-			from = io.LimitReader(r.file, r.was.Size()-at)
+			from = io.LimitReader(r.cursor.File, r.was.Size()-at)
 		}
 	}
 	for {
@@ -226,15 +229,15 @@ func (r *reader) drain(ctx context.Context) (ended bool, err error) {
 
 // shrunk begins anew with a file that was emptied in place.
 func (r *reader) shrunk() error {
-	at, err := r.file.Seek(0, io.SeekCurrent)
+	at, err := r.cursor.File.Seek(0, io.SeekCurrent)
 	if err != nil {
 		return err
 	}
-	info, err := r.file.Stat()
+	info, err := r.cursor.File.Stat()
 	if err != nil || info.Size() >= at {
 		return err
 	}
 	r.records.reset()
-	_, err = r.file.Seek(0, io.SeekStart)
+	_, err = r.cursor.File.Seek(0, io.SeekStart)
 	return err
 }
