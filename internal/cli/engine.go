@@ -68,6 +68,8 @@ type ContainerEngine interface {
 
 	// Diff lists what a container or image has changed, by path.
 	Diff(ctx context.Context, nameOrID string, o engine.DiffOptions) ([]changes.Change, error)
+	// Commit makes an image of a container and gives its ID.
+	Commit(ctx context.Context, nameOrID string, o engine.CommitOptions) (string, error)
 	// Export writes a container's root file system as a tar stream.
 	Export(ctx context.Context, nameOrID string, w io.Writer) error
 	// StatPath looks at a path inside a container, stopped or not, without

@@ -23,6 +23,7 @@ func containerCommands() []entry {
 		{name: "attach", short: "Attach to a running container", build: attachCommand},
 		{name: "checkpoint", short: "Checkpoint one or more containers", build: checkpointCommand},
 		{name: "cleanup", short: "Clean up what ended containers have left", build: cleanupCommand},
+		{name: "commit", short: "Create new image based on the changed container", build: commitCommand},
 		{name: "cp", short: "Copy files/folders between a container and the local filesystem", build: cpCommand},
 		{name: "create", short: "Create but do not start a container", build: createCommand},
 		{name: "diff", short: "Inspect changes to the container's file systems", build: containerDiffCommand},
@@ -48,5 +49,5 @@ func containerCommands() []entry {
 		{name: "unpause", short: "Unpause the processes in one or more containers", build: unpauseCommand},
 		{name: "update", short: "Change the limits and restart policy of a container", build: updateCommand},
 		{name: "wait", short: "Block on one or more containers to stop and print their exit codes", build: waitCommand},
-	}, notYet("clone", "commit", "init", "mount", "runlabel", "umount", "unmount")...)
+	}, notYet("clone", "init", "mount", "runlabel", "umount", "unmount")...)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/cove-engine/cove/internal/plan"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
-	"github.com/cove-engine/cove/internal/rootfs/changes"
 	"github.com/cove-engine/cove/internal/unnamed"
 )
 
@@ -87,17 +86,9 @@ func (h *held) configuration() (json.RawMessage, error) {
 
 // writeChanges writes what the container has changed of its image.
 func (h *held) writeChanges(ctx context.Context, w *checkpoint.Writer) error {
-	all, err := h.changes()
+	there, deleted, err := h.changedPaths()
 	if err != nil {
 		return err
-	}
-	var there, deleted []string
-	for _, c := range all {
-		if c.Kind == changes.Deleted {
-			deleted = append(deleted, c.Path)
-		} else {
-			there = append(there, c.Path)
-		}
 	}
 	fd, err := h.bareRoot()
 	if err != nil {

@@ -414,22 +414,30 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 	if h.Status == cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is already paused: container state improper", h.ID))
 	}
-	ended := cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
-	if h.Status != cove.Running {
-		return ended
-	}
-	dirs, err := e.cgroupDirs(&h.Container.Container)
-	if err == nil {
-		err = cgroup.Freeze(dirs)
-	}
-	if err != nil && !procfs.Lives(h.Run.PID, h.Run.PIDStart) {
-		return ended // meanwhile, and its cgroup with it
-	}
-	if err != nil {
-		return cove.E("pause container", h.Name, cove.KindOf(err), err)
+	if err := h.freeze(); err != nil {
+		return err
 	}
 	e.emit(&h.Container.Container, "pause")
 	return nil
+}
+
+// freeze freezes a container that must be running: WrongStatus if it is not, or
+// not any more.
+func (h *held) freeze() error {
+	if h.Status == cove.Running {
+		dirs, err := h.e.cgroupDirs(&h.Container.Container)
+		if err == nil {
+			err = cgroup.Freeze(dirs)
+		}
+		if err == nil {
+			return nil
+		}
+		if procfs.Lives(h.Run.PID, h.Run.PIDStart) {
+			return cove.E("pause container", h.Name, cove.KindOf(err), err)
+		}
+		// It has ended meanwhile, and its cgroup with it.
+	}
+	return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not running, can't pause: container state improper", h.ID))
 }
 
 // Unpause lets a frozen container go on.

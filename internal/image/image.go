@@ -50,6 +50,10 @@ type Images interface {
 	NormalizeName(name string) (string, error)
 	FromLayer(ctx context.Context, name string, layer io.Reader, annotations map[string]string) error
 	Layer(nameOrID string) (io.ReadCloser, error)
+	// Commit makes an image of a container, whose uppermost layer the function
+	// writes as a tar stream, and gives its ID. A name that another image has
+	// passes to the new one.
+	Commit(ctx context.Context, o CommitOptions, layer func(io.Writer) error) (string, error)
 	// Compress gives a stream that is written to w by algorithm (none, gzip,
 	// zstd); Decompress reads one of any.
 	Compress(w io.Writer, algorithm string) (io.WriteCloser, error)

@@ -4,6 +4,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"github.com/cove-engine/cove"
 )
 
 // Options say where images are and which configuration files rule. An empty
@@ -132,6 +134,22 @@ type ImportOptions struct {
 	SignaturePolicy string
 	Progress        io.Writer // nil: quiet
 	Stdin           io.Reader // read when the source is "-"
+}
+
+// CommitOptions say what the image of a container is.
+type CommitOptions struct {
+	// Config is what the container was made with. Its ID and Name are those of the
+	// image that it was made from, "" for none.
+	Config  cove.ImageConfig
+	Merge   []byte   // a container configuration in docker's JSON to lay over it
+	Changes []string // Dockerfile instructions: CMD, ENV, USER, …
+	Name    string   // may be empty
+	Author  string
+	Message string // of Docker's format alone
+	Docker  bool   // its format in place of OCI's
+	// Squash says that the new layer holds all that the image's layers do.
+	Squash   bool
+	Progress io.Writer // nil: quiet
 }
 
 // ListOptions say which images to list.

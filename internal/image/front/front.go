@@ -85,6 +85,9 @@ func (s *Store) NormalizeName(string) (string, error) { return "", s.leave() }
 func (s *Store) FromLayer(context.Context, string, io.Reader, map[string]string) error {
 	return s.leave()
 }
+func (s *Store) Commit(context.Context, image.CommitOptions, func(io.Writer) error) (string, error) {
+	return "", s.leave()
+}
 func (s *Store) Layer(string) (io.ReadCloser, error)                { return nil, s.leave() }
 func (s *Store) Compress(io.Writer, string) (io.WriteCloser, error) { return nil, s.leave() }
 func (s *Store) Decompress(io.Reader) (io.ReadCloser, error)        { return nil, s.leave() }

@@ -1,15 +1,9 @@
 package library
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -19,7 +13,6 @@ import (
 	"go.podman.io/storage/pkg/archive"
 
 	"github.com/cove-engine/cove"
-	"github.com/cove-engine/cove/internal/image"
 )
 
 // NormalizeName gives the whole name that a new image gets.
@@ -31,92 +24,32 @@ func (s *Store) NormalizeName(name string) (string, error) {
 	return ref.String(), nil
 }
 
-// FromLayer makes an image of one layer, a tar stream, by way of an OCI layout
-// in a temporary directory.
+// FromLayer makes an image of one layer, a tar stream.
 func (s *Store) FromLayer(ctx context.Context, name string, layer io.Reader, annotations map[string]string) error {
 	const op = "make image"
 	name, err := s.NormalizeName(name)
 	if err != nil {
 		return err
 	}
-	lib, err := s.library()
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp(lib.runtime.SystemContext().BigFilesTemporaryDir, "cove-image-")
-	if err != nil {
-		return fail(op, name, err)
-	}
-	defer os.RemoveAll(dir)
-	if err := writeLayout(dir, name, layer, annotations); err != nil {
-		return fail(op, name, err)
-	}
-	policy, err := acceptAnything()
-	if err != nil {
-		return fail(op, name, err)
-	}
-	defer policy.Close()
-	_, err = s.load(ctx, op, name, "oci:"+dir+":"+name, image.LoadOptions{SignaturePolicy: procPath(policy)})
-	return err
-}
-
-func writeLayout(dir, name string, layer io.Reader, annotations map[string]string) error {
-	blobs := filepath.Join(dir, v1.ImageBlobsDir, "sha256")
-	if err := os.MkdirAll(blobs, 0o700); err != nil {
-		return err
-	}
-	type object = map[string]any
-	blob := func(mediaType string, content io.Reader) (object, error) {
-		f, err := os.CreateTemp(blobs, "")
-		if err != nil {
-			return nil, err
-		}
-		sum := sha256.New()
-		size, err := io.Copy(io.MultiWriter(f, sum), content)
-		text := hex.EncodeToString(sum.Sum(nil))
-		err = errors.Join(err, f.Close(), os.Rename(f.Name(), filepath.Join(blobs, text)))
-		return object{"mediaType": mediaType, "digest": "sha256:" + text, "size": size}, err
-	}
-	encoded := func(mediaType string, v any) (object, error) {
-		data, err := json.Marshal(v)
-		if err != nil {
-			return nil, err
-		}
-		return blob(mediaType, bytes.NewReader(data))
-	}
-	content, err := blob(v1.MediaTypeImageLayer, layer)
-	if err != nil {
-		return err
-	}
-	now := time.Now().UTC()
-	config, err := encoded(v1.MediaTypeImageConfig, object{
-		"created": now, "architecture": runtime.GOARCH, "os": "linux", "config": object{},
-		"rootfs":  object{"type": "layers", "diff_ids": []any{content["digest"]}},
-		"history": []object{{"created": now}},
-	})
-	if err != nil {
-		return err
-	}
-	manifest, err := encoded(v1.MediaTypeImageManifest, object{
-		"schemaVersion": 2, "mediaType": v1.MediaTypeImageManifest, "config": config, "layers": []object{content}, "annotations": annotations,
-	})
-	if err != nil {
-		return err
-	}
-	manifest["annotations"] = object{v1.AnnotationRefName: name}
-	for file, v := range map[string]object{
-		v1.ImageLayoutFile: {"imageLayoutVersion": v1.ImageLayoutVersion},
-		v1.ImageIndexFile:  {"schemaVersion": 2, "mediaType": v1.MediaTypeImageIndex, "manifests": []object{manifest}},
-	} {
-		data, err := json.Marshal(v)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, file), data, 0o600)
-		}
-		if err != nil {
+	_, err = s.fromLayout(ctx, op, name, nil, func(l layout) (object, error) {
+		content, err := l.blob(v1.MediaTypeImageLayer, func(w io.Writer) error {
+			_, err := io.Copy(w, layer)
 			return err
+		})
+		if err != nil {
+			return nil, err
 		}
-	}
-	return nil
+		now := time.Now().UTC()
+		config, err := l.encoded(v1.MediaTypeImageConfig, object{
+			"created": now, "architecture": runtime.GOARCH, "os": "linux", "config": object{},
+			"rootfs":  object{"type": "layers", "diff_ids": []any{content["digest"]}},
+			"history": []object{{"created": now}},
+		})
+		return object{
+			"schemaVersion": 2, "mediaType": v1.MediaTypeImageManifest, "config": config, "layers": []object{content}, "annotations": annotations,
+		}, err
+	})
+	return err
 }
 
 // Layer gives the layer of an image that has no other, as a tar stream.

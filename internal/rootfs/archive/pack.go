@@ -34,6 +34,9 @@ type packer struct {
 	empty []string
 }
 
+// whiteout begins the name of a file that stands for a deleted one.
+const whiteout = ".wh."
+
 // Pack writes the entry, and all below it when it is a directory, as a tar
 // stream whose first entry is named name. With name "" a directory's content
 // comes without the directory. Owners, times and extended attributes go with
@@ -51,8 +54,16 @@ func Pack(ctx context.Context, w io.Writer, e *rootfs.Entry, name string, empty 
 
 // PackEach writes the entries of the directory root by these names as a tar
 // stream, each without what is below it. What is not there any more is left out.
-func PackEach(ctx context.Context, w io.Writer, root *rootfs.Entry, names []string) error {
+// Those in deleted are written as whiteouts, as layer.md of the image
+// specification has them, before the others.
+func PackEach(ctx context.Context, w io.Writer, root *rootfs.Entry, names []string, deleted ...string) error {
 	p := packer{ctx: ctx, tw: tar.NewWriter(w), links: map[fileID]string{}, buf: make([]byte, 128<<10)}
+	for _, name := range deleted {
+		dir, base := path.Split(strings.TrimPrefix(name, "/"))
+		if err := p.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + whiteout + base, Format: tar.FormatPAX}); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
 	for _, name := range names {
 		if err := p.named(root, strings.TrimPrefix(name, "/")); err != nil {
 			return err

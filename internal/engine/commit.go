@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/image"
+	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/rootfs"
+	"github.com/cove-engine/cove/internal/rootfs/archive"
+	"github.com/cove-engine/cove/internal/rootfs/changes"
+)
+
+// CommitOptions say what the image of a container is.
+type CommitOptions struct {
+	image.CommitOptions
+	// Volumes makes image volumes of all that is mounted for the container, and
+	// not of its own volumes without a name alone.
+	Volumes bool
+	Pause   bool // while its files are read, if it runs
+}
+
+// Commit makes an image of what a container has changed and was made with, and
+// gives its ID. The container's lock is held while its files are read, and not
+// while the image is stored.
+func (e *Engine) Commit(ctx context.Context, nameOrID string, o CommitOptions) (string, error) {
+	if err := e.images.Ready(); err != nil {
+		return "", err
+	}
+	release, err := e.images.Hold(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = release() }()
+	h, err := e.hold(ctx, nameOrID)
+	if err != nil {
+		return "", err
+	}
+	o.Config = committedConfig(&h.Container, o.Volumes)
+	c := h.Container.Container
+	h.release()
+	id, err := e.images.Commit(ctx, o.CommitOptions, func(w io.Writer) error { return e.writeLayer(ctx, c.ID, o, w) })
+	if err == nil {
+		e.emit(&c, "commit")
+	}
+	return id, err
+}
+
+// committedConfig is what an image says that is made of the container.
+func committedConfig(c *Container, all bool) cove.ImageConfig {
+	now := c.Inspect().Config
+	var volumes []string
+	for _, m := range c.Mounts {
+		if all || m.Anonymous {
+			volumes = append(volumes, m.Destination)
+		}
+	}
+	return cove.ImageConfig{
+		ID: c.Image.ID, Name: c.Image.Name, User: now.User, WorkDir: now.WorkingDir, Env: now.Env, Entrypoint: now.Entrypoint, Cmd: now.Cmd,
+		Volumes: volumes, ExposedPorts: slices.Sorted(maps.Keys(now.ExposedPorts)), Labels: inspect.Labels(c.Container),
+	}
+}
+
+// writeLayer writes what the container has changed of its image, or all, as a
+// layer.
+func (e *Engine) writeLayer(ctx context.Context, id string, o CommitOptions, w io.Writer) (err error) {
+	h, fd, err := e.holdRoot(ctx, id, (*held).bareRoot)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	root, err := rootfs.EntryOf(fd)
+	if err != nil {
+		_ = unix.Close(fd)
+		return cove.E("read container", h.Name, fileKind(err), err)
+	}
+	defer root.Close()
+	if o.Pause && h.Status == cove.Running {
+		if err := h.freeze(); err == nil {
+			defer func() { err = errors.Join(err, e.thaw(&h.Container)) }()
+		} else if !cove.Is(err, cove.WrongStatus) {
+			return err
+		}
+	}
+	if o.Squash || o.Config.ID == "" {
+		return archive.Pack(ctx, w, &root, "")
+	}
+	there, deleted, err := h.changedPaths()
+	if err == nil {
+		err = archive.PackEach(ctx, w, &root, there, deleted...)
+	}
+	return err
+}
+
+// changedPaths are the paths of what the container has changed or added, and of
+// what it has deleted.
+func (h *held) changedPaths() (there, deleted []string, err error) {
+	all, err := h.changes()
+	for _, c := range all {
+		if c.Kind == changes.Deleted {
+			deleted = append(deleted, c.Path)
+		} else {
+			there = append(there, c.Path)
+		}
+	}
+	return there, deleted, err
+}
