@@ -46,11 +46,6 @@ func Read(ctx context.Context, o ReadOptions, ready func(), each func(cove.Event
 			return cove.E("read events", o.Path, kind(err), err)
 		}
 		defer r.watch.Close()
-		if !o.Until.IsZero() {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, o.Until)
-			defer cancel()
-		}
 	}
 	err := r.run(ctx, ready)
 	if errors.Is(err, errEnd) || o.Follow && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
@@ -90,9 +85,21 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 			return err
 		}
 	}
+	following := ctx
+	if !r.o.Until.IsZero() {
+		var cancel context.CancelFunc
+		following, cancel = context.WithDeadline(ctx, r.o.Until)
+		defer cancel()
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if following.Err() != nil { // Until has come, and what there is by now is still given
+			r.o.Follow = false
+		}
+		if !r.o.Follow {
+			following = ctx
 		}
 		// Whether the file has a successor must be known before its end
 		// is seen: afterwards more may have been written in between.
@@ -100,7 +107,10 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 		if err != nil {
 			return err
 		}
-		if err := r.drain(ctx); err != nil {
+		if err := r.drain(following); err != nil {
+			if err == following.Err() {
+				continue
+			}
 			return err
 		}
 		if !last {
@@ -118,7 +128,7 @@ func (r *reader) run(ctx context.Context, ready func()) error {
 			ready()
 			ready = nil
 		}
-		if err := r.watch.Wait(ctx, 0); err != nil {
+		if err := r.watch.Wait(following, 0); err != nil && err != following.Err() {
 			return err
 		}
 	}

@@ -113,11 +113,6 @@ func Read(ctx context.Context, o Options, each func(Line) error) error {
 		}
 		defer w.Close()
 		r.watch = w
-		if !o.Until.IsZero() {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, o.Until)
-			defer cancel()
-		}
 	}
 	err := r.run(ctx)
 	if o.Follow && ctx.Err() != nil && errors.Is(err, ctx.Err()) {

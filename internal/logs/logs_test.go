@@ -225,35 +225,39 @@ func TestRotatedMeanwhile(t *testing.T) {
 func TestFollowEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ctr.log")
 	put(t, path, k8s(0, "stdout", "F", "a"))
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(context.Background())
 	n := 0
 	count := func(Line) error { n++; return nil }
-	if err := Read(ctx, Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true}, count); err != nil || n != 1 {
+	end := func() error { cancel(); return nil }
+	if err := Read(ctx, Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true, Idle: end}, count); err != nil || n != 1 {
 		t.Errorf("ctx ended: %d, %v", n, err)
 	}
 	if err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true, Until: time.Now().Add(50 * time.Millisecond)}, count); err != nil || n != 2 {
 		t.Errorf("until came: %d, %v", n, err)
 	}
+	if err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true, Until: time.Now()}, count); err != nil || n != 3 {
+		t.Errorf("until came before the reading: %d, %v", n, err)
+	}
 	stop := errors.New("stop")
 	if err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true}, func(Line) error { return stop }); err != stop {
 		t.Errorf("each's error: %v", err)
 	}
-	// Emptied in place.
-	var done atomic.Bool
+	// Emptied in place, and written anew when that was seen.
+	written := false
 	var got []string
-	err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true, Done: done.Load}, func(l Line) error {
-		if got = append(got, string(l.Text)); len(got) == 1 {
-			go func() {
-				time.Sleep(20 * time.Millisecond)
-				if err := os.Truncate(path, 0); err != nil {
-					t.Error(err)
-				}
-				time.Sleep(20 * time.Millisecond)
-				put(t, path, k8s(0, "stdout", "F", "b"))
-				done.Store(true)
-			}()
+	idle := func() error {
+		switch info, err := os.Stat(path); {
+		case err != nil:
+			return err
+		case info.Size() > 0:
+			return os.Truncate(path, 0)
 		}
+		put(t, path, k8s(0, "stdout", "F", "b"))
+		written = true
+		return nil
+	}
+	err := Read(context.Background(), Options{Path: path, Driver: K8sFile, Tail: -1, Follow: true, Done: func() bool { return written }, Idle: idle}, func(l Line) error {
+		got = append(got, string(l.Text))
 		return nil
 	})
 	if err != nil || fmt.Sprint(got) != "[a b]" {

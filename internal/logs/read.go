@@ -34,9 +34,22 @@ func (r *reader) run(ctx context.Context) error {
 	if err := r.begin(); err != nil && !(r.o.Follow && errors.Is(err, fs.ErrNotExist)) {
 		return err
 	}
+	following := ctx
+	if !r.o.Until.IsZero() {
+		var cancel context.CancelFunc
+		following, cancel = context.WithDeadline(ctx, r.o.Until)
+		defer cancel()
+	}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if r.o.Follow && following.Err() != nil { // Until has come, and what there is by now is read as by who does not follow
+			r.o.Follow = false
+			r.was, _ = os.Lstat(r.o.Path)
+		}
+		if !r.o.Follow {
+			following = ctx
 		}
 		// Both must be known before the end is seen: afterwards more
 		// may have been written in between.
@@ -45,7 +58,10 @@ func (r *reader) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if ended, err := r.drain(ctx); err != nil || ended {
+		switch ended, err := r.drain(following); {
+		case err != nil && err == following.Err():
+			continue
+		case err != nil || ended:
 			return err
 		}
 		if !last {
@@ -60,7 +76,7 @@ func (r *reader) run(ctx context.Context) error {
 		if err := r.o.idle(); err != nil {
 			return err
 		}
-		if err := r.watch.Wait(ctx, poll); err != nil {
+		if err := r.watch.Wait(following, poll); err != nil && err != following.Err() {
 			return err
 		}
 	}
