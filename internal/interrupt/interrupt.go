@@ -20,8 +20,8 @@ import (
 	"github.com/cove-engine/cove/internal/interrupt/early"
 )
 
-// grace is what a command gets to undo what it was doing.
-const grace = 5 * time.Second
+// grace is what a command gets to undo what it was doing. Tests change it.
+var grace = 5 * time.Second
 
 var (
 	// elsewhere counts those who take the signals as their own.
