@@ -59,7 +59,16 @@ func TestDrops(t *testing.T) {
 }
 
 func TestExecuted(t *testing.T) {
-	out, err := exec.Command("sh", "-c", "(sleep 0.3; exec sleep 9) >/dev/null 2>&1 & echo $!").Output()
+	// The fork executes when it is told to: what it reads ends.
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	cmd := exec.Command("sh", "-c", "(read x; exec sleep 1000) <&3 3<&- >/dev/null 2>&1 & echo $!")
+	cmd.ExtraFiles = []*os.File{r}
+	out, err := cmd.Output()
+	r.Close()
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(out)))
 	if err != nil || pid == 0 {
 		t.Fatalf("%q, %v", out, err)
@@ -68,7 +77,8 @@ func TestExecuted(t *testing.T) {
 	if Executed(pid) {
 		t.Error("a fork that has not executed anything yet")
 	}
-	for limit := time.Now().Add(5 * time.Second); !Executed(pid); time.Sleep(10 * time.Millisecond) {
+	w.Close()
+	for limit := time.Now().Add(time.Minute); !Executed(pid); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatal("it has executed sleep by now")
 		}
