@@ -78,16 +78,22 @@ func read(t *testing.T, root int, name string) string {
 	return string(data)
 }
 
-func mounts(t *testing.T) string {
+// mounted are the machine's mounts that have something of a directory: others
+// mount and unmount at the same time.
+func mounted(t *testing.T, dir string) (lines []string) {
 	t.Helper()
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	must(t, err)
-	return string(data)
+	for line := range strings.Lines(string(data)) {
+		if strings.Contains(line, dir) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 func TestOpenOverlay(t *testing.T) {
 	o, target := layers(t)
-	before := mounts(t)
 	for _, readOnly := range []bool{true, false} {
 		for _, binds := range [][]rootfs.Bind{nil, {{Source: filepath.Join(o.Base, "bottom/data"), Target: "/mnt/deep/data"}}} {
 			root := open(t, rootfs.Source{Overlay: o, Target: target, ReadOnly: readOnly, Binds: binds})
@@ -102,8 +108,8 @@ func TestOpenOverlay(t *testing.T) {
 			if len(binds) > 0 && read(t, root, "/mnt/deep/data/a") != "a" {
 				t.Errorf("readOnly %v: the bind is not there", readOnly)
 			}
-			if mounts(t) != before {
-				t.Error("a mount can be seen from outside")
+			if m := mounted(t, o.Base); m != nil {
+				t.Errorf("a mount can be seen from outside: %q", m)
 			}
 			must(t, unix.Close(root))
 		}
@@ -221,7 +227,6 @@ func TestBindSubPathStaysBelow(t *testing.T) {
 
 func TestOpenErrors(t *testing.T) {
 	o, target := layers(t)
-	before := mounts(t)
 	for name, s := range map[string]rootfs.Source{
 		"no layer":  {Overlay: &plan.Overlay{Base: o.Base, Lower: []string{"missing", "top"}}, Target: target, ReadOnly: true},
 		"no target": {Overlay: o, Target: target + "/missing", ReadOnly: true},
@@ -235,8 +240,8 @@ func TestOpenErrors(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if mounts(t) != before {
-		t.Error("a mount is left")
+	if m := mounted(t, o.Base); m != nil {
+		t.Errorf("a mount is left: %q", m)
 	}
 }
 
@@ -282,7 +287,6 @@ func TestOpenLive(t *testing.T) {
 	volume := t.TempDir()
 	write(t, volume+"/v", "volume")
 	pid, start := live(t, o, target, volume)
-	before := mounts(t)
 	root, err := rootfs.OpenLive(pid, start, "/", true)
 	must(t, err)
 	if got := read(t, root, "/vol/v") + read(t, root, "/etc/new"); got != "volumenew" {
@@ -301,8 +305,8 @@ func TestOpenLive(t *testing.T) {
 		t.Errorf("without mounts: %q", got)
 	}
 	must(t, unix.Close(bare))
-	if mounts(t) != before {
-		t.Error("a mount can be seen from outside")
+	if m := mounted(t, o.Base); m != nil {
+		t.Errorf("a mount can be seen from outside: %q", m)
 	}
 	if _, err := rootfs.OpenLive(pid, start+1, "/", true); !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("another process of that number: %v", err)
@@ -330,7 +334,7 @@ func TestReadFileRefuses(t *testing.T) {
 			if !errors.Is(err, want) {
 				t.Errorf("%s: %v, want %v", name, err, want)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%s: it blocks", name)
 		}
 	}
