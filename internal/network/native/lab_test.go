@@ -267,7 +267,7 @@ func (l *lab) echo(netns int, protocol string, port uint16, name string) {
 	})
 }
 
-// ask gives what the service at an address answers, "" when it does not.
+// ask gives what the service at an address answers within a second, "" when it does not.
 func (l *lab) ask(netns int, protocol, address string) string {
 	l.t.Helper()
 	var answer string
@@ -295,14 +295,16 @@ func (l *lab) ask(netns int, protocol, address string) string {
 }
 
 // answers fails the test unless the service answers with the name, seen as
-// coming from the given address ("" for any).
+// coming from the given address ("" for any). A busy machine is asked again; and the
+// kernel joins an IPv6 address's group, by which neighbours find it, in a work queue that
+// nobody can wait for.
 func (l *lab) answers(netns int, protocol, address, name, from string) {
 	l.t.Helper()
-	got := l.ask(netns, protocol, address)
-	if got == "" && strings.HasPrefix(address, "[") {
-		// The kernel joins an IPv6 address's group, by which neighbours find
-		// it, in a work queue that nobody can wait for.
-		got = l.ask(netns, protocol, address)
+	var got string
+	for end := time.Now().Add(time.Minute); got == "" && time.Now().Before(end); {
+		if got = l.ask(netns, protocol, address); got == "" {
+			time.Sleep(10 * time.Millisecond) // a refusal comes at once
+		}
 	}
 	who, seen, _ := strings.Cut(got, " ")
 	if who != name || from != "" && seen != from {
