@@ -18,6 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -55,9 +58,9 @@ func Start(t testing.TB, o Options) *Registry {
 		t.Skip("needs docker-registry: ", err)
 	}
 	dir := t.TempDir()
-	r := &Registry{Addr: freeAddr(t), Storage: filepath.Join(dir, "storage"), Conf: filepath.Join(dir, "registries.conf")}
-	conf := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp:\n  addr: %q\n", r.Storage, r.Addr)
-	client := &http.Client{Timeout: time.Second}
+	r := &Registry{Storage: filepath.Join(dir, "storage"), Conf: filepath.Join(dir, "registries.conf")}
+	conf := fmt.Sprintf("version: 0.1\nlog: {level: info, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}, delete: {enabled: true}}\nhttp:\n  addr: 127.0.0.1:0\n", r.Storage)
+	client := &http.Client{Timeout: 10 * time.Second}
 	scheme := "http"
 	if o.TLS {
 		scheme = "https"
@@ -77,46 +80,70 @@ func Start(t testing.TB, o Options) *Registry {
 		conf += fmt.Sprintf("auth: {htpasswd: {realm: test, path: %q}}\n", passwords)
 	}
 	write(t, filepath.Join(dir, "registry.yml"), []byte(conf))
-	write(t, r.Conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = %v\n", r.Addr, !o.TLS))
-
-	var stderr bytes.Buffer
+	said := &words{}
 	cmd := exec.Command(program, "serve", filepath.Join(dir, "registry.yml"))
-	cmd.Stderr, cmd.Stdout = &stderr, &stderr
+	cmd.Stderr, cmd.Stdout = said, said
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	started, done := make(chan error), make(chan struct{})
+	go func() {
+		defer close(done)
+		// It dies with the thread that has started it, which no other goroutine may end.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if started <- err; err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() { cmd.Wait(); close(done) }()
-	r.stop = func() { cmd.Process.Kill(); <-done }
+	r.stop = func() { _ = cmd.Process.Kill(); <-done }
 	t.Cleanup(r.stop)
 
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		resp, err := client.Get(scheme + "://" + r.Addr + "/v2/")
-		if err == nil {
-			resp.Body.Close()
-			return r
+	var failed error
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if m := listening.FindStringSubmatch(said.String()); m != nil {
+			r.Addr = m[1]
+			var resp *http.Response
+			if resp, failed = client.Get(scheme + "://" + r.Addr + "/v2/"); failed == nil {
+				resp.Body.Close()
+				break
+			}
 		}
 		select {
 		case <-done:
-			t.Fatalf("docker-registry ended: %s", stderr.String())
+			t.Fatalf("docker-registry ended: %s", said)
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("docker-registry does not answer: %v\n%s", err, stderr.String())
+			t.Fatalf("docker-registry does not answer: %v\n%s", failed, said)
 		}
 	}
+	write(t, r.Conf, fmt.Appendf(nil, "[[registry]]\nlocation = %q\ninsecure = %v\n", r.Addr, !o.TLS))
+	return r
 }
 
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+// listening is how the program tells which port the kernel has chosen.
+var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
+
+// words are what a program says, from its beginning.
+type words struct {
+	mu   sync.Mutex
+	text bytes.Buffer // under mu
+}
+
+func (w *words) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(b)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
 // certificates makes a CA (in certDir) and the server's certificate (in dir).
