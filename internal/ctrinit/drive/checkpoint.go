@@ -36,8 +36,8 @@ func imageArgs(i *wire.Images, more ...string) []string {
 func (d *driver) checkpoint() *wire.Failure {
 	written := *d.dump
 	written.Dir += Unfinished
-	var err error
-	if d.turn, err = Turn(path.Dir(d.dump.Dir), ImagePatience); err != nil { // until we end, and CRIU
+	turn, err := Turn(path.Dir(d.dump.Dir), ImagePatience)
+	if err != nil { // until we end, and CRIU
 		return wire.Fail("wait for another checkpoint", err)
 	}
 	err = rootfs.RemoveTree(written.Dir)
@@ -52,10 +52,12 @@ func (d *driver) checkpoint() *wire.Failure {
 	if err != nil {
 		return wire.Fail("make the checkpoint's directories", err)
 	}
-	if f := d.call("checkpoint", imageArgs(&written), ImagePatience, d.ID); f != nil && !d.finished() {
+	r := d.request("checkpoint", imageArgs(&written), ImagePatience, d.ID)
+	r.turn = turn
+	if f := r.do(); f != nil && !d.finished(turn) {
 		explain(f, written.Work+"/dump.log")
 		// CRIU that was killed leaves the container frozen.
-		_ = d.call("resume", nil, patience, d.ID)
+		_ = d.request("resume", nil, patience, d.ID).do()
 		return f
 	}
 	if err := Keep(d.dump.Dir); err != nil {
@@ -69,10 +71,9 @@ func (d *driver) checkpoint() *wire.Failure {
 
 // finished waits for a CRIU whose runtime has failed, as it goes on without that, and
 // tells whether it has made the checkpoint all the same.
-func (d *driver) finished() bool {
-	_ = unix.Close(d.turn) // CRIU has it, too
-	var err error
-	d.turn, err = Turn(path.Dir(d.dump.Dir), ImagePatience)
+func (d *driver) finished(turn int) bool {
+	_ = unix.Close(turn) // CRIU has it, too
+	_, err := Turn(path.Dir(d.dump.Dir), ImagePatience)
 	return err == nil && Complete(d.dump.Dir, d.dump.Work)
 }
 

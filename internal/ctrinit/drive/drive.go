@@ -43,8 +43,6 @@ type driver struct {
 	spaces map[string]string // paths of the namespaces to be joined, by type
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
 	unread bool              // standard error is a pipe that nobody reads yet
-	// turn is the lock of a checkpoint that is being made, see Turn.
-	turn int
 	// dump and restore are the images to be written or read; nil for neither.
 	dump, restore *wire.Images
 	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon;
@@ -395,7 +393,7 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		n := len(d.runtimeArgs) - 1
 		args := slices.Clone(d.runtimeArgs[1:n])
 		if d.restore != nil {
-			if f := d.call("restore", imageArgs(d.restore, args...), ImagePatience, d.runtimeArgs[n]); f != nil {
+			if f := d.making("restore", imageArgs(d.restore, args...), ImagePatience, d.runtimeArgs[n]).do(); f != nil {
 				explain(f, d.restore.Work+"/restore.log")
 				return 0, -1, f
 			}
@@ -404,7 +402,7 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		if d.NoKeyring {
 			args = append(args, "--no-new-keyring")
 		}
-		r := d.request("create", args, patience, d.runtimeArgs[n])
+		r := d.making("create", args, patience, d.runtimeArgs[n])
 		r.makes = d.scratch() + "/" + pidFile
 		if f := r.do(); f != nil {
 			d.blame(f, root)
@@ -437,7 +435,7 @@ func (d *driver) create(root int) (pid, hand int, f *wire.Failure) {
 		defer unix.Close(listener)
 		args = append(args, "--console-socket", d.short(socket))
 	}
-	r := d.request(command, args, limit, d.ID)
+	r := d.making(command, args, limit, d.ID)
 	r.makes = d.scratch() + "/" + pidFile
 	if f := r.do(); f != nil {
 		// One that was called off at its end has created all the same.

@@ -23,12 +23,8 @@ import (
 // arguments ask for that.
 const logFile = "log"
 
-// call runs one command of the runtime. What it has to say when it fails is
+// request is one command of the runtime, to be done. What it has to say when it fails is
 // the last error of its log, or else the end of its standard error.
-func (d *driver) call(command string, args []string, limit time.Duration, id string) *wire.Failure {
-	return d.request(command, args, limit, id).do()
-}
-
 func (d *driver) request(command string, args []string, limit time.Duration, id string) *request {
 	_ = unix.Unlinkat(d.dir, logFile, 0)
 	c := &request{runtime: d.Runtime, dir: d.scratch(), name: command, args: append(args, id), limit: limit}
@@ -37,17 +33,17 @@ func (d *driver) request(command string, args []string, limit time.Duration, id 
 	if d.runtimeArgs != nil {
 		c.until = append(c.until, unix.PollFd{Fd: int32(d.conmon), Events: unix.POLLIN})
 	}
-	if command == "checkpoint" {
-		c.turn = d.turn
-	}
-	if command != "start" && command != "checkpoint" {
-		c.stdio = &[3]int{0, 1, 2} // the container's
-		if d.Process.Terminal {
-			c.stdio[2] = -1 // which has another one
-		}
-		c.unread = d.unread
-	}
 	return c
+}
+
+// making is request for a command that makes a process, which has our streams.
+func (d *driver) making(command string, args []string, limit time.Duration, id string) *request {
+	r := d.request(command, args, limit, id)
+	r.stdio, r.unread = &[3]int{0, 1, 2}, d.unread
+	if d.Process.Terminal {
+		r.stdio[2] = -1 // it has another one
+	}
+	return r
 }
 
 // Call runs a command of a runtime, given with its global arguments, and kills
