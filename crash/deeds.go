@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ type deed struct {
 	prepare [][]string
 	command []string
 	roles   []role
+	then    [][]string // what is to show the same as when nobody was killed
 	tidy    [][]string // what removes what only it makes
 	files   []string   // what it writes for the user, outside of the store
 	flags   []string   // before the verb, of every command
@@ -33,6 +35,8 @@ type role struct {
 	follows kind
 	// victim is one that is killed in the caller's place: it makes no calls.
 	victim kind
+	// also are those that die at the same moment.
+	also []kind
 }
 
 var (
@@ -62,6 +66,10 @@ var (
 	roleItsCleanup = role{name: "x's cleanup", counts: kindCleanup, follows: kindConmon}
 	roleItsUplink  = role{name: "x's uplink", counts: kindCommand, victim: kindUplink}
 	roleItsProgram = role{name: "x's network", counts: kindCommand, victim: kindNetwork}
+	// CRIU, at any moment of its life, alone and with who would see to what that leaves.
+	roleCRIU    = role{name: "CRIU", counts: kindTracer}
+	roleDriven  = role{name: "CRIU, driver", counts: kindTracer, also: []kind{kindDriver}}
+	roleDumping = role{name: "CRIU, all", counts: kindTracer, also: []kind{kindRuntime, kindDriver, kindAide, kindCommand}}
 	// Of nobody's: it connects all bridges of an ordinary user.
 	roleKeeper = role{name: "keeper", counts: kindCommand, victim: kindKeeper}
 )
@@ -235,12 +243,7 @@ func (s *scene) runtimeDeeds() []deed {
 		{name: "rm", prepare: [][]string{onImage("create --name x -v /data2", "true")}, command: w("rm -v x"), roles: []role{roleCommand}, resumed: true},
 		{name: "rm -f", prepare: [][]string{running}, command: w("rm -f -t 0 x"), roles: append(beside, roleItsRuntime), resumed: true},
 	}
-	if criu := exec.Command("criu", "check").Run(); criu == nil {
-		checkpointed := [][]string{running, w("container checkpoint x")}
-		deeds = append(deeds,
-			deed{name: "checkpoint", prepare: [][]string{running}, command: w("container checkpoint x"), roles: []role{roleCommand, roleItsMonitor, roleItsDriver, roleItsRuntime}},
-			deed{name: "restore", prepare: checkpointed, command: w("container restore x"), roles: all})
-	}
+	deeds = append(deeds, s.checkpointDeeds(append(beside, roleItsDriver, roleItsRuntime), kindMonitor, all)...)
 	return with("runc", deeds, "--runtime", "runc")
 }
 
@@ -281,7 +284,72 @@ func (s *scene) conmonDeeds() []deed {
 	onRunc := slices.DeleteFunc(slices.Clone(with2), func(d deed) bool {
 		return !slices.Contains([]string{"run", "run --restart", "start", "start -a", "stop", "restart", "exec", "exec -d", "wait probed", "rm -f"}, d.name)
 	})
+	onRunc = append(onRunc, s.checkpointDeeds(
+		[]role{roleCommand, roleItsConmon, roleItsInit, roleItsCleanup, roleAide, roleDriver, roleRuntime}, "",
+		[]role{roleCommand, roleConmon, roleDriver, roleRuntime})...)
 	return append(with("conmon", with2, "--conmon", "conmon"), with("conmon, runc", onRunc, "--conmon", "conmon", "--runtime", "runc")...)
+}
+
+// checkpointDeeds are those that CRIU does for runc: nothing where it does not work. The
+// roles are those of a checkpoint and of a restore, but for CRIU, which at a checkpoint is
+// below a process of x's of the kind has, or below the command.
+func (s *scene) checkpointDeeds(dumping []role, has kind, restoring []role) []deed {
+	if exec.Command("criu", "check").Run() != nil {
+		return nil
+	}
+	for _, r := range []role{roleCRIU, roleDriven, roleDumping} {
+		r.follows = has
+		dumping = append(dumping, r)
+	}
+	running := s.start("", "sleep", "100000")
+	archive, before := filepath.Join(s.work, "checkpoint.tar"), filepath.Join(s.work, "before.tar")
+	checkpoint := func(flags string) []string { return w("container checkpoint " + flags + " x") }
+	// It ends, and with --leave-running runs on, as before; it can be restored; the images show.
+	state := w("inspect -f {{.State.Status}}/{{.State.Checkpointed}}/{{.State.ExitCode}} x")
+	restore := w("container restore x")
+	ended, on := [][]string{state, restore, state}, [][]string{state, w("stop -t 0 x"), restore, state}
+	restoring = append(slices.Clip(restoring), roleCRIU, roleDriven)
+	noSecond := [][]string{w("rmi -f -i localhost/second")}
+	exported := [][]string{running, checkpoint("--compress none --export " + archive), w("rm x")}
+	deeds := []deed{
+		{name: "checkpoint", prepare: [][]string{running}, command: checkpoint(""), roles: dumping, then: ended},
+		{name: "checkpoint --leave-running", prepare: [][]string{running}, command: checkpoint("--leave-running"), roles: dumping, then: on},
+		{name: "checkpoint --keep", prepare: [][]string{running}, command: checkpoint("--keep"), roles: dumping, then: ended},
+		{name: "checkpoint --export", prepare: [][]string{running}, command: checkpoint("--export " + archive), roles: dumping, then: ended, files: []string{archive}},
+		{name: "checkpoint --create-image", prepare: [][]string{running}, command: checkpoint("--create-image localhost/second"), roles: dumping, then: ended, tidy: noSecond, images: true},
+		{name: "restore", prepare: [][]string{running, checkpoint("")}, command: restore, roles: restoring, then: [][]string{state}},
+		{name: "restore --keep", prepare: [][]string{running, checkpoint("")}, command: w("container restore --keep x"), roles: restoring, then: [][]string{state}},
+		{name: "restore --import", prepare: exported, command: w("container restore --import " + archive), roles: restoring, then: [][]string{state}, files: []string{archive}},
+		{name: "restore --import --name", prepare: exported, command: w("container restore --import " + archive + " --name y"), roles: restoring, files: []string{archive}},
+		{name: "restore image", prepare: [][]string{running, checkpoint("--create-image localhost/second"), w("rm x")}, command: w("container restore localhost/second"), roles: restoring, then: [][]string{state}, tidy: noSecond, images: true},
+	}
+	// A pre-checkpoint wants the kernel to tell of dirty pages, which not all do: runc is asked for a whole one.
+	return append(deeds, with("pages", []deed{
+		{name: "checkpoint --pre-checkpoint", prepare: [][]string{running}, command: checkpoint("--pre-checkpoint"), roles: dumping, then: [][]string{state}},
+		{name: "checkpoint --with-previous", prepare: [][]string{running, checkpoint("--pre-checkpoint")}, command: checkpoint("--with-previous"), roles: dumping, then: ended},
+		{name: "restore --import-previous", prepare: [][]string{running, checkpoint("--pre-checkpoint --export " + before), checkpoint("--with-previous --export " + archive), w("rm x")},
+			command: w("container restore --import-previous " + before + " --import " + archive), roles: restoring, then: [][]string{state}, files: []string{archive, before}},
+	}, "--runtime", s.wholePages())...)
+}
+
+// wholePages is the path of runc with whole checkpoints in the place of those of memory alone.
+func (s *scene) wholePages() string { return filepath.Join(s.work, "runc") }
+
+// writeWholePages writes that program.
+func (s *scene) writeWholePages() error {
+	const script = `#!/bin/bash
+args=()
+while [ $# -gt 0 ]; do
+	case $1 in
+	--pre-dump) args+=(--leave-running) ;;
+	--parent-path) shift ;;
+	*) args+=("$1") ;;
+	esac
+	shift
+done
+exec runc "${args[@]}"
+`
+	return os.WriteFile(s.wholePages(), []byte(script), 0o755)
 }
 
 // userDeeds are those about what connects an ordinary user's containers.
@@ -311,7 +379,7 @@ func (s *scene) userDeeds() []deed {
 // with gives deeds further flags, and a name that tells.
 func with(name string, deeds []deed, flags ...string) []deed {
 	for i, d := range deeds {
-		d.name, d.flags = name+": "+d.name, append(slices.Clone(d.flags), flags...)
+		d.name, d.flags = name+": "+d.name, slices.Concat(flags, d.flags)
 		deeds[i] = d
 	}
 	return deeds

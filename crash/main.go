@@ -276,6 +276,11 @@ func (s *scene) judge(d deed, target role, r traced, told answers) (v verdict) {
 		v.lost = s.onceMore(d, target, r, told)
 	}
 	if v.fine() {
+		if shown := s.shown(d); shown != told.shown && shown != told.shownAfterwards {
+			v.lost = fmt.Sprintf("then: %s; it is %s, afterwards %s", shown, told.shown, told.shownAfterwards)
+		}
+	}
+	if v.fine() {
 		v.left = s.checked(d)
 	}
 	return v.and(s.clean(d))
@@ -283,7 +288,10 @@ func (s *scene) judge(d deed, target role, r traced, told answers) (v verdict) {
 
 // answers is what a user is told when nobody is killed: the first time, the
 // second, and when the process that is to die is dead before.
-type answers struct{ first, second, afterwards result }
+type answers struct {
+	first, second, afterwards result
+	shown, shownAfterwards    string // by what follows, see deed.then
+}
 
 func (a answers) include(r result) bool {
 	return same(r, a.first) || same(r, a.second) || same(r, a.afterwards)
@@ -307,6 +315,7 @@ func (s *scene) answers(d deed, target role) (told answers, calls int, err error
 			return told, 0, fmt.Errorf("without a kill: %s", r)
 		}
 		told.second = s.do(d, d.command)
+		told.shown = s.shown(d)
 		if v := s.clean(d); !v.fine() {
 			return told, 0, fmt.Errorf("without a kill: %s", v)
 		}
@@ -315,7 +324,7 @@ func (s *scene) answers(d deed, target role) (told answers, calls int, err error
 		}
 	}
 	if target.dies() != "" && s.strike.Errno == 0 {
-		told.afterwards, err = s.afterwards(d, target.dies())
+		told.afterwards, told.shownAfterwards, err = s.afterwards(d, target.dies())
 	}
 	return told, calls, err
 }
@@ -379,17 +388,17 @@ func (s *scene) refusal(d deed, r traced) (v verdict) {
 }
 
 // afterwards is what a user is told when a process of x's is dead before the
-// command begins.
-func (s *scene) afterwards(d deed, k kind) (result, error) {
+// command begins, and what is shown then.
+func (s *scene) afterwards(d deed, k kind) (r result, shown string, err error) {
 	if err := s.prepare(d); err != nil {
-		return result{}, err
+		return r, "", err
 	}
 	pid, err := s.running(k)
 	if err == nil {
 		err = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	if err != nil {
-		return result{}, err
+		return r, "", err
 	}
 	// One that is frozen dies when it is thawed.
 	for deadline := time.Now().Add(2 * time.Second); syscall.Kill(pid, 0) == nil && time.Now().Before(deadline); {
@@ -401,11 +410,23 @@ func (s *scene) afterwards(d deed, k kind) (result, error) {
 			break
 		}
 	}
-	r := s.do(d, d.command)
+	r = s.do(d, d.command)
+	shown = s.shown(d)
 	if v := s.clean(d); !v.fine() {
-		return r, fmt.Errorf("after a kill before the command: %s", v)
+		return r, shown, fmt.Errorf("after a kill before the command: %s", v)
 	}
-	return r, nil
+	return r, shown, nil
+}
+
+// shown is what users see of what has become of a deed.
+func (s *scene) shown(d deed) string {
+	var all []string
+	for _, args := range d.then {
+		r := s.do(d, args)
+		r.out, r.errors = plain(r.out), plain(r.errors)
+		all = append(all, r.String())
+	}
+	return strings.Join(all, "; ")
 }
 
 // do runs a command of a deed's.

@@ -180,7 +180,7 @@ func (s *scene) open() (err error) {
 	if err := os.MkdirAll(filepath.Join(s.work, "tmp"), 0o755); err != nil {
 		return err
 	}
-	if err := s.writeHooks(); err != nil {
+	if err := errors.Join(s.writeHooks(), s.writeWholePages()); err != nil {
 		return err
 	}
 	if err := stage.WriteLayer(filepath.Join(s.work, "layer.tar")); err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,10 +22,11 @@ type order struct {
 	Counts  kind
 	At      int // 0 never strikes
 	Strike  strike
-	Follow  int  // a process that runs already, to be traced, too; 0 is none
-	Victim  int  // who is killed in place of who makes the call; 0 is none
-	User    int  // who the command is run as
-	Whole   bool // on until all that was started has ended
+	Follow  int    // a process that runs already, to be traced, too; 0 is none
+	Victim  int    // who is killed in place of who makes the call; 0 is none
+	Also    []kind // who dies at the same moment
+	User    int    // who the command is run as
+	Whole   bool   // on until all that was started has ended
 	Command []string
 }
 
@@ -49,7 +52,11 @@ type tracer struct {
 	refused string          // the call that was made to fail
 	status  unix.WaitStatus // of the command
 	ended   bool
+	tracer  chan int // how long one has lived at its end, in moments; nil before there is one
 }
+
+// moment is what counts as a call of who is not traced.
+const moment = 100 * time.Microsecond
 
 type thread struct {
 	process int
@@ -75,6 +82,11 @@ func traceMain(text string) int {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "trace:", err)
 		return 125
+	}
+	if t.tracer != nil {
+		if t.count = <-t.tracer; t.count < 0 {
+			t.struck, t.count = true, t.At
+		}
 	}
 	word := "count"
 	if t.struck {
@@ -217,8 +229,7 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) error {
 	case ws.TrapCause() > 0:
 		t.born(tid, th, ws.TrapCause())
 		if th.kind == kindTracer {
-			_ = unix.PtraceDetach(tid)
-			delete(t.threads, tid)
+			t.letGo(tid)
 			return nil
 		}
 	case stop == unix.SIGTRAP:
@@ -227,6 +238,49 @@ func (t *tracer) event(tid int, ws unix.WaitStatus) error {
 	}
 	t.proceed(tid, sig)
 	return nil
+}
+
+// letGo lets a process be that nobody can look at, since it traces itself. If it is
+// the one drawn it dies at a moment of its life in place of a call.
+func (t *tracer) letGo(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	_ = unix.PtraceDetach(pid)
+	delete(t.threads, pid)
+	if err != nil || t.Counts != kindTracer || t.tracer != nil {
+		return
+	}
+	at := -1 // for ever
+	var also []int
+	if t.At > 0 {
+		at = t.At
+		for _, th := range t.threads {
+			if slices.Contains(t.Also, th.kind) {
+				also = append(also, th.process)
+			}
+		}
+	}
+	t.tracer = make(chan int, 1)
+	go func() {
+		defer unix.Close(fd)
+		begun := time.Now()
+		limit := time.Duration(math.MaxInt64)
+		if at >= 0 {
+			limit = time.Duration(at) * moment
+		}
+		for ended := false; !ended && time.Since(begun) < limit; {
+			left := unix.NsecToTimespec(int64(min(limit-time.Since(begun), time.Hour)))
+			n, _ := unix.Ppoll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, &left, nil)
+			ended = n > 0
+		}
+		if time.Since(begun) >= limit && unix.PidfdSendSignal(fd, t.Strike.Signal, nil, 0) == nil {
+			for _, pid := range also {
+				_ = unix.Kill(pid, t.Strike.Signal)
+			}
+			t.tracer <- -1
+			return
+		}
+		t.tracer <- int(time.Since(begun) / moment)
+	}()
 }
 
 // atCall counts a call that a thread enters, and strikes at the one drawn.
@@ -353,7 +407,7 @@ type traced struct {
 
 // trace runs a command in a tracing process.
 func (s *scene) trace(d deed, r role, at int) (told traced, err error) {
-	o := order{Counts: r.counts, At: at, Strike: s.strike, Whole: d.whole && r.counts != kindCommand, Command: s.argv(slices.Concat(d.flags, d.command))}
+	o := order{Counts: r.counts, Also: r.also, At: at, Strike: s.strike, Whole: d.whole && r.counts != kindCommand, Command: s.argv(slices.Concat(d.flags, d.command))}
 	if s.user {
 		o.User = user.ID
 	}
