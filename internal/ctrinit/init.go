@@ -63,7 +63,7 @@ type process struct {
 func newProcess() *process {
 	return &process{
 		proc: -1, attr: -1, shm: -1, its: -1, born: -1, master: -1,
-		oci: handed{start: -1, waiting: -1, notify: -1},
+		oci: handed{root: -1, start: -1, waiting: -1, notify: -1},
 	}
 }
 
@@ -229,21 +229,8 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 	if f := p.oci.take(msg.Handed, &rest); f != nil {
 		return false, f
 	}
-	if msg.Join != 0 {
-		if fd, f = rest.next("enter the container"); f != nil {
-			return false, f
-		}
-		// setns to a mount namespace wants a thread that shares neither
-		// root nor working directory, setns(2).
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return false, wire.Fail("enter the container", err)
-		}
-		if err := unix.Setns(fd, msg.Join); err != nil {
-			return false, wire.Fail("enter the container", err)
-		}
-		_ = unix.Close(fd)
-		p.descends = msg.Join&unix.CLONE_NEWPID != 0
-		return true, nil
+	if p.plan.Root.Path == "" {
+		return true, p.enterContainer(msg.Join, &rest)
 	}
 	if p.plan.CgroupNS {
 		// The container's cgroups, in which we are by now, become the root of
@@ -253,6 +240,38 @@ func (p *process) prepare() (isExec bool, f *wire.Failure) {
 		}
 	}
 	return false, nil
+}
+
+// enterContainer joins the namespaces of the container that an exec is for, by its
+// pidfd. Where the mount namespace is not among them, a container's root is only
+// that of its processes.
+func (p *process) enterContainer(join int, rest *received) *wire.Failure {
+	const step = "enter the container"
+	fd, f := rest.next(step)
+	if f != nil {
+		return f
+	}
+	if join&unix.CLONE_NEWNS == 0 && p.oci.root < 0 {
+		return &wire.Failure{Step: step, Text: "its root is missing"}
+	}
+	// setns to a mount namespace wants a thread that shares neither
+	// root nor working directory, setns(2).
+	err := unix.Unshare(unix.CLONE_FS)
+	if err == nil && join != 0 {
+		err = unix.Setns(fd, join)
+	}
+	if err == nil && p.oci.root >= 0 {
+		if err = unix.Fchdir(p.oci.root); err == nil {
+			err = unix.Chroot(".")
+		}
+		_ = unix.Close(p.oci.root)
+	}
+	if err != nil {
+		return wire.Fail(step, err)
+	}
+	_ = unix.Close(fd)
+	p.descends = join&unix.CLONE_NEWPID != 0
+	return nil
 }
 
 // joinProcesses has our children, from now on, born into the process namespace

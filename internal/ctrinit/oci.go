@@ -163,6 +163,7 @@ func (p *process) awaitStart(pidfd int) {
 // handed are the descriptors that only the OCI runtime sends.
 type handed struct {
 	mounts  []int
+	root    int // of the container that an exec is for, if it is no namespace's
 	start   int
 	waiting int // held, no more
 	notify  int
@@ -178,6 +179,8 @@ func (h *handed) take(names []string, from *received) *wire.Failure {
 		switch name {
 		case "mount":
 			h.mounts = append(h.mounts, fd)
+		case "root":
+			h.root = fd
 		case "start":
 			h.start = fd
 		case "waiting":

@@ -72,11 +72,15 @@ func (r *Runtime) Exec(id string, p *specs.Process, o ExecOptions) (*Born, error
 		return nil, err
 	}
 	defer unix.Close(pidfd)
-	k, err := c.cloneExec(p, o, pidfd)
+	spaces, err := c.apart()
 	if err != nil {
 		return nil, err
 	}
-	master, err := c.runExec(k, p, o, pl, pidfd)
+	k, err := c.cloneExec(p, o, pidfd, spaces)
+	if err != nil {
+		return nil, err
+	}
+	master, err := c.runExec(k, p, o, pl, pidfd, spaces)
 	if err != nil {
 		k.kill()
 		return nil, err
@@ -106,7 +110,7 @@ func (c *Container) execPlan(p *specs.Process, o ExecOptions) (*plan.Plan, error
 }
 
 // cloneExec clones the process, with the first processors that it asks for.
-func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*child, error) {
+func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd, spaces int) (*child, error) {
 	if p.ExecCPUAffinity != nil && p.ExecCPUAffinity.Initial != "" {
 		cpus, err := native.CPUs(p.ExecCPUAffinity.Initial)
 		if err != nil {
@@ -124,18 +128,15 @@ func (c *Container) cloneExec(p *specs.Process, o ExecOptions, pidfd int) (*chil
 		}
 		defer func() { _ = unix.SchedSetaffinity(0, &own) }()
 	}
-	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, special: pidfd}
+	k := cloning{stdio: [3]int{0, 1, 2}, preserve: o.Preserve, special: pidfd, kinds: spaces & unix.CLONE_NEWTIME}
 	if c.UserNamespace {
 		k.kinds |= unix.CLONE_NEWUSER
-	}
-	if c.apart("time") {
-		k.kinds |= unix.CLONE_NEWTIME
 	}
 	return k.do()
 }
 
 // runExec sees the process to its command.
-func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.Plan, pidfd int) (int, error) {
+func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.Plan, pidfd, spaces int) (int, error) {
 	dirs, err := c.below(o.Cgroups)
 	if err != nil {
 		return -1, err
@@ -152,16 +153,25 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 			return -1, cove.E("", "process.oomScoreAdj", kindOf(err), err)
 		}
 	}
-	if err := sendPlan(k, pl, wire.PrepareBody{Join: c.joins()}, []int{pidfd}); err != nil {
+	body, fds := wire.PrepareBody{Join: spaces &^ unix.CLONE_NEWTIME}, []int{pidfd}
+	if spaces&unix.CLONE_NEWNS == 0 {
+		root, err := unix.Open(c.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, cove.E("enter root", c.Rootfs, kindOf(err), err)
+		}
+		defer unix.Close(root)
+		body.Handed, fds = []string{"root"}, []int{root, pidfd}
+	}
+	if err := sendPlan(k, pl, body, fds); err != nil {
 		return -1, err
 	}
-	_, _, fds, err := k.await(wire.Ready)
+	_, _, sent, err := k.await(wire.Ready)
 	if err != nil {
 		return -1, err
 	}
 	master := -1
-	if len(fds) == 1 {
-		master = fds[0]
+	if len(sent) == 1 {
+		master = sent[0]
 	}
 	if err := cgroup.EnterThread(counting, k.pid); err != nil {
 		return -1, err
@@ -174,7 +184,7 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 		}
 		master = -1
 	}
-	apart := c.apart("pid")
+	apart := spaces&unix.CLONE_NEWPID != 0
 	if !apart {
 		if err := o.tell(k, "setns"); err != nil {
 			return -1, err
@@ -280,23 +290,36 @@ func (c *Container) initCgroup(dir string) (string, bool) {
 	return "", false
 }
 
-// joins are the namespaces that an exec has to enter. Those that the container
-// shares with us are left alone: an ordinary user has no right to enter them.
-func (c *Container) joins() int {
-	flags := 0
-	for name, flag := range map[string]int{
-		"mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET, "cgroup": unix.CLONE_NEWCGROUP,
-	} {
-		if c.apart(name) {
+// kinds are namespaces by their names in /proc/PID/ns. That of users is not among
+// them: the record tells.
+var kinds = map[string]int{
+	"mnt": unix.CLONE_NEWNS, "pid": unix.CLONE_NEWPID, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "net": unix.CLONE_NEWNET,
+	"cgroup": unix.CLONE_NEWCGROUP, "time": unix.CLONE_NEWTIME,
+}
+
+// apart gives the kinds of namespaces of which the container has another than we
+// have: what an exec is to enter. The others are left alone: an ordinary user has no
+// right to enter them. A container that has just ended has no namespaces any more, or
+// somebody else has its number: it is not to be taken for one that shares ours.
+func (c *Container) apart() (flags int, err error) {
+	for name, flag := range kinds {
+		own, err := os.Stat("/proc/self/ns/" + name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // which this kernel does not have
+		}
+		if err != nil {
+			return 0, cove.E("look at namespaces", "", kindOf(err), err)
+		}
+		its, err := os.Stat("/proc/" + strconv.Itoa(c.PID) + "/ns/" + name)
+		if err != nil {
+			return 0, errNotRunning()
+		}
+		if !os.SameFile(own, its) {
 			flags |= flag
 		}
 	}
-	return flags
-}
-
-// apart reports whether the container is in another namespace than we are.
-func (c *Container) apart(name string) bool {
-	own, err1 := os.Stat("/proc/self/ns/" + name)
-	its, err2 := os.Stat("/proc/" + strconv.Itoa(c.PID) + "/ns/" + name)
-	return err2 == nil && (err1 != nil || !os.SameFile(own, its))
+	if !c.alive() {
+		return 0, errNotRunning()
+	}
+	return flags, nil
 }

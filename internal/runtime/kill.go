@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 	defer unix.Close(fd)
 	if err := unix.PidfdSendSignal(fd, sig, nil, 0); err != nil {
 		if err == unix.ESRCH {
-			return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+			return errNotRunning()
 		}
 		return cove.E("kill container", id, kindOf(err), err)
 	}
@@ -43,7 +42,7 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 
 func (c *Container) killAll(sig unix.Signal) error {
 	if !c.Own {
-		return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+		return errNotRunning()
 	}
 	dirs, err := c.own()
 	if err != nil {

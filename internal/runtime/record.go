@@ -185,19 +185,22 @@ func (c *Container) locked(name string, how int) bool {
 
 // hold opens init by descriptor: a pid is only a number.
 func (c *Container) hold() (int, error) {
-	gone := cove.E("", "", cove.WrongStatus, errors.New("container not running"))
 	if !c.alive() {
-		return -1, gone
+		return -1, errNotRunning()
 	}
 	fd, err := unix.PidfdOpen(c.PID, 0)
 	if err != nil {
-		return -1, gone
+		return -1, errNotRunning()
 	}
 	if !c.alive() {
 		_ = unix.Close(fd)
-		return -1, gone
+		return -1, errNotRunning()
 	}
 	return fd, nil
+}
+
+func errNotRunning() error {
+	return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
 }
 
 // hookState is what hooks read.

@@ -1,12 +1,10 @@
 package runtime
 
 import (
-	"errors"
 	"path"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/cgroup"
 )
 
@@ -21,7 +19,7 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 		return err
 	}
 	if status == Stopped || status == Creating {
-		return cove.E("", "", cove.WrongStatus, errors.New("container not running"))
+		return errNotRunning()
 	}
 	layout, err := cgroup.Detect()
 	if err != nil {

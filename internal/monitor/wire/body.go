@@ -307,7 +307,8 @@ type PrepareBody struct {
 	// Handed names further descriptors before the pidfd, for the OCI runtime:
 	// "mount" (a detached one), "start" (a listening socket on which start
 	// comes), "waiting" (a lock held until exec), "notify" (a connection to
-	// the seccomp agent).
+	// the seccomp agent), "root" (of the container that an exec is for, where
+	// the mount namespace is not to be joined).
 	Handed []string `json:"handed,omitempty"`
 	// Join is for exec: the CLONE_NEW* flags joined by the pidfd.
 	Join int `json:"join,omitempty"`
