@@ -731,6 +731,17 @@ func TestRuntimePreservedFDs(t *testing.T) {
 			t.Errorf("%s: %v\n%s", keep, err, out)
 		}
 	}
+	// What the caller has not opened may be the runtime's own by then.
+	b.Process.Args = []string{"sleep", "60"}
+	b.start()
+	for _, keep := range []string{"1", "3", "7", "-1"} {
+		for _, args := range [][]string{{"run", "--bundle", b.dir, "--preserve-fds", keep, "d"}, {"exec", "--preserve-fds", keep, "c", "true"}} {
+			cmd := b.command(append([]string{"--log", filepath.Join(b.dir, "log")}, args...)...)
+			if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "--preserve-fds: "+keep+": the descriptors that are open are 0") {
+				t.Errorf("%v: %v %s", args, err, out)
+			}
+		}
+	}
 }
 
 // listenFD listens where a terminal or process is to be sent by descriptor, and

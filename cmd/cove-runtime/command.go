@@ -23,6 +23,8 @@ type command struct {
 	flags  *flag.FlagSet
 	out    io.Writer
 	errOut io.Writer
+	// inherited is how many descriptors from 3 on are the caller's.
+	inherited int
 }
 
 // verb is a command of the program.
@@ -52,7 +54,7 @@ func verbs() []verb {
 }
 
 // run is the program: its exit code is 1 for every failure, as runc's is.
-func run(args []string, out, errOut io.Writer) int {
+func run(args []string, inherited int, out, errOut io.Writer) int {
 	r := &runtime.Runtime{}
 	var l log
 	fs := flags("cove-runtime")
@@ -94,7 +96,7 @@ func run(args []string, out, errOut io.Writer) int {
 		if r.Root, err = filepath.Abs(r.Root); err != nil {
 			break
 		}
-		code, err = dispatch(&command{r: r, out: out, errOut: errOut}, fs.Args())
+		code, err = dispatch(&command{r: r, out: out, errOut: errOut, inherited: inherited}, fs.Args())
 	}
 	if err == nil {
 		return code
@@ -141,6 +143,15 @@ func (c *command) parse(args []string, others bool) (id string, rest []string, e
 		return "", nil, cove.E("", c.flags.Name(), cove.Invalid, fmt.Errorf("%q is one argument too many", rest[0]))
 	}
 	return id, rest, nil
+}
+
+// keep refuses to hand on descriptors that the caller has not left open: by now they
+// may be some of ours, of the host's files.
+func (c *command) keep(what string, n int) error {
+	if n < 0 || n > c.inherited {
+		return cove.E("", what, cove.Invalid, fmt.Errorf("%d: the descriptors that are open are %d from 3 on", n, c.inherited))
+	}
+	return nil
 }
 
 // flags makes a set that prints nothing by itself.

@@ -49,6 +49,9 @@ func execute(c *command, args []string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if err := c.keep("--preserve-fds", o.Preserve); err != nil {
+		return notBegun, err
+	}
 	if o.Cgroups, err = readCgroups(cgroups); err != nil {
 		return notBegun, err
 	}

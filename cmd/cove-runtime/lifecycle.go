@@ -27,7 +27,9 @@ func create(c *command, args []string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	activation(&o)
+	if err := activation(c, &o); err != nil {
+		return -1, err
+	}
 	_, err = c.r.Create(id, o)
 	return 0, err
 }
@@ -43,17 +45,24 @@ func runContainer(c *command, args []string) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	activation(&o.CreateOptions)
+	if err := activation(c, &o.CreateOptions); err != nil {
+		return -1, err
+	}
 	return c.r.Run(id, o)
 }
 
 // activation keeps the sockets that systemd has opened for us,
-// sd_listen_fds(3).
-func activation(o *runtime.CreateOptions) {
+// sd_listen_fds(3), and the descriptors behind them that it was told to keep.
+func activation(c *command, o *runtime.CreateOptions) error {
+	if err := c.keep("--preserve-fds", o.Preserve); err != nil {
+		return err
+	}
 	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if err == nil && n > 0 && os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) {
 		o.Listen = n
+		return c.keep("LISTEN_FDS and --preserve-fds", n+o.Preserve)
 	}
+	return nil
 }
 
 func start(c *command, args []string) (int, error) {

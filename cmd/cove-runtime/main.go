@@ -39,7 +39,21 @@ func main() {
 	case os.Args[0] == runtime.MapName:
 		runtime.HoldMap()
 	}
+	inherited := inherits()
 	// What the caller has left open is for nobody but who is promised it.
 	_ = unix.CloseRange(3, ^uint(0)>>1, unix.CLOSE_RANGE_CLOEXEC)
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], inherited, os.Stdout, os.Stderr))
+}
+
+// inherits counts the descriptors from 3 on that the caller has left open. What
+// comes after a gap is not counted: the gap may be filled by now, with what is ours
+// and closed by exec.
+func inherits() (n int) {
+	for {
+		flags, err := unix.FcntlInt(uintptr(3+n), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return n
+		}
+		n++
+	}
 }
