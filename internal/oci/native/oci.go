@@ -3,6 +3,7 @@ package native
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,7 +28,9 @@ func foreign(s *specs.Spec) error {
 		return unsupported("zos")
 	case s.FreeBSD != nil:
 		return unsupported("freebsd")
-	case l.IntelRdt != nil:
+	// An empty one asks for a class of its own without any limit in it. runc takes
+	// it where the kernel has no classes, too.
+	case l.IntelRdt != nil && !reflect.DeepEqual(*l.IntelRdt, specs.LinuxIntelRdt{}):
 		return unsupported("linux.intelRdt")
 	}
 	return nil
