@@ -23,6 +23,25 @@ var fallbacks = map[string]string{
 	"registries.conf": "unqualified-search-registries = [\"docker.io\"]\n",
 }
 
+const registriesEnv = "CONTAINERS_REGISTRIES_CONF"
+
+// policy gives a policy.json that accepts every image, for a host where nobody has
+// said anything of registries: cove alone is all that a container needs there. Where
+// somebody has, a policy.json that is not there is a lost one, and nothing is
+// accepted, as with podman: "" has the library say so.
+func (s *Store) policy() string {
+	for _, of := range []configfile.File{
+		{Name: "registries", Extension: "conf", EnvironmentName: registriesEnv, UserId: unshare.GetRootlessUID()},
+		{Name: "registries", Extension: "d"}, // where signatures are
+	} {
+		paths, err := configfile.GetSearchPaths(&of)
+		if err != nil || !none(paths.MainFiles) || of.Extension == "conf" && !none(paths.DropInDirectories) {
+			return ""
+		}
+	}
+	return s.fallback("policy.json", "CONTAINERS_POLICY_JSON")
+}
+
 // fallback gives a file for the configuration called name (with its
 // extension) when the host has none, else "": the library looks by itself.
 func (s *Store) fallback(name, environment string) string {

@@ -175,10 +175,10 @@ func (s *Store) systemContext() *imagetypes.SystemContext {
 	}
 	policy, registries := s.opts.SignaturePolicy, s.opts.RegistriesConf
 	if policy == "" {
-		policy = s.fallback("policy.json", "")
+		policy = s.policy()
 	}
 	if registries == "" {
-		registries = s.fallback("registries.conf", "CONTAINERS_REGISTRIES_CONF")
+		registries = s.fallback("registries.conf", registriesEnv)
 	}
 	return &imagetypes.SystemContext{
 		SignaturePolicyPath:         policy,
