@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"os"
@@ -24,6 +25,7 @@ import (
 func layers(modules []string) iter.Seq2[*configfile.Item, error] {
 	files := &configfile.File{Name: "containers", Extension: "conf", EnvironmentName: containersEnv, UserId: unshare.GetRootlessUID()}
 	return func(yield func(*configfile.Item, error) bool) {
+		files.Modules = modules
 		paths, err := configfile.GetSearchPaths(files)
 		if err != nil {
 			yield(nil, err)
@@ -50,10 +52,13 @@ func layers(modules []string) iter.Seq2[*configfile.Item, error] {
 				}
 			}
 		}
-		of := *files
-		of.DoNotLoadMainFiles, of.DoNotLoadDropInFiles, of.Modules = true, true, slices.Clone(modules)
-		for item, err := range configfile.Read(&of) {
-			if !yield(item, err) || err != nil {
+		for _, name := range modules {
+			path, err := module(name, paths.ModuleDirectories)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !layer(path, true, yield) {
 				return
 			}
 		}
@@ -61,6 +66,31 @@ func layers(modules []string) iter.Seq2[*configfile.Item, error] {
 			layer(paths.ExtraOverrideFile, true, yield)
 		}
 	}
+}
+
+// module finds one by its name: in the user's directory of modules, the
+// administrator's or the distribution's. Root's are not looked for below HOME.
+func module(name string, dirs []string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	user, err := configfile.UserConfigPath()
+	if err != nil {
+		return "", err
+	}
+	if unshare.GetRootlessUID() == 0 && user != "" {
+		dirs = dirs[1:]
+	}
+	var missing error
+	for _, dir := range dirs {
+		path := filepath.Join(dir, name)
+		_, err := os.Stat(path)
+		if err == nil {
+			return path, nil
+		}
+		missing = errors.Join(missing, err)
+	}
+	return "", fmt.Errorf("could not resolve module %q: %w", name, missing)
 }
 
 // layer passes a file on, which may be missing unless somebody has named it; false ends it all.
