@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/sirupsen/logrus"
 	conf "go.podman.io/common/pkg/config"
 	"go.podman.io/storage/types"
 
@@ -130,10 +131,20 @@ var loadedOnce atomic.Bool
 // storeOptions reads storage.conf, which containers.conf's defaults have just
 // done when it is the first time.
 func storeOptions() (types.StoreOptions, error) {
+	defer unwarned()()
 	if loadedOnce.CompareAndSwap(false, true) {
 		return types.DefaultStoreOptions()
 	}
 	return types.LoadStoreOptions(types.LoadOptions{})
+}
+
+// unwarned has the libraries keep their warnings to themselves until the function
+// that it gives is called. A command reads storage.conf up to three times, and the
+// image store's reading is the one that tells what is wrong with it.
+func unwarned() (end func()) {
+	level := logrus.GetLevel()
+	logrus.SetLevel(min(level, logrus.ErrorLevel))
+	return func() { logrus.SetLevel(level) }
 }
 
 // oneLine prints an error of many lines in one.
