@@ -34,7 +34,7 @@ func TestWithoutEngine(t *testing.T) {
 		{"container zzzzzz", 125, "", "unrecognized command `cove container zzzzzz`\nTry 'cove container --help' for more information"},
 		{"secret ls", 125, "", "Error: cove secret: not supported by cove yet"},
 		{"umount x", 125, "", "Error: cove umount: not supported by cove yet"},
-		{"container clone x", 125, "", "Error: cove container commit: not supported by cove yet"},
+		{"container clone x", 125, "", "Error: cove container clone: not supported by cove yet"},
 		{"--foo ps", 125, "", "Error: unknown flag: --foo\nSee 'cove --help'"},
 		{"ps --foo", 125, "", "Error: unknown flag: --foo\nSee 'cove ps --help'"},
 		{"container run --foo", 125, "", "See 'cove container run --help'"},
