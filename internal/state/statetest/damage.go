@@ -87,7 +87,7 @@ func testDamage(t *testing.T, b Backend) {
 	if err := os.Symlink(s.Path(), path); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Again(path, time.Second).View(func(state.Tx) error { return nil }); err == nil {
+	if err := b.Again(path, time.Minute).View(func(state.Tx) error { return nil }); err == nil {
 		t.Error("a symbolic link was followed")
 	}
 }
@@ -141,7 +141,7 @@ func tryDamaged(t testing.TB, b Backend, path string, raw []byte, deeds []damage
 		panic(fmt.Sprintf("a damaged file was not done with after %v: it is %q", long, compressed(written)))
 	})
 	defer late.Stop()
-	s := b.Again(path, time.Second)
+	s := b.Again(path, time.Minute)
 	for i, deed := range deeds {
 		run := s.View
 		if deed.writes {
@@ -256,7 +256,7 @@ func testFileLimit(t *testing.T, b Backend) {
 			t.Errorf("limit %d: %v: %s", limit, err, &said)
 		}
 		told := uint64(bytes.Count(out, []byte("\n")))
-		if got := Whole(t, b.Again(path, time.Second)); got != told {
+		if got := Whole(t, b.Again(path, time.Minute)); got != told {
 			t.Errorf("limit %d: %d objects, %d told", limit, got, told)
 		}
 	}
@@ -276,7 +276,7 @@ func testFullDisk(t *testing.T, b Backend) {
 			t.Error(err)
 		}
 	}()
-	s := b.Again(filepath.Join(dir, "state"), time.Second)
+	s := b.Again(filepath.Join(dir, "state"), time.Minute)
 	var last uint64
 	var err error
 	for range 10000 {

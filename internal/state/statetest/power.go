@@ -296,7 +296,7 @@ func testPowerLoss(t *testing.T, b Backend) {
 	r.Moments(t, func(moment int, chance *rand.Rand) {
 		r.Crash(t, moment, chance, dir)
 		told := uint64(bytes.Count(r.Told(moment), []byte("\n")))
-		s := b.Again(filepath.Join(dir, "state"), time.Second)
+		s := b.Again(filepath.Join(dir, "state"), time.Minute)
 		got := Whole(t, s)
 		if got < told || got > told+1 {
 			t.Errorf("power lost after step %d: %d objects, %d told", moment, got, told)
