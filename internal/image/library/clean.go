@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,10 +65,11 @@ func (s *Store) copyOrClean(ctx context.Context, lib *library, sys *imagetypes.S
 	return errors.Join(err, lib.clean(mine))
 }
 
-// copies is a file in which every copy into the store by cove writes which layers
-// it is about to make, and every removal those of its images. All share its lock. Who has
-// the lock alone knows that no copy runs, and that what is written there and belongs to no
-// image is what one that failed, or was killed, has left.
+// copies is a file in which every copy into the store by cove writes which layers and
+// images it is about to make, and every removal the layers of its images. All share its
+// lock. Who has the lock alone knows that no copy runs, and that what is written there and
+// belongs to no image, or is one without a manifest, is what one that failed, or was
+// killed, has left.
 //
 // A layer's ID follows from its content, so another tool may make the same one
 // again: before a copy that was killed had made it, or after a removal. That may be
@@ -78,11 +80,16 @@ type copies struct{ file *os.File }
 // copyFlag is in the record of each layer that a copy by cove has made.
 const copyFlag = "cove-copy"
 
-// note is a layer that a copy was about to make, or with made a removal to remove.
+// note is a layer that a copy was about to make, or with made a removal to remove, or
+// an image that a copy was about to make.
 type note struct {
-	id   string
-	made int64 // when, in nanoseconds since 1970; 0 of a copy's
+	id    string
+	made  int64 // when, in nanoseconds since 1970; 0 of a copy's
+	image bool
 }
+
+// imageNote begins the line of an image.
+const imageNote = "image "
 
 // of tells whether a layer is the one that was written down.
 func (n note) of(lay *storage.Layer) bool {
@@ -125,10 +132,13 @@ func (c *copies) alone() bool {
 	return syscall.Flock(int(c.file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-// write takes note of layers, on the disk, as their records will be.
+// write takes note of layers and images, on the disk, as their records will be.
 func (c *copies) write(notes ...note) error {
 	var lines strings.Builder
 	for _, n := range notes {
+		if n.image {
+			lines.WriteString(imageNote)
+		}
 		lines.WriteString(n.id)
 		if n.made != 0 {
 			lines.WriteString(" " + strconv.FormatInt(n.made, 10))
@@ -153,13 +163,13 @@ func (c *copies) leave(l *library, top string) error {
 		if err != nil {
 			return err
 		}
-		all, id = append(all, note{id, rec.Created.UnixNano()}), rec.Parent
+		all, id = append(all, note{id: id, made: rec.Created.UnixNano()}), rec.Parent
 	}
 	slices.Reverse(all)
 	return c.write(all...)
 }
 
-// left lists the layers in the order in which they were made.
+// left lists the notes in the order in which they were made.
 func (c *copies) left() ([]note, error) {
 	if _, err := c.file.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -169,8 +179,9 @@ func (c *copies) left() ([]note, error) {
 	for whole := true; ; { // a line that is longer than the buffer is none of ours
 		line, err := lines.ReadSlice('\n')
 		if whole && err == nil {
-			id, made, _ := strings.Cut(string(line[:len(line)-1]), " ")
-			n := note{id: id}
+			text, image := strings.CutPrefix(string(line[:len(line)-1]), imageNote)
+			id, made, _ := strings.Cut(text, " ")
+			n := note{id: id, image: image}
 			n.made, _ = strconv.ParseInt(made, 10, 64)
 			notes = append(notes, n)
 		}
@@ -206,7 +217,7 @@ func (l *library) remains(c *copies) ([]string, error) {
 	}
 	var remains []string
 	for _, n := range notes {
-		if lay := there[n.id]; lay != nil && n.of(lay) && !slices.Contains(remains, n.id) {
+		if lay := there[n.id]; lay != nil && !n.image && n.of(lay) && !slices.Contains(remains, n.id) {
 			remains = append(remains, n.id)
 		}
 	}
@@ -262,11 +273,11 @@ func (l *library) clean(c *copies) error {
 	if err != nil || info.Size() == 0 {
 		return err
 	}
+	errs := []error{l.cleanImages(c)}
 	layers, err := l.remains(c)
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, id := range slices.Backward(layers) {
 		errs = append(errs, l.deleteRemains(id))
 	}
@@ -274,6 +285,28 @@ func (l *library) clean(c *copies) error {
 		return err
 	}
 	return c.file.Truncate(0)
+}
+
+// cleanImages deletes the images of which a copy that was killed has made the record
+// alone. The store's lock is held until an image has its manifest: one without was
+// not finished, or is damaged.
+func (l *library) cleanImages(c *copies) error {
+	notes, err := c.left()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range notes {
+		if !n.image {
+			continue
+		}
+		if _, err := l.store.ImageBigData(n.id, storage.ImageDigestBigDataKey); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		_, err := l.store.DeleteImage(n.id, true)
+		errs = append(errs, ignore(err, storage.ErrImageUnknown, storage.ErrImageUsedByContainer, storage.ErrLayerHasChildren))
+	}
+	return errors.Join(errs...)
 }
 
 func (l *library) deleteRemains(layer string) error {

@@ -44,7 +44,8 @@ const maxManifest = 4 << 20
 
 // CreateImage takes note of an image. Its layers are on the disk before it is: one
 // that is there after a loss of power has its content. The library records it just
-// before its manifest; one that has none is listed, hides no other, and can be removed.
+// before its manifest; one that has none is listed, hides no other, can be removed, and is
+// by the next copy or removal.
 func (s *incoming) CreateImage(id string, names []string, layer, metadata string, o *storage.ImageOptions) (*storage.Image, error) {
 	if o != nil {
 		for _, data := range o.BigData {
@@ -54,6 +55,12 @@ func (s *incoming) CreateImage(id string, names []string, layer, metadata string
 		}
 	}
 	if err := syncTree(cmp.Or(s.ImageStore(), s.GraphRoot())); err != nil {
+		return nil, err
+	}
+	if id == "" {
+		id = stringid.GenerateRandomID()
+	}
+	if err := s.copies.write(note{id: id, image: true}); err != nil {
 		return nil, err
 	}
 	img, err := s.Store.CreateImage(id, names, layer, metadata, o)
