@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -88,14 +90,19 @@ func (e *Engine) writeLayer(ctx context.Context, id string, o CommitOptions, w i
 			return err
 		}
 	}
+	there, deleted, err := h.changedPaths()
+	if err != nil {
+		return err
+	}
+	for _, name := range there {
+		if strings.HasPrefix(path.Base(name), archive.Whiteout) {
+			return cove.E("commit file", name, cove.Unsupported, errors.New("in a layer of an image this name deletes another file (layer.md): rename or remove it"))
+		}
+	}
 	if o.Squash || o.Config.ID == "" {
 		return archive.Pack(ctx, w, &root, "")
 	}
-	there, deleted, err := h.changedPaths()
-	if err == nil {
-		err = archive.PackEach(ctx, w, &root, there, deleted...)
-	}
-	return err
+	return archive.PackEach(ctx, w, &root, there, deleted...)
 }
 
 // changedPaths are the paths of what the container has changed or added, and of

@@ -34,8 +34,9 @@ type packer struct {
 	empty []string
 }
 
-// whiteout begins the name of a file that stands for a deleted one.
-const whiteout = ".wh."
+// Whiteout begins the name of a file that stands, in a layer of an image, for a
+// deleted one.
+const Whiteout = ".wh."
 
 // Pack writes the entry, and all below it when it is a directory, as a tar
 // stream whose first entry is named name. With name "" a directory's content
@@ -60,7 +61,7 @@ func PackEach(ctx context.Context, w io.Writer, root *rootfs.Entry, names []stri
 	p := packer{ctx: ctx, tw: tar.NewWriter(w), links: map[fileID]string{}, buf: make([]byte, 128<<10)}
 	for _, name := range deleted {
 		dir, base := path.Split(strings.TrimPrefix(name, "/"))
-		if err := p.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + whiteout + base, Format: tar.FormatPAX}); err != nil {
+		if err := p.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + Whiteout + base, Format: tar.FormatPAX}); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
