@@ -32,7 +32,7 @@ func TestObjectRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, other := in(dir), in(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	wait := func() chan error {
 		c := make(chan error)

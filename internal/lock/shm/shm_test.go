@@ -98,7 +98,7 @@ func TestForgottenWhileHeld(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h, err := m.Lock(ctx, lock.Container, "a")
 	if err != nil {
@@ -133,7 +133,7 @@ func TestForgottenWhileHeld(t *testing.T) {
 func TestRenumberWaits(t *testing.T) {
 	dir := t.TempDir()
 	m, other := New(dir, 8), New(dir, 32)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h, err := m.Lock(ctx, lock.Container, "a")
 	if err != nil {
