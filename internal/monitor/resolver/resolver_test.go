@@ -208,6 +208,8 @@ func FuzzServe(f *testing.F) {
 type lab struct {
 	container, host int
 	steps           atomic.Int64
+	forwards        atomic.Int64 // on their way to upstream servers
+	clients, most   atomic.Int64 // connections, and the most that there were
 }
 
 func netns(t testing.TB) int {
@@ -279,20 +281,32 @@ func run(t *testing.T, upstream ...string) *lab {
 				if err := r.Step(time.Now()); err != nil {
 					return err
 				}
-			}
-			if r.forwards != 0 {
-				t.Errorf("%d forwards at the end", r.forwards)
+				l.forwards.Store(int64(r.forwards))
+				l.clients.Store(int64(r.clients))
+				l.most.Store(max(l.most.Load(), int64(r.clients)))
 			}
 			return r.Close()
 		})
 	}()
 	t.Cleanup(func() {
+		l.settles(t, "forwards", &l.forwards, 0)
 		stop.Store(true)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
 	return l
+}
+
+// settles waits until there are as many of something.
+func (l *lab) settles(t *testing.T, what string, count *atomic.Int64, want int64) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); count.Load() != want; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("%d %s, want %d", count.Load(), what, want)
+			return
+		}
+	}
 }
 
 // upstream serves in the host's namespace: answer gives nil for silence.
@@ -355,7 +369,7 @@ func (l *lab) dial(t *testing.T, network string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(15 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -465,7 +479,7 @@ func TestServersFail(t *testing.T) {
 	})
 	before := time.Now()
 	code, _, _ := records(t, l.ask(t, "udp", question(1, "a.example", typeA)))
-	if d := time.Since(before); code != rcodeServer || d < rounds*tryTime || d > rounds*tryTime+2*time.Second {
+	if d := time.Since(before); code != rcodeServer || d < rounds*tryTime || d > rounds*tryTime+30*time.Second {
 		t.Errorf("code %d after %v", code, d)
 	}
 	silent.Store(true)
@@ -481,7 +495,6 @@ func TestServersFail(t *testing.T) {
 	}
 	for range 10 {
 		b := make([]byte, 512)
-		c.SetReadDeadline(time.Now().Add(time.Second))
 		n, err := c.Read(b)
 		if err != nil {
 			t.Fatal(err)
@@ -493,7 +506,6 @@ func TestServersFail(t *testing.T) {
 	if _, _, list := records(t, l.ask(t, "udp", question(1, "web", typeA))); len(list) != 2 {
 		t.Errorf("local under load: %v", list)
 	}
-	time.Sleep(rounds*tryTime + 500*time.Millisecond)
 }
 
 func TestHostileConnections(t *testing.T) {
@@ -502,24 +514,31 @@ func TestHostileConnections(t *testing.T) {
 	for range maxClients + 5 {
 		held = append(held, l.dial(t, "tcp"))
 	}
-	closed := 0
+	closed := make(chan struct{}, len(held))
 	for _, c := range held {
-		c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		if _, err := c.Read(make([]byte, 1)); err != nil && !os.IsTimeout(err) {
-			closed++
+		go func() {
+			if _, err := c.Read(make([]byte, 1)); !os.IsTimeout(err) {
+				closed <- struct{}{}
+			}
+		}()
+	}
+	for i := range 5 {
+		select {
+		case <-closed:
+		case <-time.After(time.Minute):
+			t.Fatalf("%d of %d connections closed", i, len(held))
 		}
 	}
-	if closed < 5 {
-		t.Errorf("%d of %d connections closed", closed, len(held))
+	if n := l.most.Load(); n > maxClients {
+		t.Errorf("%d connections were served at once", n)
 	}
 	for _, c := range held {
 		c.Close()
 	}
-	time.Sleep(100 * time.Millisecond)
+	l.settles(t, "clients", &l.clients, 0)
 	for _, bad := range []string{"\x00\x00", "\xff\xff", "\x00\x0c123456789012"} {
 		c := l.dial(t, "tcp")
 		c.Write([]byte(bad))
-		c.SetReadDeadline(time.Now().Add(time.Second))
 		b := make([]byte, 64)
 		if n, err := c.Read(b); !errors.Is(err, io.EOF) && n < 2 {
 			t.Errorf("%q: %d %v", bad, n, err)
@@ -529,9 +548,9 @@ func TestHostileConnections(t *testing.T) {
 		t.Errorf("afterwards: %v", list)
 	}
 	// At rest the loop sleeps.
-	before := l.steps.Load()
+	before, at := l.steps.Load(), time.Now()
 	time.Sleep(500 * time.Millisecond)
-	if n := l.steps.Load() - before; n > 15 {
-		t.Errorf("%d steps in half a second at rest", n)
+	if n, took := l.steps.Load()-before, time.Since(at); n > 5+int64(took/(50*time.Millisecond)) {
+		t.Errorf("%d steps in %s at rest", n, took)
 	}
 }
