@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -112,10 +113,15 @@ func TestReserve(t *testing.T) {
 		io.ReadAll(c)
 		c.Close()
 		s.Close()
-		time.Sleep(10 * time.Millisecond)
-		text, _ := os.ReadFile("/proc/thread-self/net/tcp")
-		if !strings.Contains(string(text), ":2328 ") { // 9000
-			t.Errorf("the test has no connection in TIME_WAIT: %s", text)
+		timeWait := regexp.MustCompile(`(?m)^ *\d+: 0100007F:2328 \S+ 06 `) // 127.0.0.1:9000
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+			text, _ := os.ReadFile("/proc/thread-self/net/tcp")
+			if timeWait.Match(text) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("the test has no connection in TIME_WAIT: %s", text)
+			}
 		}
 		_, fs := free("a stopped server", mapping("tcp", "", 9000, 1))
 		if l, err := net.Listen("tcp", "127.0.0.1:9000"); err == nil {
