@@ -46,7 +46,7 @@ func ownParent(t testing.TB, l Layout) string {
 		if err != nil {
 			t.Error(err)
 		}
-		if err := Kill(dirs, time.Now().Add(5*time.Second)); err != nil {
+		if err := Kill(dirs, time.Now().Add(time.Minute)); err != nil {
 			t.Error(err)
 		}
 		if err := Remove(dirs); err != nil {
@@ -219,7 +219,7 @@ func TestLiveMake(t *testing.T) {
 	if err := s.Remove(); !cove.Is(err, cove.InUse) {
 		t.Errorf("remove in use: %v", err)
 	}
-	if err := Kill(s.Dirs, time.Now().Add(5*time.Second)); err != nil {
+	if err := Kill(s.Dirs, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Remove(); err != nil {
@@ -295,7 +295,7 @@ func TestLiveForeignParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	sleeper(t, s.Dirs)
-	if err := Kill(s.Dirs, time.Now().Add(5*time.Second)); err != nil {
+	if err := Kill(s.Dirs, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -313,7 +313,7 @@ func TestLiveFreeze(t *testing.T) {
 			// A shell and its child, the child in a cgroup below.
 			c := sleeper(t, s.Dirs, "sh", "-c", "read x; sleep 1000; :")
 			var kids []int
-			for end := time.Now().Add(5 * time.Second); len(kids) < 2 && time.Now().Before(end); {
+			for end := time.Now().Add(time.Minute); len(kids) < 2 && time.Now().Before(end); {
 				kids, _ = Pids(s.Dirs)
 			}
 			if len(kids) != 2 {
@@ -358,7 +358,7 @@ func TestLiveFreeze(t *testing.T) {
 				_ = writeFile(d+"/below/freezer.state", "FROZEN")
 			}
 			start := time.Now()
-			if err := Kill(s.Dirs, time.Now().Add(5*time.Second)); err != nil {
+			if err := Kill(s.Dirs, time.Now().Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			t.Log("killed in", time.Since(start))
@@ -411,7 +411,7 @@ func TestLiveForkBomb(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			n, _ := Pids(s.Dirs)
 			start := time.Now()
-			if err := Kill(dirs, time.Now().Add(10*time.Second)); err != nil {
+			if err := Kill(dirs, time.Now().Add(time.Minute)); err != nil {
 				t.Error(err)
 			}
 			t.Log(len(n), "processes killed in", time.Since(start))
@@ -436,7 +436,7 @@ func TestLiveNotOurselves(t *testing.T) {
 	}
 	dir := h.Mount + parent + "/id"
 	join(t, []string{dir}, os.Getpid())
-	err := Kill(s.Dirs, time.Now().Add(time.Second))
+	err := Kill(s.Dirs, time.Now().Add(time.Minute))
 	join(t, []string{h.Mount}, os.Getpid())
 	if !cove.Is(err, cove.InUse) {
 		t.Fatal(err)

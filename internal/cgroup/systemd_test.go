@@ -72,7 +72,7 @@ func TestDBus(t *testing.T) {
 				_, _ = c.Read(make([]byte, 4096))
 				_, _ = c.Write([]byte(test.says))
 			}()
-			c, err := dial(socket, 5*time.Second)
+			c, err := dial(socket, time.Minute)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -28,8 +28,8 @@ func TestCopiedProc(t *testing.T) {
 		script string
 		has    bool
 	}{
-		{"mount -t proc proc /proc; sleep 60", true},
-		{"sleep 60", false}, // it has the host's
+		{"mount --make-rprivate / && mount -t proc proc /proc; exec sleep 1000", true},
+		{"sleep 1000", false}, // it has the host's
 	} {
 		cmd := exec.Command("sh", "-c", c.script)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
@@ -43,7 +43,7 @@ func TestCopiedProc(t *testing.T) {
 		}
 		defer unix.Close(ns)
 		fd, err := copiedProc(ns)
-		for end := time.Now().Add(10 * time.Second); c.has && err != nil && time.Now().Before(end); fd, err = copiedProc(ns) {
+		for end := time.Now().Add(time.Minute); c.has && err != nil && time.Now().Before(end); fd, err = copiedProc(ns) {
 			time.Sleep(10 * time.Millisecond) // it is about to mount it
 		}
 		switch {

@@ -27,7 +27,7 @@ func TestFalseRuntime(t *testing.T) {
 			defer close(ended)
 			_ = p.Wait()
 		}()
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			if now, _ := commandLine(p.Process.Pid); now[0] == "sh" { // Start returns in the midst of exec
 				break
 			}

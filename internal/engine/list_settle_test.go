@@ -58,7 +58,7 @@ func TestListSettles(t *testing.T) {
 		if err != nil || len(got) != 3 {
 			t.Fatalf("%d containers, %v", len(got), err)
 		}
-		if took := time.Since(began); took > listPatience+5*time.Second {
+		if took := time.Since(began); took > listPatience+time.Minute {
 			t.Errorf("it took %s", took)
 		}
 		down = map[string]bool{}
@@ -73,19 +73,27 @@ func TestListSettles(t *testing.T) {
 	if down := list(false); down[free.ID] {
 		t.Error("a list that was not to settle anything has")
 	}
-	if down := list(true); !down[free.ID] || down[taken.ID] || down[stuck.ID] {
-		t.Errorf("taken down: free %v, taken %v, stuck %v; want the first alone", down[free.ID], down[taken.ID], down[stuck.ID])
+	// A busy machine may not get round to it in the time that a list takes.
+	settles := func(what string, c *cove.Container) (down map[string]bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			if down = list(true); down[c.ID] {
+				return down
+			}
+			if time.Now().After(end) {
+				t.Fatal(what + " is not taken down")
+			}
+		}
+	}
+	if down := settles("what is free", free); down[taken.ID] || down[stuck.ID] {
+		t.Errorf("taken down beside what is free: taken %v, stuck %v", down[taken.ID], down[stuck.ID])
 	}
 	if err := l.Unlock(); err != nil {
 		t.Fatal(err)
 	}
-	if down := list(true); !down[taken.ID] || down[stuck.ID] {
-		t.Errorf("once its lock is free it is taken down: %v", down[taken.ID])
+	if down := settles("what was taken", taken); down[stuck.ID] {
+		t.Error("what does not end is taken down")
 	}
 	aide.Close()
-	for end := time.Now().Add(20 * time.Second); !list(true)[stuck.ID]; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("what has ended since is not taken down")
-		}
-	}
+	settles("what has ended since", stuck)
 }

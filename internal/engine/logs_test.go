@@ -78,7 +78,7 @@ func TestLogsFollow(t *testing.T) {
 	if err := unix.Flock(int(alive.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	n := 0
 	err = e.Logs(ctx, "a", LogOptions{Follow: true}, func(l LogLine) error {

@@ -156,7 +156,7 @@ func TestWaitForWhatGoes(t *testing.T) {
 				}
 				code <- got
 			}()
-			time.Sleep(100 * time.Millisecond)
+			awaitOpened(t, filepath.Join(e.dir(c.ID), runfile.Name))
 			if err := os.Rename(e.dir(c.ID), e.removedDir(c.ID)); err != nil {
 				t.Fatal(err)
 			}
@@ -174,6 +174,27 @@ func TestWaitForWhatGoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// awaitOpened waits until this process has a file open twice: the test and whom it is about.
+func awaitOpened(t *testing.T, name string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		names, err := opened(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		times := 0
+		for _, n := range names {
+			if n == name {
+				times++
+			}
+		}
+		if times > 1 {
+			return
+		}
+	}
+	t.Fatalf("%s is not opened", name)
 }
 
 // A start that was cut short in this boot has changed nothing.
