@@ -458,7 +458,9 @@ func Dial(path string) (*Conn, error) {
 		defer unix.Close(file)
 		c.limit(answerLimit) // as many may wait for one that accepts nobody
 		// By descriptor: a socket's path is at most 107 bytes, unix(7).
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
+		for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit is not begun anew by itself, signal(7)
+			err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
+		}
 		c.limit(0)
 	}
 	if err != nil {

@@ -37,7 +37,10 @@ func Attach(bundle string) (*Stream, error) {
 	}
 	limit(fd, attachPatience)
 	// By descriptor: a socket's path is at most 107 bytes, unix(7).
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)}); err != nil {
+	for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit is not begun anew by itself, signal(7)
+		err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
+	}
+	if err != nil {
 		_ = unix.Close(fd)
 		if err == unix.EAGAIN {
 			return nil, cove.E("attach to conmon", name, cove.Unavailable, fmt.Errorf("it takes nobody more after %v", attachPatience))
