@@ -118,7 +118,7 @@ func (e *Engine) stopAsked(ctx context.Context, h *held, o StopOptions) error {
 
 // wake lets a monitor go on that somebody has stopped: it is to do something. Its
 // container may have, by freezing the cgroup in which a child of the monitor's was
-// about to become an exec, which its parent waits for.
+// about to become the next run's init, which its parent waits for.
 func (e *Engine) wake(c *Container) {
 	switch state, _, err := procfs.Look(c.Run.MonitorPID); {
 	case err != nil:

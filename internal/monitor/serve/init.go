@@ -72,7 +72,12 @@ func (m *Monitor) clone(name string, stdio [3]int, keep []kept, flags uintptr, c
 		_ = unix.Close(ours)
 		return child{}, err
 	}
-	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(exe), args, attr)
+	path, pid := "/proc/self/fd/"+strconv.Itoa(exe), 0
+	if cgroupFD >= 0 && m.init.pid != 0 { // whose cgroup may be frozen
+		pid, pidfd, err = bear(path, args, attr.Env, attr.Files, len(files), cgroupFD)
+	} else {
+		pid, err = syscall.ForkExec(path, args, attr)
+	}
 	m.forked()
 	if err != nil {
 		_ = unix.Close(ours)
