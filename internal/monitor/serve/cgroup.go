@@ -77,6 +77,15 @@ func (m *Monitor) standsStill(cgroup string) bool {
 	return err == nil && bytes.Contains(data, []byte("frozen 1\n"))
 }
 
+// thaw lets the container's cgroups go on, which its last run may have left frozen: the
+// next init would stand still in them.
+func (m *Monitor) thaw() {
+	for _, dir := range m.env.Cgroups {
+		_ = writeFile(dir+"/cgroup.freeze", []byte("0"))
+		_ = writeFile(dir+"/freezer.state", []byte("THAWED")) // version 1
+	}
+}
+
 func writeFile(name string, data []byte) error {
 	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -153,6 +153,7 @@ func (m *Monitor) restart() {
 		m.finish()
 		return
 	}
+	m.thaw()
 	f := m.cloneInit(m.env.Terminal, m.env.Stdin, m.env.Unified)
 	if f == nil {
 		f = m.prepareInit()
