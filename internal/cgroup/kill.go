@@ -1,9 +1,11 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +61,47 @@ func killOnce(dirs []string, try int) error {
 	for _, d := range dirs {
 		_ = writeFile(d+"/freezer.state", "FROZEN")
 	}
-	return errors.Join(signalAll(dirs), Release(dirs))
+	err := signalAll(dirs)
+	if try > 4 {
+		err = errors.Join(err, bringHome(dirs))
+	}
+	return errors.Join(err, Release(dirs))
+}
+
+// bringHome puts into the container's own freezer of version 1 who has left it for
+// another one and stands still there: a container that may mount the host's cgroups may
+// do so. The other one may be others', and stays as it is.
+func bringHome(dirs []string) error {
+	f, ok := findFreezer(dirs)
+	if !ok || f.unified { // version 2 kills frozen processes
+		return nil
+	}
+	home, err := members([]string{f.dir})
+	if err != nil {
+		return err
+	}
+	all, err := members(dirs)
+	if err != nil {
+		return err
+	}
+	for pid := range all {
+		if home[pid] || !waits(pid) {
+			continue
+		}
+		// Nobody else gets its number as long as it is frozen.
+		if still, err := members(dirs); err == nil && still[pid] {
+			_ = writeFile(f.dir+"/cgroup.procs", strconv.Itoa(pid))
+		}
+	}
+	return nil
+}
+
+// waits tells whether a process is in the state in which frozen ones of version 1 are,
+// among others: D of proc_pid_stat(5).
+func waits(pid int) bool {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	state := data[bytes.LastIndexByte(data, ')')+1:]
+	return err == nil && bytes.HasPrefix(state, []byte(" D"))
 }
 
 // batch is how many processes are held by descriptor at a time.

@@ -382,6 +382,38 @@ func TestLiveFreeze(t *testing.T) {
 	}
 }
 
+// TestLiveFrozenElsewhere: a process that has gone into another freezer than its
+// container's, and is frozen there, is ended all the same.
+func TestLiveFrozenElsewhere(t *testing.T) {
+	l, parent := live(t)
+	s, other := mustSet(t, l, parent+"/id", nil), mustSet(t, l, parent+"/other", nil)
+	for _, x := range []Set{s, other} {
+		if err := x.Make(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, ok := findFreezer(other.Dirs)
+	if !ok || f.unified {
+		t.Skip("needs a freezer of version 1")
+	}
+	c := sleeper(t, s.Dirs, "sleep", "1000")
+	join(t, []string{f.dir}, c.Process.Pid)
+	if err := Freeze(other.Dirs); err != nil {
+		t.Fatal(err)
+	}
+	bystander := sleeper(t, other.Dirs, "sleep", "1000")
+	t.Cleanup(func() { _ = Thaw(other.Dirs) })
+	if err := Kill(s.Dirs, time.Now().Add(5*time.Second)); err != nil {
+		t.Error(err)
+	}
+	if pids, err := Pids(other.Dirs); err != nil || !slices.Equal(pids, []int{bystander.Process.Pid}) {
+		t.Errorf("in the other: %v, %v", pids, err)
+	}
+	if frozen, err := Frozen(other.Dirs); !frozen || err != nil {
+		t.Errorf("the other is frozen: %v, %v", frozen, err)
+	}
+}
+
 // TestLiveForkBomb: processes that fork without end are ended, by either way.
 func TestLiveForkBomb(t *testing.T) {
 	l, parent := live(t)
