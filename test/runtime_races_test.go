@@ -4,8 +4,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -63,4 +66,100 @@ func TestRuntimeExecChroot(t *testing.T) {
 		b.expect(b.ok("exec", "c", "ls", "/"), "bin\ndev\netc\nroot\ntmp")
 		b.ok("delete", "--force", "c")
 	}
+}
+
+// What was about to be done with a container that has ended and was removed is not
+// done with a later one in a cgroup of the same name.
+func TestRuntimeUpdateEnds(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("needs strace")
+	}
+	a, b := newBundle(t, "sleep 60"), newBundle(t, "sleep 60")
+	a.start()
+	b.Linux.CgroupsPath = a.Linux.CgroupsPath
+	// It waits when it has seen that the container runs, and looks for cgroups.
+	cmd := a.command("update", "--pids-limit", "77", "c")
+	cmd.Args = append([]string{"strace", "-qq", "-o", filepath.Join(a.dir, "trace"), "-e", "trace=faccessat2", "-e", "inject=faccessat2:delay_exit=1500000:when=1"}, cmd.Args...)
+	cmd.Path = "/usr/bin/strace"
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	a.until("it waits", func() bool { return exists(filepath.Join(a.dir, "trace")) })
+	time.Sleep(500 * time.Millisecond)
+	a.ok("delete", "--force", "c")
+	b.start()
+	err := cmd.Wait()
+	if err == nil || !strings.Contains(out.String(), "container not running") && !strings.Contains(out.String(), "container does not exist") { // or it was slow
+		t.Errorf("update: %v %s", err, out.String())
+	}
+	for _, d := range cgroupsAt(b.Linux.CgroupsPath) {
+		if text, err := os.ReadFile(d + "/pids.max"); err == nil && string(text) != "max\n" {
+			t.Errorf("%s: %s", d, text)
+		}
+	}
+}
+
+// Neither who waits in a hook for ever nor what is frozen is in the way of a delete
+// by force.
+func TestRuntimeDeleteForce(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	b.start()
+	b.ok("pause", "c")
+	b.ok("delete", "--force", "c")
+	b.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "1000"}}}}
+	b.create()
+	start := b.command("start", "c")
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.until("the hook runs", func() bool { out, err := b.try("ps", "c"); return err == nil && strings.Contains(out, "sleep 1000") })
+	b.ok("delete", "--force", "c")
+	_ = start.Wait()
+}
+
+// Whatever is done with one container at once, by many, is done one after the other
+// or refused: nobody's container is lost.
+func TestRuntimeOneID(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	b.write()
+	expected := regexp.MustCompile(`already exists|does not exist|in the (running|paused|stopped|creating) state|container not running|it is (creating|stopped|paused)|ended by a signal|init ended with code 1|device or resource busy|did not follow in time`)
+	var all sync.WaitGroup
+	end := time.Now().Add(5 * time.Second)
+	var made [4]int
+	for i := range made {
+		all.Go(func() {
+			for time.Now().Before(end) && !t.Failed() {
+				for _, args := range [][]string{
+					{"create", "--bundle", b.dir, "c"}, {"start", "c"}, {"update", "--pids-limit", "100", "c"}, {"pause", "c"}, {"delete", "--force", "c"},
+				} {
+					cmd := b.command(args...)
+					out, err := os.CreateTemp(b.dir, "out")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					cmd.Stdout, cmd.Stderr = out, out
+					err = cmd.Run()
+					text, _ := os.ReadFile(out.Name())
+					_ = out.Close()
+					_ = os.Remove(out.Name())
+					if err == nil && args[0] == "create" {
+						made[i]++
+					}
+					if err != nil && !expected.Match(text) {
+						t.Errorf("%v: %v %s", args, err, text)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	for _, n := range made {
+		if n == 0 {
+			t.Errorf("made: %v", made)
+		}
+	}
+	b.ok("delete", "--force", "c")
 }

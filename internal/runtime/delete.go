@@ -11,6 +11,14 @@ import (
 
 // Delete removes a stopped container, and with force or before its start any.
 func (r *Runtime) Delete(id string, force bool) error {
+	if force {
+		// Who starts it, and has the lock, may be waiting for the container.
+		if c, err := r.Open(id); err == nil {
+			if err := c.end(); err != nil {
+				return err
+			}
+		}
+	}
 	c, lock, err := r.openLocked(id)
 	if err != nil {
 		if force && cove.Is(err, cove.NotFound) {

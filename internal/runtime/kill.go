@@ -31,13 +31,26 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		}
 		return cove.E("kill container", id, kindOf(err), err)
 	}
-	// A frozen process gets what ends it only once it is thawed.
 	if sig == unix.SIGKILL {
-		if frozen, err := cgroup.Frozen(c.Cgroups); err == nil && frozen {
-			return cgroup.Thaw(c.Cgroups)
-		}
+		return c.thaw()
 	}
 	return nil
+}
+
+// thaw lets the container's processes run, which get what ends them only then.
+func (c *Container) thaw() error {
+	dirs, err := c.own()
+	if err != nil {
+		return err
+	}
+	if frozen, err := cgroup.Frozen(dirs); err != nil || !frozen {
+		return nil
+	}
+	err = cgroup.Thaw(dirs)
+	if frozen, _ := cgroup.Frozen(dirs); !frozen {
+		return nil // or removed meanwhile
+	}
+	return err
 }
 
 func (c *Container) killAll(sig unix.Signal) error {

@@ -26,9 +26,18 @@ func (r *Runtime) turn(id string, do func([]string) error, from ...Status) error
 		return err
 	}
 	for _, f := range from {
-		if status == f {
-			return do(c.Cgroups)
+		if status != f {
+			continue
 		}
+		dirs, err := c.all()
+		if err != nil {
+			return err
+		}
+		err = do(dirs)
+		if err != nil && !c.alive() {
+			err = errNotRunning()
+		}
+		return err
 	}
 	what := "paused"
 	if from[0] == Running {

@@ -133,6 +133,16 @@ func (c *Container) own() ([]string, error) {
 	return dirs, nil
 }
 
+// all is own of a container that lives: one that lacks some of them has ended, and
+// what is in their place is another's.
+func (c *Container) all() ([]string, error) {
+	dirs, err := c.own()
+	if err == nil && len(dirs) < len(c.Cgroups) {
+		err = errNotRunning()
+	}
+	return dirs, err
+}
+
 // Status is what the container does.
 type Status string
 

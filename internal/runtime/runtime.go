@@ -62,14 +62,30 @@ func (r *Runtime) claim(id string) (lock int, err error) {
 	if err := r.ours(id); err != nil {
 		return -1, err
 	}
-	switch err := unix.Mkdir(r.dir(id), 0o700); err {
-	case nil:
-	case unix.EEXIST:
-		return -1, cove.E("create container", id, cove.Exists, errors.New("container with given ID already exists"))
-	default:
-		return -1, cove.E("create container", id, cove.Internal, &os.PathError{Op: "mkdir", Path: r.dir(id), Err: err})
+	for {
+		switch err := unix.Mkdir(r.dir(id), 0o700); err {
+		case nil:
+		case unix.EEXIST:
+			return -1, exists(id)
+		default:
+			return -1, cove.E("create container", id, cove.Internal, &os.PathError{Op: "mkdir", Path: r.dir(id), Err: err})
+		}
+		// Before we have the lock a delete may take the directory away again, and
+		// another create be the first to lock it.
+		lock, err := r.lock(id)
+		if cove.Is(err, cove.NotFound) {
+			continue
+		}
+		if err == nil && unix.Faccessat(lock, "state.json", unix.F_OK, 0) == nil {
+			_ = unix.Close(lock)
+			return -1, exists(id)
+		}
+		return lock, err
 	}
-	return r.lock(id)
+}
+
+func exists(id string) error {
+	return cove.E("create container", id, cove.Exists, errors.New("container with given ID already exists"))
 }
 
 // ours refuses a container whose record another user could have written: it tells
@@ -84,24 +100,29 @@ func (r *Runtime) ours(id string) error {
 // lock keeps other verbs that change the container away until the descriptor
 // is closed.
 func (r *Runtime) lock(id string) (int, error) {
-	fd, err := unix.Open(r.dir(id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
-		return -1, missing(id)
-	}
-	if err == nil {
+	for {
+		fd, err := unix.Open(r.dir(id), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			return -1, missing(id)
+		}
+		if err != nil {
+			return -1, cove.E("lock container", id, cove.Internal, err)
+		}
 		for {
 			if err = unix.Flock(fd, unix.LOCK_EX); err != unix.EINTR {
 				break
 			}
 		}
+		// Who had the lock may have removed the container, and there may be
+		// another one of its name by now.
+		if err == nil && sameFile(fd, r.dir(id)) {
+			return fd, nil
+		}
+		_ = unix.Close(fd)
 		if err != nil {
-			_ = unix.Close(fd)
+			return -1, cove.E("lock container", id, cove.Internal, err)
 		}
 	}
-	if err != nil {
-		return -1, cove.E("lock container", id, cove.Internal, err)
-	}
-	return fd, nil
 }
 
 // openLocked finds a container that nobody changes until the lock is closed.

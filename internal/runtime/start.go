@@ -40,19 +40,24 @@ func (r *Runtime) begin(id string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
+	notIn := func(s Status) error {
+		return cove.E("", "", cove.WrongStatus, errors.New("cannot start a container in the "+string(s)+" state"))
+	}
 	if status != Created {
-		return nil, cove.E("", "", cove.WrongStatus, errors.New("cannot start a container in the "+string(status)+" state"))
+		return nil, notIn(status)
 	}
 	fd, err := connect(filepath.Join(r.dir(id), "start"), unix.SOCK_SEQPACKET)
-	if err != nil {
-		return nil, cove.E("start container", id, cove.WrongStatus, err)
-	}
-	defer unix.Close(fd)
-	err = wire.Send(fd, wire.Go, nil)
 	if err == nil {
-		err = executed(fd)
+		defer unix.Close(fd)
+		err = wire.Send(fd, wire.Go, nil)
 	}
-	return c, err
+	switch err {
+	case nil:
+		return c, executed(fd)
+	case unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE:
+		return nil, notIn(Stopped) // it is ending, and its socket is closed first
+	}
+	return nil, cove.E("start container", id, cove.WrongStatus, err)
 }
 
 // executed waits for the end of init's socket, which is the beginning of the
@@ -85,19 +90,22 @@ func (c *Container) end() error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
 		return cove.E("kill container", c.ID, kindOf(err), err)
 	}
-	return c.gone(fd, 10*time.Second)
+	return c.gone(fd)
 }
 
-// gone waits for the end of a process: a pidfd is readable then.
-func (c *Container) gone(pidfd int, patience time.Duration) error {
-	deadline := time.Now().Add(patience)
-	for c.alive() {
-		left := time.Until(deadline)
-		if left <= 0 {
+// gone waits for the end of a process that was killed: a pidfd is readable then.
+// Somebody may be pausing the container meanwhile.
+func (c *Container) gone(pidfd int) error {
+	for deadline := time.Now().Add(10 * time.Second); c.alive(); {
+		if time.Now().After(deadline) {
 			return cove.E("wait for container", c.ID, cove.Unavailable, errors.New("it does not end"))
 		}
+		if err := c.thaw(); err != nil {
+			return err
+		}
+		const milliseconds = 100
 		fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-		_, _ = unix.Poll(fds, int(left.Milliseconds())+1)
+		_, _ = unix.Poll(fds, milliseconds)
 	}
 	return nil
 }

@@ -32,7 +32,13 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 	for _, w := range warnings {
 		r.warn(w)
 	}
+	if _, err := c.all(); err != nil {
+		return err
+	}
 	if err := set.Apply(); err != nil {
+		if !c.alive() {
+			return errNotRunning()
+		}
 		return err
 	}
 	at := path.Dir(c.CgroupPath)
