@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -268,5 +269,34 @@ func TestRuntimeCgroupAgain(t *testing.T) {
 			t.Fatalf("%v of one that had ended has ended another: %s %v", verb, out, err)
 		}
 		b.ok("delete", "--force", "c")
+	}
+}
+
+// A capability that the runtime has not itself is told of by create, and by exec.
+func TestRuntimeLackedCapability(t *testing.T) {
+	if _, err := exec.LookPath("setpriv"); err != nil {
+		t.Skip("needs setpriv")
+	}
+	lacking := func(cmd *exec.Cmd) (string, error) {
+		cmd.Args = append([]string{"setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time"}, cmd.Args...)
+		cmd.Path = "/usr/bin/setpriv"
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	b := newBundle(t, "sleep 60")
+	caps := b.Process.Capabilities
+	for i, set := range []*[]string{&caps.Bounding, &caps.Permitted, &caps.Effective} {
+		*set = append(*set, "CAP_SYS_TIME")
+		if i == 0 {
+			continue // which takes away, and gives nothing
+		}
+		b.write()
+		if out, err := lacking(b.command("create", "--bundle", b.dir, "c")); err == nil || !strings.Contains(out, "set capabilities: operation not permitted") {
+			t.Errorf("create: %v %s", err, out)
+		}
+	}
+	b.start()
+	if out, err := lacking(b.command("exec", "c", "true")); err == nil || !strings.Contains(out, "set capabilities: operation not permitted") {
+		t.Errorf("exec: %v %s", err, out)
 	}
 }

@@ -199,13 +199,8 @@ func (p *process) setCredentials() *wire.Failure {
 	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(pr.UID), uintptr(pr.UID), uintptr(pr.UID)); errno != 0 {
 		return wire.Fail("set user", errno)
 	}
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	c := pr.Caps
-	data := [2]unix.CapUserData{
-		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
-		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
-	}
-	if err := unix.Capset(&header, &data[0]); err != nil {
+	if err := setCapabilities(c); err != nil {
 		return wire.Fail("set capabilities", err)
 	}
 	for n := range uintptr(lastCap) {
@@ -219,6 +214,15 @@ func (p *process) setCredentials() *wire.Failure {
 		return nil
 	}
 	return DieWithMonitor() // a change of credentials has cleared it, prctl(2)
+}
+
+func setCapabilities(c plan.Caps) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{
+		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
+		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
+	}
+	return unix.Capset(&header, &data[0])
 }
 
 // DieWithMonitor has the kernel end the process with the monitor's thread that

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/ownthread"
 	"github.com/cove-engine/cove/internal/plan"
 )
 
@@ -97,6 +98,9 @@ func (p *process) live() *wire.Failure {
 		return f
 	}
 	if f := p.checkCommand(); f != nil {
+		return f
+	}
+	if f := p.checkCapabilities(); f != nil {
 		return f
 	}
 	if f := p.schedule(); f != nil {
@@ -332,6 +336,31 @@ func (p *process) checkCommand() *wire.Failure {
 		f.Exec = true
 		f.NoFile = err == unix.ENOENT || err == unix.ENOTDIR
 	}
+	return f
+}
+
+// checkCapabilities tells at create what exec would say at start of capabilities
+// that this process has not itself: it tries on another thread.
+func (p *process) checkCapabilities() *wire.Failure {
+	c := p.plan.Process.Caps
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var own [2]unix.CapUserData
+	if err := unix.Capget(&header, &own[0]); err != nil {
+		return wire.Fail("get capabilities", err)
+	}
+	permitted := uint64(own[0].Permitted) | uint64(own[1].Permitted)<<32
+	if (c.Permitted|c.Inheritable)&^permitted == 0 && c.Effective&^c.Permitted == 0 && c.Inheritable&^c.Bounding == 0 {
+		return nil
+	}
+	f, _ := ownthread.Run(func() (*wire.Failure, error) {
+		if f := dropBounding(c.Bounding); f != nil {
+			return f, nil
+		}
+		if err := setCapabilities(c); err != nil {
+			return wire.Fail("set capabilities", err), nil
+		}
+		return nil, nil
+	})
 	return f
 }
 
