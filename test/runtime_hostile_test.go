@@ -300,3 +300,60 @@ func TestRuntimeLackedCapability(t *testing.T) {
 		t.Errorf("exec: %v %s", err, out)
 	}
 }
+
+// What is no spec is refused, at once and without reading more than a spec can be.
+func TestRuntimeHostileInput(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	config := filepath.Join(b.dir, "config.json")
+	b.write()
+	good, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace := func(with ...string) string { return strings.NewReplacer(with...).Replace(string(good)) }
+	text := func(text string) func() error {
+		return func() error { return os.WriteFile(config, []byte(text), 0o644) }
+	}
+	for _, attempt := range []struct {
+		make func() error
+		want string
+	}{
+		{func() error { return unix.Mkfifo(config, 0o644) }, "not a regular file"},
+		{func() error { return os.Symlink("/dev/zero", config) }, "not a regular file"},
+		{func() error { return os.Mkdir(config, 0o755) }, "not a regular file"},
+		{func() error { return os.Symlink(config, config) }, "too many levels of symbolic links"},
+		{func() error { return errors.Join(text("{")(), os.Truncate(config, 1<<40)) }, "is longer than"},
+		{text(""), "unexpected end"},
+		{text(strings.Repeat(`{"linux":`, 100_000)), "exceeded max depth"},
+		{text(strings.Repeat("[", 15<<20)), "exceeded max depth"},
+		{text(replace(`"rootfs"`, `"root\u0000fs"`)), "invalid argument"},
+		{text(replace(`"rootfs"`, "\"root\xfffs\"")), "no such file"},
+		{text(replace(`"sleep 60"`, `"sleep\u0000 60"`)), "zero byte"},
+		{text(replace(cgroupTop, `\u0000`)), "unprintable"},
+		{text(replace(`"/proc/kcore"`, `"/proc/\u0000kcore"`)), "invalid argument"},
+		{text(replace(`"/dev/shm"`, `"/dev/s\u0000hm"`)), "invalid argument"},
+		{text(replace(`"hostname":`, `"hostname":"`+strings.Repeat("h", 65)+`","x":`)), "set hostname"},
+	} {
+		if err := errors.Join(os.RemoveAll(config), attempt.make()); err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		out, err := b.try("create", "--bundle", b.dir, "c")
+		if err == nil || !strings.Contains(out, attempt.want) || len(out) > 10_000 {
+			t.Errorf("want %q: %v %.1000s", attempt.want, err, out)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("%q took %v", attempt.want, took)
+		}
+		_, _ = b.try("delete", "--force", "c")
+	}
+	if err := os.RemoveAll(config); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	for _, args := range [][]string{{"exec", "--process", "/dev/zero", "c"}, {"update", "--resources", "/dev/zero", "c"}} {
+		if out, err := b.try(args...); err == nil || !strings.Contains(out, "is longer than") {
+			t.Errorf("%v: %v %s", args, err, out)
+		}
+	}
+}

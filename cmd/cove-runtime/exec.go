@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"os"
 	"strconv"
 	"strings"
 
@@ -112,9 +111,9 @@ func readCgroups(list []string) (map[string]string, error) {
 }
 
 func readProcess(file string) (*specs.Process, error) {
-	data, err := os.ReadFile(file)
+	data, err := runtime.ReadInputFile("read process", file)
 	if err != nil {
-		return nil, cove.E("read process", file, cove.NoFile, err)
+		return nil, err
 	}
 	p := new(specs.Process)
 	if err := json.Unmarshal(data, p); err != nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"strconv"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/runtime"
 )
 
 // update has the flags of runc's, or a section of a spec.
@@ -90,19 +90,20 @@ func update(c *command, args []string) (int, error) {
 }
 
 func readResources(file string) (*specs.LinuxResources, error) {
+	const op = "read resources"
 	var data []byte
 	var err error
 	if file == "-" {
-		data, err = io.ReadAll(os.Stdin)
+		data, err = runtime.ReadInput(op, file, os.Stdin)
 	} else {
-		data, err = os.ReadFile(file)
+		data, err = runtime.ReadInputFile(op, file)
 	}
 	if err != nil {
-		return nil, cove.E("read resources", file, cove.NoFile, err)
+		return nil, err
 	}
 	l := new(specs.LinuxResources)
 	if err := json.Unmarshal(data, l); err != nil {
-		return nil, cove.E("read resources", file, cove.Invalid, err)
+		return nil, cove.E(op, file, cove.Invalid, err)
 	}
 	return l, nil
 }

@@ -3,7 +3,6 @@ package runtime
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,14 +18,9 @@ import (
 
 // loadSpec reads a bundle's config.json.
 func (r *Runtime) loadSpec(bundle string) (*specs.Spec, error) {
-	path := filepath.Join(bundle, "config.json")
-	data, err := os.ReadFile(path)
+	data, path, err := readConfig(bundle)
 	if err != nil {
-		kind := cove.Internal
-		if errors.Is(err, os.ErrNotExist) {
-			kind = cove.NoFile
-		}
-		return nil, cove.E("read spec", path, kind, err)
+		return nil, err
 	}
 	s := new(specs.Spec)
 	if err := json.Unmarshal(data, s); err != nil {
