@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,4 +163,41 @@ func TestRuntimeOneID(t *testing.T) {
 		}
 	}
 	b.ok("delete", "--force", "c")
+}
+
+// What is bound upon /proc is a procfs when it is bound, not when it is looked at
+// once more: its path may be another container's to exchange.
+func TestRuntimeProcExchanged(t *testing.T) {
+	b := newBundle(t, "test -e /proc/fake && echo fell")
+	fake, link := filepath.Join(b.dir, "a"), filepath.Join(b.dir, "b")
+	if err := errors.Join(os.Mkdir(fake, 0o755), os.Mkdir(fake+"/fake", 0o755), os.Symlink("/proc", link)); err != nil {
+		t.Fatal(err)
+	}
+	b.Linux.MaskedPaths, b.Linux.ReadonlyPaths = nil, nil
+	for i := range b.Mounts {
+		if b.Mounts[i].Destination == "/proc" {
+			b.Mounts[i] = specs.Mount{Destination: "/proc", Source: fake, Type: "bind", Options: []string{"bind"}}
+		}
+	}
+	exchange(t, fake, link)
+	b.write()
+	var ran, refused int
+	for begun := time.Now(); time.Since(begun) < time.Minute; {
+		out, err := b.try("run", "--bundle", b.dir, "c")
+		switch {
+		case strings.Contains(out, "fell"):
+			t.Fatal("something else is bound upon /proc: ", out)
+		case strings.Contains(out, "in the place of /proc"):
+			refused++
+		case err == nil || strings.Contains(err.Error(), "exit status 1") && out == "":
+			ran++
+		default:
+			t.Errorf("%v: %s", err, out)
+		}
+		_, _ = b.try("delete", "--force", "c")
+		if ran > 20 && refused > 20 && time.Since(begun) > 4*time.Second {
+			return
+		}
+	}
+	t.Errorf("%d ran, %d were refused", ran, refused)
 }

@@ -295,7 +295,7 @@ func attach(root, mfd int, dir bool, m *plan.Mount) error {
 		return err
 	}
 	defer unix.Close(target)
-	if err := checkTarget(target, m); err != nil {
+	if err := checkTarget(target, mfd, m); err != nil {
 		return err
 	}
 	if m.CopyUp {
@@ -330,26 +330,26 @@ type targetError string
 func (e targetError) Error() string { return string(e) }
 
 // checkTarget keeps mounts away from /proc, where they could lead writes of
-// ours astray (CVE-2019-16884).
-func checkTarget(target int, m *plan.Mount) error {
-	var st unix.Statfs_t
+// ours astray (CVE-2019-16884). What mfd shows is asked, not what a path leads to
+// by now.
+func checkTarget(target, mfd int, m *plan.Mount) error {
+	var st, source unix.Statfs_t
 	if err := unix.Fstatfs(target, &st); err != nil {
 		return err
 	}
+	if err := unix.Fstatfs(mfd, &source); err != nil {
+		return err
+	}
 	inProc := st.Type == unix.PROC_SUPER_MAGIC
+	bindsProc := m.Type == "bind" && source.Type == unix.PROC_SUPER_MAGIC
 	switch {
-	case path.Clean(m.Target) == "/proc" && m.Type != "proc" && (m.Type != "bind" || !isProc(m.Source)):
+	case path.Clean(m.Target) == "/proc" && m.Type != "proc" && !bindsProc:
 		return targetError("it is in the place of /proc")
-	case inProc && m.Type == "bind" && isProc(m.Source):
+	case inProc && bindsProc:
 	case inProc && !procFiles[path.Clean(m.Target)]:
 		return targetError("it is inside /proc")
 	}
 	return nil
-}
-
-func isProc(source string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(source, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }
 
 // cgroups is a detached mount of version 2's hierarchy. Where that is not to be
