@@ -34,6 +34,7 @@ type Globals struct {
 	VolumePath     string
 	Config         string // directory of authentication files
 	Modules        []string
+	MountsFile     string // in place of every mounts.conf
 }
 
 // flags declares the global flags. What g holds already stays the default, so
@@ -62,7 +63,8 @@ func (g *Globals) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&g.VolumePath, "volumepath", g.VolumePath, "Path to the volume directory in which volume data is stored")
 	fs.StringVar(&g.Config, "config", g.Config, "Location of authentication config file directory")
 	arrayVar(fs, &g.Modules, "module", "", "Load the containers.conf(5) module")
-	for _, name := range []string{"network-backend"} {
+	fs.StringVar(&g.MountsFile, "default-mounts-file", g.MountsFile, "Path to default mounts file")
+	for _, name := range []string{"network-backend", "default-mounts-file"} {
 		fs.Lookup(name).Hidden = true
 	}
 	refuse(fs, unsupportedGlobals())
@@ -104,7 +106,7 @@ func (g *Globals) check(fs *pflag.FlagSet) error {
 func unsupportedGlobals() []unsupported {
 	return []unsupported{
 		{name: "connection"}, {name: "context"}, {name: "cpu-profile"},
-		{name: "default-mounts-file"}, {name: "host"}, {name: "identity"}, {name: "memory-profile"},
+		{name: "host"}, {name: "identity"}, {name: "memory-profile"},
 		{name: "namespace"}, {name: "network-cmd-path"}, {name: "network-config-dir"}, {name: "no-pivot"}, {name: "noout", bool: true}, {name: "out"},
 		{name: "pull-option"}, {name: "registries-conf"}, {name: "remote", bool: true, accept: []string{"false"}},
 		{name: "rdt-class"}, {name: "ssh"}, {name: "syslog", bool: true, accept: []string{"false"}},

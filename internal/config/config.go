@@ -32,6 +32,7 @@ type Overrides struct {
 	Transient                              *bool // nil leaves storage.conf's word
 	DBBackend, LockType                    string
 	Modules                                []string
+	MountsFile                             string // in place of every mounts.conf
 	// Rootless says that the caller is an ordinary user, in his namespace.
 	Rootless bool
 }
@@ -265,6 +266,7 @@ func (c *Config) Flags() (args []string, err error) {
 		{"storage-driver", o.Driver, false}, {"imagestore", o.ImageStore, true}, {"volumepath", o.VolumePath, true},
 		{"cgroup-manager", o.CgroupManager, false},
 		{"events-backend", o.EventsBackend, false}, {"runtime", o.Runtime, false}, {"db-backend", o.DBBackend, false},
+		{"default-mounts-file", o.MountsFile, true},
 	} {
 		if f.value == "" {
 			continue

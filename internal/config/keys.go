@@ -198,17 +198,13 @@ var keys = map[string]key{
 type Key struct {
 	Name string // table.key
 	File string
-	Line int // 0: nobody has looked for it yet
 	// Known tells it from a slip of the pen, or the key of a podman to come.
 	Known bool
 }
 
 // Place is where it is set, with the line where that can be told.
 func (k Key) Place() string {
-	line := k.Line
-	if line == 0 {
-		line = lineOf(k.File, k.Name)
-	}
+	line := lineOf(k.File, k.Name)
 	if line == 0 {
 		return k.File
 	}
@@ -228,17 +224,12 @@ func (c *Config) Unfollowed() []Key {
 	return c.andOthers(c.choose(func(k key, known bool) bool { return !known || k.use == Ignored || k.use == Refused }))
 }
 
-// andOthers adds storage.conf's, mounts.conf, where there is one, and another
-// user's files.
+// andOthers adds storage.conf's, and another user's files.
 func (c *Config) andOthers(all []Key) []Key {
 	for _, dir := range c.passedOver {
 		all = append(all, Key{Name: "another user's files", File: dir, Known: true})
 	}
-	all = append(all, unusedStorage()...)
-	if k, there := c.mountsConf(); there {
-		all = append(all, k)
-	}
-	return all
+	return append(all, unusedStorage()...)
 }
 
 // Ignored are those that the makers of by, in the plural, do without; unknown

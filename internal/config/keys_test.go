@@ -113,8 +113,9 @@ cpus = 7
 	}
 }
 
-// mounts.conf is told of where podman would follow it.
-func TestMountsConf(t *testing.T) {
+// Of several files of mounts the first counts, and of its lines those that begin with
+// a path.
+func TestHostMounts(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	c, err := configure(t, "")
 	if err != nil {
@@ -125,24 +126,20 @@ func TestMountsConf(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]string{
-		"# nothing\n": "", "/no/such/directory:/a\n": "", "# one\n/no/such/directory:/a\n /usr:/b\n": "mounts.conf " + name + ":3",
-	} {
-		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		for _, keys := range [][]Key{c.Unfollowed(), c.Ignored("containers")} {
-			got := ""
-			for _, k := range keys {
-				got += k.Name + " " + k.Place()
-			}
-			if got != want {
-				t.Errorf("%q: %q, want %q", text, got, want)
-			}
-		}
+	if err := os.WriteFile(name, []byte("# /one:/a\n/two:/b:c\n\n  /three:/d\nfour:/e\n/five"), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if keys := c.Ignored("networks"); len(keys) != 0 {
-		t.Errorf("networks: %v", keys)
+	file, all, err := c.HostMounts()
+	if want := []HostMount{{"/two", "/b:c"}, {"/five", "/five"}}; err != nil || file != name || !slices.Equal(all, want) {
+		t.Errorf("%s: %q, %v, want %q", file, all, err, want)
+	}
+	c.Rootless = false
+	if file, _, _ := c.HostMounts(); file == name {
+		t.Errorf("root has %s", file)
+	}
+	c.flags.MountsFile = name + ".other"
+	if file, all, err := c.HostMounts(); file != "" || len(all) > 0 || err != nil {
+		t.Errorf("a file that is not there: %s: %q, %v", file, all, err)
 	}
 }
 

@@ -6,35 +6,41 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/cove-engine/cove/internal/procfs"
 )
 
-// mountsConf finds an entry of mounts.conf, containers-mounts.conf(5), that podman
-// would follow: it copies directories of the host into every container, and
-// passes over those that are not there. cove does not, and says so. Of several
-// files the first counts.
-func (c *Config) mountsConf() (Key, bool) {
-	var places []string
+// HostMount is an entry of mounts.conf: what is at Source on the host is copied for a
+// container, which finds the copy at Destination.
+type HostMount struct{ Source, Destination string }
+
+// HostMounts gives the entries of mounts.conf, containers-mounts.conf(5), and the file
+// that they are in: the first that is there of the user's, the administrator's and the
+// distribution's, or the one that a flag names. No file has no entries.
+func (c *Config) HostMounts() (file string, all []HostMount, err error) {
+	files := []string{"/etc/containers/mounts.conf", "/usr/share/containers/mounts.conf"}
 	if c.Rootless {
-		places = append(places, filepath.Join(os.Getenv("HOME"), ".config"))
+		files = append([]string{filepath.Join(os.Getenv("HOME"), ".config/containers/mounts.conf")}, files...)
 	}
-	for _, place := range append(places, "/etc", "/usr/share") {
-		name := filepath.Join(place, "containers/mounts.conf")
-		text, err := os.ReadFile(name)
+	if c.flags.MountsFile != "" {
+		files = []string{c.flags.MountsFile}
+	}
+	for _, file := range files {
+		text, err := procfs.Read(file, maxFile)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		n := 0
 		for line := range strings.Lines(string(text)) {
-			n++
-			host, _, _ := strings.Cut(strings.TrimSpace(line), ":")
-			if !strings.HasPrefix(host, "/") {
-				continue
+			line = strings.TrimSuffix(line, "\n")
+			source, destination, two := strings.Cut(line, ":")
+			if !two {
+				destination = source
 			}
-			if _, err := os.Stat(host); err == nil {
-				return Key{Name: "mounts.conf", File: name, Line: n, Known: true}, true
+			if strings.HasPrefix(line, "/") {
+				all = append(all, HostMount{source, destination})
 			}
 		}
-		return Key{}, false
+		return file, all, err
 	}
-	return Key{}, false
+	return "", nil, nil
 }

@@ -103,6 +103,8 @@ type launch struct {
 	unpack   func() error   // fills the container's directory and volumes; nil for nothing
 	networks []cove.Network // set by record
 	warnings []string
+	// hostMounts are what mounts.conf has copied for the container.
+	hostMounts []hostMount
 
 	layout  cgroup.Layout
 	spec    *specs.Spec
@@ -285,6 +287,7 @@ func (l *launch) prepare(ctx context.Context, m starting, ownNet bool, joins []n
 		l.makeCgroups,
 		func() error { return m.Clone(l.cgroups.Unified) },
 		func() error { return e.writeFiles(c, l.extra.Hostname, l.networks) },
+		l.copyHostMounts,
 		l.copyInit,
 		l.writeBundle,
 		func() error { return l.prepareVolumes(ctx) },

@@ -35,6 +35,10 @@ func (l *launch) describe(ctx context.Context) (err error) {
 	if l.joined, err = l.e.joined(l.c, &host); err != nil {
 		return err
 	}
+	warning := l.findHostMounts()
+	for _, m := range l.hostMounts {
+		host.Files.Copies = append(host.Files.Copies, m.bind)
+	}
 	if l.c.Configured == nil {
 		if l.c.Configured, err = l.e.configuredNow(); err != nil {
 			return err
@@ -56,6 +60,9 @@ func (l *launch) describe(ctx context.Context) (err error) {
 	if err != nil {
 		l.badID = errors.Is(err, spec.ErrIDRange)
 		return err
+	}
+	if warning != "" {
+		l.warnings = append(l.warnings, warning)
 	}
 	if l.foreign, err = l.e.foreign(l.c); err != nil {
 		return err

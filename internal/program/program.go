@@ -57,7 +57,7 @@ func open(b wiring.Build, g cli.Globals) (cli.Engine, error) {
 	conf, err := config.Load(config.Overrides{
 		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, Transient: g.Transient, DriverOptions: g.StorageOpts,
 		VolumePath: g.VolumePath, CgroupManager: g.CgroupManager,
-		EventsBackend: g.EventsBackend, Runtime: g.Runtime, RuntimeFlags: g.RuntimeFlags, HooksDirs: g.HooksDirs, CDISpecDirs: g.CDISpecDirs, Conmon: g.Conmon, DBBackend: g.DBBackend, Modules: g.Modules,
+		EventsBackend: g.EventsBackend, Runtime: g.Runtime, RuntimeFlags: g.RuntimeFlags, HooksDirs: g.HooksDirs, CDISpecDirs: g.CDISpecDirs, Conmon: g.Conmon, DBBackend: g.DBBackend, Modules: g.Modules, MountsFile: g.MountsFile,
 		Rootless: user,
 	})
 	if err != nil {

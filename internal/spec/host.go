@@ -90,7 +90,12 @@ type Files struct {
 	// Shm is a directory with the container's (or the joined container's)
 	// shared memory; "" makes a tmpfs in the container's own mount namespace.
 	Shm string
+	// Copies are of what mounts.conf names.
+	Copies []Bind
 }
+
+// Bind is a mount of a host's path at one inside.
+type Bind struct{ Source, Destination string }
 
 // HostUser is one of the host's users.
 type HostUser struct {

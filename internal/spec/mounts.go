@@ -290,14 +290,15 @@ func (b *builder) files(mounted bool) []specs.Mount {
 		env = "" // it would be made in what the user mounted there
 	}
 	var ms []specs.Mount
-	for _, file := range []struct{ source, destination string }{
+	for _, file := range append([]Bind{
 		{hosts, "/etc/hosts"}, {resolv, "/etc/resolv.conf"}, {hostname, "/etc/hostname"},
 		{env, "/run/.containerenv"}, {f.Localtime, "/etc/localtime"},
-	} {
-		if file.source == "" || b.taken[file.destination] {
+	}, f.Copies...) {
+		at := func(m specs.Mount) bool { return m.Destination == file.Destination }
+		if file.Source == "" || b.taken[file.Destination] || slices.ContainsFunc(ms, at) {
 			continue
 		}
-		m := specs.Mount{Destination: file.destination, Type: "bind", Source: file.source,
+		m := specs.Mount{Destination: file.Destination, Type: "bind", Source: file.Source,
 			Options: []string{"bind", "rprivate"}}
 		if b.readOnly {
 			m.Options = append(m.Options, "ro", "nosuid", "noexec", "nodev")
