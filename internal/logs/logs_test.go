@@ -131,6 +131,38 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// The beginning of a line that was written byte by byte is looked for without a call
+// of the kernel for each of them.
+func TestTailOfParts(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for driver, rec := range formats {
+		path := filepath.Join(t.TempDir(), "ctr.log")
+		const parts = 20_000
+		put(t, path, rec(0, "stdout", "F", "before"), strings.Repeat(rec(1, "stdout", "P", "x"), parts))
+		before := reads(t)
+		if got := read(t, Options{Path: path, Driver: driver, Tail: 1}); len(got) != 1 || len(got[0]) != len("out:…")+parts {
+			t.Errorf("%s: %d lines, %.20q", driver, len(got), got)
+		}
+		if n := reads(t) - before; n > parts/50 {
+			t.Errorf("%s: %d calls to read %d records", driver, n, parts)
+		}
+	}
+}
+
+// reads are the calls of read(2) and its like by this thread, proc_pid_io(5).
+func reads(t *testing.T) (n int) {
+	text, err := os.ReadFile("/proc/thread-self/io")
+	if err == nil {
+		_, after, _ := strings.Cut(string(text), "syscr: ")
+		_, err = fmt.Sscan(after, &n)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	return n
+}
+
 func TestFollow(t *testing.T) {
 	for driver, rec := range formats {
 		t.Run(driver, func(t *testing.T) {

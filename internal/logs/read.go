@@ -158,7 +158,7 @@ func (r *reader) last(need int) (at int64, left int, err error) {
 				}
 				continue
 			}
-			if whole, err := r.whole(newline+1, end); err != nil {
+			if whole, err := r.whole(newline+1, end, r.buf[:n], off); err != nil {
 				return 0, 0, err
 			} else if whole || newest {
 				if need == 0 {
@@ -173,7 +173,7 @@ func (r *reader) last(need int) (at int64, left int, err error) {
 		return 0, need, nil
 	}
 	// The file's first line has no newline before it.
-	whole, err := r.whole(0, end)
+	whole, err := r.whole(0, end, nil, 0)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -186,17 +186,19 @@ func (r *reader) last(need int) (at int64, left int, err error) {
 	return 0, need, nil
 }
 
-// whole reports whether the record from start to end ends a line.
-func (r *reader) whole(start, end int64) (bool, error) {
+// whole reports whether the record from start to end ends a line. Of the file block,
+// which is at off, has been read: a log may be records of one byte, of one line.
+func (r *reader) whole(start, end int64, block []byte, off int64) (bool, error) {
 	var buf [256]byte
-	b := buf[:]
 	if r.records.json {
 		// The text's end is near the record's; a quote inside the text
 		// has a backslash before it.
-		start = max(start, end-int64(len(b)))
+		start = max(start, end-int64(len(buf)))
 	}
-	b = b[:min(int64(len(b)), end-start)]
-	if _, err := r.cursor.File.ReadAt(b, start); err != nil && err != io.EOF {
+	b := buf[:min(int64(len(buf)), end-start)]
+	if at := start - off; at >= 0 && at+int64(len(b)) <= int64(len(block)) {
+		b = block[at : at+int64(len(b))]
+	} else if _, err := r.cursor.File.ReadAt(b, start); err != nil && err != io.EOF {
 		return false, err
 	}
 	if r.records.json {
