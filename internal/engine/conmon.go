@@ -668,8 +668,8 @@ func (c *Container) restartWanted() bool {
 // goes tells whether a container that has ended goes with its end, as --rm asks:
 // not when a checkpoint has ended it, nor while its policy has another run follow. That is for our own monitor to
 // see to, and where it was killed there is none.
-func (h *held) goes() bool {
-	return h.Spec.Remove && h.Run.Checkpointed.IsZero() && (h.Spec.Monitor == "" || !h.restartWanted())
+func (c *Container) goes() bool {
+	return c.Spec.Remove && c.Run.Checkpointed.IsZero() && (c.Spec.Monitor == "" || !c.restartWanted())
 }
 
 // endConmon kills a run's conmon.

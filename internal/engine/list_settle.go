@@ -32,13 +32,13 @@ func leaveDue(_ context.Context, h *held) error {
 }
 
 // settleLost settles those of a list whose monitor was killed, or whose restart by
-// policy nobody is left to see to, or whose run file is conmon's to do without, and gives
-// the list as it is then. No lock is waited for: whoever has it does the same. What
+// policy or --rm nobody is left to see to, or whose run file is conmon's to do without, and
+// gives the list as it is then. No lock is waited for: whoever has it does the same. What
 // cannot be settled is as it was found.
 func (e *Engine) settleLost(ctx context.Context, list []Container) []Container {
 	var lost []*Container
 	for i := range list {
-		if c := &list[i]; c.fileLost || c.Status == cove.Exited && c.unsettled() && !c.Run.RestartFails && !alive(c.Dir) {
+		if c := &list[i]; c.fileLost || (c.Status == cove.Exited || c.Status == cove.Removing) && c.unsettled() && !c.Run.RestartFails && !alive(c.Dir) {
 			copied := *c // it may be looked at longer than we wait
 			lost = append(lost, &copied)
 		}

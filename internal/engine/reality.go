@@ -193,9 +193,15 @@ func (c *Container) unsettled() bool {
 		return true
 	}
 	// The monitor was killed before it could tell the exit, or after that.
-	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c) || c.awaitsRestart() ||
+	return c.Status == cove.Exited && c.Run.Generation > 0 && !c.Run.Down && !lostInCrash(c) || c.awaitsRestart() || c.staysBehind() ||
 		// Or conmon and its exit command, in the pause before the next run.
 		c.Spec.Monitor != "" && c.restartWanted() && !conmonLives(&c.Run)
+}
+
+// staysBehind tells of a container that was to go with its end, which is recorded, that it is
+// still there: who was to remove it is about to, or was killed before that or in the middle.
+func (c *Container) staysBehind() bool {
+	return c.Spec.Remove && (c.Status == cove.Removing || c.Status == cove.Exited && c.Run.Down && c.goes())
 }
 
 func diedEvent(c *cove.Container, code int) cove.Event {

@@ -92,6 +92,8 @@ func (h *held) settle(ctx context.Context) error {
 		if err := h.settleEnd(ctx); err != nil {
 			return err
 		}
+	} else if h.staysBehind() && !alive(h.Dir) {
+		return h.settleAway(ctx)
 	}
 	// Not while the monitor of a start that is being undone lives.
 	h.due = h.due || h.awaitsRestart() && h.Run.Down && !alive(h.Dir)
