@@ -43,7 +43,8 @@ const (
 // has its own.
 func bear(path string, args, env []string, files []uintptr, control, cgroup int) (pid, pidfd int, err error) {
 	b := &newborn{control: control, pidfd: -1, args: cloneArgs{
-		flags: unix.CLONE_INTO_CGROUP | unix.CLONE_PIDFD, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(cgroup),
+		// The handlers of a Go program need its runtime, too.
+		flags: unix.CLONE_INTO_CGROUP | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(cgroup),
 	}}
 	if b.path, err = unix.BytePtrFromString(path); err != nil {
 		return 0, -1, err

@@ -3,6 +3,7 @@ package serve
 import (
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,12 +83,18 @@ func TestNewbornFrozen(t *testing.T) {
 	waited := time.AfterFunc(5*time.Second, func() { freeze("0") })
 	killed, control := bornOf(t, dir, "exit 7")
 	defer control.Close()
+	// What the monitor is told by signals is not the child's to hear.
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, unix.SIGTERM)
+	defer signal.Stop(heard)
+	ended, third := bornOf(t, dir, "exit 7")
+	defer third.Close()
 	thawed, other := bornOf(t, dir, `test "$A" = b && ! test -e /proc/self/fd/1 && exit 7`)
 	defer other.Close()
 	if !waited.Stop() {
 		t.Fatal("its maker waited for the thaw")
 	}
-	for _, c := range []child{killed, thawed} {
+	for _, c := range []child{killed, ended, thawed} {
 		if status, ended := c.ends(t, 50*time.Millisecond); ended {
 			t.Fatal("it does not stand still: ", status)
 		}
@@ -98,7 +105,13 @@ func TestNewbornFrozen(t *testing.T) {
 	if status, ended := killed.ends(t, 5*time.Second); !ended || status.Signal() != unix.SIGKILL {
 		t.Errorf("killed: %v, %v", ended, status)
 	}
+	if err := unix.PidfdSendSignal(ended.pidfd, unix.SIGTERM, nil, 0); err != nil {
+		t.Fatal(err)
+	}
 	freeze("0")
+	if status, over := ended.ends(t, 5*time.Second); !over || status.Signal() != unix.SIGTERM {
+		t.Errorf("ended: %v, %v", over, status)
+	}
 	if status, ended := thawed.ends(t, 5*time.Second); !ended || status.ExitStatus() != 7 {
 		t.Errorf("thawed: %v, %v", ended, status)
 	}
