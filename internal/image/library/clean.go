@@ -42,7 +42,7 @@ func (s *Store) copyOrClean(ctx context.Context, lib *library, sys *imagetypes.S
 		return err
 	}
 	defer func() { err = errors.Join(err, mine.file.Close()) }()
-	into := &incoming{Store: lib.store, ctx: ctx, copies: mine}
+	into := &incoming{Store: lib.store, ctx: ctx, copies: mine, depths: map[string]int{}}
 	rt, err := libimage.RuntimeFromStore(into, &libimage.RuntimeOptions{SystemContext: sys})
 	if err != nil {
 		return err

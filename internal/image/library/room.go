@@ -34,7 +34,8 @@ type incoming struct {
 	ctx    context.Context
 	copies *copies
 	mu     sync.Mutex
-	images []string // that this copy has made
+	images []string       // that this copy has made
+	depths map[string]int // of the layers that it has made or found, the lowest being 1
 }
 
 // maxManifest is the library's limit for what registries send. Of a manifest in a
@@ -121,9 +122,35 @@ func (l *library) imagesDir() string {
 	return filepath.Join(cmp.Or(l.store.ImageStore(), l.store.GraphRoot()), l.store.GraphDriverName()+"-images")
 }
 
-// making takes note of a layer that is to be made, and gives its ID and the options
-// that mark it as a copy's.
-func (s *incoming) making(id string, o *storage.LayerOptions) (string, *storage.LayerOptions, error) {
+// depth is how many layers there are from one down.
+func (s *incoming) depth(id string) (int, error) {
+	n, known := s.depths[id]
+	if id == "" || known {
+		return n, nil
+	}
+	layer, err := s.Layer(id)
+	if err != nil {
+		return 0, err
+	}
+	if n, err = s.depth(layer.Parent); err == nil {
+		s.depths[id] = n + 1
+	}
+	return n + 1, err
+}
+
+// making takes note of a layer that is to be made above parent, and gives its ID and
+// the options that mark it as a copy's. It refuses one that no container could have: a
+// manifest has room for tens of thousands, each of which makes the next one slower.
+func (s *incoming) making(id, parent string, o *storage.LayerOptions) (string, *storage.LayerOptions, error) {
+	s.mu.Lock()
+	below, err := s.depth(parent)
+	s.mu.Unlock()
+	if err != nil {
+		return "", nil, err
+	}
+	if below >= mostLayers {
+		return "", nil, cove.E("", "", cove.Invalid, fmt.Errorf("it has more than %d layers", mostLayers))
+	}
 	if id == "" {
 		id = stringid.GenerateRandomID()
 	}
@@ -139,7 +166,7 @@ func (s *incoming) making(id string, o *storage.LayerOptions) (string, *storage.
 
 // ApplyStagedLayer makes a layer of files that were fetched one by one.
 func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (layer *storage.Layer, err error) {
-	if args.ID, args.LayerOptions, err = s.making(args.ID, args.LayerOptions); err != nil {
+	if args.ID, args.LayerOptions, err = s.making(args.ID, args.ParentLayer, args.LayerOptions); err != nil {
 		return nil, err
 	}
 	return s.Store.ApplyStagedLayer(args)
@@ -147,7 +174,7 @@ func (s *incoming) ApplyStagedLayer(args storage.ApplyStagedLayerOptions) (layer
 
 // PutLayer unpacks a layer, see [incoming.put].
 func (s *incoming) PutLayer(id, parent string, names []string, label string, writeable bool, o *storage.LayerOptions, diff io.Reader) (*storage.Layer, int64, error) {
-	id, o, err := s.making(id, o)
+	id, o, err := s.making(id, parent, o)
 	if err != nil {
 		return nil, -1, err
 	}
