@@ -75,7 +75,7 @@ var law = []struct {
 }{
 	{"internal/monitor/serve", []string{"", "internal/cgroup/oom", "internal/cgroup/tasks", "internal/coldjson", "internal/ctrinit", "internal/interrupt/early", "internal/journal", "internal/monitor", "internal/network/teardown", "internal/plan", "internal/procfs", "internal/rootfs", "internal/sysmon"}, true, "it is linked into the monitor, one of which lives beside every container"},
 	{"internal/monitor", []string{"", "internal/coldjson", "internal/monitor", "internal/plan", "internal/syncdir", "internal/sysmon"}, true, "it is linked into the monitor"},
-	{"internal/ctrinit", []string{"internal/coldjson", "internal/ctrinit", "internal/monitor/wire", "internal/plan", "internal/procfs", "internal/rootfs/overlay", "internal/rootfs", "internal/sysmon"}, true, "it is linked into the monitor"},
+	{"internal/ctrinit", []string{"internal/coldjson", "internal/ctrinit", "internal/monitor/wire", "internal/ownthread", "internal/plan", "internal/procfs", "internal/rootfs/overlay", "internal/rootfs", "internal/sysmon"}, true, "it is linked into the monitor"},
 	{"internal/journal/journalctl", []string{""}, false, "it is the door to a program"},
 	{"internal/journal", nil, true, "it is linked into the monitor"},
 	{"internal/coldjson", nil, true, "it is linked into the monitor"},
