@@ -570,7 +570,7 @@ func TestExample(t *testing.T) {
 
 // TestFiles: configuration by path, for as long as an engine is open.
 func TestFiles(t *testing.T) {
-	dir := t.TempDir()
+	dir := roots(t, new(engine.Options))
 	write := func(name, text string) string {
 		t.Helper()
 		name = filepath.Join(dir, name)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cove-engine/cove/internal/rootfs"
 )
 
 func TestSplitCopy(t *testing.T) {
@@ -188,6 +190,14 @@ func TestDeepTree(t *testing.T) {
 	sent := b.Len()
 	began := time.Now()
 	dst := unpacked(t, &b, "d")
+	t.Cleanup(func() { // what is as deep as this the directory's own removal may not get rid of
+		for i := 500; i < levels; i += 500 {
+			_ = os.Chmod(dst+strings.Repeat("/d", i), 0o700)
+		}
+		if err := rootfs.RemoveTree(dst + "/d"); err != nil {
+			t.Error(err)
+		}
+	})
 	for _, i := range []int{1, 2, 500, 1000, 1989, levels} {
 		st, err := os.Stat(dst + strings.Repeat("/d", i))
 		if err != nil || st.Mode().Perm() != mode(i) || st.ModTime().Unix() != int64(i) {

@@ -14,6 +14,7 @@ import (
 // A process that looks like a container's monitor and is another user's, or a
 // container's, is not taken for it: who did would wait for it for ever.
 func TestFalseMonitor(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	c := stored(t, e, "a", nil)
 	name := filepath.Join(e.dir(c.ID), runfile.Name)

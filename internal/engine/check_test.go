@@ -49,6 +49,7 @@ func inStore(t *testing.T, e *Engine, fn func(state.Tx) error) {
 // Every kind of damage is told, nothing is changed by telling, and after one
 // repair nothing is left of it.
 func TestCheckFindsAndRepairs(t *testing.T) {
+	needRoot(t)
 	lost := strings.Repeat("ab", 32) // an ID of ours without a record
 	for _, test := range []struct {
 		name   string
@@ -203,6 +204,7 @@ func TestCheckLeavesAlone(t *testing.T) {
 // A store that was put in the place of another one must not cost the
 // containers of the first their files, nor volumes their content.
 func TestCheckReplacedStore(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	c := stored(t, e, "a", nil)
 	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "v"}, false); err != nil {

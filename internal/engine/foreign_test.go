@@ -14,6 +14,7 @@ import (
 // A process of a container's that has the words of its runtime is not taken for it: one
 // that is there again and again would keep the container from being ended.
 func TestFalseRuntime(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	c := stored(t, e, "a", func(c *cove.Container) { c.Spec.Runtime = "runc" })
 	for root, want := range map[string]bool{"": true, "/usr": false} {

@@ -156,9 +156,7 @@ var proofs = map[string]proof{
 // TestKeysAct has a proof for every key that is said to act, and none for
 // another.
 func TestKeysAct(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	for name, use := range config.Keys() {
 		if p, there := proofs[name]; there != (use == config.Acts) {
 			t.Errorf("%s: a use %d, and a proof that it acts: %v", name, use, p)
@@ -214,9 +212,7 @@ func testText(place string) (string, error) {
 // TestToldOnce: what a file sets and cove has no use for, and a journal that is
 // not there, are told of by the first container, in one line each, and by info.
 func TestToldOnce(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	needRoot(t)
 	s := newScene(t, "[engine]\ninfra_image = \"x\"\nevents_logger = \"journald\"\n[machine]\ncpus = 7\n", false)
 	file := filepath.Join(s.dir, "containers.conf")
 	want := []string{"cove has no use for engine.infra_image (" + file + ":2), machine.cpus (" + file + ":5)"}

@@ -13,6 +13,7 @@ import (
 // That a file or directory of cove's is missing does not tell that what is to be removed
 // does not exist: of that rm -f makes a success.
 func TestMissingFileIsNoMissingObject(t *testing.T) {
+	needRoot(t)
 	place := func(e *Engine) (places []string) {
 		err := filepath.WalkDir(e.conf.Home(), func(path string, _ fs.DirEntry, err error) error {
 			places = append(places, path)

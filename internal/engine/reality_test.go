@@ -236,6 +236,7 @@ func TestStartCutShort(t *testing.T) {
 
 // A command killed after the record has made no directory, or not all of them.
 func TestCreateCutShort(t *testing.T) {
+	needRoot(t)
 	for made, missing := range map[string][]string{"nothing": {""}, "its directory": {"diff", "work"}, "its layer": {"work"}} {
 		t.Run(made, func(t *testing.T) {
 			e, _ := engineWith(t)

@@ -15,6 +15,7 @@ import (
 // removed go again with the first write after it, those of what was made are made
 // again, and what nobody has removed stays.
 func TestPowerLoss(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	removed, made, strange := stored(t, e, "removed", nil), stored(t, e, "made", nil), newID()
 	okay(t, e.makeDir(removed))

@@ -32,6 +32,14 @@ type fakeRooms struct {
 	events   fakeEvents
 }
 
+// needRoot skips a test whose files get owners, or whose processes other users or roots.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
 // engineWith gives an engine on empty directories with fake rooms.
 func engineWith(t *testing.T) (*Engine, *fakeRooms) {
 	t.Helper()

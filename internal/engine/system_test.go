@@ -10,6 +10,7 @@ import (
 )
 
 func TestInfo(t *testing.T) {
+	needRoot(t)
 	e, r := engineWith(t)
 	conf := filepath.Join(t.TempDir(), "registries.conf")
 	mustWrite(t, conf, "unqualified-search-registries = [\"a.example\", \"b.example\"]\n[[registry]]\nlocation = \"a.example\"\ninsecure = true\n")
@@ -40,6 +41,7 @@ func TestInfo(t *testing.T) {
 }
 
 func TestDiskUsage(t *testing.T) {
+	needRoot(t)
 	e, r := engineWith(t)
 	r.images.all = []image.Summary{{ID: oneID, RepoTags: []string{"localhost:5000/one:v1"}, Size: 100, Layers: []image.Layer{{ID: "own", Size: 50}, {ID: "base", Size: 40}}},
 		{ID: twoID, Size: 70, Layers: []image.Layer{{ID: "base", Size: 40}}},

@@ -32,6 +32,7 @@ func nothingOf(t *testing.T, e *Engine, volume string) {
 // A volume whose directory cannot be made leaves no record of it, nor does a
 // container whose volume it is.
 func TestVolumeThatCannotBeMade(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	inTheWay := func(name string) { mustWrite(t, e.conf.Volume(name), "not a directory") }
 	inTheWay("alone")
@@ -267,6 +268,7 @@ func TestRemovalAfterBootCutShort(t *testing.T) {
 // A lock that cannot be forgotten keeps the record of its object: no lock is left
 // that nobody knows of, and the next removal goes on.
 func TestRemovalKeepsRecordOfLock(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	stored(t, e, "c", nil)
 	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "v"}, false); err != nil {

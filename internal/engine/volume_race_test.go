@@ -11,6 +11,7 @@ import (
 // TestVolumeCreateRemove: who creates a volume while somebody removes it leaves
 // no directory and no lock behind that nobody has recorded.
 func TestVolumeCreateRemove(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	var wg sync.WaitGroup
 	for range 8 {
@@ -49,6 +50,7 @@ func TestVolumeCreateRemove(t *testing.T) {
 // TestVolumeMadeAnew: who has seen a volume that is half removed, and waited for
 // whoever removes it, leaves the next volume of that name alone.
 func TestVolumeMadeAnew(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	if _, err := e.CreateVolume(t.Context(), cove.Volume{Name: "v"}, false); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ func withVolume(name string) func(*cove.Container) {
 }
 
 func TestVolumes(t *testing.T) {
+	needRoot(t)
 	e, _ := engineWith(t)
 	for _, v := range []cove.Volume{{Name: "data", Labels: map[string]string{"k": "v"}}, {Name: "spare"}, {}} {
 		if _, err := e.CreateVolume(t.Context(), v, false); err != nil {
