@@ -353,6 +353,7 @@ func TestCopyTree(t *testing.T) {
 	must(t, os.Symlink("/etc/passwd", src+"/link"))
 	must(t, os.Lchown(src+"/link", 56, 78))
 	must(t, unix.Mkfifo(src+"/pipe", 0o640))
+	must(t, unix.Chmod(src+"/pipe", 0o640)) // whatever the umask
 	must(t, unix.Mknod(src+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
 	must(t, unix.Chmod(src+"/null", 0o666))
 	must(t, unix.Mknod(src+"/sock", unix.S_IFSOCK|0o600, 0))
@@ -406,6 +407,10 @@ func TestCopyTree(t *testing.T) {
 func TestCopyTreeDeep(t *testing.T) {
 	const levels = 2000
 	src, dst := t.TempDir(), t.TempDir()
+	t.Cleanup(func() { // by as few descriptors
+		must(t, rootfs.RemoveTree(src))
+		must(t, rootfs.RemoveTree(dst))
+	})
 	down := func(dir string, step func(fd int) error) int {
 		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		must(t, err)
