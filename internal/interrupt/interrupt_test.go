@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,9 @@ const roleVar = "INTERRUPT_TEST_ROLE"
 func TestMain(m *testing.M) {
 	role := os.Getenv(roleVar)
 	if role == "" {
+		if signal.Ignored(syscall.SIGINT) { // as of what a shell runs in the background; a child does not inherit a handler
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGINT)
+		}
 		os.Exit(m.Run())
 	}
 	after := time.Duration(0)
@@ -90,9 +94,9 @@ func TestMain(m *testing.M) {
 	Exit(ctx, 125)
 }
 
-// await waits for what a signal brings about.
+// await waits for what a signal brings about, and not for ever.
 func await(is func() bool) {
-	for !is() {
+	for end := time.Now().Add(time.Minute); !is() && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 }
