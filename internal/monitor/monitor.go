@@ -456,9 +456,10 @@ func Dial(path string) (*Conn, error) {
 	file, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err == nil {
 		defer unix.Close(file)
-		c.limit(answerLimit) // as many may wait for one that accepts nobody
 		// By descriptor: a socket's path is at most 107 bytes, unix(7).
-		for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit is not begun anew by itself, signal(7)
+		end := time.Now().Add(answerLimit)
+		for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit does not go on by itself, signal(7)
+			c.limit(max(time.Until(end), time.Millisecond)) // as many may wait for one that accepts nobody
 			err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
 		}
 		c.limit(0)

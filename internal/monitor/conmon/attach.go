@@ -35,9 +35,10 @@ func Attach(bundle string) (*Stream, error) {
 	if err != nil {
 		return nil, cove.E("attach to conmon", name, cove.Internal, err)
 	}
-	limit(fd, attachPatience)
 	// By descriptor: a socket's path is at most 107 bytes, unix(7).
-	for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit is not begun anew by itself, signal(7)
+	end := time.Now().Add(attachPatience)
+	for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit does not go on by itself, signal(7)
+		limit(fd, max(time.Until(end), time.Millisecond))
 		err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
 	}
 	if err != nil {
