@@ -240,8 +240,8 @@ func (m *Monitor) boot(terminal, stdin bool) *wire.Failure {
 	return m.release(big)
 }
 
-// giveUp takes everything down again after a start that failed and ends the
-// process.
+// giveUp takes everything down again after a start that failed, or was called off
+// (nil), and ends the process.
 func (m *Monitor) giveUp(f *wire.Failure) {
 	m.unwatch(control)
 	m.killInit()
@@ -249,7 +249,9 @@ func (m *Monitor) giveUp(f *wire.Failure) {
 	m.deleteForeign()
 	m.poststop()
 	m.teardown()
-	_ = wire.SendJSON(control, wire.Failed, f)
+	if f != nil {
+		_ = wire.SendJSON(control, wire.Failed, f)
+	}
 	os.Exit(1)
 }
 
