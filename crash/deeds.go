@@ -310,26 +310,28 @@ func (s *scene) checkpointDeeds(dumping []role, has kind, restoring []role) []de
 	restore := w("container restore x")
 	ended, on := [][]string{state, restore, state}, [][]string{state, w("stop -t 0 x"), restore, state}
 	restoring = append(slices.Clip(restoring), roleCRIU, roleDriven)
+	leaving := slices.DeleteFunc(slices.Clone(dumping), func(r role) bool { return r.name == roleItsCleanup.name })
 	noSecond := [][]string{w("rmi -f -i localhost/second")}
+	// What is imported is created before it is restored, as what is run.
 	exported := [][]string{running, checkpoint("--compress none --export " + archive), w("rm x")}
 	deeds := []deed{
 		{name: "checkpoint", prepare: [][]string{running}, command: checkpoint(""), roles: dumping, then: ended},
-		{name: "checkpoint --leave-running", prepare: [][]string{running}, command: checkpoint("--leave-running"), roles: dumping, then: on},
+		{name: "checkpoint --leave-running", prepare: [][]string{running}, command: checkpoint("--leave-running"), roles: leaving, then: on},
 		{name: "checkpoint --keep", prepare: [][]string{running}, command: checkpoint("--keep"), roles: dumping, then: ended},
 		{name: "checkpoint --export", prepare: [][]string{running}, command: checkpoint("--export " + archive), roles: dumping, then: ended, files: []string{archive}},
 		{name: "checkpoint --create-image", prepare: [][]string{running}, command: checkpoint("--create-image localhost/second"), roles: dumping, then: ended, tidy: noSecond, images: true},
 		{name: "restore", prepare: [][]string{running, checkpoint("")}, command: restore, roles: restoring, then: [][]string{state}},
 		{name: "restore --keep", prepare: [][]string{running, checkpoint("")}, command: w("container restore --keep x"), roles: restoring, then: [][]string{state}},
-		{name: "restore --import", prepare: exported, command: w("container restore --import " + archive), roles: restoring, then: [][]string{state}, files: []string{archive}},
+		{name: "restore --import", prepare: exported, command: w("container restore --import " + archive), roles: restoring, files: []string{archive}},
 		{name: "restore --import --name", prepare: exported, command: w("container restore --import " + archive + " --name y"), roles: restoring, files: []string{archive}},
-		{name: "restore image", prepare: [][]string{running, checkpoint("--create-image localhost/second"), w("rm x")}, command: w("container restore localhost/second"), roles: restoring, then: [][]string{state}, tidy: noSecond, images: true},
+		{name: "restore image", prepare: [][]string{running, checkpoint("--create-image localhost/second"), w("rm x")}, command: w("container restore localhost/second"), roles: restoring, tidy: noSecond, images: true},
 	}
 	// A pre-checkpoint wants the kernel to tell of dirty pages, which not all do: runc is asked for a whole one.
 	return append(deeds, with("pages", []deed{
-		{name: "checkpoint --pre-checkpoint", prepare: [][]string{running}, command: checkpoint("--pre-checkpoint"), roles: dumping, then: [][]string{state}},
+		{name: "checkpoint --pre-checkpoint", prepare: [][]string{running}, command: checkpoint("--pre-checkpoint"), roles: leaving, then: [][]string{state}},
 		{name: "checkpoint --with-previous", prepare: [][]string{running, checkpoint("--pre-checkpoint")}, command: checkpoint("--with-previous"), roles: dumping, then: ended},
 		{name: "restore --import-previous", prepare: [][]string{running, checkpoint("--pre-checkpoint --export " + before), checkpoint("--with-previous --export " + archive), w("rm x")},
-			command: w("container restore --import-previous " + before + " --import " + archive), roles: restoring, then: [][]string{state}, files: []string{archive, before}},
+			command: w("container restore --import-previous " + before + " --import " + archive), roles: restoring, files: []string{archive, before}},
 	}, "--runtime", s.wholePages())...)
 }
 

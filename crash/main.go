@@ -276,8 +276,10 @@ func (s *scene) judge(d deed, target role, r traced, told answers) (v verdict) {
 		v.lost = s.onceMore(d, target, r, told)
 	}
 	if v.fine() {
-		if shown := s.shown(d); shown != told.shown && shown != told.shownAfterwards {
-			v.lost = fmt.Sprintf("then: %s; it is %s, afterwards %s", shown, told.shown, told.shownAfterwards)
+		for i, shown := range s.shown(d) {
+			if shown != told.shown[i] && (told.shownAfterwards == nil || shown != told.shownAfterwards[i]) {
+				v.lost = fmt.Sprintf("then %s: %s; it is %s, afterwards %s", strings.Join(d.then[i], " "), shown, told.shown, told.shownAfterwards)
+			}
 		}
 	}
 	if v.fine() {
@@ -290,7 +292,7 @@ func (s *scene) judge(d deed, target role, r traced, told answers) (v verdict) {
 // second, and when the process that is to die is dead before.
 type answers struct {
 	first, second, afterwards result
-	shown, shownAfterwards    string // by what follows, see deed.then
+	shown, shownAfterwards    []string // by what follows, see deed.then
 }
 
 func (a answers) include(r result) bool {
@@ -389,16 +391,16 @@ func (s *scene) refusal(d deed, r traced) (v verdict) {
 
 // afterwards is what a user is told when a process of x's is dead before the
 // command begins, and what is shown then.
-func (s *scene) afterwards(d deed, k kind) (r result, shown string, err error) {
+func (s *scene) afterwards(d deed, k kind) (r result, shown []string, err error) {
 	if err := s.prepare(d); err != nil {
-		return r, "", err
+		return r, nil, err
 	}
 	pid, err := s.running(k)
 	if err == nil {
 		err = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	if err != nil {
-		return r, "", err
+		return r, nil, err
 	}
 	// One that is frozen dies when it is thawed.
 	for deadline := time.Now().Add(2 * time.Second); syscall.Kill(pid, 0) == nil && time.Now().Before(deadline); {
@@ -419,14 +421,13 @@ func (s *scene) afterwards(d deed, k kind) (r result, shown string, err error) {
 }
 
 // shown is what users see of what has become of a deed.
-func (s *scene) shown(d deed) string {
-	var all []string
+func (s *scene) shown(d deed) (all []string) {
 	for _, args := range d.then {
 		r := s.do(d, args)
 		r.out, r.errors = plain(r.out), plain(r.errors)
 		all = append(all, r.String())
 	}
-	return strings.Join(all, "; ")
+	return all
 }
 
 // do runs a command of a deed's.
