@@ -83,11 +83,16 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		return result, cove.E("", "", cove.Invalid, errors.New("cannot checkpoint containers that have been started with '--rm' unless '--export' is used"))
 	}
 	body := wire.CheckpointBody{Images: o.images(h.Dir), Leave: o.Leave || o.Pre, Stay: h.Spec.Remove}
-	plan, err := h.beginCheckpoint(ctx, body)
+	handed, err := h.beginCheckpoint(ctx, body)
 	if err != nil {
 		return result, cove.E("checkpoint container", h.Name, fileKind(err), err)
 	}
-	defer plan.Close()
+	letGo := func() {
+		for _, f := range handed {
+			_ = f.Close()
+		}
+	}
+	defer letGo()
 	if h.Status != cove.Running { // another one has ended it
 		return result, notRunning()
 	}
@@ -99,22 +104,19 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 		return result, notRunning()
 	}
 	if err != nil {
-		h.endCheckpoint()
+		letGo()
+		_ = h.settleCheckpoint()
 		return result, err
 	}
 	defer conn.Close()
 	called := time.Now()
-	ask := func() error { return conn.Checkpoint(ctx, body) }
-	if plan != nil {
-		ask = func() error { return conn.Checkpoint(ctx, body, int(plan.Fd())) }
-	}
-	if err := h.unlocked(ctx, ask); err != nil {
+	if err := h.unlocked(ctx, func() error { return conn.Checkpoint(ctx, body, handed...) }); err != nil {
 		if h.lock != nil && h.Run.PID == 0 && ctx.Err() == nil {
 			return result, notRunning() // another one has ended it
 		}
 		// Who gives up waiting has not ended it: what has begun goes on.
 		if h.lock != nil && ctx.Err() == nil {
-			h.endCheckpoint()
+			_ = h.settleCheckpoint()
 		}
 		return result, cove.E("checkpoint container", h.Name, cove.KindOf(err), err)
 	}
@@ -209,41 +211,35 @@ const turnPatience = 10 * time.Minute
 
 var errNoTurn = errors.New("another checkpoint of it does not end")
 
-// beginCheckpoint waits until no other checkpoint is asked for of a container which conmon
-// watches, writes down whether the one that is to be made ends it, and sees to it that what
-// there is of others is not taken for one that does. The plan that it gives goes to the aide:
-// the lock on that keeps others waiting until it is made. With our own monitor, who does all
-// that, it is nil. The container may have ended.
-func (h *held) beginCheckpoint(ctx context.Context, body wire.CheckpointBody) (plan *os.File, err error) {
+// beginCheckpoint waits until no other checkpoint is made of a container which conmon watches,
+// writes down whether the one that is to be made ends it, and sees to it that what there is of
+// others is not taken for one that does. It gives what goes to the aide: the plan and the turn.
+// With our own monitor, who does all that, it is nothing. The container may have ended.
+func (h *held) beginCheckpoint(ctx context.Context, body wire.CheckpointBody) (handed []*os.File, err error) {
 	if h.Spec.Monitor == "" {
 		return nil, nil
 	}
-	if plan, err = os.Open(filepath.Join(h.Dir, "plan")); err != nil {
-		return nil, err
-	}
-	for deadline := time.Now().Add(turnPatience); ; {
-		if err = h.mayCheckpoint(plan, body); err != unix.EWOULDBLOCK {
-			break
-		}
-		if time.Now().After(deadline) {
-			err = errNoTurn
-			break
-		}
-		_ = unix.Flock(int(plan.Fd()), unix.LOCK_UN) // it is to be had together with the turn
-		if err = h.turnWait(ctx); err != nil || h.Run.PID == 0 {
-			break
-		}
-	}
+	fd, err := h.turn(ctx)
 	if err != nil {
-		plan.Close()
 		return nil, err
 	}
-	return plan, nil
+	turn := os.NewFile(uintptr(fd), h.Dir)
+	if err := h.noteCheckpoint(body); err != nil || h.Status != cove.Running {
+		turn.Close()
+		return nil, err
+	}
+	plan, err := os.Open(filepath.Join(h.Dir, "plan"))
+	if err != nil {
+		turn.Close()
+		return nil, err
+	}
+	return []*os.File{plan, turn}, nil
 }
 
-// awaitCRIU waits as long as what has the container frozen is a checkpoint that is being made.
+// awaitCRIU waits as long as what has the container frozen, or has ended its processes, is a
+// checkpoint that is being made.
 func (h *held) awaitCRIU(ctx context.Context) error {
-	if h.Status != cove.Paused {
+	if h.Status != cove.Paused && !h.dumping {
 		return nil
 	}
 	turn, err := h.turn(ctx)
@@ -286,17 +282,9 @@ func (h *held) turnWait(ctx context.Context) error {
 	})
 }
 
-// mayCheckpoint is beginCheckpoint with nobody waited for: EWOULDBLOCK tells of another
-// checkpoint that is asked for or being made.
-func (h *held) mayCheckpoint(plan *os.File, body wire.CheckpointBody) error {
-	if err := unix.Flock(int(plan.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return err
-	}
-	turn, err := drive.Turn(h.Dir, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(turn)
+// noteCheckpoint writes down whether the checkpoint that is to be made, whose turn the caller
+// has, ends the container: it may have ended while that was waited for.
+func (h *held) noteCheckpoint(body wire.CheckpointBody) error {
 	if err := h.again(); err != nil || h.Status != cove.Running {
 		return err
 	}
@@ -305,7 +293,7 @@ func (h *held) mayCheckpoint(plan *os.File, body wire.CheckpointBody) error {
 	}
 	ends := !body.Leave
 	if ends {
-		if err = drive.Anew(body.Work); err != nil {
+		if err := drive.Anew(body.Work); err != nil {
 			return err
 		}
 	}
@@ -316,15 +304,19 @@ func (h *held) mayCheckpoint(plan *os.File, body wire.CheckpointBody) error {
 	return h.writeRun()
 }
 
-// endCheckpoint writes down that none is being made, unless another one is.
-func (h *held) endCheckpoint() {
-	if !h.Run.Dumping || h.Spec.Monitor == "" {
-		return
+// showCheckpoint lays over what is known of the end of a run what CRIU tells of it: the
+// processes that a checkpoint takes down look killed, and those that it is about to have taken.
+func (c *Container) showCheckpoint() {
+	i := new(CheckpointOptions).images(c.Dir)
+	turn, err := drive.Turn(c.Dir, 0)
+	if err == nil {
+		_ = unix.Close(turn)
 	}
-	if turn, err := drive.Turn(h.Dir, 0); err == nil {
-		defer unix.Close(turn)
-		h.Run.Dumping = false
-		_ = h.writeRun()
+	switch {
+	case err == unix.EWOULDBLOCK:
+		c.Run.ExitCode, c.dumping = 0, true
+	case drive.Complete(i.Dir, i.Work):
+		c.Run.ExitCode, c.Run.Checkpointed = 0, c.Run.Finished
 	}
 }
 
@@ -336,20 +328,66 @@ func (h *held) completeCheckpoint() (bool, error) {
 	if err != nil || !run.Dumping || procfs.OtherBoot(run.BootID) || procfs.Lives(run.PID, run.PIDStart) {
 		return false, nil
 	}
-	turn, err := drive.Turn(h.Dir, 10*time.Second) // whoever makes it is about to end
-	if err != nil {
-		return false, cove.E("keep the checkpoint of container", h.Name, fileKind(err), err)
-	}
-	defer unix.Close(turn)
 	i := new(CheckpointOptions).images(h.Dir)
-	// CRIU needs no monitor for its last steps.
-	for deadline := time.Now().Add(2 * time.Second); !drive.Complete(i.Dir, i.Work); time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Lstat(i.Dir + drive.Unfinished + "/inventory.img"); err != nil || time.Now().After(deadline) {
-			return false, nil
-		}
+	if !drive.Complete(i.Dir, i.Work) {
+		return false, nil
 	}
 	if err := drive.Keep(i.Dir); err != nil {
 		return false, cove.E("keep the checkpoint of container", h.Name, fileKind(err), err)
 	}
 	return true, nil
+}
+
+// leftFrozen tells whether it looks as if a checkpoint had left a container frozen.
+func (c *Container) leftFrozen() bool {
+	return c.Status == cove.Paused && c.Spec.Runtime != "" && (c.begun(false) || c.begun(true))
+}
+
+// begun tells whether there are images that a checkpoint, or one of the memory alone, has not
+// put into their place.
+func (c *Container) begun(pre bool) bool {
+	return drive.Begun((&CheckpointOptions{Pre: pre}).images(c.Dir).Dir)
+}
+
+// settleCheckpoint sees to what a checkpoint has left that has failed, or whose driver and monitor,
+// or aide, were killed with CRIU: a container that is frozen goes on, and nothing is taken for
+// the end by a checkpoint any more. One that is being made is none of that.
+func (h *held) settleCheckpoint() error {
+	noted := h.Run.Dumping && h.Spec.Monitor != ""
+	if h.Run.PID == 0 || h.Spec.Runtime == "" || !noted && !h.begun(false) && !h.begun(true) {
+		return nil
+	}
+	turn, err := drive.Turn(h.Dir, 0)
+	if err == unix.EWOULDBLOCK {
+		return nil // it is being made
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(turn)
+	for _, pre := range []bool{false, true} {
+		i := (&CheckpointOptions{Pre: pre}).images(h.Dir)
+		switch {
+		case !drive.Begun(i.Dir):
+		case drive.Complete(i.Dir, i.Work):
+			err = drive.Keep(i.Dir)
+		default:
+			if h.Status == cove.Paused {
+				err = h.e.thaw(&h.Container)
+			}
+			if err == nil {
+				err = drive.Discard(i.Dir)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if i := new(CheckpointOptions).images(h.Dir); noted && !drive.Complete(i.Dir, i.Work) { // else it is about to end
+		h.Run.Dumping = false
+		if err := h.writeRun(); err != nil {
+			return err
+		}
+	}
+	return h.again()
 }

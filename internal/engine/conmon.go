@@ -126,6 +126,9 @@ func (e *Engine) reported(c *Container, lost string) bool {
 	c.Status, c.reported = cove.Exited, true
 	c.Run.PID, c.Run.PIDStart = 0, 0
 	c.Run.ExitCode, c.Run.Finished, c.Run.OOMKilled = end.Code, end.At, end.OOM
+	if c.Run.Dumping {
+		c.showCheckpoint()
+	}
 	return true
 }
 
@@ -547,11 +550,10 @@ func (e *Engine) awaitConmon(ctx context.Context, c *Container, f *runfile.File)
 		now := Container{Container: c.Container, Dir: c.Dir}
 		now.Run = *run
 		why := lost(&c.Container, run, alive(c.Dir))
-		// Of what a checkpoint ends conmon has the wrong code: it is recorded.
-		if !run.Dumping && e.reported(&now, why) {
+		if e.reported(&now, why) && !now.dumping {
 			return now.Run, nil
 		}
-		if why != "" {
+		if why != "" && !now.dumping {
 			// Whoever has recorded what conmon told may have removed that since, and
 			// have recorded it in a file made anew.
 			if now, err := runfile.Read(c.Dir); err == nil && now.Generation == c.Run.Generation && now.PID == 0 {

@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/checkpoint"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/monitor/runfile"
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -89,6 +92,19 @@ func TestWaitForCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustWrite(t, name, text)
+	}
+	turn, err := drive.Turn(c.Dir, 0) // CRIU has it still
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ended := range []bool{false, true} {
+		all, err := e.List(t.Context(), ListOptions{All: true})
+		if err != nil || len(all) != 1 || all[0].Run.ExitCode != 0 || all[0].Run.Checkpointed.IsZero() == ended {
+			t.Errorf("a list before anybody has recorded it, CRIU ended %t: %+v, %v", ended, all, err)
+		}
+		if !ended {
+			_ = unix.Close(turn)
+		}
 	}
 	if code, err := e.Wait(t.Context(), "a", WaitOptions{}); code != 0 || err != nil {
 		t.Errorf("exit code %d, %v; want 0", code, err)

@@ -506,9 +506,6 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 			}
 		}
 		done, code := waited(&now, o.Conditions)
-		if done && now.reported && now.Run.Dumping && e.settleRun(lock.Track(ctx), c.ID, now.Run.Generation) == nil {
-			continue // of what a checkpoint ends conmon has the wrong code: it is recorded now
-		}
 		if done {
 			e.heal(ctx, &now)
 			return code, nil

@@ -61,7 +61,7 @@ func (e *Engine) List(ctx context.Context, o ListOptions) ([]Container, error) {
 	for i := range looked {
 		now := &looked[i]
 		ghost := now.Status == cove.Created && now.cutShort() && !procfs.Lives(now.StartedBy.PID, now.StartedBy.Start)
-		if (ghost || pending(&now.Container)) && e.healAnd(ctx, now, leaveDue) {
+		if (ghost || pending(&now.Container) || now.leftFrozen()) && e.healAnd(ctx, now, leaveDue) {
 			again, err := e.recorded(now.ID)
 			if err == nil && again == nil {
 				continue // it has gone with that

@@ -84,6 +84,8 @@ func (e *Engine) look(c *cove.Container) (Container, error) {
 			out.Run.ExitCode = lostCode
 			if why == exitUnknown {
 				out.Run.ExitCode = -1
+			} else if run.Dumping && !procfs.Lives(run.PID, run.PIDStart) {
+				out.showCheckpoint()
 			}
 			break
 		}

@@ -148,6 +148,8 @@ type Container struct {
 	// reported tells that Run is what conmon has told of the end and nobody has
 	// recorded yet.
 	reported bool
+	// dumping tells that CRIU has ended its processes and is about to end, too.
+	dumping bool
 	// joined has the network that the container is in, by --network
 	// container:NAME; nil when it has its own.
 	joined *Container

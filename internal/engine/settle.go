@@ -28,7 +28,7 @@ func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
 // healAnd is heal, with what is done about a restart that is due; that gives the lock back.
 func (e *Engine) healAnd(ctx context.Context, c *Container, due func(context.Context, *held) error) (healed bool) {
 	halfway := pending(&c.Container) && monitorStopped(c) == nil // of a stopped one nothing can be had
-	if (!c.unsettled() || alive(c.Dir)) && !c.fileLost && e.lostAide(c) == nil && !halfway {
+	if (!c.unsettled() || alive(c.Dir)) && !c.fileLost && e.lostAide(c) == nil && !halfway && !c.leftFrozen() {
 		return false
 	}
 	l, err := e.locks.TryLock(ctx, lock.Container, c.ID)
@@ -60,6 +60,11 @@ func (h *held) settle(ctx context.Context) error {
 	if h.Status == cove.Removing && h.Spec.Remove {
 		return h.settleAway(ctx) // whoever was at it was killed: we have the lock
 	}
+	if h.dumping {
+		if err := h.awaitCRIU(ctx); err != nil {
+			return err
+		}
+	}
 	if h.Spec.Monitor != "" {
 		if h.fileLost {
 			// On a full disk it stays with what conmon tells: to end it makes room.
@@ -75,6 +80,7 @@ func (h *held) settle(ctx context.Context) error {
 	// anybody from ending it.
 	_ = h.e.settleUplink(&h.Container)
 	_ = h.settleAide()
+	_ = h.settleCheckpoint()
 	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
 		return err
 	}
@@ -161,7 +167,7 @@ func (h *held) settleEnd(ctx context.Context) error {
 		h.Run.Exit, h.Run.ExitCode = "", 0
 	}
 	h.Run.Down, h.Run.Poststop, h.Run.Dumping = true, false, false
-	if h.Run.Exit == "" && !h.reported {
+	if h.Run.Exit == "" && !h.reported && !whole {
 		// Its exit is recorded; the monitor was killed after that.
 		if err := h.writeRun(); err != nil || !h.goes() {
 			return err

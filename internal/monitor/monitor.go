@@ -545,9 +545,10 @@ func (c *Conn) Request(kind wire.Kind, v any) error {
 }
 
 // Checkpoint has the monitor checkpoint its container. It returns when that is
-// done, or when ctx ends: the monitor goes on alone then.
-func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody, plan ...int) error {
-	return c.ask(ctx, wire.Checkpoint, body, plan, func(kind wire.Kind, answer []byte) (done bool, err error) {
+// done, or when ctx ends: the monitor goes on alone then. Files that go with it are
+// closed when they are sent: a lock among them is whose it is then.
+func (c *Conn) Checkpoint(ctx context.Context, body wire.CheckpointBody, handed ...*os.File) error {
+	return c.ask(ctx, wire.Checkpoint, body, handed, func(kind wire.Kind, answer []byte) (done bool, err error) {
 		if kind == wire.Exit { // that comes if it ends before
 			return false, nil
 		}
@@ -574,10 +575,17 @@ func (c *Conn) Probe(ctx context.Context, timeout time.Duration) (code int, err 
 }
 
 // ask sends a request that may take any time and passes what comes to answer
-// until that is done, or ctx ends.
-func (c *Conn) ask(ctx context.Context, kind wire.Kind, body any, fds []int, answer func(wire.Kind, []byte) (done bool, err error)) error {
+// until that is done, or ctx ends. Files that go with it are closed.
+func (c *Conn) ask(ctx context.Context, kind wire.Kind, body any, handed []*os.File, answer func(wire.Kind, []byte) (done bool, err error)) error {
 	stop := context.AfterFunc(ctx, func() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) })
+	var fds []int
+	for _, f := range handed {
+		fds = append(fds, int(f.Fd()))
+	}
 	err := c.SendJSON(kind, body, fds...)
+	for _, f := range handed {
+		_ = f.Close()
+	}
 	for done := false; err == nil && !done; {
 		var came wire.Kind
 		var text []byte

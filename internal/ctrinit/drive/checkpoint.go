@@ -36,11 +36,7 @@ func imageArgs(i *wire.Images, more ...string) []string {
 func (d *driver) checkpoint() *wire.Failure {
 	written := *d.dump
 	written.Dir += Unfinished
-	turn, err := Turn(path.Dir(d.dump.Dir), ImagePatience)
-	if err != nil { // until we end, and CRIU
-		return wire.Fail("wait for another checkpoint", err)
-	}
-	err = rootfs.RemoveTree(written.Dir)
+	err := rootfs.RemoveTree(written.Dir)
 	if err == nil {
 		err = rootfs.RemoveTree(written.Work)
 	}
@@ -53,11 +49,14 @@ func (d *driver) checkpoint() *wire.Failure {
 		return wire.Fail("make the checkpoint's directories", err)
 	}
 	r := d.request("checkpoint", imageArgs(&written), ImagePatience, d.ID)
-	r.turn = turn
-	if f := r.do(); f != nil && !d.finished(turn) {
+	r.turn = d.turn
+	if f := r.do(); f != nil && !d.finished() {
 		explain(f, written.Work+"/dump.log")
-		// CRIU that was killed leaves the container frozen.
-		_ = d.request("resume", nil, patience, d.ID).do()
+		// CRIU that was killed leaves the container frozen. It may have failed before that;
+		// as long as the images are there the next command looks.
+		if d.request("resume", nil, patience, d.ID).do() == nil {
+			_ = Discard(d.dump.Dir)
+		}
 		return f
 	}
 	if err := Keep(d.dump.Dir); err != nil {
@@ -71,9 +70,10 @@ func (d *driver) checkpoint() *wire.Failure {
 
 // finished waits for a CRIU whose runtime has failed, as it goes on without that, and
 // tells whether it has made the checkpoint all the same.
-func (d *driver) finished(turn int) bool {
-	_ = unix.Close(turn) // CRIU has it, too
-	_, err := Turn(path.Dir(d.dump.Dir), ImagePatience)
+func (d *driver) finished() bool {
+	_ = unix.Close(d.turn) // CRIU has it, too
+	var err error
+	d.turn, err = Turn(path.Dir(d.dump.Dir), ImagePatience)
 	return err == nil && Complete(d.dump.Dir, d.dump.Work)
 }
 
@@ -96,6 +96,16 @@ func Turn(dir string, patience time.Duration) (int, error) {
 		}
 	}
 }
+
+// Begun tells whether there are images that have not taken the place of dir: while a
+// checkpoint is made, and after it if nobody was left to see to its end.
+func Begun(dir string) bool {
+	_, err := os.Lstat(dir + Unfinished)
+	return err == nil
+}
+
+// Discard takes those away. The caller has the turn, and the container is not frozen.
+func Discard(dir string) error { return rootfs.RemoveTree(dir + Unfinished) }
 
 // Anew takes from CRIU's directory what tells of a completed checkpoint, so that Complete is
 // of the next one. The caller has the turn.

@@ -43,6 +43,8 @@ type driver struct {
 	spaces map[string]string // paths of the namespaces to be joined, by type
 	shm    int               // a mount namespace that is nothing but shared memory, or -1
 	unread bool              // standard error is a pipe that nobody reads yet
+	// turn is the lock of a checkpoint that is to be made, see Turn: CRIU gets it, too.
+	turn int
 	// dump and restore are the images to be written or read; nil for neither.
 	dump, restore *wire.Images
 	// runtimeArgs are what conmon asks of its OCI runtime, nil without conmon;
@@ -268,6 +270,13 @@ func (d *driver) receive() *wire.Failure {
 		return &wire.Failure{Step: "read the plan", Text: "it was made by a newer cove"}
 	}
 	fds = fds[1:]
+	if d.dump != nil {
+		if len(fds) == 0 {
+			return &wire.Failure{Step: "receive the turn of the checkpoint", Text: "a descriptor is missing"}
+		}
+		d.turn = fds[0]
+		return nil
+	}
 	if len(fds) < len(msg.Namespaces) || msg.Shm && len(fds) == len(msg.Namespaces) || len(msg.Held) < len(msg.Namespaces) {
 		return &wire.Failure{Step: "receive the plan", Text: "a descriptor is missing"}
 	}

@@ -19,26 +19,37 @@ type dump struct {
 	child
 	client *client
 	body   wire.CheckpointBody
+	// plan and turn are for the driver, and -1 once it has them. The turn is the
+	// checkpoint's (drive.Turn): an aide gets it with the request, a monitor takes it.
+	plan, turn int
 	// until is for how long a CRIU is waited for that has lost the driver.
 	until time.Time
 }
-
-// lastSteps is how long CRIU may take to end when it has ended the container.
-const lastSteps = 10 * time.Second
 
 // turnWait is how often is looked whether another checkpoint is made and read, or a health
 // check has ended: what that runs in the container would be nobody's after a restore.
 const turnWait = 50 * time.Millisecond
 
+// letGo closes what was for the driver: it has that now, or does without.
+func (d *dump) letGo(m *Monitor) {
+	if m.isAide() && d.plan >= 0 {
+		_ = unix.Close(d.plan)
+	}
+	if d.turn >= 0 {
+		_ = unix.Close(d.turn)
+	}
+	d.plan, d.turn = -1, -1
+}
+
 // startDump begins a checkpoint for a client, by deadline. Once begun it does not need him.
-func (m *Monitor) startDump(c *client, body wire.CheckpointBody, deadline time.Time) {
+func (m *Monitor) startDump(d *dump, deadline time.Time) {
 	refuse := func(f *wire.Failure) {
-		m.letGoOfPlan()
-		c.sendJSON(wire.Failed, f)
+		d.letGo(m)
+		d.client.sendJSON(wire.Failed, f)
 	}
 	switch {
-	case c.fd < 0: // while it waited
-		m.letGoOfPlan()
+	case d.client.fd < 0: // while it waited
+		d.letGo(m)
 		return
 	case !m.foreign:
 		refuse(&wire.Failure{Step: "checkpoint", Text: "cove's own runtime makes none"})
@@ -47,23 +58,25 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody, deadline time.T
 		refuse(&wire.Failure{Step: "checkpoint", Errno: unix.ESRCH, Text: "the container is not running"})
 		return
 	}
-	turn, err := -1, error(unix.EWOULDBLOCK)
+	err := error(unix.EWOULDBLOCK)
 	if m.dump == nil && m.health.running == nil {
-		turn, err = drive.Turn(path.Dir(body.Images.Dir), 0)
+		err = nil
+		if d.turn < 0 {
+			d.turn, err = drive.Turn(path.Dir(d.body.Images.Dir), 0)
+		}
 	}
 	if err == unix.EWOULDBLOCK && time.Now().Before(deadline) {
-		m.after(turnWait, func() { m.startDump(c, body, deadline) })
+		m.after(turnWait, func() { m.startDump(d, deadline) })
 		return
 	}
 	if err == nil {
-		err = drive.Anew(body.Images.Work)
-		_ = unix.Close(turn) // the driver takes it
+		err = drive.Anew(d.body.Images.Work)
 	}
 	if err != nil {
 		refuse(wire.Fail("wait for another checkpoint", err))
 		return
 	}
-	err = m.noteDump(!body.Leave)
+	err = m.noteDump(!d.body.Leave)
 	var null int
 	if err == nil {
 		null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -74,7 +87,6 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody, deadline time.T
 		return
 	}
 	defer unix.Close(null)
-	d := &dump{client: c, body: body}
 	d.child, err = m.clone(driverName, [3]int{null, null, null}, nil, unix.CLONE_NEWNS, "")
 	if err != nil {
 		m.run.Dumping = false
@@ -83,9 +95,10 @@ func (m *Monitor) startDump(c *client, body wire.CheckpointBody, deadline time.T
 	}
 	m.dump = d
 	m.cancel(m.health.next)
-	if wire.SendJSON(d.socket, wire.Prepare, wire.PrepareBody{Init: m.init.pid, Checkpoint: &d.body.Images}, m.planFD) != nil {
+	if wire.SendJSON(d.socket, wire.Prepare, wire.PrepareBody{Init: m.init.pid, Checkpoint: &d.body.Images}, d.plan, d.turn) != nil {
 		_ = unix.PidfdSendSignal(d.pidfd, unix.SIGKILL, nil, 0) // it would wait for that
 	}
+	d.letGo(m)
 	m.watch(m.init.pidfd, 0, func(uint32) {}) // until it is known what its end means
 	m.watch(d.pidfd, unix.EPOLLIN, func(uint32) { m.dumpEnded() })
 }
@@ -109,20 +122,17 @@ func (m *Monitor) dumpEnded() {
 		m.dumpOver(f)
 	default:
 		d.until = time.Now().Add(drive.ImagePatience)
-		m.watch(m.init.pidfd, unix.EPOLLIN, func(uint32) {
-			m.watch(m.init.pidfd, 0, func(uint32) {})
-			d.until = time.Now().Add(lastSteps)
-		})
 		m.awaitCRIU()
 	}
 }
 
 // awaitCRIU waits for a CRIU whose driver was killed, as it goes on without that. What it
-// completes counts.
+// completes counts: one that has ended the container is about to, and is waited for as long
+// as it lives.
 func (m *Monitor) awaitCRIU() {
 	d := m.dump
 	turn, err := drive.Turn(path.Dir(d.body.Images.Dir), 0)
-	if err == unix.EWOULDBLOCK && time.Now().Before(d.until) {
+	if err == unix.EWOULDBLOCK && (time.Now().Before(d.until) || m.initEnded()) {
 		m.after(turnWait, m.awaitCRIU)
 		return
 	}
@@ -133,10 +143,26 @@ func (m *Monitor) awaitCRIU() {
 			if err := drive.Keep(d.body.Images.Dir); err != nil {
 				f = wire.Fail("keep the checkpoint", err)
 			}
+		} else {
+			m.goOn()
 		}
 		_ = unix.Close(turn)
 	}
 	m.dumpOver(f)
+}
+
+// initEnded tells whether the container's process has ended, reaped or not.
+func (m *Monitor) initEnded() bool {
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(m.init.pidfd), Events: unix.POLLIN}}, 0)
+	return n > 0
+}
+
+// goOn lets a container go on that a CRIU and its driver have left frozen, and takes away
+// what they have written. If that fails the next command does it.
+func (m *Monitor) goOn() {
+	if m.initEnded() || drive.Call(m.env.Foreign.Runtime, m.env.Foreign.Dir, "resume", []string{m.env.ID}, driverPatience) == nil {
+		_ = drive.Discard(m.dump.body.Images.Dir)
+	}
 }
 
 // dumpOver tells what became of the checkpoint; f is nil if it was made.
@@ -153,7 +179,6 @@ func (m *Monitor) dumpOver(f *wire.Failure) {
 			m.scheduleProbe()
 		}
 	}
-	m.letGoOfPlan()
 	if f != nil {
 		d.client.sendJSON(wire.Failed, f)
 	} else {
@@ -174,15 +199,6 @@ func (m *Monitor) noteDump(ends bool) error {
 		return nil
 	}
 	return m.record.Write(&m.run, false)
-}
-
-// letGoOfPlan closes the plan that an aide has got with the request for a checkpoint:
-// by a lock on it others see that there is one.
-func (m *Monitor) letGoOfPlan() {
-	if m.isAide() && m.planFD >= 0 {
-		_ = unix.Close(m.planFD)
-		m.planFD = -1
-	}
 }
 
 // endDump gives a checkpoint up, if CRIU does not complete it by itself.

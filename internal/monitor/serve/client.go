@@ -190,13 +190,15 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		if coldjson.Unmarshal(body, &b) != nil {
 			return false
 		}
-		kept := m.isAide() && len(fds) == 1
-		if kept {
-			m.letGoOfPlan()
-			m.planFD = fds[0]
+		d := &dump{client: c, body: b, plan: m.planFD, turn: -1}
+		if m.isAide() {
+			if len(fds) != 2 {
+				return false
+			}
+			d.plan, d.turn = fds[0], fds[1]
 		}
-		m.startDump(c, b, time.Now().Add(drive.ImagePatience))
-		return kept
+		m.startDump(d, time.Now().Add(drive.ImagePatience))
+		return m.isAide()
 	case wire.HealthRun:
 		m.probeNow(c)
 	case wire.Exec:

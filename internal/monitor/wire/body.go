@@ -65,8 +65,8 @@ type Envelope struct {
 	Init    *Process  `json:"init,omitempty"`
 	Started time.Time `json:"started,omitzero"`
 	// Checkpoints tells of an aide that stays that it is of a release whose
-	// aides make them.
-	Checkpoints bool `json:"checkpoints,omitempty"`
+	// aides make them, and take the turn of one with the request.
+	Checkpoints bool `json:"checkpointTurns,omitempty"`
 }
 
 // Restore says that the run goes on from a checkpoint instead of beginning
