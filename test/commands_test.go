@@ -38,7 +38,7 @@ func (h *house) command(ctx context.Context, env []string, dir string, name stri
 	}
 	cmd.Cancel = func() error { h.tellHang(cmd); return nil }
 	// Whoever holds our pipes after the command ended is a fault of its own.
-	cmd.WaitDelay = 3 * time.Second
+	cmd.WaitDelay = 15 * time.Second
 	return cmd
 }
 
@@ -190,7 +190,11 @@ func cmdOutside(ts *testscript.TestScript, neg bool, args []string) {
 	judge(ts, neg, run(ts, append([]string{"outside", "/bin/sh", "-euc"}, args...)))
 }
 
-// cmdUntil: until SECONDS TEXT — repeats a shell text until it succeeds.
+// leastUntil is how long a command until waits at least: what comes within a second here
+// takes longer on a machine that has other things to do.
+const leastUntil = 25 * time.Second
+
+// cmdUntil: until SECONDS TEXT — repeats a shell text until it succeeds, for so long or leastUntil.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: until seconds text")
@@ -198,7 +202,8 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	seconds, err := strconv.ParseFloat(args[0], 64)
 	ts.Check(err)
 	h := houseOf(ts)
-	for deadline := time.Now().Add(time.Duration(seconds * float64(time.Second))); ; time.Sleep(50 * time.Millisecond) {
+	limit := max(time.Duration(seconds*float64(time.Second)), leastUntil)
+	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		out, err := h.command(ctx, environ(ts), ts.MkAbs("."), shellOf(args[1:]), "/bin/sh", "-euc", args[1]).CombinedOutput()
 		cancel()
@@ -207,7 +212,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			ts.Fatalf("not within %v seconds: %v\n%s", seconds, err, out)
+			ts.Fatalf("not within %v: %v\n%s", limit, err, out)
 		}
 	}
 }

@@ -352,13 +352,13 @@ func (h *house) dockerd() error {
 		_ = cmd.Process.Signal(unix.SIGTERM)
 		select {
 		case <-ended:
-		case <-time.After(15 * time.Second):
+		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			<-ended
 		}
 	})
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if _, err := h.output(10*time.Second, "ctr", "version"); err == nil {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if _, err := h.output(30*time.Second, "ctr", "version"); err == nil {
 			return nil
 		}
 	}

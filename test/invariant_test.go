@@ -17,7 +17,7 @@ import (
 )
 
 // grace is how long remains of removed containers may take to go.
-const grace = 5 * time.Second
+const grace = 20 * time.Second
 
 // close removes everything that the script made, with the engine's own
 // commands, and then looks for what is left.

@@ -56,13 +56,20 @@ func cmdTerm(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%v", err)
 	}
 	tty.Close()
-	go t.read()
+	closed := make(chan struct{})
+	go func() {
+		t.read()
+		close(closed)
+	}()
 	talk := t.talk(dialogue)
 	if talk != nil {
 		cancel()
 	}
 	err = cmd.Wait()
-	time.Sleep(50 * time.Millisecond) // the last output is on its way
+	select {
+	case <-closed:
+	case <-time.After(5 * time.Second): // somebody has it open still, as podman's process for a user's namespace
+	}
 	t.mu.Lock()
 	shown := strings.ReplaceAll(t.text.String(), "\r\n", "\n")
 	t.mu.Unlock()
@@ -162,7 +169,7 @@ func (t *terminal) expect(pattern string) error {
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience / 2); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		t.mu.Lock()
 		at := re.FindIndex(t.text.Bytes()[t.from:])
 		if at != nil {
