@@ -201,3 +201,32 @@ func TestRuntimeProcExchanged(t *testing.T) {
 	}
 	t.Errorf("%d ran, %d were refused", ran, refused)
 }
+
+// Who shares the root can exchange the directories that /proc and /sys are mounted
+// on. What is to be hidden there is hidden all the same.
+func TestRuntimeRootExchanged(t *testing.T) {
+	for _, at := range []struct{ dir, hidden string }{{"proc", "/sys proc ro"}, {"sys", "/firmware tmpfs ro"}} {
+		b := newBundle(t, `m=; while [ -z "$m" ]; do m=$(cat /proc/mounts || cat /decoy/mounts); done 2>/dev/null
+			case "$m" in *"`+at.hidden+`"*) echo hidden ;; *) echo "$m" ;; esac`)
+		b.places()
+		shown, decoy := filepath.Join(b.dir, "rootfs", at.dir), filepath.Join(b.dir, "rootfs/decoy")
+		if err := errors.Join(os.MkdirAll(shown, 0o755), os.MkdirAll(decoy+"/sys", 0o755), os.Mkdir(decoy+"/firmware", 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		t.Run(at.dir, func(t *testing.T) {
+			exchange(t, shown, decoy)
+			b.write()
+			ran := 0
+			for begun := time.Now(); time.Since(begun) < 4*time.Second || ran == 0; {
+				out, err := b.try("run", "--bundle", b.dir, "c")
+				if err == nil && out != "hidden\n" {
+					t.Fatal("nothing is hidden: ", out)
+				}
+				if err == nil {
+					ran++
+				}
+				_, _ = b.try("delete", "--force", "c")
+			}
+		})
+	}
+}

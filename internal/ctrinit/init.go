@@ -44,6 +44,9 @@ type process struct {
 	shm  int   // a detached mount for /dev/shm, another container's; -1 without
 	its  int   // a detached mount for /proc, another container's; -1 without
 	lock []int // mounts that become read-only when all is in its place
+	// kernels are the mounts on /proc and /sys, below which paths are hidden: who
+	// shares the root can exchange the directories that they are on.
+	kernels map[string]int
 	// shared are mounts that were made before the others, by shareWithHost.
 	shared map[*plan.Mount]int
 	// noGroups says that the user namespace denies setgroups(2).
@@ -62,7 +65,7 @@ type process struct {
 
 func newProcess() *process {
 	return &process{
-		proc: -1, attr: -1, shm: -1, its: -1, born: -1, master: -1,
+		kernels: map[string]int{}, proc: -1, attr: -1, shm: -1, its: -1, born: -1, master: -1,
 		oci: handed{root: -1, start: -1, waiting: -1, notify: -1},
 	}
 }

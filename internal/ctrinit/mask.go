@@ -1,6 +1,9 @@
 package ctrinit
 
 import (
+	"path"
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove/internal/monitor/wire"
@@ -34,7 +37,7 @@ func (p *process) hidePaths(root, null int, paths []string) *wire.Failure {
 		}
 	}()
 	for _, name := range paths {
-		target, err := openShown(root, name)
+		target, err := p.openShown(root, name)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			continue
 		}
@@ -81,9 +84,9 @@ func moveOnto(mount, target int) error {
 }
 
 // protectPaths makes each path that exists read-only, with all below it.
-func protectPaths(root int, paths []string) *wire.Failure {
+func (p *process) protectPaths(root int, paths []string) *wire.Failure {
 	for _, name := range paths {
-		target, err := openShown(root, name)
+		target, err := p.openShown(root, name)
 		if err == unix.ENOENT || err == unix.ENOTDIR {
 			continue
 		}
@@ -113,7 +116,12 @@ func protect(target int) error {
 
 // openShown opens a path to be masked or protected. A link is what it leads to in
 // the container, as /bin is /usr/bin in many images: that is what is to be hidden.
-func openShown(root int, name string) (int, error) {
+func (p *process) openShown(root int, name string) (int, error) {
+	for at, mount := range p.kernels {
+		if below, ok := strings.CutPrefix(path.Clean("/"+name), at+"/"); ok {
+			root, name = mount, below
+		}
+	}
 	return openBelow(root, name, unix.RESOLVE_NO_MAGICLINKS)
 }
 

@@ -70,11 +70,14 @@ func (p *process) mount(root int, m *plan.Mount) *wire.Failure {
 		_ = unix.Close(mfd)
 		return wire.Fail(step, err)
 	}
-	if later {
+	switch at := path.Clean(m.Target); {
+	case later:
 		p.lock = append(p.lock, mfd)
-		return nil
+	case at == "/proc" || at == "/sys":
+		p.kernels[at] = mfd
+	default:
+		_ = unix.Close(mfd)
 	}
-	_ = unix.Close(mfd)
 	return nil
 }
 

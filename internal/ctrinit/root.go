@@ -69,8 +69,11 @@ func (p *process) enterRoot() *wire.Failure {
 	if f := p.hidePaths(root, null, p.plan.Masked); f != nil {
 		return f
 	}
-	if f := protectPaths(root, p.plan.ReadOnly); f != nil {
+	if f := p.protectPaths(root, p.plan.ReadOnly); f != nil {
 		return f
+	}
+	for _, mount := range p.kernels {
+		_ = unix.Close(mount)
 	}
 	_ = unix.Close(null)
 	if f := p.lockMounts(); f != nil {
