@@ -357,3 +357,58 @@ func TestRuntimeHostileInput(t *testing.T) {
 		}
 	}
 }
+
+// Who is to be sent a terminal and is no such listener is told of, and nothing is
+// left; nobody is waited for for ever.
+func TestRuntimeHostileConsole(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	b.Process.Terminal = true
+	b.write()
+	path := filepath.Join(b.dir, "console")
+	socket := func(kind, backlog int) int {
+		fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+		}
+		if err == nil && kind != unix.SOCK_DGRAM {
+			err = unix.Listen(fd, backlog)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		return fd
+	}
+	for _, attempt := range []struct {
+		make func()
+		want string
+	}{
+		{func() { socket(unix.SOCK_DGRAM, 0) }, "protocol wrong type"},
+		{func() { socket(unix.SOCK_SEQPACKET, 1) }, "protocol wrong type"},
+		{func() { _ = unix.Shutdown(socket(unix.SOCK_STREAM, 1), unix.SHUT_RDWR) }, "connection refused"},
+		{func() { _ = unix.Mkfifo(path, 0o600) }, "connection refused"},
+		{func() { _ = os.Symlink("nowhere", path) }, "no such file"},
+		{func() { // it accepts nobody, and somebody is before us
+			socket(unix.SOCK_STREAM, 0)
+			first, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err == nil {
+				err = unix.Connect(first, &unix.SockaddrUnix{Name: path})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Close(first) })
+		}, "nobody has accepted"},
+	} {
+		attempt.make()
+		if out, err := b.try("create", "--bundle", b.dir, "--console-socket", path, "c"); err == nil || !strings.Contains(out, attempt.want) {
+			t.Errorf("want %q: %v %s", attempt.want, err, out)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := b.try("state", "c"); err == nil {
+			t.Error("it is left: ", out)
+		}
+	}
+}

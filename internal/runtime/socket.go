@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,11 @@ func listen(dir int) (int, error) {
 	return fd, nil
 }
 
-// connect connects to a socket by its path, however long.
+// slow is how long whoever listens may take to accept, in seconds.
+const slow = 10
+
+// connect connects to a socket by its path, however long. That, and what is sent
+// over it, does not wait for ever: others wait for who has a container's lock.
 func connect(path string, kind int) (int, error) {
 	file, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -43,6 +48,10 @@ func connect(path string, kind int) (int, error) {
 	if err != nil {
 		return -1, err
 	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: slow}); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
 	for {
 		if err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)}); err != unix.EINTR {
 			break
@@ -50,6 +59,11 @@ func connect(path string, kind int) (int, error) {
 	}
 	if err != nil {
 		_ = unix.Close(fd)
+	}
+	if err == unix.EAGAIN {
+		err = fmt.Errorf("nobody has accepted for %d seconds: %w", slow, err)
+	}
+	if err != nil {
 		return -1, err
 	}
 	return fd, nil
