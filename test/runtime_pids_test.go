@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -11,17 +12,24 @@ import (
 // A limit of tasks binds the command from its first instruction, and not the threads
 // of ours that make it.
 func TestRuntimePidsLimit(t *testing.T) {
-	for _, limit := range []int64{0, 1, 2, 3} {
-		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+	for _, row := range []struct {
+		version string
+		limit   int64
+		bound   bool
+	}{
+		{"1.2.1", 0, false}, {"1.3.0", 0, true}, {"1.10.0", 0, true}, {"1.3.0", 1, true}, {"1.2.1", 2, true}, {"1.3.0", 3, false}, {"1.3.0", -1, false},
+	} {
+		t.Run(fmt.Sprint(row), func(t *testing.T) {
 			b := newBundle(t, "echo begun; (true); (sleep 1 & sleep 1); true")
-			b.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}
+			b.Version = row.version
+			b.Linux.Resources = &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &row.limit}}
 			b.write()
 			for range 5 {
 				out, err := b.try("run", "--bundle", b.dir, "c")
 				if !strings.HasPrefix(out, "begun\n") {
 					t.Fatalf("%v: %s", err, out)
 				}
-				if bound := strings.Contains(out, "can't fork"); bound != (limit == 1 || limit == 2) {
+				if bound := strings.Contains(out, "can't fork"); bound != row.bound {
 					t.Fatalf("%v: %s", err, out)
 				}
 			}
@@ -53,4 +61,24 @@ func TestRuntimePidsLimitExec(t *testing.T) {
 		}
 	}
 	b.ok("delete", "-f", "c")
+}
+
+func TestRuntimePidsLimitUpdate(t *testing.T) {
+	for version, want := range map[string]string{"1.0.2-dev": "max", "1.3.0": "1"} {
+		b := newBundle(t, "sleep 60")
+		b.Version = version
+		b.start()
+		b.ok("update", "--pids-limit", "50", "c")
+		b.ok("update", "--pids-limit", "0", "c")
+		found := 0
+		for _, d := range cgroupsAt(b.Linux.CgroupsPath) {
+			if text, err := os.ReadFile(d + "/pids.max"); err == nil {
+				b.expect(string(text), want)
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%d limits", found)
+		}
+	}
 }

@@ -99,8 +99,8 @@ func (p *plan) cpusets() {
 	}
 }
 
-// pids limits the number of tasks; any negative number is no limit, and so is 0,
-// as for runc and for engines that hand it on.
+// pids limits the number of tasks; any negative number is no limit, and so is 0, as
+// for podman.
 func (p *plan) pids() {
 	if p.r.Pids == nil || p.r.Pids.Limit == nil {
 		return

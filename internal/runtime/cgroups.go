@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -76,7 +77,23 @@ func resources(s *specs.Spec) *specs.LinuxResources {
 	if len(all.Devices) == 0 {
 		all.Devices = []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}
 	}
-	return &all
+	return noTasks(&all, s.Version)
+}
+
+// noTasks words a limit of 0 tasks, which since version 1.3 of runtime-spec is one.
+// For who is there already it is the same as 1, which runc sets, since systemd knows
+// no 0. Before, it was what engines wrote who wanted none: podman did for -1.
+func noTasks(r *specs.LinuxResources, version string) *specs.LinuxResources {
+	if r.Pids == nil || r.Pids.Limit == nil || *r.Pids.Limit != 0 {
+		return r
+	}
+	minor, _, _ := strings.Cut(strings.TrimPrefix(version, "1."), ".")
+	if n, err := strconv.Atoi(minor); err != nil || n < 3 {
+		return r
+	}
+	one, same := int64(1), *r
+	same.Pids = &specs.LinuxPids{Limit: &one}
+	return &same
 }
 
 // scopeOf reads "slice:prefix:name".

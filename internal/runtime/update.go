@@ -25,7 +25,7 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 	if err != nil {
 		return err
 	}
-	set, warnings, err := layout.SetAll(c.CgroupPath, limits)
+	set, warnings, err := layout.SetAll(c.CgroupPath, noTasks(limits, c.OCIVersion))
 	if err != nil {
 		return err
 	}
