@@ -31,6 +31,18 @@ type Detail struct {
 	Cpuset map[string]int64
 	// IOBytes and IOs are bytes and operations by device and kind.
 	IOBytes, IOs []IO
+	// Nil is not counted; version 2 alone does, of hybrid hosts too.
+	CPUPressure, MemoryPressure, IOPressure *Pressure
+}
+
+// Pressure is how much was waited for something, by some tasks and by all at once.
+type Pressure struct{ Some, Full Stall }
+
+// Stall is time spent waiting: Total in microseconds, the others in percent of the
+// last 10, 60 and 300 seconds.
+type Stall struct {
+	Avg10, Avg60, Avg300 float64
+	Total                uint64
 }
 
 // Counter is what there is of something, in bytes.
@@ -62,6 +74,9 @@ func Details(dirs []string) (Detail, error) {
 		d.memory(&read)
 		d.cpu(&read)
 		d.io(&read)
+		for file, into := range map[string]**Pressure{"cpu": &d.CPUPressure, "memory": &d.MemoryPressure, "io": &d.IOPressure} {
+			read.pressure(file+".pressure", into)
+		}
 		if read.err != nil {
 			return Detail{}, cove.E("measure cgroup", dir, kind(read.err), read.err)
 		}
@@ -103,6 +118,42 @@ func (r *reader) counter(name string, into *Counter) {
 	r.number(name+".usage_in_bytes", &into.Usage)
 	r.number(name+".max_usage_in_bytes", &into.Peak)
 	r.number(name+".failcnt", &into.Failed)
+}
+
+// pressure reads lines such as "some avg10=0.00 avg60=0.00 avg300=0.00 total=0".
+func (r *reader) pressure(file string, into **Pressure) {
+	text, ok := r.text(file)
+	if !ok {
+		return
+	}
+	p := new(Pressure)
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		var stall *Stall
+		switch {
+		case len(f) > 0 && f[0] == "some":
+			stall = &p.Some
+		case len(f) > 0 && f[0] == "full":
+			stall = &p.Full
+		default:
+			continue
+		}
+		averages := map[string]*float64{"avg10": &stall.Avg10, "avg60": &stall.Avg60, "avg300": &stall.Avg300}
+		for _, pair := range f[1:] {
+			key, value, _ := strings.Cut(pair, "=")
+			var err error
+			if into := averages[key]; into != nil {
+				*into, err = strconv.ParseFloat(value, 64)
+			} else if key == "total" {
+				stall.Total, err = strconv.ParseUint(value, 10, 64)
+			}
+			if err != nil {
+				r.err = err
+				return
+			}
+		}
+	}
+	*into = p
 }
 
 func (d *Detail) cpu(read *reader) {

@@ -30,10 +30,12 @@ func TestDetails(t *testing.T) {
 			"memory.max": "max\n", "memory.current": "60\n", "memory.peak": "70\n", "memory.events": "low 1\nmax 3\noom 0\n", "memory.stat": "file 5\n",
 			"cpu.stat": "usage_usec 1\nnr_periods 4\nnr_throttled 2\nthrottled_usec 9\n", "cpuset.cpus": "\n", "cpuset.cpus.effective": "0-1\n", "cpuset.mems.effective": "0\n",
 			"io.stat": "8:16 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n", "hugetlb.1GB.current": "4\n", "hugetlb.1GB.max": "max\n", "hugetlb.1GB.events": "max 7\n",
+			"cpu.pressure": "some avg10=98.64 avg60=0.50 avg300=0.00 total=41860004529\n", "io.pressure": "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=1.00 avg60=2.00 avg300=3.00 total=4\nmore x\n\n",
 		}, Detail{
 			MemoryStat: map[string]uint64{"file": 5}, Memory: Counter{^uint64(0), 60, 70, 3}, Huge: map[string]Counter{"1GB": {Limit: ^uint64(0), Usage: 4, Failed: 7}},
 			Periods: 4, ThrottledPeriods: 2, ThrottledTime: 9000, CPUs: "0-1", Nodes: "0", Cpuset: map[string]int64{},
 			IOBytes: []IO{{8, 16, "Read", 1}, {8, 16, "Write", 2}}, IOs: []IO{{8, 16, "Read", 3}, {8, 16, "Write", 4}},
+			CPUPressure: &Pressure{Some: Stall{98.64, 0.5, 0, 41860004529}}, IOPressure: &Pressure{Full: Stall{1, 2, 3, 4}},
 		}},
 	} {
 		dir := t.TempDir()

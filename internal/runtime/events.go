@@ -37,6 +37,7 @@ type Stats struct {
 			Throttled uint64 `json:"throttledPeriods,omitempty"`
 			Time      uint64 `json:"throttledTime,omitempty"` // nanoseconds
 		} `json:"throttling"`
+		PSI *PSI `json:"psi,omitempty"`
 	} `json:"cpu"`
 	CPUSet struct {
 		CPUs                  []int `json:"cpus,omitempty"`
@@ -60,6 +61,7 @@ type Stats struct {
 		KernelTCP *Memory `json:"kernelTCP,omitempty"`
 		// Raw is memory.stat.
 		Raw map[string]uint64 `json:"raw,omitempty"`
+		PSI *PSI              `json:"psi,omitempty"`
 	} `json:"memory"`
 	Pids struct {
 		Current uint64 `json:"current,omitempty"`
@@ -68,12 +70,27 @@ type Stats struct {
 	Blkio struct {
 		Bytes []IO `json:"ioServiceBytesRecursive,omitempty"`
 		Count []IO `json:"ioServicedRecursive,omitempty"`
+		PSI   *PSI `json:"psi,omitempty"`
 	} `json:"blkio"`
 	Huge map[string]Huge `json:"hugetlb"` // by page size, as in "2MB"
 	// IntelRdt and Interfaces are always empty: groups of Intel's RDT and
 	// networks are not made here.
 	IntelRdt   struct{} `json:"intel_rdt"`
 	Interfaces []any    `json:"network_interfaces"`
+}
+
+// PSI is a [cgroup.Pressure].
+type PSI struct {
+	Some Stall `json:"some,omitzero"`
+	Full Stall `json:"full,omitzero"`
+}
+
+// Stall is a [cgroup.Stall].
+type Stall struct {
+	Avg10  float64 `json:"avg10"`
+	Avg60  float64 `json:"avg60"`
+	Avg300 float64 `json:"avg300"`
+	Total  uint64  `json:"total"`
 }
 
 // Memory is in bytes.
@@ -168,6 +185,7 @@ func stats(u cgroup.Usage, more cgroup.Detail) *Stats {
 	}
 	s.Pids.Current, s.Pids.Limit = u.Pids, u.PidsLimit
 	s.Blkio.Bytes, s.Blkio.Count = devicesIO(more.IOBytes), devicesIO(more.IOs)
+	s.CPU.PSI, s.Memory.PSI, s.Blkio.PSI = pressure(more.CPUPressure), pressure(more.MemoryPressure), pressure(more.IOPressure)
 	s.Huge = map[string]Huge{}
 	for size, c := range more.Huge {
 		s.Huge[size] = Huge{Usage: c.Usage, Max: c.Peak, Failed: c.Failed}
@@ -177,6 +195,13 @@ func stats(u cgroup.Usage, more cgroup.Detail) *Stats {
 
 func memory(c cgroup.Counter) *Memory {
 	return &Memory{Limit: c.Limit, Usage: c.Usage, Max: c.Peak, Failed: c.Failed}
+}
+
+func pressure(p *cgroup.Pressure) *PSI {
+	if p == nil {
+		return nil
+	}
+	return &PSI{Some: Stall(p.Some), Full: Stall(p.Full)}
 }
 
 func devicesIO(from []cgroup.IO) []IO {
