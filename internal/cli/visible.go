@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -14,17 +15,15 @@ import (
 // commands, comments and file names are chosen by who made the image, or by the
 // container. Tabs and line ends stay; what turns text around (bidirectional controls) does not.
 func visible(s string) string {
-	command := func(r rune) bool {
-		return unicode.IsControl(r) && r != '\t' && r != '\n' || unicode.Is(unicode.Bidi_Control, r)
-	}
-	if !strings.ContainsFunc(s, command) {
-		return s
-	}
 	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case !command(r):
-			b.WriteRune(r)
+	for at, r := range s {
+		wide := utf8.RuneLen(r)
+		if r == utf8.RuneError && !strings.HasPrefix(s[at:], string(r)) {
+			r, wide = rune(s[at]), 1 // no UTF-8: terminals of 8 bits obey those of 0x80 to 0x9f
+		}
+		switch command := unicode.IsControl(r) && r != '\t' && r != '\n' || unicode.Is(unicode.Bidi_Control, r); {
+		case !command:
+			b.WriteString(s[at : at+wide])
 		case r > 0xff:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:

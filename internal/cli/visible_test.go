@@ -7,13 +7,14 @@ import (
 
 func TestVisible(t *testing.T) {
 	for in, want := range map[string]string{
-		"a\tb\nc":          "a\tb\nc",
-		"\x1b[31mred":      `\x1b[31mred`,
-		"bell\a, \x7f":     `bell\x07, \x7f`,
-		"\u009b2J":         `\x9b2J`, // CSI in one character
-		"line\rover":       `line\x0dover`,
-		"abc\u202etxt.exe": `abc\u202etxt.exe`, // from right to left
-		"déjà vu \u200d":   "déjà vu \u200d",
+		"a\tb\nc":                      "a\tb\nc",
+		"\x1b[31mred":                  `\x1b[31mred`,
+		"bell\a, \x7f":                 `bell\x07, \x7f`,
+		"\u009b2J":                     `\x9b2J`,                            // CSI in one character
+		"\x9b2J \xe9t\xe9 \xff \ufffd": `\x9b2J` + " \xe9t\xe9 \xff \ufffd", // no UTF-8
+		"line\rover":                   `line\x0dover`,
+		"abc\u202etxt.exe":             `abc\u202etxt.exe`, // from right to left
+		"déjà vu \u200d":               "déjà vu \u200d",
 	} {
 		if got := visible(in); got != want {
 			t.Errorf("visible(%q) = %q, want %q", in, got, want)
