@@ -172,6 +172,7 @@ func (s *scene) ownDeeds() []deed {
 		{name: "pull", command: nameless, roles: cove, tidy: noLayered, images: true},
 		{name: "import", command: second, roles: cove, tidy: noSecond, images: true},
 		{name: "commit", prepare: [][]string{created}, command: w("commit -q x localhost/second"), roles: cove, tidy: append(noSecond, w("image prune -f")), images: true},
+		{name: "commit -p", prepare: [][]string{running}, command: w("commit -q -p x localhost/second"), roles: cove, then: [][]string{w("inspect -f {{.State.Status}} x")}, tidy: append(noSecond, w("image prune -f")), images: true},
 		{name: "rmi", prepare: [][]string{second}, command: w("rmi localhost/second"), roles: cove, tidy: noSecond, images: true},
 		{name: "rmi layers", prepare: [][]string{nameless}, command: w("rmi " + s.layered), roles: cove, tidy: noLayered, images: true},
 		{name: "image prune", prepare: [][]string{nameless}, command: w("image prune -f"), roles: cove, tidy: noLayered, images: true},

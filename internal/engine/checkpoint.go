@@ -338,9 +338,9 @@ func (h *held) completeCheckpoint() (bool, error) {
 	return true, nil
 }
 
-// leftFrozen tells whether it looks as if a checkpoint had left a container frozen.
+// leftFrozen tells whether it looks as if a checkpoint or commit had left a container frozen.
 func (c *Container) leftFrozen() bool {
-	return c.Status == cove.Paused && c.Spec.Runtime != "" && (c.begun(false) || c.begun(true))
+	return c.Status == cove.Paused && (c.still() || c.Spec.Runtime != "" && (c.begun(false) || c.begun(true)))
 }
 
 // begun tells whether there are images that a checkpoint, or one of the memory alone, has not

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/cove-engine/cove"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 	"github.com/cove-engine/cove/internal/rootfs/archive"
 	"github.com/cove-engine/cove/internal/rootfs/changes"
@@ -47,6 +50,9 @@ func (e *Engine) Commit(ctx context.Context, nameOrID string, o CommitOptions) (
 	o.Config = committedConfig(&h.Container, o.Volumes)
 	c := h.Container.Container
 	h.release()
+	if c.Image.ID == "" {
+		return "", cove.E("commit container", c.Name, cove.Unsupported, errors.New("cannot commit a container that uses an exploded rootfs"))
+	}
 	id, err := e.images.Commit(ctx, o.CommitOptions, func(w io.Writer) error { return e.writeLayer(ctx, c.ID, o, w) })
 	if err == nil {
 		e.emit(&c, "commit")
@@ -84,11 +90,10 @@ func (e *Engine) writeLayer(ctx context.Context, id string, o CommitOptions, w i
 	}
 	defer root.Close()
 	if o.Pause && h.Status == cove.Running {
-		if err := h.freeze(); err == nil {
-			defer func() { err = errors.Join(err, e.thaw(&h.Container)) }()
-		} else if !cove.Is(err, cove.WrongStatus) {
+		if err := h.holdStill(); err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, h.goOn()) }()
 	}
 	there, deleted, err := h.changedPaths()
 	if err != nil {
@@ -99,10 +104,56 @@ func (e *Engine) writeLayer(ctx context.Context, id string, o CommitOptions, w i
 			return cove.E("commit file", name, cove.Unsupported, errors.New("in a layer of an image this name deletes another file (layer.md): rename or remove it"))
 		}
 	}
-	if o.Squash || o.Config.ID == "" {
+	if o.Squash {
 		return archive.Pack(ctx, w, &root, "")
 	}
 	return archive.PackEach(ctx, w, &root, there, deleted...)
+}
+
+// stillFile, in a container's directory, tells of a frozen one that it is so for the
+// time in which a commit reads its files. That has the lock.
+const stillFile = "committing"
+
+func (c *Container) still() bool {
+	_, err := os.Lstat(filepath.Join(c.Dir, stillFile))
+	return err == nil
+}
+
+// holdStill freezes a running container until goOn, or until somebody else gets its
+// lock. One that has just ended needs none of that.
+func (h *held) holdStill() error {
+	name := filepath.Join(h.Dir, stillFile)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		return cove.E("pause container", h.Name, fileKind(err), err)
+	}
+	err := h.freeze()
+	if err == nil || cove.Is(err, cove.WrongStatus) {
+		return nil
+	}
+	return errors.Join(err, os.Remove(name))
+}
+
+// goOn lets a container go on that a commit has frozen.
+func (h *held) goOn() error {
+	if err := h.e.thaw(&h.Container); err != nil && procfs.Lives(h.Run.PID, h.Run.PIDStart) {
+		return err
+	}
+	if err := os.Remove(filepath.Join(h.Dir, stillFile)); err != nil {
+		return cove.E("unpause container", h.Name, fileKind(err), err)
+	}
+	return nil
+}
+
+// settleCommit lets a container go on that a commit, which was killed, has frozen.
+func (h *held) settleCommit() error {
+	if h.Status != cove.Paused || !h.still() {
+		return nil
+	}
+	err := h.goOn()
+	if err == nil {
+		h.Status = cove.Running
+	}
+	return err
 }
 
 // changedPaths are the paths of what the container has changed or added, and of

@@ -20,6 +20,8 @@ import (
 	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/signal"
 	"github.com/cove-engine/cove/internal/state"
+	"io/fs"
+	"os"
 )
 
 // Stop ends a container: its stop signal now, SIGKILL when the time-out is
@@ -413,6 +415,9 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 	}
 	if h.Status == cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is already paused: container state improper", h.ID))
+	}
+	if err := os.Remove(filepath.Join(h.Dir, stillFile)); err != nil && !errors.Is(err, fs.ErrNotExist) { // it was killed before it froze
+		return cove.E("pause container", h.Name, fileKind(err), err)
 	}
 	if err := h.freeze(); err != nil {
 		return err

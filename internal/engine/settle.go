@@ -81,6 +81,7 @@ func (h *held) settle(ctx context.Context) error {
 	_ = h.e.settleUplink(&h.Container)
 	_ = h.settleAide()
 	_ = h.settleCheckpoint()
+	_ = h.settleCommit()
 	if err := h.e.settleNetworks(ctx, h); err != nil && h.Run.PID == 0 {
 		return err
 	}

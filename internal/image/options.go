@@ -139,7 +139,7 @@ type ImportOptions struct {
 // CommitOptions say what the image of a container is.
 type CommitOptions struct {
 	// Config is what the container was made with. Its ID and Name are those of the
-	// image that it was made from, "" for none.
+	// image that it was made from.
 	Config  cove.ImageConfig
 	Merge   []byte   // a container configuration in docker's JSON to lay over it
 	Changes []string // Dockerfile instructions: CMD, ENV, USER, …

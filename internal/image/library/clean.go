@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -300,7 +299,8 @@ func (l *library) cleanImages(c *copies) error {
 		if !n.image {
 			continue
 		}
-		if _, err := l.store.ImageBigData(n.id, storage.ImageDigestBigDataKey); !errors.Is(err, fs.ErrNotExist) {
+		// By its record: what cannot be read is not what is not there.
+		if names, err := l.store.ListImageBigData(n.id); err != nil || slices.Contains(names, storage.ImageDigestBigDataKey) {
 			continue
 		}
 		_, err := l.store.DeleteImage(n.id, true)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -36,13 +35,9 @@ func (s *Store) Commit(ctx context.Context, o image.CommitOptions, layer func(io
 	if err != nil {
 		return "", cove.E(op, o.Name, cove.Invalid, err)
 	}
-	var base *committed
-	if o.Config.ID != "" {
-		if base, err = s.base(ctx, o.Config.ID); err != nil {
-			return "", fail(op, o.Name, err)
-		}
-	} else {
-		base = &committed{about: object{"architecture": runtime.GOARCH, "os": "linux"}}
+	base, err := s.base(ctx, o.Config.ID)
+	if err != nil {
+		return "", fail(op, o.Name, err)
 	}
 	name, err := s.fromLayout(ctx, op, o.Name, o.Progress, func(l layout) (object, error) { return base.commit(l, &o, changes, layer) })
 	if err != nil {
@@ -160,16 +155,17 @@ func (b *committed) describe(o *image.CommitOptions) {
 	b.about["history"], b.about["created"] = append(history, step), now
 }
 
-// ofContainer has the configuration say what the container was made with.
+// ofContainer has the configuration say what the container was made with. What it
+// has of lists is added to the image's.
 func ofContainer(run *manifest.Schema2Config, c *cove.ImageConfig) {
-	run.User, run.WorkingDir, run.Env, run.Labels = c.User, c.WorkDir, c.Env, c.Labels
-	run.Entrypoint, run.Cmd = c.Entrypoint, c.Cmd
-	run.Volumes, run.ExposedPorts = map[string]struct{}{}, manifest.Schema2PortSet{}
+	run.User, run.WorkingDir, run.Entrypoint, run.Cmd = c.User, c.WorkDir, c.Entrypoint, c.Cmd
+	run.Env = override(run.Env, c.Env)
+	into(&run.Labels, c.Labels)
 	for _, v := range c.Volumes {
-		run.Volumes[v] = struct{}{}
+		into(&run.Volumes, map[string]struct{}{v: {}})
 	}
 	for _, p := range c.ExposedPorts {
-		run.ExposedPorts[manifest.Schema2Port(p)] = struct{}{}
+		into(&run.ExposedPorts, manifest.Schema2PortSet{manifest.Schema2Port(p): {}})
 	}
 }
 
