@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -353,8 +354,20 @@ func endedInLayer(t *testing.T, dir string) bool {
 		t.Errorf("%v", err)
 	}
 	t.Logf("%v later: %v", time.Since(<-ended), err)
+	awaitLeftBehind(t)
 	p.empty(t)
 	return true
+}
+
+// awaitLeftBehind waits for the end of what was left behind when its time was over.
+func awaitLeftBehind(t *testing.T) {
+	t.Helper()
+	stacks := make([]byte, 4<<20)
+	for end := time.Now().Add(time.Minute); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("library.soon")); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("what was left behind does not end")
+		}
+	}
 }
 
 // Whoever ends a load does not wait for what heeds nobody.
@@ -364,10 +377,11 @@ func TestEndedInVain(t *testing.T) {
 	blobs := imagetest.OCILayout(t, dir, imagetest.Image{Name: "x:1", Layers: [][]byte{imagetest.Layer(t, imagetest.Files{"ok": "ok"})}})
 	must(t, os.Remove(blobs[0]))
 	must(t, syscall.Mkfifo(blobs[0], 0o600))
-	t.Cleanup(func() { // the load that was left behind is to end, too
+	t.Cleanup(func() { // the load that was left behind is to end, too, before its directories go
 		if f, err := os.OpenFile(blobs[0], os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
 			_ = f.Close()
 		}
+		awaitLeftBehind(t)
 	})
 	ctx, end := context.WithTimeout(context.Background(), time.Second)
 	defer end()
