@@ -130,8 +130,8 @@ func (f File) rotate(fd int, size int64) error {
 }
 
 // patience is how long the lock is waited for: it is held for microseconds, or
-// by a process that was stopped with it.
-const patience = 100 * time.Millisecond
+// by a process that was stopped with it. Tests change it.
+var patience = 100 * time.Millisecond
 
 // flock is flock(2), EWOULDBLOCK after patience.
 func flock(fd, how int) error {
