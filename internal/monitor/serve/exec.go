@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -268,11 +269,24 @@ func (m *Monitor) makerExited(e *execution) {
 	}
 }
 
+// hurryMaker ends who has had an exec's process, which has ended, if he stands still: a
+// process namespace does not end before all that were in it are reaped.
+func (m *Monitor) hurryMaker(e *execution) {
+	switch {
+	case e.maker.pid == 0:
+	case m.standsStill(m.initCgroup()):
+		_ = unix.PidfdSendSignal(e.maker.pidfd, unix.SIGKILL, nil, 0)
+	default:
+		m.after(100*time.Millisecond, func() { m.hurryMaker(e) })
+	}
+}
+
 // execExited reaps an exec and tells its client.
 func (m *Monitor) execExited(e *execution) {
 	if e.maker.pid != 0 {
 		e.over = true // its maker knows whether it was the command by then
 		m.unwatch(e.pidfd)
+		m.hurryMaker(e)
 		return
 	}
 	for e.socket >= 0 { // its last words; the end of file ends it
