@@ -61,20 +61,30 @@ func (m *Monitor) initCgroup() string {
 	return m.env.Unified
 }
 
-// standsStill tells that a version 2 cgroup of the container's is frozen, by a user or
-// by the container itself: whoever is born there never becomes a program, and its
-// parent waits for that.
+// standsStill tells that a cgroup of the container's is frozen, by a user or by the
+// container itself: whoever is born there, or moves in, never becomes a program. cgroup
+// is the one of version 2 that is meant, the container's or one below it.
 func (m *Monitor) standsStill(cgroup string) bool {
-	if m.env.Unified == "" {
-		return false
+	above := m.env.Unified // of which its events tell
+	for _, dir := range m.env.Cgroups {
+		switch {
+		case strings.Contains(dir, "/freezer/"):
+			if data, err := os.ReadFile(dir + "/freezer.state"); err == nil && !bytes.HasPrefix(data, []byte("THAWED")) {
+				return true
+			}
+		case len(m.env.Cgroups) == 1:
+			above = dir // another OCI runtime's of version 2
+		}
 	}
-	for dir := cgroup; len(dir) >= len(m.env.Unified); dir = path.Dir(dir) {
+	if data, err := os.ReadFile(above + "/cgroup.events"); above != "" && err == nil && bytes.Contains(data, []byte("frozen 1\n")) {
+		return true
+	}
+	for dir := cgroup; m.env.Unified != "" && len(dir) >= len(m.env.Unified); dir = path.Dir(dir) {
 		if data, err := os.ReadFile(dir + "/cgroup.freeze"); err == nil && len(data) > 0 && data[0] == '1' {
 			return true
 		}
 	}
-	data, err := os.ReadFile(m.env.Unified + "/cgroup.events") // those above it
-	return err == nil && bytes.Contains(data, []byte("frozen 1\n"))
+	return false
 }
 
 // thaw lets the container's cgroups go on, which its last run may have left frozen: the

@@ -145,13 +145,24 @@ func (m *Monitor) probe() {
 	e.failed = func(f *wire.Failure) { m.probed(-1, f.Error()) }
 	e.done = func(code int) { m.readProbe(capacity(h.pipe)); m.probed(code, string(h.output)) }
 	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe(4 * len(m.buf)) })
+	m.limitProbe(e, timeout)
+	m.launch(e, plan, []int{null, p[1], second}, nil)
+}
+
+// limitProbe ends a probe that takes longer than so much time in which its container
+// did not stand still when it was over.
+func (m *Monitor) limitProbe(e *execution, timeout time.Duration) {
+	h := &m.health
 	h.limit = m.after(timeout, func() {
-		if h.running == e && e.pid != 0 {
+		switch {
+		case h.running != e || e.pid == 0:
+		case m.standsStill(m.initCgroup()):
+			m.limitProbe(e, timeout)
+		default:
 			e.kill()
 			e.done = func(int) { m.probed(-1, "Health check exceeded timeout ("+timeout.String()+")") }
 		}
 	})
-	m.launch(e, plan, []int{null, p[1], second}, nil)
 }
 
 // readProbe reads about most bytes of a probe's output. It keeps the beginning of
