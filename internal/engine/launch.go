@@ -216,7 +216,7 @@ func (l *launch) do(ctx context.Context) (*monitor.Conn, error) {
 		}
 		return nil, l.undo.because(err)
 	}
-	if l.c.Spec.Monitor != "" { // ours tells it itself, before it tells of an end
+	if l.c.Spec.Monitor != "" && l.restore == nil { // ours tells it itself, before it tells of an end
 		l.e.emit(l.c, "init")
 		l.e.emit(l.c, "start")
 		if l.attach != nil {

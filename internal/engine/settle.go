@@ -191,7 +191,9 @@ func (h *held) settleEnd(ctx context.Context) error {
 	if err := h.writeRun(); err != nil {
 		return err
 	}
-	_ = h.e.events.Write(diedEvent(&h.Container.Container, h.Run.ExitCode))
+	if !whole {
+		_ = h.e.events.Write(diedEvent(&h.Container.Container, h.Run.ExitCode))
+	}
 	if h.goes() {
 		return h.settleAway(ctx)
 	}

@@ -99,9 +99,11 @@ func (m *Monitor) initExited() {
 	}
 	m.run.PID, m.run.PIDStart, m.run.Stopping, m.run.Execs = 0, 0, false, nil
 	m.run.ExitCode, m.run.Finished = code, time.Now()
-	if m.tellStop {
+	switch {
+	case m.dumped: // told by who has asked for it, as podman's
+	case m.tellStop:
 		m.event(code, "stop", "died")
-	} else {
+	default:
 		m.event(code, "died")
 	}
 	if m.mayRestart(code) {

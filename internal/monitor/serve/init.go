@@ -247,11 +247,12 @@ func (m *Monitor) release(buf []byte) *wire.Failure {
 	if f := m.startPorts(); f != nil {
 		return f
 	}
+	restored := m.restores
 	if f := m.letGo(); f != nil {
 		return f
 	}
 	switch {
-	case m.restores:
+	case restored: // told by who has asked for it
 	case m.env.AttachOut:
 		m.event(0, "init", "start", "attach")
 	default:
