@@ -90,7 +90,6 @@ func (o *checkpointOptions) run(c *cobra.Command, args []string) error {
 // checkpointStatistics is what --print-stats prints of one container.
 type checkpointStatistics struct {
 	ID         string                `json:"Id"`
-	RawInput   string                `json:"RawInput"`
 	Checkpoint int64                 `json:"runtime_checkpoint_duration,omitempty"`
 	Restore    int64                 `json:"runtime_restore_duration,omitempty"`
 	CRIU       checkpoint.Statistics `json:"criu_statistics"`
@@ -102,7 +101,7 @@ func (a *app) eachCheckpoint(ctx context.Context, what string, stats bool, begun
 	if !stats {
 		return a.each(ctx, ts, false, func(t target) error { _, err := verb(ctx, t); return err })
 	}
-	all := []checkpointStatistics{}
+	var all []checkpointStatistics
 	var errs []error
 	for _, t := range ts {
 		r, err := verb(ctx, t)
@@ -110,7 +109,7 @@ func (a *app) eachCheckpoint(ctx context.Context, what string, stats bool, begun
 			errs = append(errs, err)
 			continue
 		}
-		s := checkpointStatistics{ID: r.ID, RawInput: t.name, CRIU: r.CRIU}
+		s := checkpointStatistics{ID: r.ID, CRIU: r.CRIU}
 		if what == "restore" {
 			s.Restore = r.Runtime.Microseconds()
 		} else {
@@ -119,14 +118,15 @@ func (a *app) eachCheckpoint(ctx context.Context, what string, stats bool, begun
 		all = append(all, s)
 	}
 	whole := struct {
-		Checkpoint int64                  `json:"podman_checkpoint_duration,omitempty"`
-		Restore    int64                  `json:"podman_restore_duration,omitempty"`
+		Checkpoint *int64                 `json:"podman_checkpoint_duration,omitempty"`
+		Restore    *int64                 `json:"podman_restore_duration,omitempty"`
 		Containers []checkpointStatistics `json:"container_statistics"`
 	}{Containers: all}
+	took := time.Since(begun).Microseconds()
 	if what == "restore" {
-		whole.Restore = time.Since(begun).Microseconds()
+		whole.Restore = &took
 	} else {
-		whole.Checkpoint = time.Since(begun).Microseconds()
+		whole.Checkpoint = &took
 	}
 	text, err := json.MarshalIndent(whole, "", "    ")
 	if err != nil {
@@ -141,6 +141,7 @@ type restoreOptions struct {
 	selection
 	engine.ImportOptions
 	archive string
+	pod     string
 	publish []string
 	stats   bool
 }
@@ -175,7 +176,7 @@ Exit codes:
 	fs.BoolVar(&o.stats, "print-stats", false, "Display restore statistics")
 	arrayVar(fs, &o.publish, "publish", "p", "Publish a container's port, or a range of ports, to the host (only works with --import)")
 	fs.BoolVar(&o.TCPEstablished, "tcp-established", false, "Restore a container with established TCP connections")
-	refuse(fs, []unsupported{{name: "pod"}})
+	fs.StringVar(&o.pod, "pod", "", "Restore container into existing Pod (only works with image or --import)")
 	return c
 }
 
@@ -223,6 +224,8 @@ func (o *restoreOptions) check(args []string) error {
 		return errors.New("--name can only be used with image or --import")
 	case !archive && len(o.publish) > 0:
 		return errors.New("--publish can only be used with image or --import")
+	case !archive && o.pod != "":
+		return errors.New("--pod can only be used with image or --import")
 	case o.Name != "" && o.TCPEstablished:
 		return errors.New("--tcp-established cannot be used with --name")
 	case o.Name != "" && len(args) > 1:
@@ -230,7 +233,9 @@ func (o *restoreOptions) check(args []string) error {
 	case o.archive != "" && (o.all || o.latest):
 		return errors.New("cannot use --import with --all or --latest")
 	case o.archive != "" && len(args) > 0:
-		return errors.New("cannot use --import and specify containers or images to restore")
+		return errors.New("cannot use --import with positional arguments")
+	case o.pod != "": // no container of cove's is of one
+		return errors.New("cannot restore non pod container into pod")
 	}
 	return nil
 }

@@ -61,6 +61,9 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 			return CheckpointResult{}, err
 		}
 	}
+	if err := exportable(o.Export.Path); err != nil {
+		return CheckpointResult{}, err
+	}
 	h, err := e.hold(ctx, nameOrID)
 	if err != nil {
 		return CheckpointResult{}, err
@@ -81,6 +84,9 @@ func (e *Engine) Checkpoint(ctx context.Context, nameOrID string, o CheckpointOp
 	}
 	if h.Spec.Remove && o.Export.Path == "" {
 		return result, cove.E("", "", cove.Invalid, errors.New("cannot checkpoint containers that have been started with '--rm' unless '--export' is used"))
+	}
+	if len(h.DependsOn) > 0 && (o.Export.Path != "" || o.Image != "") {
+		return result, cove.E("", "", cove.Unsupported, errors.New("cannot export checkpoints of containers with dependencies"))
 	}
 	body := wire.CheckpointBody{Images: o.images(h.Dir), Leave: o.Leave || o.Pre, Stay: h.Spec.Remove}
 	handed, err := h.beginCheckpoint(ctx, body)

@@ -26,6 +26,25 @@ type ExportOptions struct {
 	IgnoreVolumes bool
 }
 
+// exportable refuses a place where no archive can be, before a container is ended for it; ""
+// is none.
+func exportable(name string) error {
+	if name == "" {
+		return nil
+	}
+	info, err := os.Stat(name)
+	switch {
+	case err == nil && info.IsDir(), os.IsPathSeparator(name[len(name)-1]):
+		err = unix.EISDIR
+	case errors.Is(err, os.ErrNotExist):
+		err = unix.Access(filepath.Dir(name), unix.W_OK)
+	}
+	if err != nil {
+		return cove.E("export checkpoint to", name, fileKind(err), err)
+	}
+	return nil
+}
+
 // exportCheckpoint writes the last checkpoint, with what the container has
 // changed and its volumes, to an archive.
 func (e *Engine) exportCheckpoint(ctx context.Context, h *held, o CheckpointOptions) error {
