@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"regexp"
@@ -180,6 +181,9 @@ type Head struct {
 	Config  Config
 	Deleted []string
 	Whole   bool // it has a checkpoint, not the memory alone
+	// Size is what its members say that they have, bytes; that of a sparse one's holes, too,
+	// and at most the largest number.
+	Size int64
 }
 
 // ReadHead reads through an archive.
@@ -187,6 +191,7 @@ func ReadHead(r io.Reader) (*Head, error) {
 	h := new(Head)
 	known := false
 	err := each(r, func(name string, e *tar.Header, content io.Reader) error {
+		h.Size += min(e.Size, math.MaxInt64-h.Size)
 		switch {
 		case name == config:
 			known = true

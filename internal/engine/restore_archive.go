@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -49,9 +50,17 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	if err := e.images.Ready(); err != nil {
 		return result, err
 	}
-	var head *checkpoint.Head
-	if err := e.readArchive(ctx, name, o.Image, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err }); err != nil {
-		return result, cove.E("read checkpoint", name, archiveKind(err), err)
+	head, err := e.headOf(ctx, name, o.Image)
+	if err != nil {
+		return result, err
+	}
+	size := head.Size
+	if o.Previous != "" {
+		before, err := e.headOf(ctx, o.Previous, false)
+		if err != nil {
+			return result, err
+		}
+		size += min(before.Size, math.MaxInt64-size)
 	}
 	d, err := e.draftOf(ctx, name, head, o)
 	if err != nil {
@@ -64,6 +73,9 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	}
 	if err := e.prepareHome(); err != nil {
 		return result, err
+	}
+	if err := e.roomFor(size); err != nil {
+		return result, cove.E("restore", name, fileKind(err), err)
 	}
 	l := d.launch(ctx, func() error { return nil })
 	if d.c.Ports, err = l.reserve(); err != nil {
@@ -98,6 +110,28 @@ func (e *Engine) RestoreArchive(ctx context.Context, name string, o ImportOption
 	result.Whole = time.Since(begun)
 	l.unlock()
 	return result, l.poststarted(conn)
+}
+
+// headOf reads what has to be known of an archive, or of an image that was made of a checkpoint.
+func (e *Engine) headOf(ctx context.Context, name string, image bool) (head *checkpoint.Head, err error) {
+	err = e.readArchive(ctx, name, image, func(r io.Reader) (err error) { head, err = checkpoint.ReadHead(r); return err })
+	if err != nil {
+		return nil, cove.E("read checkpoint", name, archiveKind(err), err)
+	}
+	return head, nil
+}
+
+// roomFor tells whether so many bytes can be unpacked where containers are: a small archive can
+// say that it has any number, and would take all room before it failed.
+func (e *Engine) roomFor(size int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(e.conf.Home(), &fs); err != nil {
+		return &os.PathError{Op: "statfs", Path: e.conf.Home(), Err: err}
+	}
+	if room := fs.Bavail * uint64(fs.Bsize); uint64(size) > room {
+		return fmt.Errorf("it unpacks to %d bytes, and %d are free: %w", size, room, unix.ENOSPC)
+	}
+	return nil
 }
 
 func archiveKind(err error) cove.Kind {
