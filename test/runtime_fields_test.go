@@ -326,3 +326,12 @@ func TestRuntimeExecAffinity(t *testing.T) {
 }
 
 func ptr[T any](v T) *T { return &v }
+
+// podman writes an option without a word for /tmp of a systemd in a container.
+func TestRuntimeEmptyOption(t *testing.T) {
+	b := newBundle(t, "grep -c -e ' /mnt ' -e ' /bound ' /proc/mounts")
+	b.Mounts = append(b.Mounts,
+		specs.Mount{Destination: "/mnt", Type: "tmpfs", Source: "tmpfs", Options: []string{"rw", "", "nosuid"}},
+		specs.Mount{Destination: "/bound", Type: "bind", Source: b.dir, Options: []string{"", "rbind"}})
+	b.expect(b.run(), "2")
+}

@@ -66,6 +66,8 @@ func mount(m *specs.Mount, o *Options) (plan.Mount, error) {
 		case "rbind":
 			bind, out.Recursive = true, true
 			continue
+		case "": // which podman writes for /tmp of a systemd in a container
+			continue
 		case "defaults", "async", "nomand", "noiversion", "loud":
 			continue
 		case "silent", "iversion":
