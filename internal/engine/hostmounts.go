@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -48,7 +49,7 @@ const (
 func (l *launch) findHostMounts() (warning string) {
 	file, entries, err := l.e.conf.HostMounts()
 	if err == nil {
-		l.hostMounts, err = readHostMounts(entries, l.e.hostMountsDir(l.c.ID))
+		l.hostMounts, err = readHostMounts(entries, bootDir(l.e.hostMountsDir(l.c.ID)))
 	}
 	if err != nil {
 		l.hostMounts = nil
@@ -57,10 +58,12 @@ func (l *launch) findHostMounts() (warning string) {
 	return ""
 }
 
-// hostMountsDir is where the copies of this boot are. podman's go with the boot, too.
-func (e *Engine) hostMountsDir(id string) string {
-	return filepath.Join(e.dir(id), "mounts", procfs.BootID())
-}
+// hostMountsDir is where all copies for a container are, in a directory for each boot:
+// podman's go with the boot, too.
+func (e *Engine) hostMountsDir(id string) string { return filepath.Join(e.dir(id), "mounts") }
+
+// bootDir is the one of this boot.
+func bootDir(all string) string { return filepath.Join(all, cmp.Or(procfs.BootID(), "unknown")) }
 
 func readHostMounts(entries []config.HostMount, dir string) (all []hostMount, err error) {
 	r := hostMountReader{bytes: maxHostMountBytes, files: maxHostMountFiles}
@@ -138,14 +141,15 @@ func (r *hostMountReader) read(from, name string) error {
 
 // copyHostMounts writes the copies that are not there yet.
 func (l *launch) copyHostMounts() error {
-	dir := l.e.hostMountsDir(l.c.ID)
+	all := l.e.hostMountsDir(l.c.ID)
+	dir := bootDir(all)
 	for _, m := range l.hostMounts {
 		if m.content == nil {
 			continue
 		}
 		_, err := os.Lstat(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			err = errors.Join(rootfs.RemoveTree(filepath.Dir(dir)), os.MkdirAll(dir, 0o700)) // another boot's
+			err = errors.Join(rootfs.RemoveTree(all), os.MkdirAll(dir, 0o700)) // another boot's
 		}
 		if err == nil {
 			err = l.copyHostMount(m)
