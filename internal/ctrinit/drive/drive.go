@@ -9,6 +9,7 @@
 package drive
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"math"
@@ -220,11 +221,32 @@ func (d *driver) run() *wire.Failure {
 
 // awaitExec returns when a container's process is the command: a runtime may say
 // that it has started it when its own init only is about to execute that, which
-// would take a signal for its own. It does not matter to one that takes long.
+// would take a signal for its own, as --init's process does before it listens. It does
+// not matter to one that takes long.
 func awaitExec(pid int) {
-	for limit := time.Now().Add(time.Second); !procfs.Executed(pid) && time.Now().Before(limit); {
+	begun := time.Now()
+	for !procfs.Executed(pid) && time.Since(begun) < time.Second {
 		time.Sleep(time.Millisecond)
 	}
+	for initBegins(pid) && time.Since(begun) < 10*time.Second {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// initBegins tells of --init's process that it has not come to its command, which it
+// makes when it listens to signals.
+func initBegins(pid int) bool {
+	number := strconv.Itoa(pid)
+	line, _ := os.ReadFile("/proc/" + number + "/cmdline")
+	if len(line) == 0 { // in the middle of its exec, or gone
+		_, err := os.Readlink("/proc/" + number + "/exe")
+		return err == nil
+	}
+	if !bytes.HasPrefix(line, []byte("/run/podman-init\x00")) {
+		return false
+	}
+	children, err := os.ReadFile("/proc/" + number + "/task/" + number + "/children")
+	return err == nil && len(children) == 0
 }
 
 // awaitGo returns when the container may run. If the start is called off, or the
