@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long one command of a script may take.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 var fullID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
