@@ -96,7 +96,7 @@ const (
 	Rename Kind = 'I'
 	// Checkpoint asks for one [client] with [CheckpointBody]; Ack when the images
 	// are on the disk, Failed when the container runs on instead. For an aide the
-	// container's plan comes with it.
+	// container's plan and the turn (drive.Turn) come with it.
 	Checkpoint Kind = 'K'
 )
 
