@@ -669,12 +669,13 @@ var runtimeFlags = map[string]func(*telling){
 }
 
 // shape is what keys JSON has, and of which type; but for what the kernel alone
-// decides on, and devices, of which there may be none yet.
+// decides on, devices, of which there may be none yet, and pressure, which Debian's
+// runc does not know.
 func shape(at string, v any) (all []string) {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, k := range slices.Sorted(maps.Keys(v)) {
-			if !slices.Contains([]string{"raw", "blkio", "cache"}, k) {
+			if !slices.Contains([]string{"raw", "blkio", "cache", "psi"}, k) {
 				all = append(all, shape(at+"."+k, v[k])...)
 			}
 		}
