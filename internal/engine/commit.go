@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/ctrinit/drive"
 	"github.com/cove-engine/cove/internal/image"
 	"github.com/cove-engine/cove/internal/inspect"
 	"github.com/cove-engine/cove/internal/procfs"
@@ -89,11 +90,12 @@ func (e *Engine) writeLayer(ctx context.Context, id string, o CommitOptions, w i
 		return cove.E("read container", h.Name, fileKind(err), err)
 	}
 	defer root.Close()
-	if o.Pause && h.Status == cove.Running {
-		if err := h.holdStill(); err != nil {
-			return err
+	if o.Pause {
+		goOn, err2 := h.holdStill(ctx)
+		if err2 != nil {
+			return err2
 		}
-		defer func() { err = errors.Join(err, h.goOn()) }()
+		defer func() { err = errors.Join(err, goOn()) }()
 	}
 	there, deleted, err := h.changedPaths()
 	if err != nil {
@@ -119,18 +121,32 @@ func (c *Container) still() bool {
 	return err == nil
 }
 
-// holdStill freezes a running container until goOn, or until somebody else gets its
-// lock. One that has just ended needs none of that.
-func (h *held) holdStill() error {
-	name := filepath.Join(h.Dir, stillFile)
-	if err := os.WriteFile(name, nil, 0o600); err != nil {
-		return cove.E("pause container", h.Name, fileKind(err), err)
+// holdStill freezes a running container until goOn is called, or somebody else gets
+// its lock. A checkpoint of it, which freezes it, too, is waited for.
+func (h *held) holdStill(ctx context.Context) (goOn func() error, err error) {
+	turn := -1
+	if h.Status == cove.Running && h.Spec.Runtime != "" {
+		if turn, err = h.turn(ctx); err != nil {
+			return nil, err
+		}
 	}
-	err := h.freeze()
-	if err == nil || cove.Is(err, cove.WrongStatus) {
+	end := func() error {
+		if turn >= 0 {
+			_ = unix.Close(turn)
+		}
 		return nil
 	}
-	return errors.Join(err, os.Remove(name))
+	if h.Status != cove.Running {
+		return end, nil
+	}
+	name := filepath.Join(h.Dir, stillFile)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		return nil, errors.Join(cove.E("pause container", h.Name, fileKind(err), err), end())
+	}
+	if err := h.freeze(); err != nil && !cove.Is(err, cove.WrongStatus) { // has just ended
+		return nil, errors.Join(err, os.Remove(name), end())
+	}
+	return func() error { return errors.Join(h.goOn(), end()) }, nil
 }
 
 // goOn lets a container go on that a commit has frozen.
@@ -144,10 +160,21 @@ func (h *held) goOn() error {
 	return nil
 }
 
-// settleCommit lets a container go on that a commit, which was killed, has frozen.
+// settleCommit lets a container go on that a commit, which was killed, has frozen. A
+// checkpoint may have frozen it since: that one is left alone.
 func (h *held) settleCommit() error {
-	if h.Status != cove.Paused || !h.still() {
+	if h.Status != cove.Paused && h.Status != cove.Running || !h.still() {
 		return nil
+	}
+	if h.Status == cove.Paused && h.Spec.Runtime != "" {
+		turn, err := drive.Turn(h.Dir, 0)
+		if err != nil {
+			return nil // it is being made
+		}
+		defer unix.Close(turn)
+	}
+	if h.Status == cove.Running {
+		return os.Remove(filepath.Join(h.Dir, stillFile))
 	}
 	err := h.goOn()
 	if err == nil {
