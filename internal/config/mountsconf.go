@@ -3,9 +3,10 @@ package config
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"go.podman.io/storage/pkg/unshare"
 
 	"github.com/cove-engine/cove/internal/procfs"
 )
@@ -16,11 +17,14 @@ type HostMount struct{ Source, Destination string }
 
 // HostMounts gives the entries of mounts.conf, containers-mounts.conf(5), and the file
 // that they are in: the first that is there of the user's, the administrator's and the
-// distribution's, or the one that a flag names. No file has no entries.
+// distribution's, or the one that a flag names. No file has no entries. A home that
+// is not absolute has none: it would be whatever the working directory holds.
 func (c *Config) HostMounts() (file string, all []HostMount, err error) {
 	files := []string{"/etc/containers/mounts.conf", "/usr/share/containers/mounts.conf"}
 	if c.Rootless {
-		files = append([]string{filepath.Join(os.Getenv("HOME"), ".config/containers/mounts.conf")}, files...)
+		if home, err := unshare.HomeDir(); err == nil && filepath.IsAbs(home) {
+			files = append([]string{filepath.Join(home, ".config/containers/mounts.conf")}, files...)
+		}
 	}
 	if c.flags.MountsFile != "" {
 		files = []string{c.flags.MountsFile}
