@@ -79,8 +79,12 @@ func readHostMounts(entries []config.HostMount, dir string) (all []hostMount, er
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		if err != nil {
+			return nil, err
+		}
 		m := hostMount{bind: spec.Bind{Source: filepath.Join(dir, url.PathEscape(inside)), Destination: inside}}
-		if _, missing := os.Lstat(m.bind.Source); errors.Is(missing, fs.ErrNotExist) && err == nil {
+		_, err = os.Lstat(m.bind.Source)
+		if errors.Is(err, fs.ErrNotExist) {
 			r.content = nil
 			err = r.read(entry.Source, "")
 			m.content = r.content

@@ -3,6 +3,7 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/cove-engine/cove"
@@ -42,5 +43,22 @@ func TestHostMountCutShort(t *testing.T) {
 	}
 	if all, err = readHostMounts(entries, dir); err != nil || len(all) != 1 || all[0].content != nil {
 		t.Errorf("a second start: %+v, %v", all, err)
+	}
+}
+
+// What cannot be looked at is not taken for a copy that the container has.
+func TestHostMountUnseen(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ destination, dir string }{
+		"long":         {"/" + strings.Repeat("x", 256), t.TempDir()},
+		"a file's":     {"/run/secrets", file},
+		"with slashes": {strings.Repeat("/x", 100), t.TempDir()},
+	} {
+		if all, err := readHostMounts([]config.HostMount{{Source: file, Destination: c.destination}}, c.dir); err == nil {
+			t.Errorf("%s: %+v", name, all)
+		}
 	}
 }
