@@ -126,12 +126,15 @@ func (r *hostMountReader) read(from, name string) error {
 	case info.IsDir():
 		r.content = append(r.content, file)
 		names, err := f.Readdirnames(-1)
+		if err != nil {
+			return err
+		}
 		for _, below := range names {
-			if err = r.read(filepath.Join(from, below), filepath.Join(name, below)); err != nil {
-				break
+			if err := r.read(filepath.Join(from, below), filepath.Join(name, below)); err != nil {
+				return err
 			}
 		}
-		return err
+		return nil
 	case !info.Mode().IsRegular():
 		return fmt.Errorf("unsupported file type for: %q", from)
 	}
