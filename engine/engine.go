@@ -203,11 +203,11 @@ func (e *Engine) load() (*generation, error) {
 	}
 	g := &generation{conf: conf}
 	build := wiring.Build{
-		Images: func(_ *config.Config, o image.Options) image.Images {
+		Images: func(conf *config.Config, o image.Options) image.Images {
 			if e.options.WithoutImages {
 				return withoutImages(errNoImages)
 			}
-			g.images = library.Open(o)
+			g.images = library.OpenRead(o, conf.Storage)
 			return g.images
 		},
 		SQLite: sqlite.Open,

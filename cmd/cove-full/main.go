@@ -23,9 +23,9 @@ func main() {
 		return
 	}
 	program.Main(wiring.Build{
-		Images: func(_ *config.Config, o image.Options) image.Images {
+		Images: func(conf *config.Config, o image.Options) image.Images {
 			o.MaxHeap = maxHeap
-			return library.Open(o)
+			return library.OpenRead(o, conf.Storage)
 		},
 		Builtin:  hello.Archive,
 		SQLite:   sqlite.Open,

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/sirupsen/logrus"
 	conf "go.podman.io/common/pkg/config"
 	"go.podman.io/storage/types"
 
@@ -57,6 +56,8 @@ type Config struct {
 	RuntimeFlags []string
 
 	Rootless bool
+	// Storage is what storage.conf says, under the flags.
+	Storage types.StoreOptions
 	// Files are those of containers.conf in the order in which each is laid over
 	// those before.
 	Files []string
@@ -87,7 +88,7 @@ func Load(o Overrides) (*Config, error) {
 	}
 	c := &Config{
 		File: file, GraphRoot: so.GraphRoot, RunRoot: so.RunRoot, Driver: so.GraphDriverName,
-		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Files: files,
+		ImageStore: so.ImageStore, DriverOptions: so.GraphDriverOptions, Rootless: o.Rootless, Storage: so, Files: files,
 		set: set, beside: more, flags: o, RuntimeFlags: o.RuntimeFlags, Transient: so.TransientStore, Lasting: so.DisableVolatile,
 		passedOver: others, GiveBack: back,
 	}
@@ -132,20 +133,10 @@ var loadedOnce atomic.Bool
 // storeOptions reads storage.conf, which containers.conf's defaults have just
 // done when it is the first time.
 func storeOptions() (types.StoreOptions, error) {
-	defer unwarned()()
 	if loadedOnce.CompareAndSwap(false, true) {
 		return types.DefaultStoreOptions()
 	}
 	return types.LoadStoreOptions(types.LoadOptions{})
-}
-
-// unwarned has the libraries keep their warnings to themselves until the function
-// that it gives is called. A command reads storage.conf up to three times, and the
-// image store's reading is the one that tells what is wrong with it.
-func unwarned() (end func()) {
-	level := logrus.GetLevel()
-	logrus.SetLevel(min(level, logrus.ErrorLevel))
-	return func() { logrus.SetLevel(level) }
 }
 
 // oneLine prints an error of many lines in one.

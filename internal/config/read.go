@@ -112,7 +112,6 @@ var libraryDefaults = sync.OnceValues(func() (*conf.Config, error) {
 	if err := errors.Join(os.Setenv(containersEnv, os.DevNull), os.Unsetenv(containersEnv+"_OVERRIDE")); err != nil {
 		return nil, err
 	}
-	defer unwarned()()
 	return conf.New(nil)
 })
 

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/cove-engine/cove/internal/cli"
 	"github.com/cove-engine/cove/internal/config"
 	"github.com/cove-engine/cove/internal/interrupt"
@@ -54,12 +56,19 @@ func open(b wiring.Build, g cli.Globals) (cli.Engine, error) {
 		// storage.conf's are for storage.conf's store, podman(1) --root.
 		g.StorageOpts = []string{}
 	}
+	level := logrus.GetLevel()
+	if asked, err := logrus.ParseLevel(g.LogLevel); b.Full == nil || err == nil && asked < logrus.WarnLevel {
+		// What the library warns of in storage.conf is told by the program that the
+		// full build has replaced.
+		logrus.SetLevel(min(level, logrus.ErrorLevel))
+	}
 	conf, err := config.Load(config.Overrides{
 		GraphRoot: g.Root, RunRoot: g.RunRoot, Driver: g.StorageDriver, ImageStore: g.ImageStore, Transient: g.Transient, DriverOptions: g.StorageOpts,
 		VolumePath: g.VolumePath, CgroupManager: g.CgroupManager,
 		EventsBackend: g.EventsBackend, Runtime: g.Runtime, RuntimeFlags: g.RuntimeFlags, HooksDirs: g.HooksDirs, CDISpecDirs: g.CDISpecDirs, Conmon: g.Conmon, DBBackend: g.DBBackend, Modules: g.Modules, MountsFile: g.MountsFile,
 		Rootless: user,
 	})
+	logrus.SetLevel(level)
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ import (
 // goroutine. [Open] makes one; a process that ends need not close it.
 type Store struct {
 	opts     image.Options
+	read     *storagetypes.StoreOptions // nil before storage.conf is read
 	location func() (storagetypes.StoreOptions, error)
 	library  func() (*library, error)
 	closing  sync.Once
@@ -52,10 +53,18 @@ func Open(opts image.Options) *Store {
 	return s
 }
 
-// locate reads storage.conf and lays the options over it.
-func (s *Store) locate() (storagetypes.StoreOptions, error) {
-	o, err := storagetypes.LoadStoreOptions(storagetypes.LoadOptions{})
-	if err != nil {
+// OpenRead is Open for who has read storage.conf: reading it again would warn again.
+func OpenRead(opts image.Options, read storagetypes.StoreOptions) *Store {
+	s := Open(opts)
+	s.read = &read
+	return s
+}
+
+// locate lays the options over what storage.conf says.
+func (s *Store) locate() (o storagetypes.StoreOptions, err error) {
+	if s.read != nil {
+		o = *s.read
+	} else if o, err = storagetypes.LoadStoreOptions(storagetypes.LoadOptions{}); err != nil {
 		return o, cove.E("read storage configuration", "", cove.Invalid, plain(err))
 	}
 	set(&o.GraphRoot, s.opts.GraphRoot)
