@@ -109,15 +109,23 @@ func TestRuntimeDeleteForce(t *testing.T) {
 	b.start()
 	b.ok("pause", "c")
 	b.ok("delete", "--force", "c")
-	b.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "1000"}}}}
+	started := filepath.Join(b.dir, "started")
+	b.Hooks = &specs.Hooks{
+		StartContainer: []specs.Hook{{Path: "/bin/sleep", Args: []string{"sleep", "1000"}}},
+		Poststart:      []specs.Hook{{Path: "/bin/touch", Args: []string{"touch", started}}},
+	}
 	b.create()
 	start := b.command("start", "c")
+	var out strings.Builder
+	start.Stdout, start.Stderr = &out, &out
 	if err := start.Start(); err != nil {
 		t.Fatal(err)
 	}
 	b.until("the hook runs", func() bool { out, err := b.try("ps", "c"); return err == nil && strings.Contains(out, "sleep 1000") })
 	b.ok("delete", "--force", "c")
-	_ = start.Wait()
+	if err := start.Wait(); err == nil || !strings.Contains(out.String(), "in the stopped state") || exists(started) {
+		t.Errorf("start: %v %s, a hook after it: %v", err, out.String(), exists(started))
+	}
 }
 
 // Whatever is done with one container at once, by many, is done one after the other

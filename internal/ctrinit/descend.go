@@ -229,6 +229,10 @@ func (p *process) see(pidfd, call int) *wire.Failure {
 		if f := <-p.descent.hooked; f != nil {
 			return f
 		}
+		ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(ended, 0); n == 0 && p.oci.start >= 0 {
+			_ = wire.Send(control, wire.Ready, nil)
+		}
 	}
 	if err := unix.Send(p.line[0], []byte{0}, unix.MSG_NOSIGNAL); err != nil && err != unix.EPIPE {
 		return wire.Fail("let the process go", err)

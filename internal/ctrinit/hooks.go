@@ -3,6 +3,8 @@ package ctrinit
 import (
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cove-engine/cove/internal/ctrinit/hook"
 	"github.com/cove-engine/cove/internal/monitor/wire"
 )
@@ -33,5 +35,10 @@ func (p *process) startHooks(pid int) *wire.Failure {
 	if p.descends {
 		return wire.HookFailure(hook.RunApart("startContainer", h.StartContainer, state))
 	}
-	return wire.HookFailure(hook.Run("startContainer", h.StartContainer, state, nil))
+	f := wire.HookFailure(hook.Run("startContainer", h.StartContainer, state, nil))
+	if f == nil && p.oci.start >= 0 && len(h.StartContainer) > 0 {
+		// The filter allows write(2): the hooks have got the state by it.
+		_, _ = unix.Write(control, []byte{byte(wire.Ready)})
+	}
+	return f
 }

@@ -105,7 +105,7 @@ func (r *Runtime) Create(id string, o CreateOptions) (born *Born, err error) {
 		c.Owner = u.Username
 	}
 	if h := native.Hooks(spec.Hooks); h != nil {
-		c.Poststart, c.Poststop = h.Poststart, h.Poststop
+		c.Poststart, c.Poststop, c.TellsHooks = h.Poststart, h.Poststop, len(h.StartContainer) > 0
 	}
 	if c.lock, err = r.claim(id); err != nil {
 		return nil, err

@@ -196,7 +196,11 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 	if apart {
 		return master, k.descend(o.Telling, pl.OCI.Scheduler)
 	}
-	return master, executed(k.socket)
+	done, err := executed(k.socket, false)
+	if err == nil && !done {
+		err = k.died()
+	}
+	return master, err
 }
 
 // below gives the directories of cgroups below the container's.

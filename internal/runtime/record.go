@@ -50,6 +50,9 @@ type record struct {
 	Keyring       string         `json:"keyring,omitempty"` // session keyring; "" is the caller's
 	Poststart     []plan.Hook    `json:"poststart,omitempty"`
 	Poststop      []plan.Hook    `json:"poststop,omitempty"`
+	// TellsHooks says that there are startContainer hooks, and that init tells start
+	// when they have run; that of earlier releases does not.
+	TellsHooks bool `json:"tellsHooks,omitempty"`
 }
 
 // Container is a container of the root, as it was recorded.

@@ -53,7 +53,11 @@ func (r *Runtime) begin(id string) (*Container, error) {
 	}
 	switch err {
 	case nil:
-		return c, executed(fd)
+		done, err := executed(fd, c.TellsHooks)
+		if err == nil && !done {
+			err = notIn(Stopped)
+		}
+		return c, err
 	case unix.ECONNREFUSED, unix.ECONNRESET, unix.EPIPE:
 		return nil, notIn(Stopped) // it is ending, and its socket is closed first
 	}
@@ -61,14 +65,23 @@ func (r *Runtime) begin(id string) (*Container, error) {
 }
 
 // executed waits for the end of init's socket, which is the beginning of the
-// command; a failure comes before it.
-func executed(fd int) error {
-	buf := make([]byte, wire.Max)
-	kind, body, _, err := wire.Receive(fd, buf)
-	if err != nil {
-		return nil
+// command; a failure comes before it, and with hooks the word that they have run.
+// It is false when init has ended without having come so far.
+func executed(fd int, hooks bool) (bool, error) {
+	if wire.Unread(fd) {
+		return false, nil
 	}
-	return failed(kind, body)
+	buf := make([]byte, wire.Max)
+	for {
+		kind, body, _, err := wire.Receive(fd, buf)
+		if err != nil {
+			return !hooks, nil
+		}
+		if !hooks || kind != wire.Ready {
+			return false, failed(kind, body)
+		}
+		hooks = false
+	}
 }
 
 // failed is the error that a last word tells of.

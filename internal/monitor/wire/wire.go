@@ -67,7 +67,7 @@ const (
 	Prepare   Kind = 'P' // [monitor] plan and namespaces, as descriptors
 	Mounted   Kind = 'M' // [init] hooks outside may run, then Go
 	Driver    Kind = 'v' // [driver] with conmon: its own process, as a descriptor
-	Ready     Kind = 'R' // [init] everything but exec is done; pty master as descriptor
+	Ready     Kind = 'R' // [init] everything but exec is done, pty master as descriptor; to the OCI runtime's start: startContainer hooks have run
 	Started   Kind = 's' // [monitor] exec has happened; [StartedBody]
 	Hooked    Kind = 'k' // [monitor] the poststart hooks, if there are any, have ended
 	Failed    Kind = 'F' // [monitor, init] [Failure]; nothing is left running
@@ -304,6 +304,23 @@ func receive(fd int, buf, oob []byte, flags int) (Kind, []byte, []int, int, erro
 		return 0, nil, nil, 0, err
 	}
 	return Kind(buf[0]), buf[1:n], fds, sender, nil
+}
+
+// Unread waits for the peer's next packet or its end, and tells whether it has
+// ended with something unread of what was sent to it.
+func Unread(fd int) bool {
+	for {
+		n, _, err := unix.Recvfrom(fd, make([]byte, 1), unix.MSG_PEEK)
+		if err == unix.EINTR {
+			continue
+		}
+		if n == 0 && err == nil {
+			// The kernel tells of the end a moment before it tells why.
+			code, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+			return code == int(unix.ECONNRESET)
+		}
+		return err == unix.ECONNRESET
+	}
 }
 
 // Pair makes a connected pair of sockets, close-on-exec.

@@ -36,6 +36,34 @@ func TestReceiveAfterReset(t *testing.T) {
 	}
 }
 
+// A peer that has ended has read what was sent to it, or has not.
+func TestUnread(t *testing.T) {
+	for _, reads := range []bool{true, false} {
+		ours, theirs, err := Pair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(ours)
+		if err := Send(ours, Go, nil); err != nil {
+			t.Fatal(err)
+		}
+		if reads {
+			if _, _, _, err := Receive(theirs, make([]byte, 64)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := unix.Close(theirs); err != nil {
+			t.Fatal(err)
+		}
+		if got := Unread(ours); got == reads {
+			t.Errorf("read %v: Unread is %v", reads, got)
+		}
+		if _, _, _, err := Receive(ours, make([]byte, 64)); err != io.EOF {
+			t.Errorf("then %v, want io.EOF", err)
+		}
+	}
+}
+
 // A system call that the kernel does not have is no riddle; a command may
 // itself be kept from one by a filter.
 func TestFailureOfOldKernel(t *testing.T) {
