@@ -32,7 +32,9 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		return cove.E("kill container", id, kindOf(err), err)
 	}
 	if sig == unix.SIGKILL {
-		return c.thaw()
+		if err := c.thaw(); err != nil && c.alive() {
+			return err
+		}
 	}
 	return nil
 }

@@ -110,10 +110,11 @@ func (c *Container) end() error {
 // Somebody may be pausing the container meanwhile.
 func (c *Container) gone(pidfd int) error {
 	for deadline := time.Now().Add(10 * time.Second); c.alive(); {
+		err := c.thaw()
 		if time.Now().After(deadline) {
-			return cove.E("wait for container", c.ID, cove.Unavailable, errors.New("it does not end"))
-		}
-		if err := c.thaw(); err != nil {
+			if err == nil {
+				err = cove.E("wait for container", c.ID, cove.Unavailable, errors.New("it does not end"))
+			}
 			return err
 		}
 		const milliseconds = 100
