@@ -205,17 +205,18 @@ func (c *Container) runExec(k *child, p *specs.Process, o ExecOptions, pl *plan.
 
 // below gives the directories of cgroups below the container's.
 func (c *Container) below(names map[string]string) ([]string, error) {
-	if len(names) == 0 {
-		return c.Cgroups, nil
+	own, err := c.all()
+	if err != nil || len(names) == 0 {
+		return own, err
 	}
 	layout, err := cgroup.Detect()
 	if err != nil {
 		return nil, err
 	}
-	dirs := slices.Clone(c.Cgroups)
+	dirs := slices.Clone(own)
 	for controller, name := range names {
 		found := false
-		for i, d := range c.Cgroups {
+		for i, d := range own {
 			if controller != "" && !layout.Has(d, controller) {
 				continue
 			}
