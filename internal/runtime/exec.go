@@ -316,8 +316,11 @@ func (c *Container) apart() (flags int, err error) {
 			return 0, cove.E("look at namespaces", "", kindOf(err), err)
 		}
 		its, err := os.Stat("/proc/" + strconv.Itoa(c.PID) + "/ns/" + name)
-		if err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 			return 0, errNotRunning()
+		}
+		if err != nil {
+			return 0, cove.E("look at namespaces", c.ID, kindOf(err), err)
 		}
 		if !os.SameFile(own, its) {
 			flags |= flag
