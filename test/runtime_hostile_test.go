@@ -301,7 +301,7 @@ func TestRuntimeLackedCapability(t *testing.T) {
 	}
 }
 
-// What is no spec is refused, at once and without reading more than a spec can be.
+// What is no spec is refused, without reading more than a spec can be.
 func TestRuntimeHostileInput(t *testing.T) {
 	b := newBundle(t, "sleep 60")
 	config := filepath.Join(b.dir, "config.json")
@@ -337,13 +337,9 @@ func TestRuntimeHostileInput(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(config), attempt.make()); err != nil {
 			t.Fatal(err)
 		}
-		begun := time.Now()
 		out, err := b.try("create", "--bundle", b.dir, "c")
 		if err == nil || !strings.Contains(out, attempt.want) || len(out) > 10_000 {
 			t.Errorf("want %q: %v %.1000s", attempt.want, err, out)
-		}
-		if took := time.Since(begun); took > 10*time.Second {
-			t.Errorf("%q took %v", attempt.want, took)
 		}
 		_, _ = b.try("delete", "--force", "c")
 	}

@@ -1,11 +1,14 @@
 package test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,22 +31,26 @@ func TestRuntimeExecEnds(t *testing.T) {
 	if err := os.Mkdir(shared, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// The exec waits a second just before it makes its process. Its container is
+	// The exec stands still just before it makes its process. Its container is
 	// the foreground's child, which reaps it and leaves what there is of it.
 	script := `mount -t tmpfs none "$DIR/shared" && mount --make-shared "$DIR/shared"
 		"$@" run --keep --bundle "$DIR" c >/dev/null 2>&1 </dev/null &
 		until "$@" state c 2>/dev/null | grep -q '"running"'; do sleep 0.02; done
-		strace -qq -o /dev/null -e trace=socketpair -e inject=socketpair:delay_exit=1000000:when=1 "$@" exec c ls "$DIR" &
+		strace -qq -o "$DIR/trace" -e trace=socketpair -e inject=socketpair:signal=STOP:when=1 "$@" exec c ls "$DIR" &
 		exec=$!
-		sleep 0.4
+		until grep -q "stopped by SIGSTOP" "$DIR/trace" 2>/dev/null; do sleep 0.02; done
 		"$@" kill c KILL
 		until "$@" state c | grep -q '"stopped"'; do sleep 0.02; done
+		kill -CONT $(cat /proc/$exec/task/$exec/children)
 		wait $exec; echo code $?
 		grep -q "$DIR/shared .* shared:" /proc/self/mountinfo && echo shared`
-	cmd := exec.Command("unshare", "-m", "sh", "-c", script, "sh", b.bin, "--root", b.root)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", "-m", "sh", "-c", script, "sh", b.bin, "--root", b.root)
+	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(), "DIR="+b.dir)
 	out, err := cmd.CombinedOutput()
-	if text := string(out); err != nil || !strings.Contains(text, "code 255\n") || !strings.Contains(text, "\nshared\n") || strings.Contains(text, "config.json") {
+	if text := string(out); err != nil || !strings.Contains(text, "code 255\n") || !strings.Contains(text, "\nshared\n") || strings.Contains(text, "config.json") || strings.Contains(text, "cannot exec") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -78,21 +85,33 @@ func TestRuntimeUpdateEnds(t *testing.T) {
 	a, b := newBundle(t, "sleep 60"), newBundle(t, "sleep 60")
 	a.start()
 	b.Linux.CgroupsPath = a.Linux.CgroupsPath
-	// It waits when it has seen that the container runs, and looks for cgroups.
-	cmd := a.command("update", "--pids-limit", "77", "c")
-	cmd.Args = append([]string{"strace", "-qq", "-o", filepath.Join(a.dir, "trace"), "-e", "trace=faccessat2", "-e", "inject=faccessat2:delay_exit=1500000:when=1"}, cmd.Args...)
+	// It stands still when it has seen that the container runs, and looks for cgroups.
+	cmd, trace := a.command("update", "--pids-limit", "77", "c"), filepath.Join(a.dir, "trace")
+	cmd.Args = append([]string{"strace", "-qq", "-o", trace, "-e", "trace=faccessat2", "-e", "inject=faccessat2:signal=STOP:when=1"}, cmd.Args...)
 	cmd.Path = "/usr/bin/strace"
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	a.until("it waits", func() bool { return exists(filepath.Join(a.dir, "trace")) })
-	time.Sleep(500 * time.Millisecond)
+	a.until("it stands still", func() bool {
+		text, _ := os.ReadFile(trace)
+		return strings.Contains(string(text), "stopped by SIGSTOP")
+	})
 	a.ok("delete", "--force", "c")
 	b.start()
-	err := cmd.Wait()
-	if err == nil || !strings.Contains(out.String(), "container not running") && !strings.Contains(out.String(), "container does not exist") { // or it was slow
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	update, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err == nil {
+		err = unix.Kill(update, unix.SIGCONT)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(out.String(), "container not running") {
 		t.Errorf("update: %v %s", err, out.String())
 	}
 	for _, d := range cgroupsAt(b.Linux.CgroupsPath) {
@@ -135,11 +154,11 @@ func TestRuntimeOneID(t *testing.T) {
 	b.write()
 	expected := regexp.MustCompile(`already exists|does not exist|in the (running|paused|stopped|creating) state|container not running|it is (creating|stopped|paused)|ended by a signal|init ended with code 1|device or resource busy|did not follow in time`)
 	var all sync.WaitGroup
-	end := time.Now().Add(5 * time.Second)
+	begun := time.Now()
 	var made [4]int
 	for i := range made {
 		all.Go(func() {
-			for time.Now().Before(end) && !t.Failed() {
+			for took := time.Duration(0); (took < 5*time.Second || made[i] == 0 && took < patience) && !t.Failed(); took = time.Since(begun) {
 				for _, args := range [][]string{
 					{"create", "--bundle", b.dir, "c"}, {"start", "c"}, {"update", "--pids-limit", "100", "c"}, {"pause", "c"}, {"delete", "--force", "c"},
 				} {
@@ -190,7 +209,7 @@ func TestRuntimeProcExchanged(t *testing.T) {
 	exchange(t, fake, link)
 	b.write()
 	var ran, refused int
-	for begun := time.Now(); time.Since(begun) < time.Minute; {
+	for begun := time.Now(); time.Since(begun) < patience; {
 		out, err := b.try("run", "--bundle", b.dir, "c")
 		switch {
 		case strings.Contains(out, "fell"):
