@@ -74,7 +74,7 @@ func (m *Monitor) clone(name string, stdio [3]int, keep []kept, flags uintptr, c
 	}
 	path, pid := "/proc/self/fd/"+strconv.Itoa(exe), 0
 	if cgroupFD >= 0 && m.init.pid != 0 { // whose cgroup may be frozen
-		pid, pidfd, err = bear(path, args, attr.Env, attr.Files, len(files), cgroupFD)
+		pid, pidfd, err = bear(path, args, attr.Env, attr.Files, len(files), flags, cgroupFD)
 	} else {
 		pid, err = syscall.ForkExec(path, args, attr)
 	}

@@ -37,14 +37,15 @@ const (
 	afterwards = len(`"}`)
 )
 
-// bear starts a program in a cgroup as syscall.ForkExec does, and does not wait for the
-// exec: how that fails is a message through the child's descriptor control. The soft limit
-// of descriptors, which the Go runtime has raised, is not put back: the plan of a process
-// has its own.
-func bear(path string, args, env []string, files []uintptr, control, cgroup int) (pid, pidfd int, err error) {
+// bear starts a program in a cgroup, and in the new namespaces that flags name, as
+// syscall.ForkExec does, and does not wait for the exec: how that fails is a message
+// through the child's descriptor control. The soft limit of descriptors, which the Go
+// runtime has raised, is not put back: the plan of a process has its own.
+func bear(path string, args, env []string, files []uintptr, control int, flags uintptr, cgroup int) (pid, pidfd int, err error) {
 	b := &newborn{control: control, pidfd: -1, args: cloneArgs{
 		// The handlers of a Go program need its runtime, too.
-		flags: unix.CLONE_INTO_CGROUP | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(cgroup),
+		flags:      uint64(flags) | unix.CLONE_INTO_CGROUP | unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND,
+		exitSignal: uint64(unix.SIGCHLD), cgroup: uint64(cgroup),
 	}}
 	if b.path, err = unix.BytePtrFromString(path); err != nil {
 		return 0, -1, err

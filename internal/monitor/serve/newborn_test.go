@@ -34,7 +34,7 @@ func unifiedCgroup(t *testing.T) string {
 }
 
 // bornOf is bear of a shell command, with the other end of its control.
-func bornOf(t *testing.T, cgroup, command string) (child, *os.File) {
+func bornOf(t *testing.T, cgroup string, flags uintptr, command string) (child, *os.File) {
 	t.Helper()
 	ours, theirs, err := wire.ChildPair()
 	if err != nil {
@@ -47,7 +47,7 @@ func bornOf(t *testing.T, cgroup, command string) (child, *os.File) {
 	c := child{socket: ours}
 	// Each has to get to the other's place.
 	files := []uintptr{2, ^uintptr(0), 0, uintptr(theirs)}
-	c.pid, c.pidfd, err = bear("/bin/sh", []string{"sh", "-c", command}, []string{"A=b"}, files, 3, dir)
+	c.pid, c.pidfd, err = bear("/bin/sh", []string{"sh", "-c", command}, []string{"A=b"}, files, 3, flags, dir)
 	_ = unix.Close(theirs)
 	_ = unix.Close(dir)
 	if err != nil {
@@ -81,15 +81,15 @@ func TestNewbornFrozen(t *testing.T) {
 	}
 	freeze("1")
 	waited := time.AfterFunc(5*time.Second, func() { freeze("0") })
-	killed, control := bornOf(t, dir, "exit 7")
+	killed, control := bornOf(t, dir, 0, "exit 7")
 	defer control.Close()
 	// What the monitor is told by signals is not the child's to hear.
 	heard := make(chan os.Signal, 1)
 	signal.Notify(heard, unix.SIGTERM)
 	defer signal.Stop(heard)
-	ended, third := bornOf(t, dir, "exit 7")
+	ended, third := bornOf(t, dir, 0, "exit 7")
 	defer third.Close()
-	thawed, other := bornOf(t, dir, `test "$A" = b && ! test -e /proc/self/fd/1 && exit 7`)
+	thawed, other := bornOf(t, dir, 0, `test "$A" = b && ! test -e /proc/self/fd/1 && exit 7`)
 	defer other.Close()
 	if !waited.Stop() {
 		t.Fatal("its maker waited for the thaw")
@@ -117,6 +117,19 @@ func TestNewbornFrozen(t *testing.T) {
 	}
 }
 
+// TestNewbornNamespaces: it has the new namespaces that were asked for.
+func TestNewbornNamespaces(t *testing.T) {
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, control := bornOf(t, unifiedCgroup(t), unix.CLONE_NEWNS, `test "$(readlink /proc/self/ns/mnt)" != "`+ours+`" && exit 7`)
+	defer control.Close()
+	if status, ended := c.ends(t, 5*time.Second); !ended || status.ExitStatus() != 7 {
+		t.Errorf("%v, %v", ended, status)
+	}
+}
+
 // TestNewbornNotExecuted: why there is no program is told.
 func TestNewbornNotExecuted(t *testing.T) {
 	dir := unifiedCgroup(t)
@@ -131,7 +144,7 @@ func TestNewbornNotExecuted(t *testing.T) {
 	}
 	defer unix.Close(ours)
 	var c child
-	c.pid, c.pidfd, err = bear("/nowhere", []string{"nowhere"}, []string{""}, []uintptr{0, 1, 2, uintptr(theirs)}, 3, cgroup)
+	c.pid, c.pidfd, err = bear("/nowhere", []string{"nowhere"}, []string{""}, []uintptr{0, 1, 2, uintptr(theirs)}, 3, 0, cgroup)
 	_ = unix.Close(theirs)
 	if err != nil {
 		t.Fatal(err)
