@@ -62,8 +62,10 @@ func (m *Monitor) initCgroup() string {
 }
 
 // standsStill tells that a cgroup of the container's is frozen, by a user or by the
-// container itself: whoever is born there, or moves in, never becomes a program. cgroup
-// is the one of version 2 that is meant, the container's or one below it.
+// container itself: whoever is born there, or moves in, becomes a program when it thaws.
+// It may freeze right after the answer: whoever has a child born there in a container
+// that runs does not wait for its exec, see bear. cgroup is the one of version 2 that is
+// meant, the container's or one below it.
 func (m *Monitor) standsStill(cgroup string) bool {
 	above := m.env.Unified // of which its events tell
 	for _, dir := range m.env.Cgroups {
