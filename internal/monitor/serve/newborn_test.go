@@ -1,10 +1,11 @@
 package serve
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +19,15 @@ import (
 // unifiedCgroup makes a cgroup of version 2.
 func unifiedCgroup(t *testing.T) string {
 	for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-		dir := filepath.Join(mount, "covetest-newborn")
-		if _, err := os.Stat(mount + "/cgroup.procs"); err != nil || os.Mkdir(dir, 0o755) != nil {
+		if _, err := os.Stat(mount + "/cgroup.procs"); err != nil {
 			continue
+		}
+		dir, err := os.MkdirTemp(mount, "covetest-newborn-")
+		if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		t.Cleanup(func() {
 			if !removeCgroup(dir) {
@@ -80,7 +87,7 @@ func TestNewbornFrozen(t *testing.T) {
 		}
 	}
 	freeze("1")
-	waited := time.AfterFunc(5*time.Second, func() { freeze("0") })
+	waited := time.AfterFunc(time.Minute, func() { freeze("0") })
 	killed, control := bornOf(t, dir, 0, "exit 7")
 	defer control.Close()
 	// What the monitor is told by signals is not the child's to hear.
@@ -102,17 +109,17 @@ func TestNewbornFrozen(t *testing.T) {
 	if err := unix.PidfdSendSignal(killed.pidfd, unix.SIGKILL, nil, 0); err != nil {
 		t.Fatal(err)
 	}
-	if status, ended := killed.ends(t, 5*time.Second); !ended || status.Signal() != unix.SIGKILL {
+	if status, ended := killed.ends(t, time.Minute); !ended || status.Signal() != unix.SIGKILL {
 		t.Errorf("killed: %v, %v", ended, status)
 	}
 	if err := unix.PidfdSendSignal(ended.pidfd, unix.SIGTERM, nil, 0); err != nil {
 		t.Fatal(err)
 	}
 	freeze("0")
-	if status, over := ended.ends(t, 5*time.Second); !over || status.Signal() != unix.SIGTERM {
+	if status, over := ended.ends(t, time.Minute); !over || status.Signal() != unix.SIGTERM {
 		t.Errorf("ended: %v, %v", over, status)
 	}
-	if status, ended := thawed.ends(t, 5*time.Second); !ended || status.ExitStatus() != 7 {
+	if status, ended := thawed.ends(t, time.Minute); !ended || status.ExitStatus() != 7 {
 		t.Errorf("thawed: %v, %v", ended, status)
 	}
 }
@@ -125,7 +132,7 @@ func TestNewbornNamespaces(t *testing.T) {
 	}
 	c, control := bornOf(t, unifiedCgroup(t), unix.CLONE_NEWNS, `test "$(readlink /proc/self/ns/mnt)" != "`+ours+`" && exit 7`)
 	defer control.Close()
-	if status, ended := c.ends(t, 5*time.Second); !ended || status.ExitStatus() != 7 {
+	if status, ended := c.ends(t, time.Minute); !ended || status.ExitStatus() != 7 {
 		t.Errorf("%v, %v", ended, status)
 	}
 }
@@ -158,7 +165,7 @@ func TestNewbornNotExecuted(t *testing.T) {
 	if _, _, _, err := wire.AwaitFrom(c.pid, ours, buf); err != io.EOF {
 		t.Error(err)
 	}
-	if status, ended := c.ends(t, 5*time.Second); !ended || status.ExitStatus() != 1 {
+	if status, ended := c.ends(t, time.Minute); !ended || status.ExitStatus() != 1 {
 		t.Errorf("%v, %v", ended, status)
 	}
 }
