@@ -403,7 +403,7 @@ func TestLiveFrozenElsewhere(t *testing.T) {
 	}
 	bystander := sleeper(t, other.Dirs, "sleep", "1000")
 	t.Cleanup(func() { _ = Thaw(other.Dirs) })
-	if err := Kill(s.Dirs, time.Now().Add(5*time.Second)); err != nil {
+	if err := Kill(s.Dirs, time.Now().Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
 	if pids, err := Pids(other.Dirs); err != nil || !slices.Equal(pids, []int{bystander.Process.Pid}) {
