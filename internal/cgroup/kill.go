@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,7 +32,7 @@ func Kill(dirs []string, deadline time.Time) error {
 		if m[os.Getpid()] {
 			return cove.E("kill cgroup", dirs[0], cove.InUse, errors.New("the caller is in it"))
 		}
-		if err := killOnce(dirs, try); err != nil {
+		if err := killOnce(dirs, try, deadline); err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
@@ -40,7 +43,7 @@ func Kill(dirs []string, deadline time.Time) error {
 }
 
 // killOnce sends SIGKILL to all that are there.
-func killOnce(dirs []string, try int) error {
+func killOnce(dirs []string, try int, deadline time.Time) error {
 	all := false
 	for _, d := range dirs {
 		// From Linux 5.14 on, in version 2 only: forks included.
@@ -63,15 +66,16 @@ func killOnce(dirs []string, try int) error {
 	}
 	err := signalAll(dirs)
 	if try > 4 {
-		err = errors.Join(err, bringHome(dirs))
+		err = errors.Join(err, bringHome(dirs, deadline))
 	}
 	return errors.Join(err, Release(dirs))
 }
 
 // bringHome puts into the container's own freezer of version 1 who has left it for
 // another one and stands still there: a container that may mount the host's cgroups may
-// do so. The other one may be others', and stays as it is.
-func bringHome(dirs []string) error {
+// do so. The other one may be others', and stays as it is. Nobody is brought after the
+// deadline.
+func bringHome(dirs []string, deadline time.Time) error {
 	f, ok := findFreezer(dirs)
 	if !ok || f.unified { // version 2 kills frozen processes
 		return nil
@@ -84,14 +88,34 @@ func bringHome(dirs []string) error {
 	if err != nil {
 		return err
 	}
-	for pid := range all {
-		if home[pid] || !waits(pid) {
-			continue
+	maps.DeleteFunc(all, func(pid int, _ bool) bool { return home[pid] || !waits(pid) })
+	return hold(dirs, slices.Sorted(maps.Keys(all)), func(pid, fd int) error {
+		if time.Now().After(deadline) {
+			return nil
 		}
-		// Nobody else gets its number as long as it is frozen.
-		if still, err := members(dirs); err == nil && still[pid] {
-			_ = writeFile(f.dir+"/cgroup.procs", strconv.Itoa(pid))
-		}
+		return f.adopt(pid, fd)
+	})
+}
+
+// adopt puts the process that is held as fd into the freezer. A cgroup takes a pid only:
+// if the process has ended meanwhile, another one may have been put there, who must not
+// end with the container. Where that was is not known: it goes to the top of the
+// hierarchy.
+func (f freezer) adopt(pid, fd int) error {
+	number := strconv.Itoa(pid)
+	if writeFile(f.dir+"/cgroup.procs", number) != nil || unix.PidfdSendSignal(fd, 0, nil, 0) != unix.ESRCH {
+		return nil
+	}
+	home, err := members([]string{f.dir})
+	if err != nil || !home[pid] {
+		return err
+	}
+	top := f.dir
+	for unix.Access(path.Dir(top)+"/cgroup.procs", unix.F_OK) == nil {
+		top = path.Dir(top)
+	}
+	if err := writeFile(top+"/cgroup.procs", number); err != nil && err != unix.ESRCH {
+		return cove.E("put back a process in", top, kind(err), err)
 	}
 	return nil
 }
@@ -107,25 +131,33 @@ func waits(pid int) bool {
 // batch is how many processes are held by descriptor at a time.
 const batch = 256
 
-// signalAll sends SIGKILL. A pid is only a number, which the next process may
-// have got: a member is held by descriptor first, then found to be a member
-// still.
+// signalAll sends SIGKILL.
 func signalAll(dirs []string) error {
-	first, err := Pids(dirs)
+	pids, err := Pids(dirs)
 	if err != nil {
 		return err
 	}
-	for len(first) > 0 {
-		n := min(batch, len(first))
-		if err := signalBatch(dirs, first[:n]); err != nil {
+	return hold(dirs, pids, func(_, fd int) error {
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
+			return cove.E("kill cgroup", dirs[0], kind(err), err)
+		}
+		return nil
+	})
+}
+
+// hold calls do with each of the processes that is a member, and with a descriptor of
+// it. A pid is only a number, which the next process may have got: a member is held by
+// descriptor first, then found to be a member still.
+func hold(dirs []string, pids []int, do func(pid, fd int) error) error {
+	for some := range slices.Chunk(pids, batch) {
+		if err := holdBatch(dirs, some, do); err != nil {
 			return err
 		}
-		first = first[n:]
 	}
 	return nil
 }
 
-func signalBatch(dirs []string, pids []int) error {
+func holdBatch(dirs []string, pids []int, do func(pid, fd int) error) error {
 	held := map[int]int{} // pid to descriptor
 	defer func() {
 		for _, fd := range held {
@@ -150,8 +182,8 @@ func signalBatch(dirs []string, pids []int) error {
 		if !still[pid] {
 			continue
 		}
-		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && err != unix.ESRCH {
-			return cove.E("kill cgroup", dirs[0], kind(err), err)
+		if err := do(pid, fd); err != nil {
+			return err
 		}
 	}
 	return nil

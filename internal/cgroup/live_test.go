@@ -403,6 +403,12 @@ func TestLiveFrozenElsewhere(t *testing.T) {
 	}
 	bystander := sleeper(t, other.Dirs, "sleep", "1000")
 	t.Cleanup(func() { _ = Thaw(other.Dirs) })
+	if err := bringHome(s.Dirs, time.Now().Add(-time.Second)); err != nil {
+		t.Error(err)
+	}
+	if pids, err := Pids([]string{f.dir}); err != nil || len(pids) != 2 {
+		t.Errorf("in the other after the deadline: %v, %v", pids, err)
+	}
 	if err := Kill(s.Dirs, time.Now().Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
@@ -412,6 +418,42 @@ func TestLiveFrozenElsewhere(t *testing.T) {
 	if frozen, err := Frozen(other.Dirs); !frozen || err != nil {
 		t.Errorf("the other is frozen: %v, %v", frozen, err)
 	}
+}
+
+// TestLiveAnother: whoever has got the number of a process that has ended does not stay
+// in the freezer into which that one was to be put.
+func TestLiveAnother(t *testing.T) {
+	l, parent := live(t)
+	s := mustSet(t, l, parent+"/id", nil)
+	if err := s.Make(); err != nil {
+		t.Fatal(err)
+	}
+	f, ok := findFreezer(s.Dirs)
+	if !ok || f.unified {
+		t.Skip("needs a freezer of version 1")
+	}
+	c, another := sleeper(t, nil), sleeper(t, nil)
+	fd, err := unix.PidfdOpen(c.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	is := func(want ...int) {
+		t.Helper()
+		if pids, err := Pids(s.Dirs); err != nil || !slices.Equal(pids, want) {
+			t.Errorf("in the freezer: %v, %v", pids, err)
+		}
+	}
+	if err := f.adopt(c.Process.Pid, fd); err != nil {
+		t.Error(err)
+	}
+	is(c.Process.Pid)
+	_ = c.Process.Kill()
+	_ = c.Wait()
+	if err := f.adopt(another.Process.Pid, fd); err != nil {
+		t.Error(err)
+	}
+	is()
 }
 
 // TestLiveForkBomb: processes that fork without end are ended, by either way.
