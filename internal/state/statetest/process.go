@@ -309,7 +309,7 @@ func testWriterAmongReaders(t *testing.T, b Backend) {
 		defer func() { _ = c.Process.Kill(); _ = c.Wait() }()
 	}
 	time.Sleep(100 * time.Millisecond)
-	writer := b.Again(s.Path(), 2*time.Minute)
+	writer := b.Again(s.Path(), 2*time.Minute) // an update that is kept out fails after them
 	var slowest time.Duration
 	for range 20 {
 		start := time.Now()
