@@ -215,6 +215,10 @@ func (e *Engine) checkpoints(ctx context.Context, c *cove.Container) error {
 // turnPatience is how long a checkpoint waits for another one of the same container.
 const turnPatience = 10 * time.Minute
 
+// keepPatience is how long who has the container's lock waits for another one to put images
+// that are complete into their place.
+const keepPatience = 10 * time.Second
+
 var errNoTurn = errors.New("another checkpoint of it does not end")
 
 // beginCheckpoint waits until no other checkpoint is made of a container which conmon watches,
@@ -334,11 +338,20 @@ func (h *held) completeCheckpoint() (bool, error) {
 	if err != nil || !run.Dumping || procfs.OtherBoot(run.BootID) || procfs.Lives(run.PID, run.PIDStart) {
 		return false, nil
 	}
-	i := new(CheckpointOptions).images(h.Dir)
-	if !drive.Complete(i.Dir, i.Work) {
-		return false, nil
+	// An aide that has waited for CRIU may be putting them into their place, too.
+	turn, err := drive.Turn(h.Dir, keepPatience)
+	if err == unix.EWOULDBLOCK {
+		err = errNoTurn
 	}
-	if err := drive.Keep(i.Dir); err != nil {
+	i := new(CheckpointOptions).images(h.Dir)
+	if err == nil {
+		defer unix.Close(turn)
+		if !drive.Complete(i.Dir, i.Work) {
+			return false, nil
+		}
+		err = drive.Keep(i.Dir)
+	}
+	if err != nil {
 		return false, cove.E("keep the checkpoint of container", h.Name, fileKind(err), err)
 	}
 	return true, nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -108,6 +109,40 @@ func TestWaitForCheckpoint(t *testing.T) {
 	}
 	if code, err := e.Wait(t.Context(), "a", WaitOptions{}); code != 0 || err != nil {
 		t.Errorf("exit code %d, %v; want 0", code, err)
+	}
+}
+
+// The images of a checkpoint that are complete are put into their place by one at a time.
+func TestCompleteCheckpointTakesTurn(t *testing.T) {
+	e, _ := engineWith(t)
+	c := conmonEnded(t, e, true)
+	i := new(CheckpointOptions).images(c.Dir)
+	for _, name := range []string{filepath.Join(i.Dir+drive.Unfinished, "inventory.img"), filepath.Join(i.Work, checkpoint.DumpStatistics)} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		mustWrite(t, name, "")
+	}
+	turn, err := drive.Turn(c.Dir, 0) // another one is at it
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, done := held{e: e, Container: *c}, make(chan error)
+	go func() {
+		whole, err := h.completeCheckpoint()
+		if err == nil && !whole {
+			err = errors.New("there was none")
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("it is completed at the same time (%v)", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	_ = unix.Close(turn)
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
