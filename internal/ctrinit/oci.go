@@ -31,6 +31,8 @@ import (
 //	 | Go: it is recorded      |                         |
 //	 |------------------------>| accepts                 |
 //	                           |<------------------------| connects, Go
+//	                           | hooks; Ready after any  |
+//	                           |------------------------>|
 //	                           | exec: the socket closes |
 //	                           |- - - - - - - - - - - - >|
 //
