@@ -140,6 +140,7 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 		e.kill()
 		e.failed(f)
 	}
+	m.hurryStill(e)
 }
 
 // kill ends the process, also when it has yet to become another's child.
@@ -279,6 +280,20 @@ func (m *Monitor) hurryMaker(e *execution) {
 	default:
 		m.after(100*time.Millisecond, func() { m.hurryMaker(e) })
 	}
+}
+
+// hurryStill ends an exec that stands still before it has told of its process, if the
+// container ends: nobody would know whom to reap, see endUntold.
+func (m *Monitor) hurryStill(e *execution) {
+	m.after(100*time.Millisecond, func() {
+		switch {
+		case e.socket < 0 || e.maker.pid != 0 || m.init.pid == 0:
+		case procfs.Ending(m.init.pid) && m.standsStill(m.initCgroup()):
+			e.kill()
+		default:
+			m.hurryStill(e)
+		}
+	})
 }
 
 // execExited reaps an exec and tells its client.
