@@ -252,30 +252,38 @@ func (h *held) awaitCRIU(ctx context.Context) error {
 	if h.Status != cove.Paused && !h.dumping {
 		return nil
 	}
-	turn, err := h.turn(ctx)
-	if err != nil {
+	if err := h.awaitTurn(ctx, drive.Free); err != nil {
 		return err
 	}
-	_ = unix.Close(turn)
 	return h.again() // it may have been let go just now
 }
 
 // turn waits as long as a checkpoint of the container is being made, and keeps others from one
 // while the descriptor that it gives is open.
-func (h *held) turn(ctx context.Context) (int, error) {
+func (h *held) turn(ctx context.Context) (turn int, err error) {
+	err = h.awaitTurn(ctx, func(dir string) (err error) {
+		turn, err = drive.Turn(dir, 0)
+		return err
+	})
+	return turn, err
+}
+
+// awaitTurn tries, for the container's directory, until that does not tell that somebody has
+// the turn.
+func (h *held) awaitTurn(ctx context.Context, try func(dir string) error) error {
 	for deadline := time.Now().Add(turnPatience); ; {
-		turn, err := drive.Turn(h.Dir, 0)
+		err := try(h.Dir)
 		if err == nil {
-			return turn, nil
+			return nil
 		}
 		if err == unix.EWOULDBLOCK && time.Now().After(deadline) {
 			err = errNoTurn
 		}
 		if err != unix.EWOULDBLOCK {
-			return -1, cove.E("checkpoint container", h.Name, fileKind(err), err)
+			return cove.E("checkpoint container", h.Name, fileKind(err), err)
 		}
 		if err := h.turnWait(ctx); err != nil {
-			return -1, err
+			return err
 		}
 	}
 }
@@ -318,12 +326,8 @@ func (h *held) noteCheckpoint(body wire.CheckpointBody) error {
 // processes that a checkpoint takes down look killed, and those that it is about to have taken.
 func (c *Container) showCheckpoint() {
 	i := new(CheckpointOptions).images(c.Dir)
-	turn, err := drive.Turn(c.Dir, 0)
-	if err == nil {
-		_ = unix.Close(turn)
-	}
 	switch {
-	case err == unix.EWOULDBLOCK:
+	case drive.Free(c.Dir) == unix.EWOULDBLOCK:
 		c.Run.ExitCode, c.dumping = 0, true
 	case drive.Complete(i.Dir, i.Work):
 		c.Run.ExitCode, c.Run.Checkpointed = 0, c.Run.Finished
@@ -376,7 +380,7 @@ func (h *held) settleCheckpoint() error {
 	if h.Run.PID == 0 || h.Spec.Runtime == "" || !noted && !h.begun(false) && !h.begun(true) {
 		return nil
 	}
-	turn, err := drive.Turn(h.Dir, 0)
+	turn, err := drive.Turn(h.Dir, drive.LookPatience)
 	if err == unix.EWOULDBLOCK {
 		return nil // it is being made
 	}

@@ -94,6 +94,17 @@ func TestWaitForCheckpoint(t *testing.T) {
 		}
 		mustWrite(t, name, text)
 	}
+	look, err := os.Open(c.Dir) // another one who looks has not CRIU's turn
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(look.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := e.List(t.Context(), ListOptions{All: true}); err != nil || len(all) != 1 || all[0].Run.Checkpointed.IsZero() {
+		t.Errorf("a list beside another: %+v, %v", all, err)
+	}
+	_ = look.Close()
 	turn, err := drive.Turn(c.Dir, 0) // CRIU has it still
 	if err != nil {
 		t.Fatal(err)

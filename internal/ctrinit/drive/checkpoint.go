@@ -80,6 +80,8 @@ func (d *driver) finished() bool {
 // Turn waits until nobody makes a checkpoint of the container whose directory it
 // is, for some time at most, and keeps others from it while the descriptor that it
 // gives is open. EWOULDBLOCK: somebody does, be it a CRIU that has lost its runtime.
+//
+// Who only looks (Free) is in the way for a moment, so patience is more than that.
 func Turn(dir string, patience time.Duration) (int, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -93,6 +95,24 @@ func Turn(dir string, patience time.Duration) (int, error) {
 		if err != unix.EINTR && (err != unix.EWOULDBLOCK || !time.Now().Before(deadline)) {
 			_ = unix.Close(fd)
 			return -1, err
+		}
+	}
+}
+
+// LookPatience is how long somebody who only looks may be in the way of who wants the turn.
+const LookPatience = 30 * time.Millisecond
+
+// Free tells whether nobody has the turn: nil; EWOULDBLOCK: somebody does. Those who look at
+// the same time do not see each other.
+func Free(dir string) error {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for {
+		if err := unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB); err != unix.EINTR {
+			return err
 		}
 	}
 }
