@@ -123,6 +123,27 @@ func TestWaitForCheckpoint(t *testing.T) {
 	}
 }
 
+// Who waits gets no exit code before it is known whether a checkpoint has ended the container.
+func TestWaitForCRIU(t *testing.T) {
+	e, _ := engineWith(t)
+	c := conmonEnded(t, e, true)
+	if err := os.MkdirAll(e.exits(c.ID), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mustWrite(t, filepath.Join(e.exits(c.ID), c.ID), "3")
+	turn, err := drive.Turn(c.Dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(100 * time.Millisecond)
+		_ = unix.Close(turn)
+	}()
+	if code, err := e.Wait(t.Context(), "a", WaitOptions{Interval: 10 * time.Millisecond}); code != 3 || err != nil {
+		t.Errorf("exit code %d, %v; want 3", code, err)
+	}
+}
+
 // The images of a checkpoint that are complete are put into their place by one at a time.
 func TestCompleteCheckpointTakesTurn(t *testing.T) {
 	e, _ := engineWith(t)

@@ -511,7 +511,7 @@ func (e *Engine) Wait(ctx context.Context, nameOrID string, o WaitOptions) (int,
 			}
 		}
 		done, code := waited(&now, o.Conditions)
-		if done {
+		if done && !now.dumping { // else CRIU may have found it ended
 			e.heal(ctx, &now)
 			return code, nil
 		}

@@ -109,7 +109,7 @@ func (e *Engine) settleTogether(ctx context.Context, until time.Time, lost []*Co
 func (e *Engine) settleListed(ctx context.Context, until time.Time, c *Container, whole *sync.RWMutex) {
 	within, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	if within.Err() != nil || !whole.TryRLock() {
+	if within.Err() != nil || c.dumping || !whole.TryRLock() { // CRIU is not waited for
 		return
 	}
 	unlock := sync.OnceFunc(whole.RUnlock)

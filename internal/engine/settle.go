@@ -27,6 +27,9 @@ func (e *Engine) heal(ctx context.Context, c *Container) (healed bool) {
 
 // healAnd is heal, with what is done about a restart that is due; that gives the lock back.
 func (e *Engine) healAnd(ctx context.Context, c *Container, due func(context.Context, *held) error) (healed bool) {
+	if c.dumping {
+		return false // CRIU is not waited for by who looks
+	}
 	halfway := pending(&c.Container) && monitorStopped(c) == nil // of a stopped one nothing can be had
 	if (!c.unsettled() || alive(c.Dir)) && !c.fileLost && e.lostAide(c) == nil && !halfway && !c.leftFrozen() {
 		return false
