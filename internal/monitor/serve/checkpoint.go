@@ -58,6 +58,9 @@ func (m *Monitor) startDump(d *dump, deadline time.Time) {
 		refuse(&wire.Failure{Step: "checkpoint", Errno: unix.ESRCH, Text: "the container is not running"})
 		return
 	}
+	if m.dump != nil && m.dump.lost() && d.turn >= 0 { // it came with the turn, which that one's CRIU has not any more
+		m.dumpOver(m.criuEnded())
+	}
 	err := error(unix.EWOULDBLOCK)
 	if m.dump == nil && m.health.running == nil {
 		err = nil
@@ -122,33 +125,46 @@ func (m *Monitor) dumpEnded() {
 		m.dumpOver(f)
 	default:
 		d.until = time.Now().Add(drive.ImagePatience)
-		m.awaitCRIU()
+		m.awaitCRIU(d)
 	}
 }
+
+// lost tells whether it has lost its driver.
+func (d *dump) lost() bool { return !d.until.IsZero() }
 
 // awaitCRIU waits for a CRIU whose driver was killed, as it goes on without that. What it
 // completes counts: one that has ended the container is about to, and is waited for as long
 // as it lives.
-func (m *Monitor) awaitCRIU() {
-	d := m.dump
+func (m *Monitor) awaitCRIU(d *dump) {
+	if m.dump != d {
+		return // it is over
+	}
 	turn, err := drive.Turn(path.Dir(d.body.Images.Dir), 0)
 	if err == unix.EWOULDBLOCK && (time.Now().Before(d.until) || m.initEnded()) {
-		m.after(turnWait, m.awaitCRIU)
+		m.after(turnWait, func() { m.awaitCRIU(d) })
 		return
 	}
-	f := &wire.Failure{Step: "checkpoint", Text: "it was given up"}
+	f := givenUp()
 	if err == nil {
-		if drive.Complete(d.body.Images.Dir, d.body.Images.Work) {
-			f = nil
-			if err := drive.Keep(d.body.Images.Dir); err != nil {
-				f = wire.Fail("keep the checkpoint", err)
-			}
-		} else {
-			m.goOn()
-		}
+		f = m.criuEnded()
 		_ = unix.Close(turn)
 	}
 	m.dumpOver(f)
+}
+
+func givenUp() *wire.Failure { return &wire.Failure{Step: "checkpoint", Text: "it was given up"} }
+
+// criuEnded sees to what a CRIU has left that had lost its driver. The turn is ours.
+func (m *Monitor) criuEnded() *wire.Failure {
+	i := m.dump.body.Images
+	if !drive.Complete(i.Dir, i.Work) {
+		m.goOn()
+		return givenUp()
+	}
+	if err := drive.Keep(i.Dir); err != nil {
+		return wire.Fail("keep the checkpoint", err)
+	}
+	return nil
 }
 
 // initEnded tells whether the container's process has ended, reaped or not.

@@ -53,7 +53,7 @@ func TestCRIUIsAwaited(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.dump = &dump{client: &client{m: m, fd: -1, spill: -1}, body: wire.CheckpointBody{Images: images}, until: time.Now().Add(-time.Second)}
-	m.awaitCRIU()
+	m.awaitCRIU(m.dump)
 	if m.dump == nil {
 		t.Fatal("it was given up")
 	}
@@ -63,5 +63,72 @@ func TestCRIUIsAwaited(t *testing.T) {
 	}
 	if _, err := os.Lstat(images.Dir + "/inventory.img"); err != nil || !m.dumped {
 		t.Errorf("checkpointed: %t; %v", m.dumped, err)
+	}
+}
+
+// Another checkpoint's turn comes with its request to an aide, which still waits for a CRIU that
+// has ended by then: that one is over, instead of being waited for by the aide that has the turn.
+func TestTurnEndsLostDump(t *testing.T) {
+	m := looping(t)
+	dir := t.TempDir()
+	m.env.Init, m.foreign, m.init = &wire.Process{}, true, child{pid: os.Getpid(), pidfd: -1, socket: -1}
+	var err error
+	if m.init.pidfd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(m.init.pidfd)
+	images := wire.Images{Dir: filepath.Join(dir, "checkpoint"), Work: filepath.Join(dir, "criu")}
+	for _, name := range []string{images.Dir + drive.Unfinished + "/inventory.img", images.Work + "/stats-dump"} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lost := &dump{client: &client{m: m, fd: -1, spill: -1}, body: wire.CheckpointBody{Images: images, Leave: true}, until: time.Now().Add(time.Minute)}
+	m.dump = lost
+	m.health.running = &execution{} // the other one goes on waiting
+	turn, err := drive.Turn(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(turn)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	m.startDump(&dump{client: &client{m: m, fd: pair[0], spill: -1}, body: wire.CheckpointBody{Images: images}, plan: -1, turn: turn}, time.Now().Add(time.Minute))
+	if m.dump != nil {
+		t.Error("it is waited for")
+	}
+	if _, err := os.Lstat(images.Dir + "/inventory.img"); err != nil {
+		t.Error(err)
+	}
+	m.awaitCRIU(lost) // which was due
+}
+
+// A request that is none is answered.
+func TestMalformedCheckpoint(t *testing.T) {
+	m := looping(t)
+	m.env.Init = &wire.Process{}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	defer unix.Close(pair[1])
+	c := &client{m: m, fd: pair[0], spill: -1}
+	if c.handle(wire.Checkpoint, []byte("{}"), nil) {
+		t.Error("it has taken what did not come")
+	}
+	buf := make([]byte, 4096)
+	if err := unix.SetNonblock(pair[1], true); err != nil {
+		t.Fatal(err)
+	}
+	if kind, _, _, err := wire.Receive(pair[1], buf); err != nil || kind != wire.Failed {
+		t.Errorf("%v, %v; want that it failed", kind, err)
 	}
 }

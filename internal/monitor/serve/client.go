@@ -187,14 +187,12 @@ func (c *client) handle(kind wire.Kind, body []byte, fds []int) bool {
 		}
 	case wire.Checkpoint:
 		var b wire.CheckpointBody
-		if coldjson.Unmarshal(body, &b) != nil {
+		if coldjson.Unmarshal(body, &b) != nil || m.isAide() && len(fds) != 2 {
+			c.sendJSON(wire.Failed, wire.Failure{Step: "checkpoint", Text: "malformed request"})
 			return false
 		}
 		d := &dump{client: c, body: b, plan: m.planFD, turn: -1}
 		if m.isAide() {
-			if len(fds) != 2 {
-				return false
-			}
 			d.plan, d.turn = fds[0], fds[1]
 		}
 		m.startDump(d, time.Now().Add(drive.ImagePatience))
