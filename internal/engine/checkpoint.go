@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -256,6 +257,23 @@ func (h *held) awaitCRIU(ctx context.Context) error {
 		return err
 	}
 	return h.again() // it may have been let go just now
+}
+
+// endCRIU kills the CRIU that has ended a container's processes and does not end itself, with
+// the runtime that called it: what removes the container by force does not wait for it.
+func (e *Engine) endCRIU(id string) {
+	c, err := e.recorded(id)
+	if err != nil || c == nil || !c.dumping {
+		return
+	}
+	held := fmt.Sprintf("fd/%d", drive.TurnFD)
+	_ = endEach(func(pid int) (bool, error) {
+		name, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), held))
+		if err != nil || name != c.Dir {
+			return false, nil
+		}
+		return hasOurRights(pid)
+	})
 }
 
 // turn waits as long as a checkpoint of the container is being made, and keeps others from one

@@ -189,7 +189,12 @@ func (e *Engine) killMonitor(h *held) error {
 func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions) (*held, error) {
 	hold := e.holdAsIs
 	if o.Force {
-		hold = func(ctx context.Context, nameOrID string) (*held, error) { return e.holdToEnd(ctx, nameOrID, o.stop()) }
+		hold = func(ctx context.Context, nameOrID string) (*held, error) {
+			if c, err := e.find(nameOrID); err == nil {
+				defer time.AfterFunc(endPatience, func() { e.endCRIU(c.ID) }).Stop()
+			}
+			return e.holdToEnd(ctx, nameOrID, o.stop())
+		}
 	}
 	for {
 		h, err := hold(ctx, nameOrID)

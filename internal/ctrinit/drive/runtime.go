@@ -52,9 +52,9 @@ func Call(runtime []string, dir, command string, args []string, limit time.Durat
 	return (&request{runtime: runtime, dir: dir, name: command, args: args, limit: limit}).do()
 }
 
-// turnFD is the number under which a runtime, and CRIU from it, gets the lock of a
+// TurnFD is the number under which a runtime, and CRIU from it, gets the lock of a
 // checkpoint.
-const turnFD = 20
+const TurnFD = 20
 
 // request is one command of a runtime.
 type request struct {
@@ -124,7 +124,7 @@ func (r *request) do() *wire.Failure {
 	files := []uintptr{uintptr(stdio[0]), uintptr(stdio[1]), uintptr(stdio[2])}
 	if r.turn > 0 {
 		// Behind those that a runtime gives CRIU, which begin with 3.
-		for len(files) < turnFD {
+		for len(files) < TurnFD {
 			files = append(files, ^uintptr(0))
 		}
 		files = append(files, uintptr(r.turn))
