@@ -181,8 +181,9 @@ type Head struct {
 	Config  Config
 	Deleted []string
 	Whole   bool // it has a checkpoint, not the memory alone
-	// Size is what its members say that they have, bytes; that of a sparse one's holes, too,
-	// and at most the largest number.
+	// Size is what those of its members say that they have, bytes, which are written as they
+	// are, holes and all: the images and the log. It is at most the largest number. Changes and
+	// volumes are tar streams, and are unpacked with their holes.
 	Size int64
 }
 
@@ -191,7 +192,9 @@ func ReadHead(r io.Reader) (*Head, error) {
 	h := new(Head)
 	known := false
 	err := each(r, func(name string, e *tar.Header, content io.Reader) error {
-		h.Size += min(e.Size, math.MaxInt64-h.Size)
+		if dir := path.Dir(name); name == log || dir == Images || dir == Previous {
+			h.Size += min(e.Size, math.MaxInt64-h.Size)
+		}
 		switch {
 		case name == config:
 			known = true

@@ -26,6 +26,15 @@ func TestArchive(t *testing.T) {
 	w.Deleted([]string{"/gone"})
 	w.Log(filepath.Join(from, "none"))
 	w.Directory(Images, from)
+	sparse, err := os.Create(filepath.Join(t.TempDir(), "sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sparse.Close()
+	if err := sparse.Truncate(1 << 20); err != nil {
+		t.Fatal(err)
+	}
+	w.Changes(sparse)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +42,10 @@ func TestArchive(t *testing.T) {
 	if err != nil || !h.Whole || h.Config.Cove.Name != "y" || len(h.Deleted) != 1 {
 		t.Fatalf("%+v, %v", h, err)
 	}
-	if err := Unpack(bytes.NewReader(b.Bytes()), Parts{Dir: to}); err != nil {
+	if want := int64(len("ip")); h.Size != want {
+		t.Errorf("it takes %d bytes; want %d: what is unpacked with holes does not count", h.Size, want)
+	}
+	if err := Unpack(bytes.NewReader(b.Bytes()), Parts{Dir: to, Changes: func(io.Reader) error { return nil }}); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(filepath.Join(to, Images, "pages-1.img")); err != nil || string(data) != "p" {

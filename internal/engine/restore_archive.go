@@ -121,8 +121,8 @@ func (e *Engine) headOf(ctx context.Context, name string, image bool) (head *che
 	return head, nil
 }
 
-// roomFor tells whether so many bytes can be unpacked where containers are: a small archive can
-// say that it has any number, and would take all room before it failed.
+// roomFor tells whether so many bytes can be written where containers are: a small archive can
+// say that its images have any number, and would take all room before it failed.
 func (e *Engine) roomFor(size int64) error {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(e.conf.Home(), &fs); err != nil {
