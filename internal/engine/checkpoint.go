@@ -390,6 +390,18 @@ func (c *Container) begun(pre bool) bool {
 	return drive.Begun((&CheckpointOptions{Pre: pre}).images(c.Dir).Dir)
 }
 
+// endCheckpoint waits for a checkpoint that is being made, and sees to it that a container that
+// is frozen from now on is not taken for one that it has left so.
+func (h *held) endCheckpoint(ctx context.Context) error {
+	if h.Spec.Runtime == "" || !h.begun(false) && !h.begun(true) {
+		return nil
+	}
+	if err := h.awaitTurn(ctx, drive.Free); err != nil {
+		return err
+	}
+	return h.settleCheckpoint()
+}
+
 // settleCheckpoint sees to what a checkpoint has left that has failed, or whose driver and monitor,
 // or aide, were killed with CRIU: a container that is frozen goes on, and nothing is taken for
 // the end by a checkpoint any more. One that is being made is none of that.

@@ -413,6 +413,9 @@ func (e *Engine) Pause(ctx context.Context, nameOrID string) error {
 	if err := e.hasCgroup(&h.Container.Container, "pause"); err != nil {
 		return err
 	}
+	if err := h.endCheckpoint(ctx); err != nil {
+		return err
+	}
 	if h.Status == cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is already paused: container state improper", h.ID))
 	}
