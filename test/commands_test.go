@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -33,6 +34,8 @@ func (h *house) command(ctx context.Context, env []string, dir string, name stri
 	}
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env, cmd.Dir = env, dir
+	// kill 0, as of a PID that is not there just now, is the command's own end.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := h.own(); err != nil {
 		h.tb.Error(err)
 	}
