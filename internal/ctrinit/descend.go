@@ -230,7 +230,11 @@ func (p *process) see(pidfd, call int) *wire.Failure {
 			return f
 		}
 		ended := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-		if n, _ := unix.Poll(ended, 0); n == 0 && p.oci.start >= 0 {
+		n, err := unix.Poll(ended, 0)
+		for err == unix.EINTR {
+			n, err = unix.Poll(ended, 0)
+		}
+		if n == 0 && p.oci.start >= 0 {
 			_ = wire.Send(control, wire.Ready, nil)
 		}
 	}

@@ -117,15 +117,15 @@ func protect(target int) error {
 // openShown opens a path to be masked or protected. A link is what it leads to in
 // the container, as /bin is /usr/bin in many images: that is what is to be hidden.
 func (p *process) openShown(root int, name string) (int, error) {
-	name = path.Clean("/" + name)
+	clean := path.Clean("/" + name)
 	nearest := ""
 	for at := range p.kernels {
-		if strings.HasPrefix(name, at+"/") && len(at) > len(nearest) {
+		if strings.HasPrefix(clean, at+"/") && len(at) > len(nearest) {
 			nearest = at
 		}
 	}
 	if nearest != "" {
-		root, name = p.kernels[nearest], name[len(nearest):]
+		root, name = p.kernels[nearest], clean[len(nearest):]
 	}
 	return openBelow(root, name, unix.RESOLVE_NO_MAGICLINKS)
 }

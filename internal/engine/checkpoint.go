@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -253,23 +254,58 @@ func (h *held) awaitCRIU(ctx context.Context) error {
 	if h.Status != cove.Paused && !h.dumping {
 		return nil
 	}
-	if err := h.awaitTurn(ctx, drive.Free); err != nil {
-		return err
+	for {
+		if err := h.awaitTurn(ctx, drive.Free); err != nil {
+			return err
+		}
+		if err := h.again(); err != nil || !h.dumping { // it may have been let go just now
+			return err
+		}
 	}
-	return h.again() // it may have been let go just now
 }
 
-// endCRIU kills the CRIU that has ended a container's processes and does not end itself, with
-// the runtime that called it: what removes the container by force does not wait for it.
+// hurryCRIU calls endCRIU every now and then until the function that it gives is called.
+func (e *Engine) hurryCRIU(nameOrID string) (end func()) {
+	over := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(endPatience):
+				if c, err := e.find(nameOrID); err == nil {
+					e.endCRIU(c.ID)
+				}
+			}
+		}
+	}()
+	return func() { close(over) }
+}
+
+// endCRIU kills the CRIU that has ended a container's processes, or outlived them, and does not
+// end itself, with the runtime that called it: what removes the container by force does not wait
+// for it. They have the turn by a descriptor of a number of their own, with a lock that is theirs
+// alone.
 func (e *Engine) endCRIU(id string) {
 	c, err := e.recorded(id)
-	if err != nil || c == nil || !c.dumping {
+	if err != nil || c == nil || !c.dumping && (c.Run.PID == 0 || procfs.Lives(c.Run.PID, c.Run.PIDStart)) {
 		return
 	}
-	held := fmt.Sprintf("fd/%d", drive.TurnFD)
+	dir, err := filepath.EvalSymlinks(c.Dir)
+	if err != nil {
+		return
+	}
+	number := strconv.Itoa(drive.TurnFD)
 	_ = endEach(func(pid int) (bool, error) {
-		name, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), held))
-		if err != nil || name != c.Dir {
+		if pid == os.Getpid() {
+			return false, nil
+		}
+		proc := filepath.Join("/proc", strconv.Itoa(pid))
+		if name, err := os.Readlink(filepath.Join(proc, "fd", number)); err != nil || name != dir {
+			return false, nil
+		}
+		about, err := procfs.Read(filepath.Join(proc, "fdinfo", number), 64<<10)
+		if err != nil || !bytes.Contains(about, []byte("FLOCK")) || !bytes.Contains(about, []byte("WRITE")) {
 			return false, nil
 		}
 		return hasOurRights(pid)
@@ -329,6 +365,12 @@ func (h *held) noteCheckpoint(body wire.CheckpointBody) error {
 	}
 	ends := !body.Leave
 	if ends {
+		// One whose driver was killed may be complete, and is told so by what goes now.
+		if i := new(CheckpointOptions).images(h.Dir); drive.Begun(i.Dir) && drive.Complete(i.Dir, i.Work) {
+			if err := drive.Keep(i.Dir); err != nil {
+				return err
+			}
+		}
 		if err := drive.Anew(body.Work); err != nil {
 			return err
 		}
@@ -393,13 +435,16 @@ func (c *Container) begun(pre bool) bool {
 // endCheckpoint waits for a checkpoint that is being made, and sees to it that a container that
 // is frozen from now on is not taken for one that it has left so.
 func (h *held) endCheckpoint(ctx context.Context) error {
-	if h.Spec.Runtime == "" || !h.begun(false) && !h.begun(true) {
+	if h.Spec.Runtime == "" {
 		return nil
 	}
 	if err := h.awaitTurn(ctx, drive.Free); err != nil {
 		return err
 	}
-	return h.settleCheckpoint()
+	if err := h.settleCheckpoint(); err != nil {
+		return err
+	}
+	return h.again()
 }
 
 // settleCheckpoint sees to what a checkpoint has left that has failed, or whose driver and monitor,

@@ -167,9 +167,12 @@ func (h *held) settleCommit() error {
 		return nil
 	}
 	if h.Status == cove.Paused && h.Spec.Runtime != "" {
-		turn, err := drive.Turn(h.Dir, 0)
-		if err != nil {
+		turn, err := drive.Turn(h.Dir, drive.LookPatience)
+		if err == unix.EWOULDBLOCK {
 			return nil // it is being made
+		}
+		if err != nil {
+			return err
 		}
 		defer unix.Close(turn)
 	}

@@ -20,6 +20,9 @@ import (
 // again, so a removal that was cut short is finished by the next one.
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	ctx = lock.Track(ctx) // many are removed at the same time
+	if o.Force {
+		defer e.hurryCRIU(nameOrID)()
+	}
 	h, err := e.holdAlone(ctx, nameOrID, o)
 	if err != nil && o.Force && e.clearPlace(ctx, nameOrID, err) {
 		h, err = e.holdAlone(ctx, nameOrID, o)
@@ -189,12 +192,7 @@ func (e *Engine) killMonitor(h *held) error {
 func (e *Engine) holdAlone(ctx context.Context, nameOrID string, o RemoveOptions) (*held, error) {
 	hold := e.holdAsIs
 	if o.Force {
-		hold = func(ctx context.Context, nameOrID string) (*held, error) {
-			if c, err := e.find(nameOrID); err == nil {
-				defer time.AfterFunc(endPatience, func() { e.endCRIU(c.ID) }).Stop()
-			}
-			return e.holdToEnd(ctx, nameOrID, o.stop())
-		}
+		hold = func(ctx context.Context, nameOrID string) (*held, error) { return e.holdToEnd(ctx, nameOrID, o.stop()) }
 	}
 	for {
 		h, err := hold(ctx, nameOrID)
