@@ -94,7 +94,8 @@ func (m *Monitor) launch(e *execution, plan int, stdio []int, keep []kept) {
 	if m.foreign {
 		flags = unix.CLONE_NEWNS
 	}
-	still := &wire.Failure{Step: "exec", Errno: unix.EAGAIN, Text: "its processes stand still: its cgroup is frozen"}
+	// What the engine says of one that it finds paused, which may be so since.
+	still := &wire.Failure{Errno: unix.EAGAIN, Text: "can only create exec sessions on running containers: its cgroup is frozen: container state improper"}
 	if m.standsStill(m.env.Unified) {
 		e.failed(still)
 		return
