@@ -40,7 +40,11 @@ func (s *Store) check(lib *library, users func() image.Users) ([]image.Damage, e
 	}
 	left := map[string]bool{}
 	if mine.alone() {
-		remains, err := lib.remains(mine)
+		notes, err := mine.left()
+		var remains []string
+		if err == nil {
+			remains, err = lib.remains(notes)
+		}
 		if err != nil {
 			return nil, errors.Join(err, mine.file.Close())
 		}

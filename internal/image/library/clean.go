@@ -193,12 +193,11 @@ func (c *copies) left() ([]note, error) {
 	}
 }
 
-// remains lists the layers that a killed copy has left, children after their
-// parents. The lock is held alone.
-func (l *library) remains(c *copies) ([]string, error) {
-	notes, err := c.left()
-	if err != nil || len(notes) == 0 {
-		return nil, err
+// remains lists the layers of the notes that a killed copy has left, children after
+// their parents. The lock is held alone.
+func (l *library) remains(notes []note) ([]string, error) {
+	if len(notes) == 0 {
+		return nil, nil
 	}
 	all, err := l.store.Layers()
 	if err != nil {
@@ -272,8 +271,12 @@ func (l *library) clean(c *copies) error {
 	if err != nil || info.Size() == 0 {
 		return err
 	}
-	errs := []error{l.cleanImages(c)}
-	layers, err := l.remains(c)
+	notes, err := c.left()
+	if err != nil {
+		return err
+	}
+	errs := []error{l.cleanImages(notes)}
+	layers, err := l.remains(notes)
 	if err != nil {
 		return err
 	}
@@ -289,11 +292,7 @@ func (l *library) clean(c *copies) error {
 // cleanImages deletes the images of which a copy that was killed has made the record
 // alone. The store's lock is held until an image has its manifest: one without was
 // not finished, or is damaged.
-func (l *library) cleanImages(c *copies) error {
-	notes, err := c.left()
-	if err != nil {
-		return err
-	}
+func (l *library) cleanImages(notes []note) error {
 	var errs []error
 	for _, n := range notes {
 		if !n.image {
