@@ -131,6 +131,9 @@ func (e *Engine) startAide(c *Container, env wire.Envelope, files []monitor.File
 	}
 	env.Foreign = &wire.Foreign{Runtime: f.Runtime, Dir: f.Dir}
 	env.Init = &wire.Process{PID: c.Run.PID, Start: c.Run.PIDStart}
+	if env.Cgroups, err = e.cgroupDirs(&c.Container); err != nil {
+		return nil, err
+	}
 	var s *monitor.Starting
 	env.MonitorCgroups, err = layout.Born(e.monitorCgroups(&c.Container, layout), func(unified int) (err error) {
 		s, err = monitor.Fork(program, monitor.Birth{Name: "cove-aide", Cgroup: unified})

@@ -17,6 +17,7 @@ type prober struct {
 	output      []byte
 	pipe        int
 	began       time.Time
+	again       bool // the present probe is the second try to begin it
 	// Of the startup check: that it has been passed in this run, and how often
 	// it has succeeded and failed.
 	started             bool
@@ -110,11 +111,7 @@ func (m *Monitor) probe() {
 		return
 	}
 	if m.standsStill(m.initCgroup()) {
-		for _, c := range h.asked {
-			c.sendJSON(wire.Failed, wire.Failure{Step: "health check", Text: "its processes stand still: its cgroup is frozen"})
-		}
-		h.asked = nil
-		m.scheduleProbe()
+		m.leaveOut()
 		return
 	}
 	plan, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
@@ -142,11 +139,33 @@ func (m *Monitor) probe() {
 	_ = unix.SetNonblock(h.pipe, true)
 	e := &execution{master: -1}
 	h.running = e
-	e.failed = func(f *wire.Failure) { m.probed(-1, f.Error()) }
+	e.failed = func(f *wire.Failure) {
+		switch {
+		case m.standsStill(m.initCgroup()): // since it was asked for: an OCI runtime refuses it, too
+			m.endProbe()
+			m.leaveOut()
+		case m.foreign && !h.again: // which may have done so for a pause that is over
+			m.endProbe()
+			h.again = true
+			m.cancel(h.next)
+			h.next = m.after(0, m.probe)
+		default:
+			m.probed(-1, f.Error())
+		}
+	}
 	e.done = func(code int) { m.readProbe(capacity(h.pipe)); m.probed(code, string(h.output)) }
 	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe(4 * len(m.buf)) })
 	m.limitProbe(e, timeout, timeout)
 	m.launch(e, plan, []int{null, p[1], second}, nil)
+}
+
+// leaveOut is what comes of a probe while the container stands still: nothing.
+func (m *Monitor) leaveOut() {
+	for _, c := range m.health.asked {
+		c.sendJSON(wire.Failed, wire.Failure{Step: "health check", Text: "its processes stand still: its cgroup is frozen"})
+	}
+	m.health.asked, m.health.again = nil, false
+	m.scheduleProbe()
 }
 
 // limitProbe ends a probe when its time is over, of which what is left is told. While
@@ -207,11 +226,8 @@ func (m *Monitor) probed(code int, output string) {
 	if h.running == nil {
 		return
 	}
-	h.running = nil
-	m.forget(h.pipe)
-	h.pipe = -1
-	m.cancel(h.limit)
-	h.limit = nil
+	m.endProbe()
+	h.again = false
 	state := m.run.Health
 	state.Log = append(state.Log, cove.HealthProbe{Start: h.began, End: time.Now(), ExitCode: code, Output: output})
 	if extra := len(state.Log) - limit(conf.LogCount, cove.HealthLogCount, cove.MaxHealthLogCount); extra > 0 {
@@ -245,6 +261,16 @@ func (m *Monitor) probed(code int, output string) {
 		m.actUnhealthy()
 	}
 	m.scheduleProbe()
+}
+
+// endProbe lets go of what the present probe has had.
+func (m *Monitor) endProbe() {
+	h := &m.health
+	h.running = nil
+	m.forget(h.pipe)
+	h.pipe = -1
+	m.cancel(h.limit)
+	h.limit = nil
 }
 
 // startupProbed counts an outcome of the startup check and tells whether it has
