@@ -448,24 +448,13 @@ func (s *Starting) MonitorPID() int { return s.pid }
 // Dial connects to the monitor that listens on the socket at path. The error
 // is of kind NoFile when nobody does.
 func Dial(path string) (*Conn, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, cove.E("connect to monitor", path, cove.Internal, err)
-	}
-	c := &Conn{fd: fd}
 	file, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd := -1
 	if err == nil {
-		defer unix.Close(file)
-		// By descriptor: a socket's path is at most 107 bytes, unix(7).
-		end := time.Now().Add(answerLimit)
-		for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit does not go on by itself, signal(7)
-			c.limit(max(time.Until(end), time.Millisecond)) // as many may wait for one that accepts nobody
-			err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
-		}
-		c.limit(0)
+		fd, err = wire.Connect(file, unix.SOCK_SEQPACKET, answerLimit)
+		_ = unix.Close(file)
 	}
 	if err != nil {
-		_ = unix.Close(fd)
 		kind := cove.Internal
 		switch err {
 		case unix.ENOENT, unix.ENOTDIR, unix.ECONNREFUSED:
@@ -475,7 +464,7 @@ func Dial(path string) (*Conn, error) {
 		}
 		return nil, cove.E("connect to monitor", path, kind, err)
 	}
-	return c, nil
+	return &Conn{fd: fd}, nil
 }
 
 // Close ends the conversation. The container is not concerned.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,8 +34,8 @@ func listen(dir int) (int, error) {
 	return fd, nil
 }
 
-// slow is how long whoever listens may take to accept, in seconds.
-const slow = 10
+// slow is how long whoever listens may take to accept.
+const slow = 10 * time.Second
 
 // connect connects to a socket by its path, however long. That, and what is sent
 // over it, does not wait for ever: others wait for who has a container's lock.
@@ -44,24 +45,14 @@ func connect(path string, kind int) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(file)
-	fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: slow}); err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	for {
-		if err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)}); err != unix.EINTR {
-			break
+	fd, err := wire.Connect(file, kind, slow)
+	if err == nil {
+		if err = wire.LimitSend(fd, slow); err != nil {
+			_ = unix.Close(fd)
 		}
 	}
-	if err != nil {
-		_ = unix.Close(fd)
-	}
 	if err == unix.EAGAIN {
-		err = fmt.Errorf("nobody has accepted for %d seconds: %w", slow, err)
+		err = fmt.Errorf("nobody has accepted for %v: %w", slow, err)
 	}
 	if err != nil {
 		return -1, err

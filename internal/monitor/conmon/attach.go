@@ -3,7 +3,6 @@ package conmon
 import (
 	"fmt"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,36 +30,23 @@ func Attach(bundle string) (*Stream, error) {
 		return nil, cove.E("attach to conmon", name, cove.NoFile, err)
 	}
 	defer unix.Close(file)
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	fd, err := wire.Connect(file, unix.SOCK_SEQPACKET, attachPatience)
 	if err != nil {
-		return nil, cove.E("attach to conmon", name, cove.Internal, err)
-	}
-	// By descriptor: a socket's path is at most 107 bytes, unix(7).
-	end := time.Now().Add(attachPatience)
-	for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit does not go on by itself, signal(7)
-		limit(fd, max(time.Until(end), time.Millisecond))
-		err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		if err == unix.EAGAIN {
-			return nil, cove.E("attach to conmon", name, cove.Unavailable, fmt.Errorf("it takes nobody more after %v", attachPatience))
+		kind := cove.Internal
+		switch err {
+		case unix.ECONNREFUSED:
+			kind = cove.NoFile
+		case unix.EAGAIN:
+			kind, err = cove.Unavailable, fmt.Errorf("it takes nobody more after %v", attachPatience)
 		}
-		return nil, cove.E("attach to conmon", name, cove.NoFile, err)
+		return nil, cove.E("attach to conmon", name, kind, err)
 	}
-	limit(fd, 0)
 	return &Stream{fd: fd}, nil
 }
 
 // attachPatience is how long conmon may take to have room for one more: as many wait
 // for a stopped one as fit.
 const attachPatience = 10 * time.Second
-
-// limit gives what is sent an end, the connection too, 0 none.
-func limit(fd int, d time.Duration) {
-	t := unix.NsecToTimeval(d.Nanoseconds())
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &t)
-}
 
 // packet is how much conmon reads or writes at once.
 const packet = 8 << 10
