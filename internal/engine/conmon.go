@@ -77,7 +77,7 @@ func (e *Engine) conmonProgram(name string) (string, error) {
 	if strings.Contains(name, "/") {
 		program, err := filepath.Abs(name)
 		if err == nil {
-			err = unix.Access(program, unix.X_OK)
+			err = executable(program)
 		}
 		if err != nil {
 			return "", cove.E("", "", cove.Invalid, fmt.Errorf("conmon %s cannot be executed: %w", name, err))
@@ -85,7 +85,7 @@ func (e *Engine) conmonProgram(name string) (string, error) {
 		return program, nil
 	}
 	for _, p := range e.conf.File.Engine.ConmonPath.Get() {
-		if unix.Access(p, unix.X_OK) == nil {
+		if executable(p) == nil {
 			return p, nil
 		}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,7 +72,7 @@ func (e *Engine) runtimeProgram(name string) (string, error) {
 		return "", cove.E("", "", cove.Invalid, fmt.Errorf("OCI runtime %q %s: invalid argument", name, why))
 	}
 	if path.IsAbs(name) {
-		if unix.Access(name, unix.X_OK) != nil {
+		if executable(name) != nil {
 			return bad("cannot be executed")
 		}
 		return name, nil
@@ -81,7 +82,7 @@ func (e *Engine) runtimeProgram(name string) (string, error) {
 	}
 	places := e.conf.File.Engine.OCIRuntimes[name]
 	for _, p := range places {
-		if unix.Access(p, unix.X_OK) == nil {
+		if executable(p) == nil {
 			return p, nil
 		}
 	}
@@ -96,6 +97,18 @@ func (e *Engine) runtimeProgram(name string) (string, error) {
 		return bad("not found, neither at " + strings.Join(places, ", ") + " nor in PATH")
 	}
 	return bad("not found, neither in containers.conf's [engine.runtimes] nor in PATH")
+}
+
+// executable tells of a program; a directory, which may have the same permission, is none.
+func executable(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.New("it is no regular file")
+	}
+	if err == nil {
+		err = unix.Access(path, unix.X_OK)
+	}
+	return err
 }
 
 // adapt completes the spec by what cove's own runtime does without it, and
