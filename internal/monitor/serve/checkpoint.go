@@ -24,6 +24,9 @@ type dump struct {
 	plan, turn int
 	// until is for how long a CRIU is waited for that has lost the driver.
 	until time.Time
+	// before is the inode of the images of the checkpoint before, 0 for none: whether those of
+	// this one have taken their place.
+	before uint64
 }
 
 // turnWait is how often is looked whether another checkpoint is made and read, or a health
@@ -73,6 +76,7 @@ func (m *Monitor) startDump(d *dump, deadline time.Time) {
 		return
 	}
 	if err == nil {
+		d.before = inode(d.body.Images.Dir)
 		err = drive.Anew(d.body.Images.Work)
 	}
 	if err != nil {
@@ -157,6 +161,9 @@ func givenUp() *wire.Failure { return &wire.Failure{Step: "checkpoint", Text: "i
 // criuEnded sees to what a CRIU has left that had lost its driver. The turn is ours.
 func (m *Monitor) criuEnded() *wire.Failure {
 	i := m.dump.body.Images
+	if now := inode(i.Dir); now != 0 && now != m.dump.before && !drive.Begun(i.Dir) {
+		return nil // a command has seen to it, and to what tells of it
+	}
 	if !drive.Complete(i.Dir, i.Work) {
 		m.goOn()
 		return givenUp()
@@ -165,6 +172,13 @@ func (m *Monitor) criuEnded() *wire.Failure {
 		return wire.Fail("keep the checkpoint", err)
 	}
 	return nil
+}
+
+// inode is a file's, 0 where there is none.
+func inode(name string) uint64 {
+	var st unix.Stat_t
+	_ = unix.Lstat(name, &st)
+	return st.Ino
 }
 
 // initEnded tells whether the container's process has ended, reaped or not.

@@ -68,10 +68,18 @@ func TestCRIUIsAwaited(t *testing.T) {
 
 // Another checkpoint's turn comes with its request to an aide, which still waits for a CRIU that
 // has ended by then: that one is over, instead of being waited for by the aide that has the turn.
+// Its client hears that it was made, by the command that has asked for the other one, too.
 func TestTurnEndsLostDump(t *testing.T) {
+	for name, keep := range map[string]bool{"the aide's to keep": false, "kept": true} {
+		t.Run(name, func(t *testing.T) { turnEndsLostDump(t, keep) })
+	}
+}
+
+func turnEndsLostDump(t *testing.T, keep bool) {
 	m := looping(t)
 	dir := t.TempDir()
 	m.env.Init, m.foreign, m.init = &wire.Process{}, true, child{pid: os.Getpid(), pidfd: -1, socket: -1}
+	m.env.Foreign = &wire.Foreign{Runtime: []string{"false"}, Dir: dir}
 	var err error
 	if m.init.pidfd, err = unix.PidfdOpen(os.Getpid(), 0); err != nil {
 		t.Fatal(err)
@@ -86,7 +94,15 @@ func TestTurnEndsLostDump(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	lost := &dump{client: &client{m: m, fd: -1, spill: -1}, body: wire.CheckpointBody{Images: images, Leave: true}, until: time.Now().Add(time.Minute)}
+	var first, other [2]int
+	for _, pair := range []*[2]int{&first, &other} {
+		if *pair, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(pair[0])
+		defer unix.Close(pair[1])
+	}
+	lost := &dump{client: &client{m: m, fd: first[0], spill: -1}, body: wire.CheckpointBody{Images: images, Leave: true}, until: time.Now().Add(time.Minute)}
 	m.dump = lost
 	m.health.running = &execution{} // the other one goes on waiting
 	turn, err := drive.Turn(dir, 0)
@@ -94,18 +110,23 @@ func TestTurnEndsLostDump(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(turn)
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
+	if keep {
+		if err := drive.Keep(images.Dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := drive.Anew(images.Work); err != nil {
+			t.Fatal(err)
+		}
 	}
-	defer unix.Close(pair[0])
-	defer unix.Close(pair[1])
-	m.startDump(&dump{client: &client{m: m, fd: pair[0], spill: -1}, body: wire.CheckpointBody{Images: images}, plan: -1, turn: turn}, time.Now().Add(time.Minute))
+	m.startDump(&dump{client: &client{m: m, fd: other[0], spill: -1}, body: wire.CheckpointBody{Images: images}, plan: -1, turn: turn}, time.Now().Add(time.Minute))
 	if m.dump != nil {
 		t.Error("it is waited for")
 	}
 	if _, err := os.Lstat(images.Dir + "/inventory.img"); err != nil {
 		t.Error(err)
+	}
+	if kind, _, _, err := wire.Receive(first[1], make([]byte, 4096)); err != nil || kind != wire.Ack {
+		t.Errorf("its client hears %v, %v", kind, err)
 	}
 	m.awaitCRIU(lost) // which was due
 }
