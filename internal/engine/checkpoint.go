@@ -221,7 +221,7 @@ const turnPatience = 10 * time.Minute
 // that are complete into their place.
 const keepPatience = 10 * time.Second
 
-var errNoTurn = errors.New("another checkpoint of it does not end")
+var errNoTurn = errors.New("another checkpoint of it does not end, to stop the container ends it")
 
 // beginCheckpoint waits until no other checkpoint is made of a container which conmon watches,
 // writes down whether the one that is to be made ends it, and sees to it that what there is of
@@ -264,26 +264,34 @@ func (h *held) awaitCRIU(ctx context.Context) error {
 	}
 }
 
-// hurryCRIU calls endCRIU every now and then until the function that it gives is called.
-func (e *Engine) hurryCRIU(nameOrID string) (end func()) {
+// hurryCRIU calls endCRIU when the container has had its time to end, as o says, and every now
+// and then from there on, until the function that it gives is called.
+func (e *Engine) hurryCRIU(nameOrID string, o StopOptions) (end func()) {
 	over := make(chan struct{})
 	go func() {
-		for {
+		for wait, timed := endPatience, false; ; {
 			select {
 			case <-over:
 				return
-			case <-time.After(endPatience):
-				if c, err := e.find(nameOrID); err == nil {
-					e.endCRIU(c.ID)
-				}
+			case <-time.After(wait):
 			}
+			c, err := e.find(nameOrID)
+			if err != nil {
+				continue
+			}
+			if _, timeout, err := e.wayToStop(c, o); err == nil && timeout > 0 && !timed {
+				wait, timed = time.Duration(timeout)*time.Second, true
+				continue
+			}
+			wait = endPatience
+			e.endCRIU(c.ID)
 		}
 	}()
 	return func() { close(over) }
 }
 
 // endCRIU kills the CRIU that has ended a container's processes, or outlived them, and does not
-// end itself, with the runtime that called it: what removes the container by force does not wait
+// end itself, with the runtime that called it: what ends or removes the container does not wait
 // for it. They have the turn by a descriptor of a number of their own, with a lock that is theirs
 // alone.
 func (e *Engine) endCRIU(id string) {

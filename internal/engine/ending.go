@@ -29,6 +29,7 @@ import (
 // not run is left alone.
 func (e *Engine) Stop(ctx context.Context, nameOrID string, o StopOptions) error {
 	ctx = lock.Track(ctx) // many are stopped at the same time
+	defer e.hurryCRIU(nameOrID, o)()
 	h, err := e.holdToEnd(ctx, nameOrID, o)
 	if err != nil {
 		if h, err = e.withForce(ctx, nameOrID, err); err == nil {
@@ -310,8 +311,10 @@ func (e *Engine) change(id string, edit func(*cove.Container) error) error {
 // Restart stops a container and starts it again; one that does not run is
 // started.
 func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) error {
+	unhurry := e.hurryCRIU(nameOrID, o)
 	h, err := e.holdAsIs(ctx, nameOrID)
 	if err != nil {
+		unhurry()
 		return err
 	}
 	id := h.ID
@@ -323,6 +326,7 @@ func (e *Engine) Restart(ctx context.Context, nameOrID string, o StopOptions) er
 		err = e.stop(ctx, h, "restart container", o)
 	}
 	h.release()
+	unhurry()
 	if err != nil {
 		return err
 	}
@@ -354,6 +358,7 @@ func (e *Engine) Kill(ctx context.Context, nameOrID, signal string) error {
 	o := StopOptions{Timeout: new(uint), untold: true}
 	hold := e.holdAsIs
 	if sig == unix.SIGKILL {
+		defer e.hurryCRIU(nameOrID, o)()
 		hold = func(ctx context.Context, nameOrID string) (*held, error) {
 			return e.insist(ctx, nameOrID, o, e.holdAsIs)
 		}

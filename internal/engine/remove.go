@@ -21,7 +21,7 @@ import (
 func (e *Engine) Remove(ctx context.Context, nameOrID string, o RemoveOptions) error {
 	ctx = lock.Track(ctx) // many are removed at the same time
 	if o.Force {
-		defer e.hurryCRIU(nameOrID)()
+		defer e.hurryCRIU(nameOrID, StopOptions{Timeout: new(uint)})()
 	}
 	h, err := e.holdAlone(ctx, nameOrID, o)
 	if err != nil && o.Force && e.clearPlace(ctx, nameOrID, err) {
