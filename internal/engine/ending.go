@@ -463,6 +463,11 @@ func (e *Engine) Unpause(ctx context.Context, nameOrID string) error {
 	if err := e.hasCgroup(&h.Container.Container, "unpause"); err != nil {
 		return err
 	}
+	if h.Status == cove.Paused { // by a checkpoint, it may be
+		if err := h.endCheckpoint(ctx); err != nil {
+			return err
+		}
+	}
 	if h.Status != cove.Paused {
 		return cove.E("", "", cove.WrongStatus, fmt.Errorf("%q is not paused, can't unpause: container state improper", h.ID))
 	}
