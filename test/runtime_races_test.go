@@ -60,11 +60,6 @@ func TestRuntimeExecChroot(t *testing.T) {
 	b := newBundle(t, "sleep 60")
 	b.setNamespace(specs.MountNamespace, "-")
 	b.Mounts, b.Linux.MaskedPaths, b.Linux.ReadonlyPaths = nil, nil, nil
-	// The host has it mounted then.
-	defer func() {
-		for unix.Unmount(filepath.Join(b.dir, "rootfs"), unix.MNT_DETACH) == nil {
-		}
-	}()
 	for _, kinds := range [][]specs.LinuxNamespaceType{nil, {specs.PIDNamespace, specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace}} {
 		for _, kind := range kinds {
 			b.setNamespace(kind, "-")
@@ -73,6 +68,26 @@ func TestRuntimeExecChroot(t *testing.T) {
 		b.start()
 		b.expect(b.ok("exec", "c", "ls", "/"), "bin\ndev\netc\nroot\ntmp")
 		b.ok("delete", "--force", "c")
+		if m := mountsBelow(b.dir, ""); len(m) > 0 {
+			t.Errorf("left mounted: %v", m)
+		}
+	}
+	// What is mounted inside goes, too, and after a failure; what was there stays.
+	b.Mounts = []specs.Mount{{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"}}
+	mine := filepath.Join(b.dir, "rootfs/root")
+	if err := unix.Mount("tmpfs", mine, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(mine, unix.MNT_DETACH)
+	b.start()
+	if m := mountsBelow(b.dir, ""); len(m) < 3 {
+		t.Errorf("mounted: %v", m)
+	}
+	b.ok("delete", "--force", "c")
+	b.Process.Args = []string{"/nothing"}
+	b.refused("/nothing")
+	if m := mountsBelow(b.dir, ""); len(m) != 1 || m[0] != mine {
+		t.Errorf("mounted after all: %v", m)
 	}
 }
 

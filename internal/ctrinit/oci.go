@@ -232,7 +232,7 @@ func Detached(m *plan.Mount, users int) (int, error) {
 
 // handedRoot attaches the root that came with the plan. Its own path may be
 // out of reach, but any place will do: it becomes the root, and the place goes
-// with the old one.
+// with the old one. Without a mount namespace no other does, which is the host's.
 func (p *process) handedRoot() (int, *wire.Failure) {
 	r := &p.plan.Root
 	fd, err := p.oci.mount(r.Handed)
@@ -240,7 +240,7 @@ func (p *process) handedRoot() (int, *wire.Failure) {
 		return -1, wire.Fail("mount root "+r.Path, err)
 	}
 	err = unix.MoveMount(fd, "", unix.AT_FDCWD, r.Path, unix.MOVE_MOUNT_F_EMPTY_PATH)
-	if err == unix.EACCES || err == unix.ENOENT {
+	if (err == unix.EACCES || err == unix.ENOENT) && !p.plan.OCI.Chroot {
 		err = moveOnto(fd, p.proc)
 	}
 	if err != nil {

@@ -349,13 +349,22 @@ func (c *creation) send() (err error) {
 		body.Handed, fds = append(body.Handed, "mount"), append(fds, fd)
 		return nil
 	}
-	if c.UserNamespace {
+	if c.UserNamespace || p.OCI.Chroot {
 		root := plan.Mount{Target: "/", Type: "bind", Source: p.Root.Path, Recursive: true}
 		fd, err := ctrinit.Detached(&root, -1)
 		if err := hand(&root, fd, err); err != nil {
 			return err
 		}
 		p.Root.Handed = root.Handed
+		if p.OCI.Chroot {
+			// It does not end with a namespace, and with it goes all that is below.
+			if c.RootMount, err = mountID(fd); err == nil {
+				err = c.save()
+			}
+			if err != nil {
+				return err
+			}
+		}
 	}
 	for i := range p.Mounts {
 		m := &p.Mounts[i]
@@ -516,10 +525,52 @@ func (c *Container) removeCgroups() error {
 	return cgroup.Remove(dirs)
 }
 
+// removeRootMount takes away what a container without a mount namespace has mounted,
+// where that is still what is seen at its place.
+func (c *Container) removeRootMount() error {
+	if c.RootMount == 0 {
+		return nil
+	}
+	fail := func(err error) error { return cove.E("unmount root", c.Rootfs, kindOf(err), err) }
+	fd, err := unix.Open(c.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil
+	}
+	if err != nil {
+		return fail(err)
+	}
+	defer unix.Close(fd)
+	id, err := mountID(fd)
+	if err == nil && id == c.RootMount {
+		err = unix.Unmount(inDir(fd, "."), unix.MNT_DETACH)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// mountID is the number of the mount that a descriptor is of, where the kernel
+// has one (6.8) that no later mount gets.
+func mountID(fd int) (uint64, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID_UNIQUE, &st); err != nil {
+		return 0, err
+	}
+	if st.Mask&unix.STATX_MNT_ID_UNIQUE != 0 {
+		return st.Mnt_id, nil
+	}
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st)
+	return st.Mnt_id, err
+}
+
 // remove takes away all that a container has outside of its bundle. It may be
 // called again after a failure.
 func (c *Container) remove() error {
 	if err := c.removeCgroups(); err != nil {
+		return err
+	}
+	if err := c.removeRootMount(); err != nil {
 		return err
 	}
 	// The record last: without it nobody would find the rest.

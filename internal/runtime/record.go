@@ -42,6 +42,8 @@ type record struct {
 	// Inodes are those that they had then; earlier releases do not say.
 	Inodes     []uint64 `json:"cgroupInodes,omitempty"`
 	CgroupPath string   `json:"cgroupPath,omitempty"`
+	// RootMount is the mount of the root where the container has no mount namespace.
+	RootMount uint64 `json:"rootMount,omitempty"`
 	// Process is what exec starts from, with the compiled filter.
 	Process       *specs.Process `json:"process"`
 	Seccomp       []byte         `json:"seccomp,omitempty"`
