@@ -38,7 +38,8 @@
 // about (a switch is on or off) and what takes from the caller (his variables, the
 // directory that a relative volume is below) is in [Engine.Defaults], for
 // programs that want it. A container keeps what was said when it was made.
-// [Engine.Reload] reads the files again.
+// [Engine.Reload] reads the files again. The variables of [engine] env are the process's
+// until Reload finds others or the last engine is closed; what it has from elsewhere stays.
 //
 // # Errors
 //
@@ -224,13 +225,18 @@ func (e *Engine) load() (*generation, error) {
 // started with. It fails, and everything stays as it was, when a file is broken
 // (Invalid) or wants what only another engine can have: other directories,
 // another storage driver or back end, other locks (InUse).
-func (e *Engine) Reload() error {
+func (e *Engine) Reload() (err error) {
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
 	old, err := e.opened()
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, config.SetEnv(old.conf.File.Engine.Env.Get()))
+		}
+	}()
 	next, err := e.load()
 	if err != nil {
 		return err

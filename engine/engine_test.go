@@ -269,6 +269,51 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadEnv: the variables of [engine] env are those of the file that was read last.
+func TestReloadEnv(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "containers.conf")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte("[engine]\n"+text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(name, want string) {
+		t.Helper()
+		if got := os.Getenv(name); got != want {
+			t.Errorf("%s is %q, not %q", name, got, want)
+		}
+	}
+	t.Setenv("COVE_TEST_GIVEN", "given")
+	write(`env = ["COVE_TEST_GIVEN=file", "COVE_TEST_ONE=1", "COVE_TEST_TWO=1"]`)
+	o := engine.Options{ContainersConf: file, WithoutImages: true}
+	roots(t, &o)
+	e, err := engine.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is("COVE_TEST_GIVEN", "given")
+	is("COVE_TEST_ONE", "1")
+	is("COVE_TEST_TWO", "1")
+	write(`env = ["COVE_TEST_ONE=2"]`)
+	if err := e.Reload(); err != nil {
+		t.Error(err)
+	}
+	is("COVE_TEST_ONE", "2")
+	is("COVE_TEST_TWO", "")
+	write("env = [\"COVE_TEST_TWO=3\"]\nlock_type = \"shm\"")
+	if err := e.Reload(); !cove.Is(err, cove.InUse) {
+		t.Errorf("other locks: %v", err)
+	}
+	is("COVE_TEST_ONE", "2")
+	is("COVE_TEST_TWO", "")
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	is("COVE_TEST_ONE", "")
+	is("COVE_TEST_GIVEN", "given")
+}
+
 // TestReloadOthers: what is made after a reload is otherwise, what was made before
 // stays as it is, running or not.
 func TestReloadOthers(t *testing.T) {

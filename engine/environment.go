@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/cove-engine/cove"
+	"github.com/cove-engine/cove/internal/config"
 )
 
 // fileVariables are the variables by which the ecosystem's libraries find their
@@ -59,13 +60,14 @@ func setFiles(o Options) (unset func(), err error) {
 }
 
 // restoreFiles is the end of one engine; with the last one the variables are as they
-// were before the first.
+// were before the first, those of containers.conf's [engine] env, too.
 func restoreFiles() {
 	environment.Lock()
 	defer environment.Unlock()
 	if environment.engines--; environment.engines > 0 {
 		return
 	}
+	_ = config.SetEnv(nil)
 	for i, file := range environment.files {
 		switch before := environment.before[i]; {
 		case file == "":

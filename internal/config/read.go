@@ -57,16 +57,57 @@ func read(modules []string) (c *conf.Config, files []string, set map[string]stri
 	if invalid != nil {
 		return nil, nil, nil, more, cove.E("read configuration", culprit, cove.Invalid, oneLine{invalid})
 	}
-	for _, env := range c.Engine.Env.Get() {
-		name, value, ok := strings.Cut(env, "=")
-		if _, given := os.LookupEnv(name); given || !ok || name == "" {
+	if err := SetEnv(c.Engine.Env.Get()); err != nil {
+		return nil, nil, nil, more, cove.E("read configuration", "env", cove.Invalid, err)
+	}
+	return c, files, set, more, nil
+}
+
+// engineEnv is what SetEnv has made of this process's environment.
+var engineEnv struct {
+	sync.Mutex
+	put map[string]string
+}
+
+// SetEnv gives this process the variables of [engine] env, NAME=value, but for those that
+// it has from elsewhere, and takes back those of an earlier call that are not among them.
+func SetEnv(env []string) error {
+	wanted := map[string]string{}
+	for _, text := range env {
+		name, value, ok := strings.Cut(text, "=")
+		if _, twice := wanted[name]; ok && name != "" && !twice {
+			wanted[name] = value
+		}
+	}
+	engineEnv.Lock()
+	defer engineEnv.Unlock()
+	var errs []error
+	for name, put := range engineEnv.put {
+		value, is := os.LookupEnv(name)
+		_, stays := wanted[name]
+		switch {
+		case !is || value != put: // the program has changed it: it is the program's
+			delete(engineEnv.put, name)
+		case !stays:
+			delete(engineEnv.put, name)
+			errs = append(errs, os.Unsetenv(name))
+		}
+	}
+	for name, value := range wanted {
+		_, given := os.LookupEnv(name)
+		if _, ours := engineEnv.put[name]; given && !ours {
 			continue
 		}
 		if err := os.Setenv(name, value); err != nil {
-			return nil, nil, nil, more, cove.E("read configuration", "env", cove.Invalid, err)
+			errs = append(errs, err)
+			continue
 		}
+		if engineEnv.put == nil {
+			engineEnv.put = map[string]string{}
+		}
+		engineEnv.put[name] = value
 	}
-	return c, files, set, more, nil
+	return errors.Join(errs...)
 }
 
 // systemdRuns is there when systemd is the init: sd_booted(3).
