@@ -76,22 +76,29 @@ func ReadJournal(ctx context.Context, store string, user int, o ReadOptions, eac
 		// The journal's times are when it was told.
 		q.Since = o.Since.Add(-time.Second)
 	}
-	if o.Follow && !o.Until.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, o.Until)
-		defer cancel()
-	}
-	q.Follow = o.Follow
-	if !o.Follow {
-		journalctl.Sync(ctx)
-	}
-	return journalctl.Read(ctx, q, func(entry journalctl.Entry) error {
+	some := func(entry journalctl.Entry) error {
+		q.After = string(entry["__CURSOR"])
 		e, ok := fromJournal(entry)
 		if !ok || !o.Since.IsZero() && e.Time.Before(o.Since) || !o.Until.IsZero() && e.Time.After(o.Until) || !o.Filter.Match(e) {
 			return nil
 		}
 		return each(e)
-	})
+	}
+	if o.Follow {
+		following := ctx
+		if !o.Until.IsZero() {
+			var cancel context.CancelFunc
+			following, cancel = context.WithDeadline(ctx, o.Until)
+			defer cancel()
+		}
+		q.Follow = true
+		if err := journalctl.Read(following, q, some); err != nil || following == ctx || ctx.Err() != nil {
+			return err
+		}
+		q.Follow = false // Until has come: the rest is what there is by now
+	}
+	journalctl.Sync(ctx)
+	return journalctl.Read(ctx, q, some)
 }
 
 // fromJournal reads an entry; ok is false when it is not an event.

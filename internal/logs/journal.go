@@ -33,6 +33,12 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 	if o.Tail < 0 && !o.Since.IsZero() {
 		q.Since = o.Since
 	}
+	following := ctx
+	if !o.Until.IsZero() {
+		var cancel context.CancelFunc
+		following, cancel = context.WithDeadline(ctx, o.Until)
+		defer cancel()
+	}
 	// Done is asked before the reading that is to be the last.
 	done := !o.Follow || o.Done != nil && o.Done()
 	journalctl.Sync(ctx)
@@ -42,13 +48,11 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 		}
 	}
 	err := journalctl.Read(ctx, q, journalRecords(&q, each))
-	for err == nil && !done && ctx.Err() == nil {
-		if err = followJournal(ctx, &q, o.Done, each); err != nil || ctx.Err() != nil {
-			break
+	if err == nil && !done && following.Err() == nil {
+		if err = followJournal(following, &q, o.Done, each); err == nil {
+			journalctl.Sync(ctx)
+			err = journalctl.Read(ctx, q, journalRecords(&q, each))
 		}
-		done = true
-		journalctl.Sync(ctx)
-		err = journalctl.Read(ctx, q, journalRecords(&q, each))
 	}
 	if err == nil && o.Follow {
 		err = ctx.Err()

@@ -81,11 +81,6 @@ func Read(ctx context.Context, o Options, each func(Line) error) error {
 		return each(l)
 	}}
 	if o.Driver == Journald {
-		if o.Follow && !o.Until.IsZero() {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, o.Until)
-			defer cancel()
-		}
 		add := j.add
 		if o.Follow { // journalctl does not say when it waits
 			add = func(r record) error {

@@ -78,7 +78,10 @@ func Read(ctx context.Context, q Query, each func(e Entry) error) error {
 	if err == nil {
 		err = cmd.Start()
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil
+	case err != nil:
 		kind := cove.Internal
 		if errors.Is(err, exec.ErrNotFound) {
 			kind = cove.Unavailable
