@@ -24,6 +24,7 @@ type execution struct {
 	ending    bool // it has been killed, whoever it is
 	over      bool // the child has ended before its maker
 	descended bool // the child is the command, or is to become it
+	taken     bool // the child is the command, which an OCI runtime has made
 	id        string
 	refused   bool    // it has not become the command
 	told      bool    // the event log knows of it
@@ -173,6 +174,11 @@ func (m *Monitor) execSpoke(e *execution, last bool) {
 	case err != nil:
 		m.forget(e.socket)
 		e.socket = -1
+		if m.foreign && !e.taken && !e.refused && e.done == nil {
+			// A driver ends with a word, unless it is killed: by us when the container ends.
+			e.failed(&wire.Failure{Step: "exec", Errno: unix.ECHILD, Text: "what drives its runtime was killed"})
+			e.client, e.refused = nil, true
+		}
 		if e.done == nil && !e.refused {
 			e.told = true
 			m.event(0, "exec")

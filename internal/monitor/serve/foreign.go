@@ -104,6 +104,7 @@ func (m *Monitor) takeForeignExec(e *execution, body []byte) bool {
 	}
 	driver := e.child
 	m.replace(e, ready.PID, pidfd)
+	e.taken = true
 	_ = unix.Close(driver.pidfd)
 	_, _ = unix.Wait4(driver.pid, nil, 0, nil)
 	return true
