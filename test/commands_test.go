@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long one command of a script may take.
-const patience = 3 * time.Minute
+const patience = 6 * time.Minute
 
 var fullID = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
@@ -195,7 +195,7 @@ func cmdOutside(ts *testscript.TestScript, neg bool, args []string) {
 
 // leastUntil is how long a command until waits at least: what comes within a second here
 // takes longer on a machine that has other things to do.
-const leastUntil = 25 * time.Second
+const leastUntil = 2 * time.Minute
 
 // cmdUntil: until SECONDS TEXT — repeats a shell text until it succeeds, for so long or leastUntil.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
