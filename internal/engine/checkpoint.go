@@ -333,10 +333,15 @@ func (h *held) turn(ctx context.Context) (turn int, err error) {
 // awaitTurn tries, for the container's directory, until that does not tell that somebody has
 // the turn.
 func (h *held) awaitTurn(ctx context.Context, try func(dir string) error) error {
-	for deadline := time.Now().Add(turnPatience); ; {
+	deadline, looked := time.Now().Add(turnPatience), time.Now()
+	for {
 		err := try(h.Dir)
 		if err == nil {
 			return nil
+		}
+		if time.Since(looked) > drive.OrphanWait {
+			drive.EndOrphans(h.Dir)
+			looked = time.Now()
 		}
 		if err == unix.EWOULDBLOCK && time.Now().After(deadline) {
 			err = errNoTurn

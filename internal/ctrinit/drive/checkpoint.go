@@ -3,6 +3,7 @@ package drive
 import (
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/cove-engine/cove/internal/ctrinit"
 	"github.com/cove-engine/cove/internal/monitor/wire"
+	"github.com/cove-engine/cove/internal/procfs"
 	"github.com/cove-engine/cove/internal/rootfs"
 )
 
@@ -87,7 +89,8 @@ func Turn(dir string, patience time.Duration) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	deadline, looked := time.Now().Add(patience), time.Now()
+	for ; ; time.Sleep(10 * time.Millisecond) {
 		err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return fd, nil
@@ -95,6 +98,10 @@ func Turn(dir string, patience time.Duration) (int, error) {
 		if err != unix.EINTR && (err != unix.EWOULDBLOCK || !time.Now().Before(deadline)) {
 			_ = unix.Close(fd)
 			return -1, err
+		}
+		if time.Since(looked) > OrphanWait {
+			EndOrphans(dir)
+			looked = time.Now()
 		}
 	}
 }
@@ -115,6 +122,48 @@ func Free(dir string) error {
 			return err
 		}
 	}
+}
+
+// OrphanWait is how often who waits for the turn looks for orphans.
+const OrphanWait = time.Second
+
+// EndOrphans kills what a killed CRIU has left behind of itself with the turn of the container
+// whose directory it is. CRIU forks to try out what the kernel can do, and what it forks sleeps
+// until CRIU kills it; the runtime waits for that, too, as it has CRIU's socket.
+func EndOrphans(dir string) {
+	var at unix.Stat_t
+	if unix.Stat(dir, &at) != nil {
+		return
+	}
+	processes, _ := os.ReadDir("/proc")
+	for _, p := range processes {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil || !hasTurn(pid, &at) {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if orphaned(pid, &at) {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+		_ = unix.Close(fd)
+	}
+}
+
+// orphaned tells whether a process has the turn by a fork alone, of a parent that is gone. One
+// that is about to become the runtime, of a driver whose turn has another number, leads its group.
+func orphaned(pid int, dir *unix.Stat_t) bool {
+	group, err := unix.Getpgid(pid)
+	return err == nil && group != pid && hasTurn(pid, dir) && !procfs.Executed(pid) && !hasTurn(procfs.Parent(pid), dir)
+}
+
+// hasTurn tells whether a process has a container's directory open where CRIU has the turn.
+func hasTurn(pid int, dir *unix.Stat_t) bool {
+	var st unix.Stat_t
+	err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/fd/"+strconv.Itoa(TurnFD), &st)
+	return err == nil && st.Dev == dir.Dev && st.Ino == dir.Ino
 }
 
 // Begun tells whether there are images that have not taken the place of dir: while a

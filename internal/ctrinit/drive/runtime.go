@@ -248,6 +248,9 @@ func (r *request) awaitEnd(pidfd int) (why string) {
 		if left <= 0 {
 			return "it has not ended after " + limit.String() + " and was killed"
 		}
+		if r.turn > 0 {
+			left = min(left, OrphanWait)
+		}
 		n, err := unix.Poll(fds, int(left.Milliseconds())+1)
 		switch {
 		case err == unix.EINTR:
@@ -257,6 +260,8 @@ func (r *request) awaitEnd(pidfd int) (why string) {
 			fds[1].Fd, limit = -1, min(limit, time.Since(begun)+lostPatience)
 		case n > 0:
 			return "it was stopped before it had started"
+		case r.turn > 0:
+			EndOrphans("/proc/self/fd/" + strconv.Itoa(r.turn))
 		}
 	}
 }

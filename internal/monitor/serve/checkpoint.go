@@ -129,6 +129,7 @@ func (m *Monitor) dumpEnded() {
 		m.dumpOver(f)
 	default:
 		d.until = time.Now().Add(drive.ImagePatience)
+		m.endOrphans(d)
 		m.awaitCRIU(d)
 	}
 }
@@ -154,6 +155,14 @@ func (m *Monitor) awaitCRIU(d *dump) {
 		_ = unix.Close(turn)
 	}
 	m.dumpOver(f)
+}
+
+// endOrphans ends, while CRIU is waited for, what it has left if it was killed, too.
+func (m *Monitor) endOrphans(d *dump) {
+	if m.dump == d {
+		drive.EndOrphans(path.Dir(d.body.Images.Dir))
+		m.after(drive.OrphanWait, func() { m.endOrphans(d) })
+	}
 }
 
 func givenUp() *wire.Failure { return &wire.Failure{Step: "checkpoint", Text: "it was given up"} }
