@@ -776,3 +776,34 @@ func TestRuntimeFlags(t *testing.T) {
 		}
 	}
 }
+
+// An engine's update has the whole section of the spec in it. Device rules are told
+// to stay as they are only where they are to be others.
+func TestRuntimeUpdateDevices(t *testing.T) {
+	b := newBundle(t, "sleep 60")
+	major, minor := int64(1), int64(11)
+	b.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}, {Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "r"}}}
+	b.start()
+	limit, file := int64(77), filepath.Join(b.dir, "resources")
+	update := func() string {
+		data, err := json.Marshal(b.Linux.Resources)
+		if err == nil {
+			err = os.WriteFile(file, data, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.ok("update", "--resources", file, "c")
+	}
+	b.Linux.Resources.Pids = &specs.LinuxPids{Limit: &limit}
+	b.expect(update(), "")
+	b.Linux.Resources.Devices = b.Linux.Resources.Devices[:1]
+	if out := update(); !strings.Contains(out, "linux.resources.devices: stay as they are") {
+		t.Errorf("other rules: %q", out)
+	}
+	for _, d := range cgroupsAt(b.Linux.CgroupsPath) {
+		if text, err := os.ReadFile(d + "/pids.max"); err == nil && string(text) != "77\n" {
+			t.Errorf("%s: %s", d, text)
+		}
+	}
+}

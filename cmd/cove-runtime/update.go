@@ -80,11 +80,6 @@ func update(c *command, args []string) (int, error) {
 		if l, err = readResources(*file); err != nil {
 			return -1, err
 		}
-		if len(l.Devices) > 0 {
-			// An engine sends the spec's whole section. runc leaves them, too.
-			c.r.Warn("linux.resources.devices: stay as they are")
-			l.Devices = nil
-		}
 	}
 	return 0, c.r.Update(id, l)
 }

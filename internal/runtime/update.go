@@ -1,14 +1,17 @@
 package runtime
 
 import (
+	"encoding/json"
 	"path"
+	"reflect"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cove-engine/cove/internal/cgroup"
 )
 
-// Update changes a container's limits to those that are given.
+// Update changes a container's limits to those that are given. Device rules stay as
+// they are, as runc's do.
 func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 	c, err := r.Open(id)
 	if err != nil {
@@ -20,6 +23,14 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 	}
 	if status == Stopped || status == Creating {
 		return errNotRunning()
+	}
+	if len(limits.Devices) > 0 {
+		// An engine sends the spec's whole section.
+		if !c.hasDevices(limits.Devices) {
+			r.warn("linux.resources.devices: stay as they are")
+		}
+		others := *limits
+		others.Devices, limits = nil, &others
 	}
 	layout, err := cgroup.Detect()
 	if err != nil {
@@ -50,4 +61,14 @@ func (r *Runtime) Update(id string, limits *specs.LinuxResources) error {
 		return err
 	}
 	return scope.Share()
+}
+
+// hasDevices tells whether these device rules are those of the container's spec.
+func (c *Container) hasDevices(rules []specs.LinuxDeviceCgroup) bool {
+	data, _, err := readConfig(c.Bundle)
+	if err != nil {
+		return false
+	}
+	var s specs.Spec
+	return json.Unmarshal(data, &s) == nil && s.Linux != nil && s.Linux.Resources != nil && reflect.DeepEqual(s.Linux.Resources.Devices, rules)
 }
