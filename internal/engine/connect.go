@@ -145,13 +145,22 @@ func (e *Engine) holdBridged(ctx context.Context, nameOrID string) (*held, error
 		return nil, cove.E("", "", cove.Invalid, fmt.Errorf("%q is not supported: invalid network mode", mode))
 	}
 	// Between two runs of a restart policy there is a monitor and a network
-	// namespace, and no process to find it by.
-	for end := time.Now().Add(betweenRuns); h.Run.PID == 0 && alive(h.Dir); time.Sleep(5 * time.Millisecond) {
+	// namespace, and no process to find it by. The run that was has a number
+	// until its monitor has recorded its end.
+	waited := false
+	for end := time.Now().Add(betweenRuns); (h.Run.PID == 0 || procfs.Ending(h.Run.PID)) && alive(h.Dir); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			h.release()
-			return nil, cove.E("change networks of container", h.Name, cove.Unavailable, errors.New("it is about to be started again by its restart policy: try again, or stop it"))
+			return nil, cove.E("change networks of container", h.Name, cove.Unavailable, errors.New("its last run is ending, or it is about to be started again by its restart policy: try again, or stop it"))
 		}
 		if err := h.again(); err != nil {
+			h.release()
+			return nil, err
+		}
+		waited = true
+	}
+	if waited { // what the last run has left undone could not be seen to in between
+		if err := e.settleNetworks(ctx, h); err != nil {
 			h.release()
 			return nil, err
 		}
