@@ -36,8 +36,9 @@ func TestMain(m *testing.M) {
 		os.Exit(udp(os.Getenv(udpVar)))
 	case os.Getenv(lockVar) != "":
 		os.Exit(holdLock(os.Getenv(lockVar)))
-	case os.Getenv(exchangeVar) != "":
-		exchangeForever(os.Getenv(exchangeVar))
+	case os.Getenv(watchVar) != "":
+		fmt.Fprintln(os.Stderr, "watch:", watchCalls(os.Args))
+		os.Exit(1)
 	case os.Getenv(traceVar) != "":
 		os.Exit(trace(os.Getenv(traceVar)))
 	case os.Geteuid() != 0, os.Getenv(registryVar) != "":
