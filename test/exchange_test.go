@@ -33,7 +33,7 @@ var watched = map[int]int{
 
 func init() {
 	if os.Getenv("COVE_RUNTIME_BINARY") != "" {
-		watched[unix.SYS_OPENAT], watched[unix.SYS_READLINKAT] = 1, 1
+		watched[unix.SYS_OPENAT], watched[unix.SYS_NEWFSTATAT] = 1, 1
 	}
 }
 
@@ -87,7 +87,7 @@ func (b *bundle) exchanges(one, other, place string, judge func(out string, err 
 		for _, back := range []bool{true, false} {
 			at, swapped := 0, false
 			out, err := b.watched(func(path string) {
-				if at == 0 && path != place && !strings.HasPrefix(path, place+"/") && !strings.HasSuffix(path, "/rootfs/"+place) {
+				if at == 0 && path != place && !strings.HasPrefix(path, place+"/") && !strings.Contains(path+"/", "/rootfs/"+place+"/") {
 					return
 				}
 				if at++; at == n || back && at == n+1 {
