@@ -132,9 +132,9 @@ func (d *draft) configured() error {
 	}
 	var annotations map[string]string
 	for _, a := range c.Annotations.Get() {
-		name, value, ok := strings.Cut(a, "=")
-		if !ok || name == "" {
-			return cove.E("read containers.conf", "annotations", cove.Invalid, fmt.Errorf("%q is not key=value", a))
+		name, value, _ := strings.Cut(a, "=") // as podman, which asks for a value in its flag alone
+		if name == "" {
+			return cove.E("read containers.conf", "annotations", cove.Invalid, fmt.Errorf("%q has no key", a))
 		}
 		if annotations == nil {
 			annotations = map[string]string{}
