@@ -313,11 +313,20 @@ func (e *Engine) endCRIU(id string) {
 			return false, nil
 		}
 		about, err := procfs.Read(filepath.Join(proc, "fdinfo", number), 64<<10)
-		if err != nil || !bytes.Contains(about, []byte("FLOCK")) || !bytes.Contains(about, []byte("WRITE")) {
+		if err != nil || !bytes.Contains(about, []byte("FLOCK")) || !bytes.Contains(about, []byte("WRITE")) || !handed(about) {
 			return false, nil
 		}
 		return hasOurRights(pid)
 	})
+}
+
+// handed tells from a descriptor's proc_pid_fdinfo(5) that it is to go on to who is executed. One
+// of that number by chance, of a program that waits for CRIU, is close-on-exec.
+func handed(about []byte) bool {
+	_, flags, ok := bytes.Cut(about, []byte("flags:"))
+	flags, _, _ = bytes.Cut(flags, []byte("\n"))
+	n, err := strconv.ParseUint(string(bytes.TrimSpace(flags)), 8, 64)
+	return ok && err == nil && n&unix.O_CLOEXEC == 0
 }
 
 // turn waits as long as a checkpoint of the container is being made, and keeps others from one
