@@ -164,7 +164,7 @@ func Open(o Options) (_ *Engine, err error) {
 		return nil, cove.E(op, "", cove.Denied, errors.New("an ordinary user's program has to run in his namespace: start it by cove unshare"))
 	}
 	// As root nothing is entered; this finds out whose root it is.
-	if err := rootless.Enter(func(string) {}); err != nil {
+	if err := rootless.Enter(func(string) {}, func() {}); err != nil {
 		return nil, err
 	}
 	e := &Engine{options: o}

@@ -35,7 +35,8 @@ func Main(b wiring.Build, signals time.Duration) {
 	interrupt.Exit(ctx, cli.Main(ctx, os.Args, std, func(g cli.Globals) (cli.Engine, error) {
 		// Here, where it is certain that an engine is needed: who only asks
 		// for help or the version needs no namespace.
-		err := rootless.Enter(func(warning string) { fmt.Fprintln(os.Stderr, "WARNING:", warning) })
+		// Entering one may take longer than signals are left alone.
+		err := rootless.Enter(func(warning string) { fmt.Fprintln(os.Stderr, "WARNING:", warning) }, interrupt.Leave)
 		if err != nil {
 			return nil, err
 		}

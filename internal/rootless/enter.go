@@ -90,8 +90,8 @@ func Member() int {
 // Enter makes sure that this process is root, of a user namespace if need be.
 // For an ordinary user it replaces the program by itself, from its beginning
 // and inside: nothing that cannot be done twice may come before it. warn is
-// told what the user should know.
-func Enter(warn func(string)) error {
+// told what the user should know; leave is called right before the program is replaced.
+func Enter(warn func(string), leave func()) error {
 	if entered != "" {
 		if err := arrival(entered); err != nil {
 			return err
@@ -102,7 +102,7 @@ func Enter(warn func(string)) error {
 		if entered != "" {
 			return cove.E("enter user namespace", "", cove.Internal, errors.New("it maps this user to another one than root"))
 		}
-		return enterAs(uid, os.Getegid(), warn)
+		return enterAs(uid, os.Getegid(), warn, leave)
 	}
 	host, err := OwnsHost()
 	if err != nil {
@@ -150,7 +150,7 @@ func OwnsHost() (bool, error) {
 }
 
 // enterAs goes into the user's namespace and does not return unless it fails.
-func enterAs(uid, gid int, warn func(string)) error {
+func enterAs(uid, gid int, warn func(string), leave func()) error {
 	m, err := openMembers(uid)
 	if err != nil {
 		return err
@@ -177,6 +177,7 @@ func enterAs(uid, gid int, warn func(string)) error {
 		}
 	}
 	env := append(Environ(), doneVar+"=done", uidVar+"="+strconv.Itoa(uid), gidVar+"="+strconv.Itoa(gid), memberVar+"="+strconv.Itoa(m.fd))
+	leave()
 	err = syscall.Exec("/proc/self/exe", append([]string{marked(enter, ns)}, os.Args...), env)
 	return cove.E("enter user namespace", "", cove.Internal, err)
 }
