@@ -232,12 +232,15 @@ func (e *Engine) Reload() (err error) {
 	if err != nil {
 		return err
 	}
+	var next *generation
 	defer func() {
-		if err != nil {
-			err = errors.Join(err, config.SetEnv(old.conf.File.Engine.Env.Get()))
+		is := old
+		if err == nil {
+			is = next
 		}
+		err = errors.Join(err, config.SetEnv(is.conf.File.Engine.Env.Get()))
 	}()
-	next, err := e.load()
+	next, err = e.load()
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -153,9 +154,12 @@ func (b *bundle) watched(before func(path string), args ...string) (string, erro
 // answer lets the calls go on, until nobody is left who makes any:
 // seccomp_unotify(2).
 func answer(t *testing.T, listener int, before func(path string)) {
-	for {
+	for end := time.Now().Add(patience); ; {
+		if time.Now().After(end) {
+			t.Fatal("what the runtime has left behind does not end")
+		}
 		fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+		if _, err := unix.Poll(fds, 1000); err != nil && err != unix.EINTR {
 			t.Fatal(err)
 		}
 		if fds[0].Revents&unix.POLLIN == 0 {

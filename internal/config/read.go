@@ -57,7 +57,7 @@ func read(modules []string) (c *conf.Config, files []string, set map[string]stri
 	if invalid != nil {
 		return nil, nil, nil, more, cove.E("read configuration", culprit, cove.Invalid, oneLine{invalid})
 	}
-	if err := SetEnv(c.Engine.Env.Get()); err != nil {
+	if err := setEnv(c.Engine.Env.Get(), false); err != nil {
 		return nil, nil, nil, more, cove.E("read configuration", "env", cove.Invalid, err)
 	}
 	return c, files, set, more, nil
@@ -70,8 +70,11 @@ var engineEnv struct {
 }
 
 // SetEnv gives this process the variables of [engine] env, NAME=value, but for those that
-// it has from elsewhere, and takes back those of an earlier call that are not among them.
-func SetEnv(env []string) error {
+// it has from elsewhere, and takes back those from other readings that are not among them:
+// Load takes none back, which another engine of the process may have.
+func SetEnv(env []string) error { return setEnv(env, true) }
+
+func setEnv(env []string, takeBack bool) error {
 	wanted := map[string]string{}
 	for _, text := range env {
 		name, value, ok := strings.Cut(text, "=")
@@ -88,7 +91,7 @@ func SetEnv(env []string) error {
 		switch {
 		case !is || value != put: // the program has changed it: it is the program's
 			delete(engineEnv.put, name)
-		case !stays:
+		case takeBack && !stays:
 			delete(engineEnv.put, name)
 			errs = append(errs, os.Unsetenv(name))
 		}

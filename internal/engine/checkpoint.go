@@ -279,7 +279,7 @@ func (e *Engine) hurryCRIU(nameOrID string, o StopOptions) (end func()) {
 			if err != nil {
 				continue
 			}
-			if _, timeout, err := e.wayToStop(c, o); err == nil && timeout > 0 && !timed {
+			if _, timeout, err := e.wayToStop(c, o); err == nil && timeout > 0 && !timed && e.stillRuns(c.ID) {
 				wait, timed = time.Duration(timeout)*time.Second, true
 				continue
 			}
@@ -288,6 +288,12 @@ func (e *Engine) hurryCRIU(nameOrID string, o StopOptions) (end func()) {
 		}
 	}()
 	return func() { close(over) }
+}
+
+// stillRuns tells whether a container has a process, and no checkpoint that ends it is made.
+func (e *Engine) stillRuns(id string) bool {
+	c, err := e.recorded(id)
+	return err == nil && c != nil && !c.dumping && c.Run.PID != 0 && procfs.Lives(c.Run.PID, c.Run.PIDStart)
 }
 
 // endCRIU kills the CRIU that has ended a container's processes, or outlived them, and does not

@@ -39,8 +39,8 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 		following, cancel = context.WithDeadline(ctx, o.Until)
 		defer cancel()
 	}
-	// Done is asked before the reading that is to be the last.
-	done := !o.Follow || o.Done != nil && o.Done()
+	// Both are asked before the reading that is to be the last.
+	done := !o.Follow || following.Err() != nil || o.Done != nil && o.Done()
 	journalctl.Sync(ctx)
 	if o.Tail >= 0 {
 		if err := seekTail(ctx, &q, o.Tail); err != nil {
@@ -48,7 +48,7 @@ func readJournal(ctx context.Context, o Options, each func(record) error) error 
 		}
 	}
 	err := journalctl.Read(ctx, q, journalRecords(&q, each))
-	if err == nil && !done && following.Err() == nil {
+	if err == nil && !done {
 		if err = followJournal(following, &q, o.Done, each); err == nil {
 			journalctl.Sync(ctx)
 			err = journalctl.Read(ctx, q, journalRecords(&q, each))

@@ -359,6 +359,7 @@ func (c *creation) send() (err error) {
 		if p.OCI.Chroot {
 			// It does not end with a namespace, and with it goes all that is below.
 			if c.RootMount, err = mountID(fd); err == nil {
+				c.RootMountBoot = procfs.BootID()
 				err = c.save()
 			}
 			if err != nil {
@@ -528,12 +529,12 @@ func (c *Container) removeCgroups() error {
 // removeRootMount takes away what a container without a mount namespace has mounted,
 // where that is still what is seen at its place.
 func (c *Container) removeRootMount() error {
-	if c.RootMount == 0 {
+	if c.RootMount == 0 || c.RootMountBoot != procfs.BootID() {
 		return nil
 	}
 	fail := func(err error) error { return cove.E("unmount root", c.Rootfs, kindOf(err), err) }
 	fd, err := unix.Open(c.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
+	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP { // another has come to its place
 		return nil
 	}
 	if err != nil {

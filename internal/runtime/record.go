@@ -42,8 +42,10 @@ type record struct {
 	// Inodes are those that they had then; earlier releases do not say.
 	Inodes     []uint64 `json:"cgroupInodes,omitempty"`
 	CgroupPath string   `json:"cgroupPath,omitempty"`
-	// RootMount is the mount of the root where the container has no mount namespace.
-	RootMount uint64 `json:"rootMount,omitempty"`
+	// RootMount is the mount of the root where the container has no mount namespace, and
+	// RootMountBoot the boot that it is of: the next one numbers its own from the beginning.
+	RootMount     uint64 `json:"rootMount,omitempty"`
+	RootMountBoot string `json:"rootMountBoot,omitempty"`
 	// Process is what exec starts from, with the compiled filter.
 	Process       *specs.Process `json:"process"`
 	Seccomp       []byte         `json:"seccomp,omitempty"`

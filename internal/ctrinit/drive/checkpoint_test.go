@@ -84,7 +84,7 @@ func TestOrphans(t *testing.T) {
 	}
 	forked, executed := pids[0], pids[1]
 	defer func() { _ = unix.Kill(executed, unix.SIGKILL) }()
-	for deadline := time.Now().Add(10 * time.Second); !procfs.Executed(executed); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !procfs.Executed(executed); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("sleep is not executed")
 		}
@@ -98,7 +98,7 @@ func TestOrphans(t *testing.T) {
 	}
 	_ = criu.Wait()
 	EndOrphans(dir)
-	for deadline := time.Now().Add(10 * time.Second); !procfs.Ending(forked); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !procfs.Ending(forked); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			_ = unix.Kill(forked, unix.SIGKILL)
 			t.Fatal("it lives")

@@ -26,6 +26,7 @@ type prober struct {
 
 // startHealth begins checking a run, which has been recorded as starting.
 func (m *Monitor) startHealth() {
+	m.health.again = false
 	if m.env.Health == nil {
 		return
 	}
@@ -48,6 +49,7 @@ func (m *Monitor) changeHealth(conf *wire.Health) {
 		m.forget(h.pipe)
 		h.pipe = -1
 	}
+	h.again = false
 	m.stopHealth()
 	before := m.env.Health
 	m.env.Health = conf
@@ -110,7 +112,7 @@ func (m *Monitor) probe() {
 	if h.running != nil {
 		return
 	}
-	if m.standsStill(m.initCgroup()) {
+	if m.dump != nil || m.standsStill(m.initCgroup()) {
 		m.leaveOut()
 		return
 	}
@@ -141,6 +143,7 @@ func (m *Monitor) probe() {
 	h.running = e
 	e.failed = func(f *wire.Failure) {
 		switch {
+		case h.running != e:
 		case m.standsStill(m.initCgroup()): // since it was asked for: an OCI runtime refuses it, too
 			m.endProbe()
 			m.leaveOut()
@@ -153,7 +156,12 @@ func (m *Monitor) probe() {
 			m.probed(-1, f.Error())
 		}
 	}
-	e.done = func(code int) { m.readProbe(capacity(h.pipe)); m.probed(code, string(h.output)) }
+	e.done = func(code int) { // of one that has failed to begin, too
+		if h.running == e {
+			m.readProbe(capacity(h.pipe))
+			m.probed(code, string(h.output))
+		}
+	}
 	m.watch(h.pipe, unix.EPOLLIN, func(uint32) { m.readProbe(4 * len(m.buf)) })
 	m.limitProbe(e, timeout, timeout)
 	m.launch(e, plan, []int{null, p[1], second}, nil)
@@ -162,7 +170,7 @@ func (m *Monitor) probe() {
 // leaveOut is what comes of a probe while the container stands still: nothing.
 func (m *Monitor) leaveOut() {
 	for _, c := range m.health.asked {
-		c.sendJSON(wire.Failed, wire.Failure{Step: "health check", Text: "its processes stand still: its cgroup is frozen"})
+		c.sendJSON(wire.Failed, wire.Failure{Step: "health check", Text: "its processes stand still: its cgroup is frozen, or a checkpoint is being made"})
 	}
 	m.health.asked, m.health.again = nil, false
 	m.scheduleProbe()
@@ -184,7 +192,11 @@ func (m *Monitor) limitProbe(e *execution, timeout, left time.Duration) {
 			return
 		}
 		e.kill()
-		e.done = func(int) { m.probed(-1, "Health check exceeded timeout ("+timeout.String()+")") }
+		e.done = func(int) {
+			if h.running == e {
+				m.probed(-1, "Health check exceeded timeout ("+timeout.String()+")")
+			}
+		}
 	})
 }
 

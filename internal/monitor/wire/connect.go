@@ -18,7 +18,10 @@ func Connect(file, kind int, limit time.Duration) (int, error) {
 	}
 	end := time.Now().Add(limit)
 	for err = unix.EINTR; err == unix.EINTR; { // a wait with a limit does not go on by itself, signal(7)
-		if err = LimitSend(fd, max(time.Until(end), time.Millisecond)); err == nil {
+		left := time.Until(end)
+		if left <= 0 {
+			err = unix.EAGAIN
+		} else if err = LimitSend(fd, max(left, time.Microsecond)); err == nil {
 			err = unix.Connect(fd, &unix.SockaddrUnix{Name: "/proc/self/fd/" + strconv.Itoa(file)})
 		}
 	}
