@@ -66,7 +66,7 @@ deps: ## what the tests need, by apt-get where it is missing
 	@test/deps
 
 # Scripts mostly wait: twice as many at once as there are processors.
-SCRIPTS = $(GO) test -parallel $$((2*$$(nproc))) -timeout 40m -buildvcs=false -tags $(TAGS)
+SCRIPTS = $(GO) test -parallel $$((2*$$(nproc))) -timeout 80m -buildvcs=false -tags $(TAGS)
 test: build deps ## every test; as root those of the engine too
 	$(SCRIPTS) ./...
 
