@@ -85,7 +85,8 @@ exposure: build deps ## what a container can see and do, beside podman's and doc
 	COVE_TEST_TABLE=$(CURDIR)/docs/exposure.txt $(GO) test -count=1 -buildvcs=false -tags $(TAGS) -run Exposure ./test && cat docs/exposure.txt
 # What is about images and their transfer, files of configuration, the store, names, lists and their forms: what
 # makes the containers there is asked for nothing but to run a command.
-BESIDE := bad_.*|bare_root|cidfile|conf_.*|container_prune|damaged_record|formats_5|global_flags|image_.*|images|import|inspect|labels|lock_type|log_driver|log_place|migrate|name_conflict|no_conf.*|no_home|others_files|policy|ps|registry_.*|rename|rootless_storage_path|save_load|shared_store|storage_.*|system_.*|transient_store|two_stores|unshare|volume_named|volumes_from
+# Nor what brings a runtime of its own.
+BESIDE := bad_.*|bare_root|check_repair|checkpoint.*|cidfile|conf_.*|conmon_full|conmon_untold|container_prune|containers_conf.*|crash_driver|damaged_record|diff|events|export|formats_5|gvisor|host_command|journald|lock_type_exit|name_port|network_connect_ending|oci_runtime_.*|policy_missing|read_only_disk|two_at_once|update_health|verb_pairs|global_flags|image_.*|images|import|inspect|labels|lock_type|log_driver|log_place|migrate|name_conflict|no_conf.*|no_home|others_files|policy|ps|registry_.*|rename|rootless_storage_path|save_load|shared_store|storage_.*|system_.*|transient_store|two_stores|unshare|volume_named|volumes_from
 runc: build deps ## the scripts that a runtime may fail, with runc as cove's OCI runtime (crun in a guest of cgroup v2)
 	COVE_TEST_RUNTIME=$$(command -v runc) $(SCRIPTS) -count=1 -run 'TestScript$$' -skip '^TestScript$$/^($(BESIDE))$$' ./test
 
